@@ -1,0 +1,172 @@
+//! What a handler may use, and how often it is tried: bounds, grants and retry policy.
+//!
+//! Pure values. `loader::manifest` reads them from `NAME.toml`, the executor enforces them, the
+//! state machine asks them for the delay before the next attempt. Nothing here reads a file,
+//! a clock or a random source.
+//!
+//! There is a bound on everything, and each bound has its reason beside it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Largest JSON document that goes in or comes out of a task, in bytes. Larger data belongs in a
+/// granted directory or an object store, with its name in the payload.
+pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+
+/// Deepest nesting of a JSON document. Deeper ones only serve to exhaust a parser's stack.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Longest failure message kept, in bytes; the rest is cut and the cut is said.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
+
+/// Longest name of a handler, queue, phase or key, in bytes.
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// Largest component or manifest that the loader reads, in bytes.
+pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+/// Largest manifest that the loader reads, in bytes.
+pub const MANIFEST_BYTES_MAX: u64 = 256 << 10;
+
+/// Longest time that compiling one component may take, in milliseconds.
+pub const COMPILE_MS_MAX: u64 = 120_000;
+
+/// Longest delay, timeout or wait, in milliseconds: ten years. Keeps sums of times from overflowing.
+pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
+
+/// Most attempts that a task may ask for.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+
+/// A task that was running each of this many times when its host died is failed, not run for
+/// ever: it is likely to be what kills the host.
+pub const RESTARTS_MAX: u32 = 10;
+
+/// Bounds on one handler. A task's own options may only lower `timeout_ms`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Linear memory of one instance, all its memories together, in bytes.
+    pub memory_bytes: u64,
+    /// Elements in all tables of one instance together.
+    pub table_elements: u64,
+    /// Running time of one attempt, in milliseconds; waiting does not count.
+    pub timeout_ms: u64,
+    /// Tasks of this handler that run at once; `None`: as many as the host has slots.
+    pub concurrency: Option<u32>,
+    /// Children that one task may spawn, over all its attempts.
+    pub children_max: u64,
+    /// Levels of parents above a task of this handler.
+    pub depth_max: u32,
+    /// Host calls that one attempt may make.
+    pub calls_max: u64,
+    /// Log text kept of one attempt, in bytes; what comes after is dropped, and the drop is said.
+    pub log_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory_bytes: 256 << 20,
+            table_elements: 100_000,
+            timeout_ms: 60_000,
+            concurrency: None,
+            children_max: 1_000_000,
+            depth_max: 10_000,
+            calls_max: 10_000_000,
+            log_bytes: 1 << 20,
+        }
+    }
+}
+
+/// How often a failing task is tried, and how long it rests in between.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first among them; 1 means no retry.
+    pub attempts_max: u32,
+    /// Delay before the second attempt, in milliseconds.
+    pub backoff_ms: u64,
+    /// Factor from one delay to the next.
+    pub backoff_factor: f64,
+    /// No delay is longer than this, in milliseconds.
+    pub backoff_max_ms: u64,
+    /// Share of the delay that is left to chance, 0 to 1, so that a thousand tasks that failed
+    /// together do not come back together.
+    pub jitter: f64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        RetryPolicy {
+            attempts_max: 3,
+            backoff_ms: 1_000,
+            backoff_factor: 2.0,
+            backoff_max_ms: 60_000,
+            jitter: 0.2,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Delay after the failure of attempt number `attempt` (1 is the first), in milliseconds.
+    ///
+    /// `chance` is a number in 0..1 from whoever owns a random source: the delay lies in
+    /// `[d * (1 - jitter), d]`, where `d` is the exponential delay cut at `backoff_max_ms`.
+    pub fn delay_ms(&self, attempt: u32, chance: f64) -> u64 {
+        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+        let full = (self.backoff_ms as f64 * self.backoff_factor.powi(exponent))
+            .min(self.backoff_max_ms as f64);
+        (full * (1.0 - self.jitter * chance.clamp(0.0, 1.0))).round() as u64
+    }
+}
+
+/// What a handler may touch outside its sandbox. Empty: nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Grants {
+    /// Environment variables that the guest sees, name to value.
+    pub env: BTreeMap<String, String>,
+    /// Directories of the host that the guest sees.
+    pub directories: Vec<DirectoryGrant>,
+    /// `host:port` or `host` patterns that the guest may connect to, by TCP.
+    pub allowed_outbound_hosts: Vec<String>,
+    /// The guest reads the machine's clocks instead of the time of the last durable event.
+    pub real_clock: bool,
+    /// The guest reads the machine's randomness instead of a generator seeded by task and attempt.
+    pub real_random: bool,
+}
+
+/// One directory of the host, as a guest sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirectoryGrant {
+    /// Where it is on the host; an absolute path once a manifest is loaded.
+    pub host: PathBuf,
+    /// What the guest calls it, such as `/data`.
+    pub guest: String,
+    /// Whether the guest may also create, change and remove files there.
+    pub writable: bool,
+}
+
+/// All that `NAME.toml` says of a handler.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifest {
+    /// One sentence for people, shown by `handler list`.
+    pub description: Option<String>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// Grants.
+    pub grants: Grants,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_until_its_maximum_and_jitter_only_shortens_it() {
+        let policy = RetryPolicy::default();
+        let delays: Vec<u64> = (1..=8).map(|attempt| policy.delay_ms(attempt, 0.0)).collect();
+        assert_eq!(delays, [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+        assert_eq!(policy.delay_ms(1, 1.0), 800);
+        assert_eq!(policy.delay_ms(u32::MAX, 0.0), 60_000);
+    }
+}
