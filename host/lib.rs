@@ -1,1 +1,12 @@
+//! Fishway: a host that turns a directory of WebAssembly components into durable, sandboxed task
+//! handlers.
+//!
+//! Three bands, and an import never points upward: nouns are pure, agents act, doors talk to
+//! people. `docs/ARCHITECTURE.md` walks one task through them.
 
+#![deny(unsafe_code, missing_docs)]
+
+// Nouns.
+pub mod journal;
+pub mod limits;
+pub mod task;

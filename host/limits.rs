@@ -164,7 +164,9 @@ mod tests {
     #[test]
     fn backoff_doubles_until_its_maximum_and_jitter_only_shortens_it() {
         let policy = RetryPolicy::default();
-        let delays: Vec<u64> = (1..=8).map(|attempt| policy.delay_ms(attempt, 0.0)).collect();
+        let delays: Vec<u64> = (1..=8)
+            .map(|attempt| policy.delay_ms(attempt, 0.0))
+            .collect();
         assert_eq!(delays, [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
         assert_eq!(policy.delay_ms(1, 1.0), 800);
         assert_eq!(policy.delay_ms(u32::MAX, 0.0), 60_000);

@@ -1,0 +1,458 @@
+//! The journal of a run, and the cursor that replays it.
+//!
+//! Host calls are numbered from 1 within a run. What a call answered is kept under its number, so
+//! that the same run can start again in a fresh instance and hear the same answers. A call whose
+//! answer follows from the task itself (`log`, `progress`, `current`) takes a number and keeps no
+//! record. The record of a spawn is the row of the child itself.
+//!
+//! Pure: the executor asks the cursor, a store keeps the entries.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::task::{Failure, Status, TaskId};
+
+/// A function of the host, as the journal and the messages name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Function {
+    Spawn,
+    Submit,
+    WaitAll,
+    WaitAny,
+    Get,
+    Children,
+    Cancel,
+    Sleep,
+    NextPhase,
+    Reschedule,
+    Progress,
+    Log,
+    ShouldStop,
+    Current,
+    Dependencies,
+    CheckpointLoad,
+    CheckpointSave,
+    SignalSend,
+    SignalReceive,
+    Pool,
+}
+
+impl Function {
+    /// The name that guests call it by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Function::Spawn => "tasks.spawn",
+            Function::Submit => "tasks.submit",
+            Function::WaitAll => "tasks.wait-all",
+            Function::WaitAny => "tasks.wait-any",
+            Function::Get => "tasks.get",
+            Function::Children => "tasks.children",
+            Function::Cancel => "tasks.cancel",
+            Function::Sleep => "tasks.sleep",
+            Function::NextPhase => "context.next-phase",
+            Function::Reschedule => "context.reschedule",
+            Function::Progress => "context.progress",
+            Function::Log => "context.log",
+            Function::ShouldStop => "context.should-stop",
+            Function::Current => "context.current",
+            Function::Dependencies => "context.dependencies",
+            Function::CheckpointLoad => "checkpoints.load",
+            Function::CheckpointSave => "checkpoints.save",
+            Function::SignalSend => "signals.send",
+            Function::SignalReceive => "signals.receive",
+            Function::Pool => "pools",
+        }
+    }
+
+    /// Whether every call of it leaves a record, so that a missing one is a divergence.
+    fn always_records(self) -> bool {
+        !matches!(
+            self,
+            Function::Progress
+                | Function::Log
+                | Function::ShouldStop
+                | Function::Current
+                | Function::Dependencies
+                | Function::NextPhase
+                | Function::Reschedule
+                | Function::Pool
+        )
+    }
+}
+
+/// One host call, as far as two calls are told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Which function.
+    pub function: Function,
+    /// What people read of its arguments: a handler's name, a count, a duration.
+    pub subject: String,
+    /// A hash of all its arguments.
+    pub content: u64,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.function.as_str(), self.subject)
+    }
+}
+
+/// What a host call answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Nothing but that it is done.
+    Done,
+    /// Yes or no.
+    Flag(bool),
+    /// The tasks that it made or found, in order.
+    Tasks(Vec<TaskId>),
+    /// How tasks stood. Outputs are read from the tasks themselves: a completed task never changes.
+    Outcomes(Snapshot),
+    /// The same, of a wait whose time ran out.
+    TimedOut(Snapshot),
+    /// A JSON document, or none.
+    Document(Option<String>),
+    /// The call was refused.
+    Refused(RefusedCall),
+}
+
+/// How tasks stood at one moment. Small for the usual case that all have completed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The tasks, where the arguments of the call do not name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskId>,
+    /// Those that had not completed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Mark>,
+}
+
+/// How one task stood that had not completed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Which.
+    pub task: TaskId,
+    /// Its status, by its stored word.
+    #[serde(with = "status_word")]
+    pub status: Status,
+    /// Why, when it had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+mod status_word {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::task::Status;
+
+    pub fn serialize<S: Serializer>(status: &Status, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(status.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Status::from_word(&word).ok_or_else(|| serde::de::Error::custom("not a status"))
+    }
+}
+
+/// Why a host call was refused: the cases of `error` in the guest contract.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum RefusedCall {
+    #[error("there is no task {0}")]
+    UnknownTask(String),
+    #[error("there is no handler \"{0}\"")]
+    UnknownHandler(String),
+    #[error("there is no pool \"{0}\"")]
+    UnknownPool(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    WouldDeadlock(String),
+    #[error("{0}")]
+    Limit(String),
+}
+
+/// One record: a call, its answer, and what time it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The call's number within the run.
+    pub number: u32,
+    /// The call.
+    pub call: Call,
+    /// What it answered.
+    pub answer: Answer,
+    /// When, in milliseconds since the Unix epoch: what the guest's clock says from then on.
+    pub at_ms: u64,
+}
+
+/// What the cursor says of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// It was made before: this was its answer, at this time.
+    Recorded(Answer, u64),
+    /// It was not made before, or left no record.
+    New,
+    /// What was made before under its number is another call.
+    Diverged(Divergence),
+}
+
+/// Two calls under one number.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "on replay, host call {number} is {made}, but was {recorded} before: a handler has to make the same calls \
+     in the same order when it runs again"
+)]
+pub struct Divergence {
+    /// The number.
+    pub number: u32,
+    /// What the journal has.
+    pub recorded: String,
+    /// What the guest called now.
+    pub made: String,
+}
+
+/// Walks a guest through the journal of its run.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    entries: BTreeMap<u32, Entry>,
+    /// Number of the last call that was made.
+    number: u32,
+    /// The highest number that has a record.
+    frontier: u32,
+    /// The call whose wait the run was in when it was dropped, see [`Cursor::resume`].
+    waiting: Option<u32>,
+}
+
+impl Cursor {
+    /// A cursor over what was recorded, in any order.
+    pub fn new(entries: Vec<Entry>) -> Cursor {
+        let entries: BTreeMap<u32, Entry> = entries
+            .into_iter()
+            .map(|entry| (entry.number, entry))
+            .collect();
+        let frontier = entries.keys().next_back().copied().unwrap_or(0);
+        Cursor {
+            entries,
+            number: 0,
+            frontier,
+            waiting: None,
+        }
+    }
+
+    /// The run was waiting in call number `call` when its instance went: that call was made, though
+    /// its answer may not be recorded yet.
+    pub fn resume(&mut self, call: u32) {
+        self.waiting = Some(call);
+        self.frontier = self.frontier.max(call);
+    }
+
+    /// The number of the call that was made last.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether the guest is still walking through what it did before: its logs and its progress
+    /// are known already.
+    pub fn replaying(&self) -> bool {
+        self.number < self.frontier
+    }
+
+    /// The next call is made.
+    pub fn step(&mut self, call: &Call) -> Step {
+        self.number += 1;
+        let number = self.number;
+        let diverged = |recorded: String| {
+            Step::Diverged(Divergence {
+                number,
+                recorded,
+                made: call.to_string(),
+            })
+        };
+        match self.entries.remove(&number) {
+            Some(entry)
+                if entry.call.function != call.function || entry.call.content != call.content =>
+            {
+                diverged(entry.call.to_string())
+            }
+            Some(entry) => Step::Recorded(entry.answer, entry.at_ms),
+            None if self.waiting == Some(number) => Step::New,
+            None if number < self.frontier && call.function.always_records() => {
+                diverged("one that leaves no record".to_owned())
+            }
+            None => Step::New,
+        }
+    }
+
+    /// The handler returned: whatever is left in the journal was called before and not now.
+    pub fn finish(&self) -> Result<(), Divergence> {
+        match self.entries.values().next() {
+            Some(entry) => Err(Divergence {
+                number: entry.number,
+                recorded: entry.call.to_string(),
+                made: "the handler's return".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A hash of the parts of a call, the same on every machine and in every version.
+pub fn content<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let bytes = hash.finalize();
+    // The sign bit is left out: stores keep signed integers.
+    u64::from_le_bytes(bytes[..8].try_into().expect("a hash has 32 bytes")) >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(function: Function, subject: &str) -> Call {
+        Call {
+            function,
+            subject: subject.to_owned(),
+            content: content([subject.as_bytes()]),
+        }
+    }
+
+    fn entry(number: u32, function: Function, subject: &str, answer: Answer) -> Entry {
+        Entry {
+            number,
+            call: call(function, subject),
+            answer,
+            at_ms: 1_000 + u64::from(number),
+        }
+    }
+
+    #[test]
+    fn calls_hear_their_recorded_answers_and_then_are_new() {
+        let mut cursor = Cursor::new(vec![
+            entry(1, Function::Sleep, "5 ms", Answer::Done),
+            entry(3, Function::Cancel, "A", Answer::Flag(true)),
+        ]);
+        assert_eq!(
+            cursor.step(&call(Function::Sleep, "5 ms")),
+            Step::Recorded(Answer::Done, 1_001)
+        );
+        assert!(cursor.replaying());
+        assert_eq!(cursor.step(&call(Function::Log, "a line")), Step::New);
+        assert_eq!(
+            cursor.step(&call(Function::Cancel, "A")),
+            Step::Recorded(Answer::Flag(true), 1_003)
+        );
+        assert!(!cursor.replaying());
+        assert_eq!(cursor.step(&call(Function::Sleep, "9 ms")), Step::New);
+        assert_eq!(cursor.finish(), Ok(()));
+    }
+
+    fn check_divergence(entries: Vec<Entry>, made: &[Call], expected: &str) {
+        let mut cursor = Cursor::new(entries);
+        let last = made.iter().map(|call| cursor.step(call)).last();
+        match last {
+            Some(Step::Diverged(divergence)) => assert!(
+                divergence.to_string().starts_with(expected),
+                "{divergence} instead of {expected}"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_call_that_differs_from_its_record_names_both() {
+        check_divergence(
+            vec![entry(1, Function::Sleep, "5 ms", Answer::Done)],
+            &[call(Function::Cancel, "A")],
+            "on replay, host call 1 is tasks.cancel(A), but was tasks.sleep(5 ms) before",
+        );
+        check_divergence(
+            vec![entry(
+                1,
+                Function::Spawn,
+                "count-words",
+                Answer::Tasks(vec![]),
+            )],
+            &[call(Function::Spawn, "hello")],
+            "on replay, host call 1 is tasks.spawn(hello), but was tasks.spawn(count-words) before",
+        );
+        check_divergence(
+            vec![entry(2, Function::Sleep, "5 ms", Answer::Done)],
+            &[call(Function::Sleep, "5 ms")],
+            "on replay, host call 1 is tasks.sleep(5 ms), but was one that leaves no record before",
+        );
+    }
+
+    #[test]
+    fn a_return_before_the_end_of_the_journal_is_a_divergence() {
+        let cursor = Cursor::new(vec![entry(1, Function::Sleep, "5 ms", Answer::Done)]);
+        let message = cursor.finish().unwrap_err().to_string();
+        assert!(
+            message.starts_with("on replay, host call 1 is the handler's return"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn the_wait_that_a_run_was_dropped_in_is_no_divergence() {
+        let mut cursor = Cursor::new(vec![entry(1, Function::Sleep, "5 ms", Answer::Done)]);
+        cursor.resume(3);
+        assert!(matches!(
+            cursor.step(&call(Function::Sleep, "5 ms")),
+            Step::Recorded(..)
+        ));
+        assert_eq!(cursor.step(&call(Function::Log, "known")), Step::New);
+        assert!(cursor.replaying());
+        assert_eq!(cursor.step(&call(Function::WaitAll, "2 tasks")), Step::New);
+        assert!(!cursor.replaying());
+    }
+
+    #[test]
+    fn answers_survive_their_text() {
+        let id = "0123456789ABC".parse().unwrap();
+        let answers = [
+            Answer::Done,
+            Answer::Flag(false),
+            Answer::Tasks(vec![id]),
+            Answer::Outcomes(Snapshot::default()),
+            Answer::TimedOut(Snapshot {
+                tasks: vec![id],
+                others: vec![Mark {
+                    task: id,
+                    status: Status::Running,
+                    failure: None,
+                }],
+            }),
+            Answer::Document(None),
+            Answer::Refused(RefusedCall::UnknownHandler("x".into())),
+        ];
+        for answer in answers {
+            let text = serde_json::to_string(&answer).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Answer>(&text).unwrap(),
+                answer,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn content_tells_parts_apart() {
+        assert_ne!(
+            content([b"ab".as_slice(), b"c"]),
+            content([b"a".as_slice(), b"bc"])
+        );
+        assert!(content([b"x".as_slice()]) <= i64::MAX as u64);
+    }
+}

@@ -1,0 +1,253 @@
+//! Task ids: what they look like, how they sort, who may make them.
+//!
+//! An id is 63 bits: 41 of milliseconds since 2020, 8 of the node that made it, 14 of a counter.
+//! Printed as thirteen characters of Crockford's base 32, so that ids sort by creation time as
+//! text and as numbers, can be read aloud, and survive a terminal's double click.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const CHARACTERS: usize = 13;
+
+/// 2020-01-01T00:00:00Z, in milliseconds since the Unix epoch.
+const EPOCH_MS: u64 = 1_577_836_800_000;
+const NODE_BITS: u32 = 8;
+const COUNTER_BITS: u32 = 14;
+
+/// Names one task for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(u64);
+
+impl TaskId {
+    /// The id as the store keeps it: a positive 64-bit integer.
+    pub fn to_i64(self) -> i64 {
+        self.0 as i64
+    }
+
+    /// The reverse of [`TaskId::to_i64`]; the sign bit is dropped.
+    pub fn from_i64(value: i64) -> TaskId {
+        TaskId(value as u64 & (i64::MAX as u64))
+    }
+
+    /// When the id was made, in milliseconds since the Unix epoch.
+    pub fn created_at_ms(self) -> u64 {
+        (self.0 >> (NODE_BITS + COUNTER_BITS)) + EPOCH_MS
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; CHARACTERS];
+        for (place, character) in text.iter_mut().enumerate() {
+            let shift = 5 * (CHARACTERS - 1 - place) as u32;
+            *character = ALPHABET[(self.0 >> shift) as usize & 31];
+        }
+        f.pad(std::str::from_utf8(&text).expect("the alphabet is ASCII"))
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<TaskId, BadId> {
+        match text.parse::<IdPrefix>()? {
+            IdPrefix { low, high } if low == high => Ok(TaskId(low)),
+            _ => Err(BadId(text.to_owned())),
+        }
+    }
+}
+
+impl Serialize for TaskId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<TaskId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The start of an id, as people type it: every id from `low` to `high` begins so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdPrefix {
+    low: u64,
+    high: u64,
+}
+
+impl IdPrefix {
+    /// First and last id with this prefix, both included.
+    pub fn range(self) -> (TaskId, TaskId) {
+        (TaskId(self.low), TaskId(self.high))
+    }
+}
+
+impl FromStr for IdPrefix {
+    type Err = BadId;
+
+    /// Lower case is read as upper case, and O, I and L as the digits that they look like.
+    fn from_str(text: &str) -> Result<IdPrefix, BadId> {
+        let bad = || BadId(text.to_owned());
+        if text.is_empty() || text.len() > CHARACTERS {
+            return Err(bad());
+        }
+        let mut value: u128 = 0;
+        for character in text.bytes() {
+            let plain = match character.to_ascii_uppercase() {
+                b'O' => b'0',
+                b'I' | b'L' => b'1',
+                other => other,
+            };
+            let digit = ALPHABET.iter().position(|&a| a == plain).ok_or_else(bad)?;
+            value = value << 5 | digit as u128;
+        }
+        let rest = 5 * (CHARACTERS - text.len()) as u32;
+        let low = value << rest;
+        let high = low | ((1u128 << rest) - 1);
+        if low > i64::MAX as u128 {
+            return Err(bad());
+        }
+        Ok(IdPrefix {
+            low: low as u64,
+            high: high.min(i64::MAX as u128) as u64,
+        })
+    }
+}
+
+/// Text that names no task.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is not a task id: ids have thirteen characters, digits and letters without I, L, O and U"
+)]
+pub struct BadId(pub String);
+
+/// Makes ids that rise, also when the clock is set back.
+///
+/// One per process and node number. Two generators with different node numbers never make the
+/// same id.
+#[derive(Debug)]
+pub struct IdGenerator {
+    node: u64,
+    last: AtomicU64,
+}
+
+/// The node that serves: it tells ids to guests before they are committed.
+pub const NODE_HOST: u8 = 0;
+
+/// Every other process on the machine. They make ids only under the store's write lock, so one
+/// number serves all of them.
+pub const NODE_VISITOR: u8 = 1;
+
+impl IdGenerator {
+    /// A generator for the given node, one of [`NODE_HOST`] and [`NODE_VISITOR`].
+    pub fn new(node: u8) -> IdGenerator {
+        IdGenerator {
+            node: u64::from(node),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Make all later ids greater than `id` where they would otherwise be made in its millisecond
+    /// or before it.
+    pub fn observe(&self, id: TaskId) {
+        let ticks = id.0 >> (NODE_BITS + COUNTER_BITS);
+        let counter = id.0 & ((1 << COUNTER_BITS) - 1);
+        self.last
+            .fetch_max(ticks << COUNTER_BITS | counter, Ordering::Relaxed);
+    }
+
+    /// The next id. `now_ms` is in milliseconds since the Unix epoch.
+    pub fn next(&self, now_ms: u64) -> TaskId {
+        let fresh = now_ms.saturating_sub(EPOCH_MS) << COUNTER_BITS;
+        // Time and counter stand side by side here, so that a counter that runs over simply
+        // borrows the next millisecond.
+        let advance = |last: u64| Some(fresh.max(last + 1));
+        let last = self
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance)
+            .expect("the closure never declines");
+        let position = fresh.max(last + 1);
+        let counter = position & ((1 << COUNTER_BITS) - 1);
+        let ticks = position >> COUNTER_BITS;
+        TaskId(ticks << (NODE_BITS + COUNTER_BITS) | self.node << COUNTER_BITS | counter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_790_000_000_000;
+
+    #[test]
+    fn ids_print_as_thirteen_characters_and_read_back() {
+        let id = IdGenerator::new(NODE_HOST).next(NOW_MS);
+        let text = id.to_string();
+        assert_eq!(text.len(), 13);
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(text.to_lowercase().parse(), Ok(id));
+        assert_eq!(id.created_at_ms(), NOW_MS);
+        assert_eq!(TaskId::from_i64(id.to_i64()), id);
+    }
+
+    #[test]
+    fn ids_rise_when_the_clock_stands_still_or_goes_back() {
+        let generator = IdGenerator::new(NODE_HOST);
+        let mut last = generator.next(NOW_MS);
+        for step in 0..50_000u64 {
+            let id = generator.next(NOW_MS - step % 7);
+            assert!(id > last, "{id} after {last}");
+            assert!(id.to_string() > last.to_string());
+            last = id;
+        }
+    }
+
+    #[test]
+    fn generators_of_different_nodes_never_meet() {
+        let (host, visitor) = (IdGenerator::new(NODE_HOST), IdGenerator::new(NODE_VISITOR));
+        let of = |generator: &IdGenerator| -> std::collections::HashSet<TaskId> {
+            (0..20_000).map(|_| generator.next(NOW_MS)).collect()
+        };
+        assert!(of(&host).is_disjoint(&of(&visitor)));
+    }
+
+    #[test]
+    fn a_generator_that_observed_an_id_goes_on_after_it() {
+        let earlier = IdGenerator::new(NODE_VISITOR).next(NOW_MS + 5_000);
+        let generator = IdGenerator::new(NODE_VISITOR);
+        generator.observe(earlier);
+        assert!(generator.next(NOW_MS) > earlier);
+    }
+
+    #[test]
+    fn a_prefix_spans_exactly_the_ids_that_begin_with_it() {
+        let id = IdGenerator::new(NODE_HOST).next(NOW_MS);
+        let text = id.to_string();
+        for length in 1..=13 {
+            let (low, high) = text[..length].parse::<IdPrefix>().unwrap().range();
+            assert!(low <= id && id <= high);
+            assert!(low.to_string().starts_with(&text[..length]));
+            assert!(high.to_string().starts_with(&text[..length]));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_id_is_refused() {
+        for text in ["", "0123456789ABCD", "U", "ab-c", "ü", "Z000000000000"] {
+            assert!(text.parse::<IdPrefix>().is_err(), "{text}");
+        }
+        assert!("0K3".parse::<TaskId>().is_err());
+    }
+}

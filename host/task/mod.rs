@@ -1,0 +1,600 @@
+//! The noun: a task, what it is made of, and how another task sees it.
+//!
+//! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
+//! changes, and only a `store` keeps one.
+
+pub mod id;
+pub mod state;
+pub mod status;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use id::{IdGenerator, IdPrefix, TaskId};
+pub use status::{PendingReason, Status, StatusFilter, StatusSet};
+
+use crate::limits;
+
+/// A JSON document as text, shared and never changed.
+pub type Json = Arc<str>;
+
+/// The phase of a task that has named no other.
+pub const FIRST_PHASE: &str = "ingest";
+
+/// The queue of a task that names no other.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// One task, whole: a row of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Its name for ever.
+    pub id: TaskId,
+    /// The task that contains it: it appears below that one in the trace, and is cancelled with it.
+    /// May name a task that was deleted since.
+    pub parent: Option<TaskId>,
+    /// For a task that a handler submitted rather than spawned: who did. For people; means nothing.
+    pub origin: Option<TaskId>,
+    /// Where in the journal of its parent it was spawned: its row is that call's record.
+    pub place: Option<Place>,
+    /// Its rank among the children of its parent, from 1.
+    pub sequence: u64,
+    /// The failed task that it is another try of.
+    pub retry_of: Option<TaskId>,
+    /// Levels of parents above it.
+    pub depth: u32,
+
+    /// The handler that runs it.
+    pub handler: Arc<str>,
+    /// The component that the current run started with; `None` when no run is under way, so that
+    /// the next one takes what is loaded then.
+    pub digest: Option<Arc<str>>,
+    /// Its key among the children of its parent, or among the tasks without one.
+    pub key: Option<Arc<str>>,
+    /// The queue that it is in.
+    pub queue: Arc<str>,
+    /// Higher runs first.
+    pub priority: i32,
+    /// What it was given.
+    pub input: Json,
+    /// What the phase before this one returned: the input of this phase.
+    pub phase_input: Option<Json>,
+    /// What it returned.
+    pub output: Option<Json>,
+    /// Why it failed, the last time that it did.
+    pub failure: Option<Failure>,
+    /// Running time that one attempt may take, in milliseconds; `None`: as the manifest says.
+    pub timeout_ms: Option<u64>,
+    /// Attempts in all; `None`: as the manifest says, filled in by the first claim.
+    pub attempts_max: Option<u32>,
+    /// The handler that goes on with the output.
+    pub on_complete: Option<Arc<str>>,
+
+    /// Where it stands.
+    pub status: Status,
+    /// What this invocation is for.
+    pub phase: Arc<str>,
+    /// Which attempt of this phase it is in or was last in, from 1; 0 before the first.
+    pub attempt: u32,
+    /// How often a host died while this attempt ran.
+    pub restarts: u32,
+    /// Which claim the task is under. A write that bears another number is stale and refused.
+    pub fence: u64,
+    /// Which journal it writes: one more for each attempt, phase and rescheduling.
+    pub run: u32,
+    /// Tasks that it comes after and that have not completed.
+    pub blocked_by: u32,
+    /// Not before this time, in milliseconds since the Unix epoch.
+    pub run_at_ms: Option<u64>,
+    /// Expires when it has not started by then, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+    /// Somebody asked for its end while it ran.
+    pub cancel_requested: bool,
+    /// The wait that it is in, or was in last in this run.
+    pub wait: Option<Wait>,
+    /// How far its handler says it is.
+    pub progress: Option<Progress>,
+
+    /// When it was submitted, in milliseconds since the Unix epoch, as all times here.
+    pub created_at_ms: u64,
+    /// When it was first claimed, since it was submitted or retried.
+    pub started_at_ms: Option<u64>,
+    /// When the current or last run began: what the guest's clock says at its start.
+    pub run_at_start_ms: Option<u64>,
+    /// When it ended.
+    pub ended_at_ms: Option<u64>,
+    /// Running time that the current attempt has used before its last wait, in milliseconds.
+    pub spent_ms: u64,
+}
+
+impl Task {
+    /// The token that every write of the current attempt bears.
+    pub fn token(&self) -> Token {
+        Token {
+            task: self.id,
+            fence: self.fence,
+        }
+    }
+
+    /// Why the task is pending, as far as its own row tells; `None` when it is not pending.
+    pub fn pending_reason(&self, handler_loaded: bool) -> Option<PendingReason> {
+        if self.status != Status::Pending {
+            None
+        } else if self.blocked_by > 0 {
+            Some(PendingReason::Blocked)
+        } else if self.run_at_ms.is_some() {
+            Some(PendingReason::Scheduled)
+        } else if !handler_loaded && self.digest.is_none() {
+            Some(PendingReason::Held)
+        } else {
+            Some(PendingReason::Ready)
+        }
+    }
+
+    /// Time from the first start to the end, or to `now_ms`; `None` before the start.
+    pub fn duration_ms(&self, now_ms: u64) -> Option<u64> {
+        let started = self.started_at_ms?;
+        Some(self.ended_at_ms.unwrap_or(now_ms).saturating_sub(started))
+    }
+
+    /// Hand this to the outside world to recognise a repeated effect: the same for every attempt.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}", self.id, self.phase)
+    }
+
+    /// The task as another task sees it.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            id: self.id,
+            handler: self.handler.clone(),
+            status: self.status,
+            output: self.output.clone(),
+            failure: self.failure.clone(),
+        }
+    }
+}
+
+/// Proof of a claim: writes of an attempt bear it, and are refused once the task has moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The task that was claimed.
+    pub task: TaskId,
+    /// The claim's number.
+    pub fence: u64,
+}
+
+/// Where a child stands in the journal of its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The run of the parent that spawned it.
+    pub run: u32,
+    /// The number of the host call.
+    pub call: u32,
+    /// Its index among the tasks that this one call spawned.
+    pub index: u32,
+    /// A hash of handler, input and options: what makes a spawn the same spawn.
+    pub content: u64,
+}
+
+/// A task as another task sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Which task.
+    pub id: TaskId,
+    /// The handler that runs it.
+    pub handler: Arc<str>,
+    /// Where it stood when it was looked at.
+    pub status: Status,
+    /// What it returned, once completed.
+    pub output: Option<Json>,
+    /// Why it did not complete.
+    pub failure: Option<Failure>,
+}
+
+/// How far a handler says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Units done.
+    pub done: u64,
+    /// Units in all, where that is known.
+    pub total: Option<u64>,
+    /// What it is doing.
+    pub message: Option<String>,
+}
+
+/// Why a task did not complete. Data, not an error of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of end it was.
+    pub kind: FailureKind,
+    /// What happened, for people.
+    pub message: String,
+    /// Whether another attempt may help.
+    pub retryable: bool,
+    /// Whatever else the handler wants to say: a JSON document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+}
+
+impl Failure {
+    /// A failure with a message cut to [`limits::MESSAGE_BYTES_MAX`].
+    pub fn new(kind: FailureKind, message: impl Into<String>, retryable: bool) -> Failure {
+        let mut message = message.into();
+        if message.len() > limits::MESSAGE_BYTES_MAX {
+            let mut end = limits::MESSAGE_BYTES_MAX;
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message.truncate(end);
+            message.push_str(" ... (cut)");
+        }
+        Failure {
+            kind,
+            message,
+            retryable,
+            details: None,
+        }
+    }
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The handler returned an error.
+    Handler,
+    /// The guest trapped: a panic, an unreachable instruction, a division by zero.
+    Trap,
+    /// The attempt used up its running time.
+    Timeout,
+    /// A bound was crossed: memory, tables, stack, payload, host calls.
+    Limit,
+    /// A replayed call differs from its record.
+    Diverged,
+    /// Hosts kept dying while it ran.
+    HostLost,
+    /// The component cannot be run: gone, or of the wrong shape.
+    Component,
+    /// A task that it comes after did not complete.
+    Upstream,
+}
+
+impl FailureKind {
+    /// The word that is stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Handler => "handler",
+            FailureKind::Trap => "trap",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Limit => "limit",
+            FailureKind::Diverged => "diverged",
+            FailureKind::HostLost => "host-lost",
+            FailureKind::Component => "component",
+            FailureKind::Upstream => "upstream",
+        }
+    }
+}
+
+/// A wait that a task is in, or was in last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The host call that waits; `None` when it is the step to the next phase.
+    pub call: Option<u32>,
+    /// Awaited tasks that have not reached a status that is waited for. When it is time alone that
+    /// is waited for: 1.
+    pub remaining: u64,
+    /// When the wait began.
+    pub since_ms: u64,
+    /// When it ends all the same.
+    pub until_ms: Option<u64>,
+    /// How it ended; `None` while it lasts.
+    pub woken: Option<Woken>,
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Woken {
+    /// When it ended.
+    pub at_ms: u64,
+    /// Whether it was its time that ended it.
+    pub timed_out: bool,
+}
+
+/// What somebody asks for who submits or spawns a task.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Same key from the same parent names the same task.
+    pub key: Option<Arc<str>>,
+    /// The queue; [`DEFAULT_QUEUE`] when absent.
+    pub queue: Option<Arc<str>>,
+    /// Higher runs first; 0 when absent.
+    pub priority: Option<i32>,
+    /// Time to rest before it may start, in milliseconds.
+    pub delay_ms: Option<u64>,
+    /// Running time that one attempt may take, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Time in which it must start, in milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Attempts in all.
+    pub attempts_max: Option<u32>,
+    /// Handler that goes on with the output.
+    pub on_complete: Option<Arc<str>>,
+    /// Start only when these have completed.
+    pub after: Vec<TaskId>,
+}
+
+impl Options {
+    /// What is wrong with them, as a sentence; nothing is `Ok`.
+    pub fn check(&self) -> Result<(), String> {
+        let names = [
+            ("key", &self.key),
+            ("queue", &self.queue),
+            ("on-complete", &self.on_complete),
+        ];
+        for (what, name) in names {
+            if let Some(name) = name {
+                check_name(what, name)?;
+            }
+        }
+        let durations = [
+            ("delay", self.delay_ms),
+            ("timeout", self.timeout_ms),
+            ("expires", self.expires_ms),
+        ];
+        for (what, duration) in durations {
+            if duration.is_some_and(|ms| ms > limits::DURATION_MS_MAX) {
+                return Err(format!("{what} is longer than ten years"));
+            }
+        }
+        match self.attempts_max {
+            Some(0) => Err("max-attempts is 0: a task needs at least one attempt".to_owned()),
+            Some(many) if many > limits::ATTEMPTS_MAX => Err(format!(
+                "max-attempts is {many}, more than {}",
+                limits::ATTEMPTS_MAX
+            )),
+            _ if self.timeout_ms == Some(0) => {
+                Err("timeout is 0: an attempt needs some running time".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Names are short, not empty, and hold no control characters, so that they can be shown anywhere.
+pub fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        Err(format!("the {what} is empty"))
+    } else if name.len() > limits::NAME_BYTES_MAX {
+        Err(format!(
+            "the {what} is longer than {} bytes",
+            limits::NAME_BYTES_MAX
+        ))
+    } else if name.chars().any(char::is_control) {
+        Err(format!("the {what} holds a control character"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether `text` may be a payload: one JSON document within the bounds. Errors are sentences.
+pub fn check_payload(text: &str) -> Result<(), String> {
+    if text.len() > limits::PAYLOAD_BYTES_MAX {
+        return Err(format!(
+            "the payload has {} bytes, more than the {} that a task may carry",
+            text.len(),
+            limits::PAYLOAD_BYTES_MAX
+        ));
+    }
+    if depth(text) > limits::JSON_DEPTH_MAX {
+        return Err(format!(
+            "the payload is nested deeper than {} levels",
+            limits::JSON_DEPTH_MAX
+        ));
+    }
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("the payload is not JSON: {error}")),
+    }
+}
+
+/// Brackets open at once outside of strings: the parsers of the guests recurse once for each.
+fn depth(text: &str) -> usize {
+    let (mut open, mut deepest) = (0usize, 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' if !quoted => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A task that is to be: what `submit` and `spawn` hand to the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTask {
+    /// The id that its spawner was told; `None`: the store gives one.
+    pub id: Option<TaskId>,
+    /// The handler that shall run it.
+    pub handler: Arc<str>,
+    /// Its input; JSON that was checked.
+    pub input: Json,
+    /// What else was asked for; checked.
+    pub options: Options,
+    /// Who spawns it; `None` for a task of its own.
+    pub spawner: Option<Spawner>,
+    /// Who submits it, where that is a handler.
+    pub origin: Option<TaskId>,
+    /// The failed task that it is another try of.
+    pub retry_of: Option<TaskId>,
+    /// When it was asked for; `None`: the time of the commit.
+    pub created_at_ms: Option<u64>,
+}
+
+impl NewTask {
+    /// A task with no parent.
+    pub fn root(handler: impl Into<Arc<str>>, input: impl Into<Json>, options: Options) -> NewTask {
+        NewTask {
+            id: None,
+            handler: handler.into(),
+            input: input.into(),
+            options,
+            spawner: None,
+            origin: None,
+            retry_of: None,
+            created_at_ms: None,
+        }
+    }
+
+    /// The row of it. `blocked_by` of its upstreams have not completed yet; when `lost` names one
+    /// that never will, the task is skipped from the start.
+    pub fn into_task(self, id: TaskId, now_ms: u64, blocked_by: u32, lost: Option<&Task>) -> Task {
+        let created_at_ms = self.created_at_ms.unwrap_or(now_ms);
+        let options = self.options;
+        let mut task = Task {
+            id,
+            parent: self.spawner.map(|spawner| spawner.parent),
+            origin: self.origin,
+            place: self.spawner.and_then(|spawner| spawner.place),
+            sequence: self.spawner.map_or(0, |spawner| spawner.sequence),
+            retry_of: self.retry_of,
+            depth: self.spawner.map_or(0, |spawner| spawner.depth),
+            handler: self.handler,
+            digest: None,
+            key: options.key,
+            queue: options.queue.unwrap_or_else(|| DEFAULT_QUEUE.into()),
+            priority: options.priority.unwrap_or(0),
+            input: self.input,
+            phase_input: None,
+            output: None,
+            failure: None,
+            timeout_ms: options.timeout_ms,
+            attempts_max: options.attempts_max,
+            on_complete: options.on_complete,
+            status: Status::Pending,
+            phase: FIRST_PHASE.into(),
+            attempt: 0,
+            restarts: 0,
+            fence: 0,
+            run: 0,
+            blocked_by,
+            run_at_ms: options
+                .delay_ms
+                .filter(|ms| *ms > 0)
+                .map(|ms| created_at_ms + ms),
+            expires_at_ms: options.expires_ms.map(|ms| created_at_ms + ms),
+            cancel_requested: false,
+            wait: None,
+            progress: None,
+            created_at_ms,
+            started_at_ms: None,
+            run_at_start_ms: None,
+            ended_at_ms: None,
+            spent_ms: 0,
+        };
+        if let Some(lost) = lost {
+            task.status = Status::Skipped;
+            task.failure = Some(state::upstream_failure(lost));
+            task.ended_at_ms = Some(now_ms);
+        }
+        task
+    }
+}
+
+/// The parent's side of a spawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spawner {
+    /// The parent.
+    pub parent: TaskId,
+    /// The child's rank among its children, from 1.
+    pub sequence: u64,
+    /// The child's depth.
+    pub depth: u32,
+    /// Where in the parent's journal; `None` when no call of the parent made it.
+    pub place: Option<Place>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_one_json_document_of_bounded_size_and_depth() {
+        let check = |text: &str, expected: &str| {
+            let found = check_payload(text).err().unwrap_or_default();
+            assert!(
+                found.contains(expected) && found.is_empty() == expected.is_empty(),
+                "{found}"
+            );
+        };
+        check("{\"a\":[1,2,{\"b\":null}]}", "");
+        check("\"text\"", "");
+        check("{\"a\":", "not JSON: EOF");
+        check("1 2", "not JSON: trailing characters");
+        check("", "not JSON");
+        check(&"[".repeat(200), "nested deeper than 128 levels");
+        check(&format!("\"{}\\\"[\"", "[".repeat(200)), "");
+        check(
+            &format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES_MAX)),
+            "4194306 bytes",
+        );
+    }
+
+    #[test]
+    fn options_out_of_bounds_are_refused_with_a_sentence() {
+        let check = |options: Options, expected: &str| {
+            let found = options.check().err().unwrap_or_default();
+            assert_eq!(found, expected);
+        };
+        check(Options::default(), "");
+        check(
+            Options {
+                key: Some("".into()),
+                ..Options::default()
+            },
+            "the key is empty",
+        );
+        check(
+            Options {
+                queue: Some("a\nb".into()),
+                ..Options::default()
+            },
+            "the queue holds a control character",
+        );
+        check(
+            Options {
+                delay_ms: Some(u64::MAX),
+                ..Options::default()
+            },
+            "delay is longer than ten years",
+        );
+        check(
+            Options {
+                attempts_max: Some(0),
+                ..Options::default()
+            },
+            "max-attempts is 0: a task needs at least one attempt",
+        );
+        check(
+            Options {
+                timeout_ms: Some(0),
+                ..Options::default()
+            },
+            "timeout is 0: an attempt needs some running time",
+        );
+    }
+
+    #[test]
+    fn a_message_is_cut_at_a_character() {
+        let failure = Failure::new(FailureKind::Handler, "ü".repeat(20_000), true);
+        assert!(failure.message.len() < limits::MESSAGE_BYTES_MAX + 20);
+        assert!(failure.message.ends_with("ü ... (cut)"));
+    }
+}

@@ -1,0 +1,548 @@
+//! The state machine: one total function, [`apply`], decides every transition of a task.
+//!
+//! A store calls it inside the transaction that saves the change. An [`Event`] goes in, an
+//! [`Effect`] comes out: what the same transaction has to do besides saving the task. There is no
+//! I/O, no clock and no chance here, so a second engine is a second way to find and save, never a
+//! second opinion. `docs/state-machine.md` is generated from this file by [`table`].
+
+use std::sync::Arc;
+
+use crate::limits;
+use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, Woken};
+
+/// What may happen to a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The scheduler gives it a slot.
+    Claimed {
+        /// The component to start with when no run is under way.
+        digest: Arc<str>,
+        /// Attempts in all, where the task itself does not say.
+        attempts_max: u32,
+    },
+    /// The handler returned a result.
+    Completed {
+        /// What it returned.
+        output: Json,
+    },
+    /// The attempt ended in any other way that is the task's own doing.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Rest before the next attempt, should there be one.
+        backoff_ms: u64,
+    },
+    /// The handler waits.
+    Suspended {
+        /// The host call that waits.
+        call: u32,
+        /// Awaited tasks that are not there yet; for a wait on time alone: 1.
+        remaining: u64,
+        /// When the wait ends all the same.
+        until_ms: Option<u64>,
+        /// Running time that the attempt has used so far.
+        spent_ms: u64,
+    },
+    /// The handler returned, and asked to be run again later.
+    Rescheduled {
+        /// Rest before that.
+        delay_ms: u64,
+    },
+    /// The handler returned, and named its next phase.
+    PhaseEnded {
+        /// The next phase.
+        phase: Arc<str>,
+        /// What it returned: the input of that phase.
+        input: Json,
+        /// Tasks to await before it.
+        remaining: u64,
+        /// When the next phase begins all the same.
+        until_ms: Option<u64>,
+    },
+    /// One of the tasks that it waits for got there.
+    AwaitedArrived,
+    /// The time of its wait ran out.
+    WaitTimedOut,
+    /// Its time to start has come.
+    Due,
+    /// It has not started in the time that it was given.
+    Expired,
+    /// A task that it comes after has completed.
+    UpstreamCompleted,
+    /// A task that it comes after can no longer complete.
+    UpstreamLost {
+        /// Why it is skipped, naming that task.
+        failure: Failure,
+    },
+    /// Somebody asks for its end.
+    CancelRequested,
+    /// The host stops in an orderly way and gives the attempt back.
+    Interrupted,
+    /// The host that ran it is gone.
+    HostLost,
+    /// Somebody asks for another go at an ended task.
+    Retried {
+        /// Tasks that it comes after and that have not completed.
+        blocked_by: u32,
+    },
+}
+
+impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Event::Claimed { .. } => "claimed",
+            Event::Completed { .. } => "completed",
+            Event::Failed { .. } => "failed",
+            Event::Suspended { .. } => "suspended",
+            Event::Rescheduled { .. } => "rescheduled",
+            Event::PhaseEnded { .. } => "phase ended",
+            Event::AwaitedArrived => "awaited task arrived",
+            Event::WaitTimedOut => "wait timed out",
+            Event::Due => "due",
+            Event::Expired => "expired",
+            Event::UpstreamCompleted => "upstream completed",
+            Event::UpstreamLost { .. } => "upstream lost",
+            Event::CancelRequested => "cancel requested",
+            Event::Interrupted => "interrupted",
+            Event::HostLost => "host lost",
+            Event::Retried { .. } => "retried",
+        }
+    }
+}
+
+/// What the transaction has to do besides saving the task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// The status changed: wake who waits for the new one, tell who watches.
+    Moved,
+    /// The task has ended: release or skip what comes after it.
+    Ended,
+    /// Keep a record of the attempt for people.
+    AttemptEnded(Attempt),
+    /// The journal of the run is of no more use.
+    JournalEnded,
+    /// Spawn the continuation.
+    Continue {
+        /// The handler that goes on.
+        handler: Arc<str>,
+        /// The output that it goes on with.
+        output: Json,
+    },
+    /// Tell the attempt that runs now to stop.
+    Stop,
+}
+
+/// What is left of an attempt that did not complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// Its run.
+    pub run: u32,
+    /// Its phase.
+    pub phase: Arc<str>,
+    /// Its number in that phase.
+    pub attempt: u32,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// When it ended.
+    pub ended_at_ms: u64,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A task after a transition, and what has to follow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The task as it is now.
+    pub task: Task,
+    /// In the order in which they are to be done.
+    pub effects: Vec<Effect>,
+}
+
+/// Why an event does nothing to a task. Each is a sentence for people.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The event needs a task that has not ended.
+    #[error("task {id} has {status} already")]
+    Ended {
+        /// Which task.
+        id: TaskId,
+        /// How it ended.
+        status: Status,
+        /// When.
+        ended_at_ms: u64,
+    },
+    /// `retry` of a task that lives.
+    #[error(
+        "task {id} is {status}: only a task that failed, was cancelled, expired or was skipped is retried"
+    )]
+    Unended {
+        /// Which task.
+        id: TaskId,
+        /// Where it stands.
+        status: Status,
+    },
+    /// `retry` of a task that did what it should.
+    #[error("task {id} has completed: a result that others may have seen is never taken back")]
+    Completed {
+        /// Which task.
+        id: TaskId,
+    },
+    /// The event belongs to another status.
+    #[error("task {id} is {status}: \"{event}\" does not apply")]
+    Misplaced {
+        /// Which task.
+        id: TaskId,
+        /// Where it stands.
+        status: Status,
+        /// The event's name.
+        event: &'static str,
+    },
+}
+
+/// What `event`, at `now_ms` (milliseconds since the Unix epoch), does to `task`.
+///
+/// Total: every event has an answer in every status. An answer with no effects says that the
+/// event is allowed and changes nothing.
+pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    match task.status {
+        Status::Pending => pending(task, event, now_ms),
+        Status::Running => running(task, event, now_ms),
+        Status::Waiting => waiting(task, event, now_ms),
+        Status::Completed
+        | Status::Failed
+        | Status::Cancelled
+        | Status::Expired
+        | Status::Skipped => ended(task, event, now_ms),
+    }
+}
+
+fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    let mut next = task.clone();
+    match event {
+        Event::Claimed {
+            digest,
+            attempts_max,
+        } if task.blocked_by == 0 && task.run_at_ms.is_none() => {
+            next.status = Status::Running;
+            next.fence += 1;
+            next.attempts_max.get_or_insert(*attempts_max);
+            next.digest.get_or_insert_with(|| digest.clone());
+            next.started_at_ms.get_or_insert(now_ms);
+            if task.run_at_start_ms.is_none() {
+                next.run_at_start_ms = Some(now_ms);
+                next.attempt += 1;
+            }
+            moved(next)
+        }
+        Event::Due if task.run_at_ms.is_some_and(|at| at <= now_ms) => {
+            next.run_at_ms = None;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::Expired
+            if task.started_at_ms.is_none()
+                && task.expires_at_ms.is_some_and(|at| at <= now_ms) =>
+        {
+            end(next, Status::Expired, now_ms, vec![])
+        }
+        Event::UpstreamCompleted if task.blocked_by > 0 => {
+            next.blocked_by -= 1;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::UpstreamLost { failure } if task.blocked_by > 0 => {
+            next.failure = Some(failure.clone());
+            end(next, Status::Skipped, now_ms, vec![])
+        }
+        Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        _ => refuse(task, event),
+    }
+}
+
+fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    let mut next = task.clone();
+    // Whoever cancelled it was told that it worked, so however the attempt ends, it is cancelled.
+    let gives_the_slot_back = matches!(
+        event,
+        Event::Completed { .. }
+            | Event::Failed { .. }
+            | Event::Suspended { .. }
+            | Event::Rescheduled { .. }
+            | Event::PhaseEnded { .. }
+            | Event::Interrupted
+            | Event::HostLost
+    );
+    if task.cancel_requested && gives_the_slot_back {
+        return end(next, Status::Cancelled, now_ms, vec![]);
+    }
+    match event {
+        Event::Completed { output } => {
+            next.output = Some(output.clone());
+            next.failure = None;
+            let follow = task.on_complete.as_ref().map(|handler| Effect::Continue {
+                handler: handler.clone(),
+                output: output.clone(),
+            });
+            end(
+                next,
+                Status::Completed,
+                now_ms,
+                follow.into_iter().collect(),
+            )
+        }
+        Event::Failed {
+            failure,
+            backoff_ms,
+        } => fail(next, failure.clone(), Some(*backoff_ms), now_ms),
+        Event::Suspended {
+            call,
+            remaining,
+            until_ms,
+            spent_ms,
+        } => {
+            next.spent_ms = *spent_ms;
+            suspend(next, Some(*call), *remaining, *until_ms, now_ms)
+        }
+        Event::Rescheduled { delay_ms } => {
+            // The claim of the next run counts one attempt; this run was none.
+            next.attempt -= 1;
+            next.run_at_ms = Some(now_ms + delay_ms);
+            new_run(&mut next);
+            next.status = Status::Pending;
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::JournalEnded, Effect::Moved],
+            })
+        }
+        Event::PhaseEnded {
+            phase,
+            input,
+            remaining,
+            until_ms,
+        } => {
+            next.phase = phase.clone();
+            next.phase_input = Some(input.clone());
+            next.attempt = 0;
+            new_run(&mut next);
+            next.digest = task.digest.clone();
+            let mut change = suspend(next, None, *remaining, *until_ms, now_ms)?;
+            change.effects.insert(0, Effect::JournalEnded);
+            Ok(change)
+        }
+        Event::CancelRequested if task.cancel_requested => Ok(Change {
+            task: next,
+            effects: vec![],
+        }),
+        Event::CancelRequested => {
+            next.cancel_requested = true;
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::Stop],
+            })
+        }
+        Event::Interrupted => {
+            next.status = Status::Pending;
+            moved(next)
+        }
+        Event::HostLost if task.restarts >= limits::RESTARTS_MAX => {
+            let times = task.restarts + 1;
+            let message =
+                format!("its host died {times} times while it ran: it may be what kills the host");
+            fail(
+                next,
+                Failure::new(FailureKind::HostLost, message, false),
+                None,
+                now_ms,
+            )
+        }
+        Event::HostLost => {
+            next.restarts += 1;
+            next.status = Status::Pending;
+            moved(next)
+        }
+        _ => refuse(task, event),
+    }
+}
+
+fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    let mut next = task.clone();
+    let Some(wait) = next.wait.as_mut() else {
+        return refuse(task, event);
+    };
+    match event {
+        Event::AwaitedArrived if wait.remaining > 1 => {
+            wait.remaining -= 1;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::AwaitedArrived => {
+            wait.remaining = 0;
+            wake(next, false, now_ms)
+        }
+        Event::WaitTimedOut if wait.until_ms.is_some_and(|until| until <= now_ms) => {
+            wake(next, true, now_ms)
+        }
+        Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        _ => refuse(task, event),
+    }
+}
+
+fn ended(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    match event {
+        Event::Retried { .. } if task.status == Status::Completed => {
+            Err(Refusal::Completed { id: task.id })
+        }
+        Event::Retried { blocked_by } => {
+            let mut next = task.clone();
+            next.status = Status::Pending;
+            next.blocked_by = *blocked_by;
+            next.attempt = 0;
+            next.restarts = 0;
+            next.failure = None;
+            next.cancel_requested = false;
+            next.progress = None;
+            next.run_at_ms = None;
+            next.expires_at_ms = None;
+            next.started_at_ms = None;
+            next.ended_at_ms = None;
+            new_run(&mut next);
+            moved(next)
+        }
+        _ => Err(Refusal::Ended {
+            id: task.id,
+            status: task.status,
+            ended_at_ms: task.ended_at_ms.unwrap_or(now_ms),
+        }),
+    }
+}
+
+/// Another attempt, when there is one left and it may help; else the end.
+fn fail(
+    mut next: Task,
+    failure: Failure,
+    backoff_ms: Option<u64>,
+    now_ms: u64,
+) -> Result<Change, Refusal> {
+    let record = Effect::AttemptEnded(Attempt {
+        run: next.run,
+        phase: next.phase.clone(),
+        attempt: next.attempt,
+        started_at_ms: next.run_at_start_ms.unwrap_or(now_ms),
+        ended_at_ms: now_ms,
+        failure: failure.clone(),
+    });
+    let again = failure.retryable && next.attempt < next.attempts_max.unwrap_or(1);
+    next.failure = Some(failure);
+    match backoff_ms {
+        Some(backoff_ms) if again => {
+            next.status = Status::Pending;
+            next.run_at_ms = (backoff_ms > 0).then_some(now_ms + backoff_ms);
+            new_run(&mut next);
+            Ok(Change {
+                task: next,
+                effects: vec![record, Effect::JournalEnded, Effect::Moved],
+            })
+        }
+        _ => end(next, Status::Failed, now_ms, vec![record]),
+    }
+}
+
+fn suspend(
+    mut next: Task,
+    call: Option<u32>,
+    remaining: u64,
+    until_ms: Option<u64>,
+    now_ms: u64,
+) -> Result<Change, Refusal> {
+    let wait = Wait {
+        call,
+        remaining,
+        since_ms: now_ms,
+        until_ms,
+        woken: None,
+    };
+    next.wait = Some(wait);
+    if remaining == 0 {
+        return wake(next, false, now_ms);
+    }
+    if until_ms.is_some_and(|until| until <= now_ms) {
+        return wake(next, true, now_ms);
+    }
+    next.status = Status::Waiting;
+    moved(next)
+}
+
+fn wake(mut next: Task, timed_out: bool, now_ms: u64) -> Result<Change, Refusal> {
+    if let Some(wait) = next.wait.as_mut() {
+        wait.woken = Some(Woken {
+            at_ms: now_ms,
+            timed_out,
+        });
+    }
+    next.status = Status::Pending;
+    moved(next)
+}
+
+/// What a run leaves behind when the next begins with an empty journal.
+fn new_run(next: &mut Task) {
+    next.run += 1;
+    next.run_at_start_ms = None;
+    next.wait = None;
+    next.restarts = 0;
+    next.spent_ms = 0;
+    next.digest = None;
+}
+
+fn moved(task: Task) -> Result<Change, Refusal> {
+    Ok(Change {
+        task,
+        effects: vec![Effect::Moved],
+    })
+}
+
+fn end(mut next: Task, status: Status, now_ms: u64, first: Vec<Effect>) -> Result<Change, Refusal> {
+    next.status = status;
+    next.ended_at_ms = Some(now_ms);
+    next.run_at_ms = None;
+    next.blocked_by = 0;
+    let mut effects = first;
+    if next.run_at_start_ms.is_some() {
+        effects.push(Effect::JournalEnded);
+    }
+    effects.extend([Effect::Ended, Effect::Moved]);
+    Ok(Change {
+        task: next,
+        effects,
+    })
+}
+
+fn refuse(task: &Task, event: &Event) -> Result<Change, Refusal> {
+    if matches!(event, Event::Retried { .. }) {
+        return Err(Refusal::Unended {
+            id: task.id,
+            status: task.status,
+        });
+    }
+    Err(Refusal::Misplaced {
+        id: task.id,
+        status: task.status,
+        event: event.name(),
+    })
+}
+
+/// Why a task that comes after `upstream` is skipped.
+pub fn upstream_failure(upstream: &Task) -> Failure {
+    let message = format!(
+        "it was to start after task {} ({}), which has {}",
+        upstream.id, upstream.handler, upstream.status
+    );
+    Failure::new(FailureKind::Upstream, message, true)
+}
+
+pub mod table;

@@ -1,0 +1,271 @@
+//! The state-by-event table, as text for `docs/state-machine.md`.
+//!
+//! Made by asking [`apply`](super::apply) itself, so the page cannot differ from the code. A test
+//! compares the page in `docs/` with what this makes.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::{Effect, Event, apply};
+use crate::task::{Failure, FailureKind, NewTask, Options, Status, Task, TaskId, Wait};
+
+const NOW_MS: u64 = 1_000_000;
+
+/// A task in one status, in one of the situations that make a difference there.
+fn situations() -> Vec<(Status, &'static str, Task)> {
+    let id = TaskId::from_i64(1);
+    let fresh = NewTask::root("handler", "{}", Options::default()).into_task(id, NOW_MS, 0, None);
+    let of = |status, name, change: &dyn Fn(&mut Task)| {
+        let mut task = Task {
+            status,
+            ..fresh.clone()
+        };
+        if task.status != Status::Pending {
+            task.attempt = 1;
+            task.attempts_max = Some(3);
+            task.started_at_ms = Some(NOW_MS);
+            task.run_at_start_ms = Some(NOW_MS);
+        }
+        change(&mut task);
+        (status, name, task)
+    };
+    let wait = |remaining| {
+        Some(Wait {
+            call: Some(1),
+            remaining,
+            since_ms: NOW_MS,
+            until_ms: Some(NOW_MS),
+            woken: None,
+        })
+    };
+    vec![
+        of(Status::Pending, "ready", &|task| {
+            task.expires_at_ms = Some(NOW_MS)
+        }),
+        of(Status::Pending, "blocked", &|task| task.blocked_by = 1),
+        of(Status::Pending, "scheduled", &|task| {
+            task.run_at_ms = Some(NOW_MS)
+        }),
+        of(Status::Running, "attempts left", &|_| {}),
+        of(Status::Running, "last attempt", &|task| task.attempt = 3),
+        of(Status::Running, "cancel requested", &|task| {
+            task.cancel_requested = true
+        }),
+        of(Status::Running, "restarted ten times", &|task| {
+            task.restarts = 10
+        }),
+        of(Status::Waiting, "for one", &|task| task.wait = wait(1)),
+        of(Status::Waiting, "for more", &|task| task.wait = wait(2)),
+        of(Status::Completed, "", &|_| {}),
+        of(Status::Failed, "", &|_| {}),
+        of(Status::Cancelled, "", &|_| {}),
+        of(Status::Expired, "", &|_| {}),
+        of(Status::Skipped, "", &|_| {}),
+    ]
+}
+
+fn events() -> Vec<(&'static str, Event)> {
+    let failure = |retryable| Failure::new(FailureKind::Handler, "a reason", retryable);
+    let suspended = |remaining| Event::Suspended {
+        call: 1,
+        remaining,
+        until_ms: None,
+        spent_ms: 0,
+    };
+    let phase = |remaining| Event::PhaseEnded {
+        phase: "aggregate".into(),
+        input: "{}".into(),
+        remaining,
+        until_ms: None,
+    };
+    let digest: Arc<str> = "sha256:0".into();
+    vec![
+        (
+            "claimed",
+            Event::Claimed {
+                digest,
+                attempts_max: 3,
+            },
+        ),
+        (
+            "completed",
+            Event::Completed {
+                output: "{}".into(),
+            },
+        ),
+        (
+            "failed, retryable",
+            Event::Failed {
+                failure: failure(true),
+                backoff_ms: 1_000,
+            },
+        ),
+        (
+            "failed, not retryable",
+            Event::Failed {
+                failure: failure(false),
+                backoff_ms: 1_000,
+            },
+        ),
+        ("suspended", suspended(1)),
+        ("suspended, nothing to await", suspended(0)),
+        ("rescheduled", Event::Rescheduled { delay_ms: 1_000 }),
+        ("phase ended", phase(1)),
+        ("phase ended, nothing to await", phase(0)),
+        ("awaited task arrived", Event::AwaitedArrived),
+        ("wait timed out", Event::WaitTimedOut),
+        ("due", Event::Due),
+        ("expired", Event::Expired),
+        ("upstream completed", Event::UpstreamCompleted),
+        (
+            "upstream lost",
+            Event::UpstreamLost {
+                failure: failure(true),
+            },
+        ),
+        ("cancel requested", Event::CancelRequested),
+        ("interrupted", Event::Interrupted),
+        ("host lost", Event::HostLost),
+        ("retried", Event::Retried { blocked_by: 0 }),
+    ]
+}
+
+/// The page: every event in every situation, and what it does there.
+pub fn page() -> String {
+    let situations = situations();
+    let mut page = String::from(HEAD);
+    for (event_name, event) in events() {
+        let _ = writeln!(page, "\n## {event_name}\n");
+        let mut refused = Vec::new();
+        page.push_str("| status | becomes | and then |\n|---|---|---|\n");
+        for (status, situation, task) in &situations {
+            let name = match *situation {
+                "" => status.to_string(),
+                situation => format!("{status}, {situation}"),
+            };
+            match apply(task, &event, NOW_MS) {
+                Err(_) => refused.push(name),
+                Ok(change) => {
+                    let becomes = describe(task, &change.task);
+                    let effects: Vec<&str> = change.effects.iter().map(effect_name).collect();
+                    let _ = writeln!(page, "| {name} | {becomes} | {} |", effects.join(", "));
+                }
+            }
+        }
+        let _ = writeln!(page, "\nRefused when {}.", refused.join("; "));
+    }
+    page
+}
+
+fn describe(before: &Task, after: &Task) -> String {
+    let mut words = vec![after.status.to_string()];
+    if after.status == before.status && after == before {
+        words.push("unchanged".to_owned());
+    }
+    if after.run != before.run {
+        words.push("new run".to_owned());
+    }
+    if after.attempt > before.attempt {
+        words.push(format!("attempt {}", after.attempt));
+    }
+    if after.restarts > before.restarts {
+        words.push(format!("restart {}", after.restarts));
+    }
+    if after.run_at_ms.is_some() && after.run_at_ms != before.run_at_ms {
+        words.push("scheduled".to_owned());
+    }
+    if after.status == Status::Pending && after.status == before.status && after.run_at_ms.is_none()
+    {
+        words.push("ready".to_owned());
+    }
+    if after.cancel_requested && !before.cancel_requested {
+        words.push("cancel requested".to_owned());
+    }
+    words.join(", ")
+}
+
+fn effect_name(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Moved => "tell who waits for this status",
+        Effect::Ended => "release or skip what comes after it",
+        Effect::AttemptEnded(_) => "keep a record of the attempt",
+        Effect::JournalEnded => "drop the journal",
+        Effect::Continue { .. } => "spawn the continuation",
+        Effect::Stop => "tell the attempt to stop",
+    }
+}
+
+const HEAD: &str = "\
+# The state machine of a task
+
+Generated from `host/task/state.rs` by `host/task/state/table.rs`; a test fails when this page and the
+code differ. To write it anew: `UPDATE_DOCS=1 cargo test the_state_machine`.
+
+Each section is one event. A row says what the event does to a task in one situation: the status that it
+takes, and what the same transaction does besides saving it. Where nothing follows, the event is allowed
+and changes nothing that others could see.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_machine_page_says_what_the_code_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/state-machine.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            written,
+            page(),
+            "run: UPDATE_DOCS=1 cargo test the_state_machine"
+        );
+    }
+
+    #[test]
+    fn an_ended_task_only_moves_by_retry_and_a_completed_one_never() {
+        for (status, _, task) in situations()
+            .into_iter()
+            .filter(|(status, ..)| status.is_terminal())
+        {
+            for (name, event) in events() {
+                let allowed = apply(&task, &event, NOW_MS).is_ok();
+                let expected = name == "retried" && status != Status::Completed;
+                assert_eq!(allowed, expected, "{name} in {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_attempt_ends_cancelled_however_it_ends() {
+        let (.., task) = situations()
+            .into_iter()
+            .find(|(_, name, _)| *name == "cancel requested")
+            .unwrap();
+        for (name, event) in events() {
+            if let Ok(change) = apply(&task, &event, NOW_MS)
+                && change.task.status != Status::Running
+            {
+                assert_eq!(change.task.status, Status::Cancelled, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_end_tells_dependents_and_waiters() {
+        for (.., task) in situations() {
+            for (name, event) in events() {
+                let Ok(change) = apply(&task, &event, NOW_MS) else {
+                    continue;
+                };
+                let ends = change.task.status.is_terminal();
+                assert_eq!(change.effects.contains(&Effect::Ended), ends, "{name}");
+                let moves = change.task.status != task.status;
+                assert!(!moves || change.effects.contains(&Effect::Moved), "{name}");
+                assert_eq!(change.task.ended_at_ms.is_some(), ends, "{name}");
+            }
+        }
+    }
+}
