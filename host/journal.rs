@@ -95,6 +95,27 @@ pub struct Call {
     pub content: u64,
 }
 
+impl Call {
+    /// A call that spawns children of one handler, each with the content that makes it the same.
+    pub fn spawn(handler: &str, contents: &[u64]) -> Call {
+        let (subject, content) = match contents {
+            [one] => (handler.to_owned(), *one),
+            many => {
+                let bytes: Vec<[u8; 8]> = many.iter().map(|one| one.to_le_bytes()).collect();
+                (
+                    format!("{} x {handler}", many.len()),
+                    content(bytes.iter().map(|one| one.as_slice())),
+                )
+            }
+        };
+        Call {
+            function: Function::Spawn,
+            subject,
+            content,
+        }
+    }
+}
+
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}({})", self.function.as_str(), self.subject)

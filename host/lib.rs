@@ -10,3 +10,8 @@
 pub mod journal;
 pub mod limits;
 pub mod task;
+
+// Agents.
+pub mod bus;
+pub mod clock;
+pub mod store;

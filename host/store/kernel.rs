@@ -1,0 +1,578 @@
+//! The commit kernel: what each verb does inside its transaction.
+//!
+//! Finds tasks through [`Rows`], lets [`apply`] decide, saves, and does the effects, which may be
+//! events for other tasks. Engines call it with an open transaction and commit when it is done.
+//! It reads no clock and knows no SQL.
+//!
+//! Every verb checks before it changes: when one is refused, nothing of it has happened, and the
+//! other verbs of the same transaction stand.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::bus::Notice;
+use crate::journal::{Answer, Entry};
+use crate::store::rows::{Alarm, Rows};
+use crate::store::{
+    CallBy, Cancelled, Dispatch, End, HandlerRow, Lane, Record, StoreError, Submitted, Suspension,
+    Until,
+};
+use crate::task::state::{Effect, Event, apply, upstream_failure};
+use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Task, TaskId, Token};
+
+/// Clocks that one transaction looks after; the rest comes with the next.
+const ALARMS_PER_TURN: usize = 1_000;
+
+/// One transaction: the tasks that it has touched, and what is to be told after its commit.
+pub struct Turn<'a> {
+    rows: &'a mut dyn Rows,
+    ids: &'a IdGenerator,
+    now_ms: u64,
+    touched: HashMap<TaskId, Touched>,
+    order: Vec<TaskId>,
+    /// Tasks that moved.
+    pub notices: Vec<Notice>,
+    /// Tasks whose attempt is to stop.
+    pub stops: Vec<TaskId>,
+}
+
+/// A task as the store has it and as it shall be. Saved once, however often it changes in between:
+/// a parent whose thousand children end together is one update, not a thousand.
+struct Touched {
+    saved: Task,
+    task: Task,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn over an open transaction, at a time in milliseconds since the Unix epoch.
+    pub fn new(rows: &'a mut dyn Rows, ids: &'a IdGenerator, now_ms: u64) -> Turn<'a> {
+        Turn {
+            rows,
+            ids,
+            now_ms,
+            touched: HashMap::new(),
+            order: Vec::new(),
+            notices: Vec::new(),
+            stops: Vec::new(),
+        }
+    }
+
+    /// Save what changed. Called before the commit.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        for id in self.order.drain(..) {
+            if let Some(touched) = self.touched.remove(&id)
+                && touched.task != touched.saved
+            {
+                self.rows.save(&touched.saved, &touched.task)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, id: TaskId) -> Result<Option<&Task>, StoreError> {
+        if !self.touched.contains_key(&id) {
+            let Some(task) = self.rows.find(id)? else {
+                return Ok(None);
+            };
+            self.touched.insert(
+                id,
+                Touched {
+                    saved: task.clone(),
+                    task,
+                },
+            );
+            self.order.push(id);
+        }
+        Ok(self.touched.get(&id).map(|touched| &touched.task))
+    }
+
+    fn get(&mut self, id: TaskId) -> Result<&Task, StoreError> {
+        self.find(id)?.ok_or(StoreError::UnknownTask(id))
+    }
+
+    fn status(&mut self, id: TaskId) -> Result<Option<Status>, StoreError> {
+        match self.touched.get(&id) {
+            Some(touched) => Ok(Some(touched.task.status)),
+            None => self.rows.status(id),
+        }
+    }
+
+    /// The claim that a token proves, or that it proves no longer.
+    fn claimed(&mut self, token: Token) -> Result<&Task, StoreError> {
+        match self.find(token.task)? {
+            Some(task) if task.status == Status::Running && task.fence == token.fence => {
+                // Borrowed anew: the first borrow ends with the match.
+                Ok(&self.touched[&token.task].task)
+            }
+            _ => Err(StoreError::Stale(token.task)),
+        }
+    }
+
+    /// Apply an event to a task, and what follows from it to others.
+    fn drive(&mut self, id: TaskId, event: Event) -> Result<(), StoreError> {
+        let first = self.step(id, &event)?;
+        let mut queue = VecDeque::from(first);
+        while let Some((next, event)) = queue.pop_front() {
+            match self.step(next, &event) {
+                Ok(more) => queue.extend(more),
+                // What follows reaches tasks in any state: an ended dependent stays as it is.
+                Err(StoreError::Refused(_) | StoreError::UnknownTask(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One event on one task; answers with the events that it causes.
+    fn step(&mut self, id: TaskId, event: &Event) -> Result<Vec<(TaskId, Event)>, StoreError> {
+        let now_ms = self.now_ms;
+        let change = apply(self.get(id)?, event, now_ms)?;
+        let task = change.task;
+        if let Some(touched) = self.touched.get_mut(&id) {
+            touched.task = task.clone();
+        }
+        let mut caused = Vec::new();
+        for effect in change.effects {
+            match effect {
+                Effect::Moved => {
+                    self.notices.push(Notice {
+                        task: id,
+                        status: task.status,
+                    });
+                    self.wake(&task, &mut caused)?;
+                }
+                Effect::Ended => {
+                    for downstream in self.rows.downstreams(id)? {
+                        caused.push((
+                            downstream,
+                            match task.status {
+                                Status::Completed => Event::UpstreamCompleted,
+                                _ => Event::UpstreamLost {
+                                    failure: upstream_failure(&task),
+                                },
+                            },
+                        ));
+                    }
+                }
+                Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
+                Effect::JournalEnded => self.rows.drop_journal(id)?,
+                Effect::Continue { handler, output } => self.go_on(&task, handler, &output)?,
+                Effect::Stop => self.stops.push(id),
+            }
+        }
+        Ok(caused)
+    }
+
+    /// Whoever waits for the status that `task` has now.
+    fn wake(&mut self, task: &Task, caused: &mut Vec<(TaskId, Event)>) -> Result<(), StoreError> {
+        for (waiter, stamp, wanted) in self.rows.waits(task.id)? {
+            if !arrived(task.status, wanted) {
+                continue;
+            }
+            self.rows.remove_wait(task.id, waiter)?;
+            let current = self.find(waiter)?.is_some_and(|waiter| {
+                waiter.status == Status::Waiting && stamp_of(waiter) == stamp
+            });
+            // The row of a wait that is over, by its time or by another task, means nothing.
+            if current {
+                caused.push((waiter, Event::AwaitedArrived));
+            }
+        }
+        Ok(())
+    }
+
+    /// The continuation of a completed task, as its child.
+    fn go_on(&mut self, task: &Task, handler: Arc<str>, output: &str) -> Result<(), StoreError> {
+        let input = format!(
+            r#"{{"previous_task_id":"{}","previous_output":{output}}}"#,
+            task.id
+        );
+        let spawner = Spawner {
+            parent: task.id,
+            sequence: self.rows.last_sequence(task.id)? + 1,
+            depth: task.depth + 1,
+            place: None,
+        };
+        let new = NewTask {
+            spawner: Some(spawner),
+            ..NewTask::root(handler, input, Options::default())
+        };
+        self.add(new).map(|_| ())
+    }
+
+    /// A new task, or the earlier one that its key names.
+    fn add(&mut self, new: NewTask) -> Result<Submitted, StoreError> {
+        let parent = new.spawner.map(|spawner| spawner.parent);
+        if let (Some(key), None) = (&new.options.key, new.retry_of)
+            && let Some(earlier) = self.rows.by_key(parent, key)?
+        {
+            let found = self.get(earlier)?;
+            if parent.is_none() && found.handler != new.handler {
+                let (key, handler) = (key.clone(), found.handler.clone());
+                return Err(StoreError::KeyTaken {
+                    key,
+                    id: earlier,
+                    handler,
+                });
+            }
+            return Ok(Submitted {
+                id: earlier,
+                created: false,
+            });
+        }
+        let upstreams = new.options.after.clone();
+        let (blocked_by, lost) = self.upstreams(&upstreams)?;
+        let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
+        let task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
+        self.rows.insert(&task)?;
+        for upstream in upstreams.iter().collect::<HashSet<_>>() {
+            self.rows.add_edge(*upstream, id)?;
+        }
+        self.notices.push(Notice {
+            task: id,
+            status: task.status,
+        });
+        Ok(Submitted { id, created: true })
+    }
+
+    /// How many of the tasks have not completed yet, and one that never will.
+    fn upstreams(&mut self, ids: &[TaskId]) -> Result<(u32, Option<Task>), StoreError> {
+        let (mut blocked_by, mut lost) = (0, None);
+        for &id in ids.iter().collect::<HashSet<_>>() {
+            let upstream = self.get(id)?;
+            if !upstream.status.is_terminal() {
+                blocked_by += 1;
+            } else if upstream.status != Status::Completed {
+                lost = Some(upstream.clone());
+            }
+        }
+        Ok((blocked_by, lost))
+    }
+
+    fn fresh_ids(&mut self) -> Result<(), StoreError> {
+        if let Some(newest) = self.rows.newest_id()? {
+            self.ids.observe(newest);
+        }
+        Ok(())
+    }
+}
+
+/// Names the wait that a task is in, so that the row of an earlier wait is told from it.
+fn stamp_of(task: &Task) -> i64 {
+    let call = task.wait.as_ref().and_then(|wait| wait.call).unwrap_or(0);
+    i64::from(task.run) << 32 | i64::from(call)
+}
+
+/// Whether a wait for `wanted` is over: an ended task moves no more, so it ends every wait.
+fn arrived(status: Status, wanted: StatusSet) -> bool {
+    status.is_terminal() || wanted.contains(status)
+}
+
+/// See [`Store::submit`](crate::store::Store::submit).
+pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, StoreError> {
+    // All or none: what can be refused is looked at before the first is added.
+    for new in tasks {
+        for &upstream in &new.options.after {
+            turn.get(upstream)?;
+        }
+        if let Some(key) = &new.options.key
+            && let Some(earlier) = turn.rows.by_key(None, key)?
+            && turn.get(earlier)?.handler != new.handler
+        {
+            let (key, handler) = (key.clone(), turn.get(earlier)?.handler.clone());
+            return Err(StoreError::KeyTaken {
+                key,
+                id: earlier,
+                handler,
+            });
+        }
+    }
+    turn.fresh_ids()?;
+    tasks.iter().map(|new| turn.add(new.clone())).collect()
+}
+
+/// See [`Store::cancel`](crate::store::Store::cancel).
+pub fn cancel(
+    turn: &mut Turn<'_>,
+    task: TaskId,
+    only: bool,
+    by: Option<&CallBy>,
+) -> Result<Cancelled, StoreError> {
+    if let Some(by) = by {
+        turn.claimed(by.token)?;
+    }
+    turn.get(task)?;
+    let mut cancelled = Cancelled::default();
+    let mut open = vec![task];
+    while let Some(id) = open.pop() {
+        let before = turn.get(id)?.clone();
+        // A child may live on below a parent that has ended.
+        if !only {
+            open.extend(turn.rows.children(id)?);
+        }
+        match turn.drive(id, Event::CancelRequested) {
+            Ok(()) => {}
+            Err(StoreError::Refused(_)) => continue,
+            Err(error) => return Err(error),
+        }
+        let after = turn.get(id)?;
+        if *after == before {
+            continue;
+        }
+        cancelled.changed |= id == task;
+        cancelled.tasks += 1;
+        cancelled.stopping += u64::from(after.status == Status::Running);
+    }
+    if let Some(by) = by {
+        let answer = Answer::Flag(cancelled.changed);
+        let entry = Entry {
+            number: by.number,
+            call: by.call.clone(),
+            answer,
+            at_ms: turn.now_ms,
+        };
+        let run = turn.get(by.token.task)?.run;
+        turn.rows.add_entry(by.token.task, run, &entry)?;
+    }
+    Ok(cancelled)
+}
+
+/// See [`Store::retry`](crate::store::Store::retry).
+pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
+    let upstreams = turn.rows.upstreams(task)?;
+    let (blocked_by, lost) = turn.upstreams(&upstreams)?;
+    if let Some(lost) = lost {
+        // It would be skipped again at once.
+        return Err(StoreError::Refused(
+            crate::task::state::Refusal::Misplaced {
+                id: lost.id,
+                status: lost.status,
+                event: "retry of a task that comes after it",
+            },
+        ));
+    }
+    turn.drive(task, Event::Retried { blocked_by })?;
+    // What was skipped because of it waits for it again, and so on down.
+    let mut open = turn.rows.downstreams(task)?;
+    while let Some(id) = open.pop() {
+        if turn.get(id)?.status != Status::Skipped {
+            continue;
+        }
+        let upstreams = turn.rows.upstreams(id)?;
+        let (blocked_by, lost) = turn.upstreams(&upstreams)?;
+        if lost.is_none() {
+            turn.drive(id, Event::Retried { blocked_by })?;
+            open.extend(turn.rows.downstreams(id)?);
+        }
+    }
+    Ok(turn.get(task)?.clone())
+}
+
+/// See [`Store::recover`](crate::store::Store::recover).
+pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
+    let running = turn.rows.running()?;
+    for &id in &running {
+        turn.drive(id, Event::HostLost)?;
+    }
+    Ok(running.len() as u64)
+}
+
+/// See [`Store::tick`](crate::store::Store::tick).
+pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
+    for (id, alarm) in turn.rows.due(turn.now_ms, ALARMS_PER_TURN)? {
+        let event = match alarm {
+            Alarm::Start => Event::Due,
+            Alarm::Expiry => Event::Expired,
+            Alarm::Wait => Event::WaitTimedOut,
+        };
+        match turn.drive(id, event) {
+            // Two clocks of one task may run out together; the first decides.
+            Ok(()) | Err(StoreError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    turn.flush()?;
+    turn.rows.next_due()
+}
+
+/// See [`Store::keep_handlers`](crate::store::Store::keep_handlers).
+pub fn keep_handlers(
+    turn: &mut Turn<'_>,
+    handlers: &[HandlerRow],
+    directory: &str,
+) -> Result<(), StoreError> {
+    turn.rows.save_handlers(handlers, directory)
+}
+
+/// See [`Store::record`](crate::store::Store::record).
+pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(), StoreError> {
+    let run = turn.claimed(token)?.run;
+    for record in records {
+        match record {
+            Record::Task(new) => {
+                turn.add((**new).clone())?;
+            }
+            Record::Entry(entry) => turn.rows.add_entry(token.task, run, entry)?,
+            Record::Log(line) => turn.rows.add_log(token.task, line)?,
+            Record::Checkpoint { name, value } => {
+                turn.rows.save_checkpoint(token.task, name, value)?;
+            }
+            Record::Progress(progress) => {
+                // Progress is no transition: nothing depends on it, and the last one counts.
+                if let Some(touched) = turn.touched.get_mut(&token.task) {
+                    touched.task.progress = Some(progress.clone());
+                    let status = touched.task.status;
+                    turn.notices.push(Notice {
+                        task: token.task,
+                        status,
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// See [`Store::suspend`](crate::store::Store::suspend).
+pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(), StoreError> {
+    let run = turn.claimed(token)?.run;
+    let stamp = i64::from(run) << 32 | i64::from(wait.number);
+    let remaining = await_tasks(turn, token.task, stamp, &wait.until)?;
+    turn.drive(
+        token.task,
+        Event::Suspended {
+            call: wait.number,
+            remaining,
+            until_ms: wait.until_ms,
+            spent_ms: wait.spent_ms,
+        },
+    )
+}
+
+/// Keep who is waited for; answers with how many arrivals end the wait.
+fn await_tasks(
+    turn: &mut Turn<'_>,
+    waiter: TaskId,
+    stamp: i64,
+    until: &Until,
+) -> Result<u64, StoreError> {
+    let (targets, wanted, all) = match until {
+        Until::Time => return Ok(1),
+        Until::All(targets, wanted) => (targets, *wanted, true),
+        Until::Any(targets, wanted) => (targets, *wanted, false),
+    };
+    let mut seen = HashSet::with_capacity(targets.len());
+    let mut missing = Vec::with_capacity(targets.len());
+    for &target in targets {
+        if !seen.insert(target) {
+            continue;
+        }
+        match turn.status(target)? {
+            Some(status) if !arrived(status, wanted) => missing.push(target),
+            // What is gone will not move any more either.
+            _ if !all => return Ok(0),
+            _ => {}
+        }
+    }
+    for &target in &missing {
+        turn.rows.add_wait(target, waiter, stamp, wanted)?;
+    }
+    Ok(if all {
+        missing.len() as u64
+    } else {
+        u64::from(!missing.is_empty())
+    })
+}
+
+/// See [`Store::finish`](crate::store::Store::finish).
+pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreError> {
+    let run = turn.claimed(token)?.run;
+    let event = match end {
+        End::Completed(output) => Event::Completed {
+            output: output.clone(),
+        },
+        End::Failed(failure, backoff_ms) => Event::Failed {
+            failure: failure.clone(),
+            backoff_ms: *backoff_ms,
+        },
+        End::Rescheduled(delay_ms) => Event::Rescheduled {
+            delay_ms: *delay_ms,
+        },
+        End::Interrupted => Event::Interrupted,
+        End::PhaseEnded {
+            phase,
+            input,
+            after,
+            until_ms,
+        } => {
+            // The wait belongs to the run that follows, and to no call of it.
+            let stamp = i64::from(run + 1) << 32;
+            let until = Until::All(after.clone(), StatusSet::terminal());
+            let remaining = await_tasks(turn, token.task, stamp, &until)?;
+            Event::PhaseEnded {
+                phase: phase.clone(),
+                input: input.clone(),
+                remaining,
+                until_ms: *until_ms,
+            }
+        }
+    };
+    turn.drive(token.task, event)
+}
+
+/// Give ready tasks to whoever has room for them, higher priority first, then older first.
+/// Answers with the claimed tasks, whole.
+pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
+    let mut slots = dispatch.slots();
+    if slots == 0 {
+        return Ok(Vec::new());
+    }
+    turn.flush()?;
+    let mut found: Vec<(i32, TaskId, usize)> = Vec::new();
+    let mut rooms = Vec::new();
+    let mut lane = Lane {
+        queue: String::new(),
+        handler: String::new(),
+        digest: String::new(),
+    };
+    while let Some(next) = turn.rows.lane_after(&lane)? {
+        if let Some(room) = dispatch.room(&next).filter(|room| room.slots > 0) {
+            let ready = turn.rows.ready(&next, room.slots.min(slots))?;
+            found.extend(
+                ready
+                    .into_iter()
+                    .map(|(priority, id)| (priority, id, rooms.len())),
+            );
+            rooms.push((next.handler.clone(), room));
+        }
+        lane = next;
+    }
+    found.sort_unstable_by_key(|&(priority, id, _)| (std::cmp::Reverse(priority), id));
+    // Several lanes may share the room of one handler.
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    let mut claimed = Vec::new();
+    for (_, id, index) in found {
+        let (handler, room) = &rooms[index];
+        let taken = taken.entry(handler.clone()).or_default();
+        if slots == 0 || *taken == room.slots {
+            continue;
+        }
+        let event = Event::Claimed {
+            digest: room.digest.clone(),
+            attempts_max: room.attempts_max,
+        };
+        turn.drive(id, event)?;
+        let mut task = turn.get(id)?.clone();
+        turn.rows.fill(&mut task)?;
+        claimed.push(task);
+        *taken += 1;
+        slots -= 1;
+    }
+    turn.flush()?;
+    Ok(claimed)
+}
+
+/// Tasks that another process asked to stop.
+pub fn stopping(turn: &mut Turn<'_>) -> Result<Vec<TaskId>, StoreError> {
+    turn.rows.stopping()
+}

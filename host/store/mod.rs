@@ -1,0 +1,464 @@
+//! Where tasks are kept: the trait that every engine meets.
+//!
+//! The verbs are spoken in nouns. What a transition does is decided once, by
+//! [`crate::task::state::apply`] under the hand of [`kernel`]; an engine only finds and saves
+//! ([`rows::Rows`]) and says when things are on disk. Called by the scheduler, the executor, the
+//! client and the daemon. A verb that writes returns after the commit; [`Store::record`] alone
+//! does not wait, and is committed before anything that its caller writes later.
+
+pub mod kernel;
+pub mod rows;
+pub mod sqlite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::bus::Bus;
+use crate::journal::{Call, Entry};
+use crate::task::state::{Attempt, Refusal};
+use crate::task::{
+    Failure, IdGenerator, Json, NewTask, PendingReason, Progress, Status, StatusSet, Task, TaskId,
+    Token,
+};
+
+/// An engine. Methods that read return at once; methods that write end with the commit.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    // What people and handlers ask for.
+
+    /// Keep new tasks, all or none. A key that its parent used before names the earlier task.
+    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError>;
+    /// End a task and, unless `only`, all below it. With `by`, the call of a handler that asks:
+    /// its record is kept in the same transaction.
+    async fn cancel(
+        &self,
+        task: TaskId,
+        only: bool,
+        by: Option<CallBy>,
+    ) -> Result<Cancelled, StoreError>;
+    /// Give an ended task another go, and what was skipped because of it.
+    async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
+
+    // What the scheduler asks for.
+
+    /// From now on offer ready work to `dispatch`, at the end of each transaction.
+    fn serve(&self, dispatch: Arc<dyn Dispatch>);
+    /// Put back what was running when a host died. Only while no host runs.
+    async fn recover(&self) -> Result<u64, StoreError>;
+    /// Do what the clocks ask for; tells when they ask next, in milliseconds since the Unix epoch.
+    async fn tick(&self) -> Result<Option<u64>, StoreError>;
+    /// Keep what the host has loaded, for those who ask while it does not run.
+    async fn keep_handlers(
+        &self,
+        handlers: Vec<HandlerRow>,
+        directory: PathBuf,
+    ) -> Result<(), StoreError>;
+
+    // What an attempt does.
+
+    /// Keep what an attempt did. Does not wait; a stale token makes it do nothing.
+    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
+    /// The attempt waits.
+    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
+    /// The attempt ended.
+    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError>;
+
+    // What anybody may read.
+
+    /// Tasks by id, in the order of the ids; none where there is no such task.
+    fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError>;
+    /// Ids from `low` to `high`, at most `limit`.
+    fn ids_between(&self, low: TaskId, high: TaskId, limit: u64)
+    -> Result<Vec<TaskId>, StoreError>;
+    /// Tasks that pass the filter, newest first; children in the order in which they were spawned.
+    fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError>;
+    /// Ids of the children of a task, in the order in which they were spawned.
+    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// How many tasks there are in each status: of all, or of the children of one.
+    fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError>;
+    /// What a run recorded, children included.
+    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError>;
+    /// The children of all runs, as far as a later run has to recognise them.
+    fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
+    /// The child with that key, the newest where there are several.
+    fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError>;
+    /// The tasks that a task comes after.
+    fn upstreams(&self, task: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// A value that outlives attempts.
+    fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
+    /// Log lines of a task after a position, at most `limit`.
+    fn logs(
+        &self,
+        task: TaskId,
+        after: LogPosition,
+        limit: u64,
+    ) -> Result<Vec<LogLine>, StoreError>;
+    /// Attempts that did not complete, oldest first.
+    fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError>;
+    /// What the last host had loaded, and from where; nothing when no host ever ran.
+    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError>;
+    /// Components that unfinished tasks go on with.
+    fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
+    /// Where commits are told.
+    fn bus(&self) -> &Arc<Bus>;
+    /// Makes ids for tasks that are told before they are committed. Only the host uses it.
+    fn ids(&self) -> &IdGenerator;
+}
+
+/// Takes ready work as soon as there is room for it. Called from inside a transaction: answers at
+/// once and never calls the store.
+pub trait Dispatch: Send + Sync + 'static {
+    /// Tasks that may start now, of all kinds together.
+    fn slots(&self) -> usize;
+    /// What may start of one lane; `None`: nothing of it can be run here.
+    fn room(&self, lane: &Lane) -> Option<Room>;
+    /// These were claimed, and it is on disk.
+    fn claimed(&self, tasks: Vec<Task>);
+    /// The attempts of these tasks are to stop.
+    fn stop(&self, tasks: &[TaskId]);
+    /// The store cannot go on; `error` is a sentence for people.
+    fn broken(&self, error: StoreError);
+}
+
+/// Ready tasks that are alike for whoever assigns slots.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// Their queue.
+    pub queue: String,
+    /// Their handler.
+    pub handler: String,
+    /// The component that they go on with; empty when they start anew.
+    pub digest: String,
+}
+
+/// What a host offers to a lane.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// Tasks that may start.
+    pub slots: usize,
+    /// The component that starts them.
+    pub digest: Arc<str>,
+    /// Attempts in all, where the task itself does not say.
+    pub attempts_max: u32,
+}
+
+/// The answer to a submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submitted {
+    /// The task.
+    pub id: TaskId,
+    /// Whether it is new; false where its key named an earlier one.
+    pub created: bool,
+}
+
+/// The answer to a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cancelled {
+    /// Whether this call is what ends the named task.
+    pub changed: bool,
+    /// Tasks that end by it, the named one among them.
+    pub tasks: u64,
+    /// Those of them whose attempt runs and was asked to stop.
+    pub stopping: u64,
+}
+
+/// A host call that a verb keeps the record of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallBy {
+    /// Who calls.
+    pub token: Token,
+    /// The call's number.
+    pub number: u32,
+    /// The call.
+    pub call: Call,
+}
+
+/// Something that an attempt did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// It spawned or submitted a task, with an id of the host's own.
+    Task(Box<NewTask>),
+    /// A host call was answered.
+    Entry(Entry),
+    /// It wrote a line.
+    Log(LogLine),
+    /// It says how far it is.
+    Progress(Progress),
+    /// It keeps a value.
+    Checkpoint {
+        /// The value's name.
+        name: String,
+        /// JSON.
+        value: String,
+    },
+}
+
+/// Whether a record is worth a commit of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// With the next commit, which is made for it: others wait for this.
+    Soon,
+    /// With the next commit that there is, or within a tenth of a second.
+    Lazy,
+}
+
+/// A wait to go into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspension {
+    /// The number of the host call that waits.
+    pub number: u32,
+    /// What for.
+    pub until: Until,
+    /// When it ends all the same, in milliseconds since the Unix epoch.
+    pub until_ms: Option<u64>,
+    /// Running time that the attempt has used so far, in milliseconds.
+    pub spent_ms: u64,
+}
+
+/// What a wait is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Until {
+    /// Time alone.
+    Time,
+    /// All of these have a status of the set, or have ended.
+    All(Vec<TaskId>, StatusSet),
+    /// One of these has.
+    Any(Vec<TaskId>, StatusSet),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// The handler returned a result.
+    Completed(Json),
+    /// It did not; the rest before another attempt is in milliseconds.
+    Failed(Failure, u64),
+    /// It asked to be run again after a rest, in milliseconds.
+    Rescheduled(u64),
+    /// It named its next phase.
+    PhaseEnded {
+        /// The next phase.
+        phase: Arc<str>,
+        /// Its input.
+        input: Json,
+        /// What to await before it.
+        after: Vec<TaskId>,
+        /// When it begins all the same, in milliseconds since the Unix epoch.
+        until_ms: Option<u64>,
+    },
+    /// The host stops and gives the attempt back.
+    Interrupted,
+}
+
+/// A handler as the store remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerRow {
+    /// Its name.
+    pub name: String,
+    /// Its component.
+    pub digest: String,
+    /// One sentence of its manifest.
+    pub description: Option<String>,
+}
+
+/// A child, as far as a later run of its parent has to recognise it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EarlierChild {
+    /// The child.
+    pub id: TaskId,
+    /// What makes its spawn the same spawn.
+    pub content: u64,
+    /// Where it stands.
+    pub status: Status,
+    /// Whether another child took its place already.
+    pub succeeded: bool,
+    /// Its rank among its siblings.
+    pub sequence: u64,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of these statuses; empty: of any.
+    pub statuses: StatusSet,
+    /// Pending for this reason.
+    pub reason: Option<PendingReason>,
+    /// Of this handler.
+    pub handler: Option<String>,
+    /// In this queue.
+    pub queue: Option<String>,
+    /// Children of this task, in the order in which they were spawned.
+    pub parent: Option<TaskId>,
+    /// Older than this one (or, with `parent`, spawned after this one).
+    pub after: Option<TaskId>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// A place in the log of a task: before the first line when zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct LogPosition {
+    /// The run, from 1 here so that 0 is before all.
+    pub run: u32,
+    /// The line within the run.
+    pub line: u32,
+}
+
+/// One line that a task wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Where it stands.
+    pub position: LogPosition,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How much it matters.
+    pub level: LogLevel,
+    /// What it says.
+    pub message: String,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    /// The word that is stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Trace => "trace",
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        }
+    }
+
+    /// The level whose word this is; what is unknown is `Info`.
+    pub fn from_word(word: &str) -> LogLevel {
+        [
+            LogLevel::Trace,
+            LogLevel::Debug,
+            LogLevel::Warn,
+            LogLevel::Error,
+        ]
+        .into_iter()
+        .find(|level| level.as_str() == word)
+        .unwrap_or(LogLevel::Info)
+    }
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    UnknownTask(TaskId),
+    /// The state machine says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The key names a task of another handler.
+    #[error("key \"{key}\" already names task {id}, which is a {handler}")]
+    KeyTaken {
+        /// The key.
+        key: Arc<str>,
+        /// The task that has it.
+        id: TaskId,
+        /// That task's handler.
+        handler: Arc<str>,
+    },
+    /// The attempt has lost its claim.
+    #[error("the attempt at task {0} has lost its claim: another took its place")]
+    Stale(TaskId),
+    /// The file was made by a newer version.
+    #[error(
+        "{path} has schema {found}, made by a newer fishway: this one knows schemas up to {known}"
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The file is something else.
+    #[error("{path} is not a fishway database: {why}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
+    /// No room is left.
+    #[error("the disk is full: {why}")]
+    Full {
+        /// What SQLite says.
+        why: String,
+    },
+    /// Writing is not allowed.
+    #[error("{path} cannot be written: {why}")]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
+    /// Another process holds the database for longer than we wait.
+    #[error("the database is locked by another process: {why}")]
+    Locked {
+        /// What SQLite says.
+        why: String,
+    },
+    /// Anything else that the engine says.
+    #[error("the database failed: {why}")]
+    Failed {
+        /// What it says.
+        why: String,
+    },
+    /// The store was closed.
+    #[error("the host is stopping")]
+    Closed,
+}
+
+impl StoreError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            StoreError::UnknownTask(_) => "fishway list shows the tasks that there are".to_owned(),
+            StoreError::Refused(Refusal::Completed { id } | Refusal::Ended { id, .. }) => {
+                format!("fishway get {id} shows its result")
+            }
+            StoreError::Refused(Refusal::Unended { id, .. }) => {
+                format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
+            }
+            StoreError::KeyTaken { .. } => "choose another key, or leave it out".to_owned(),
+            StoreError::NewerSchema { .. } => {
+                "use the version that made it; the file was left as it is".to_owned()
+            }
+            StoreError::Foreign { .. } => "choose another directory with --data".to_owned(),
+            StoreError::Full { .. } => {
+                "make room and run the command again: nothing that was reported is lost".to_owned()
+            }
+            StoreError::ReadOnly { .. } => {
+                "give this user the right to write there, or choose another directory with --data"
+                    .to_owned()
+            }
+            StoreError::Locked { .. } => {
+                "another program holds a lock on it; end that one and try again".to_owned()
+            }
+            StoreError::Refused(_)
+            | StoreError::Stale(_)
+            | StoreError::Failed { .. }
+            | StoreError::Closed => {
+                return None;
+            }
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! What an engine does inside a transaction: find and save, nothing else.
+//!
+//! The kernel calls these and decides; an engine that decides anything here is wrong.
+
+use crate::journal::Entry;
+use crate::store::{HandlerRow, Lane, LogLine, StoreError};
+use crate::task::state::Attempt;
+use crate::task::{Status, StatusSet, Task, TaskId};
+
+/// One open transaction of an engine.
+pub trait Rows {
+    /// A task without those payloads that are kept apart; see [`Rows::fill`].
+    fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
+    /// Add the payloads that [`Rows::find`] left out.
+    fn fill(&mut self, task: &mut Task) -> Result<(), StoreError>;
+    /// Only the status of a task.
+    fn status(&mut self, id: TaskId) -> Result<Option<Status>, StoreError>;
+    /// A new task.
+    fn insert(&mut self, task: &Task) -> Result<(), StoreError>;
+    /// A task that changed from `before` to `after`.
+    fn save(&mut self, before: &Task, after: &Task) -> Result<(), StoreError>;
+    /// The newest id that another process may have made; for the id generator.
+    fn newest_id(&mut self) -> Result<Option<TaskId>, StoreError>;
+
+    /// The newest task with that key among the children of `parent`, or among those without one.
+    fn by_key(&mut self, parent: Option<TaskId>, key: &str) -> Result<Option<TaskId>, StoreError>;
+    /// Ids of the children, in the order in which they were spawned.
+    fn children(&mut self, parent: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Rank of the last child; 0 when there is none.
+    fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError>;
+
+    /// `waiter`, in the wait that `stamp` names, waits until `target` has a status of the set.
+    fn add_wait(
+        &mut self,
+        target: TaskId,
+        waiter: TaskId,
+        stamp: i64,
+        wanted: StatusSet,
+    ) -> Result<(), StoreError>;
+    /// Who waits for `target`: waiter, stamp and set.
+    fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
+    /// `waiter` no longer waits for `target`.
+    fn remove_wait(&mut self, target: TaskId, waiter: TaskId) -> Result<(), StoreError>;
+
+    /// `downstream` starts after `upstream`.
+    fn add_edge(&mut self, upstream: TaskId, downstream: TaskId) -> Result<(), StoreError>;
+    /// What starts after a task.
+    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// What a task starts after.
+    fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<TaskId>, StoreError>;
+
+    /// Keep an answer. One that is kept already stays.
+    fn add_entry(&mut self, task: TaskId, run: u32, entry: &Entry) -> Result<(), StoreError>;
+    /// Drop all that a task's runs recorded.
+    fn drop_journal(&mut self, task: TaskId) -> Result<(), StoreError>;
+    /// Keep what is left of an attempt.
+    fn add_attempt(&mut self, task: TaskId, attempt: &Attempt) -> Result<(), StoreError>;
+    /// Keep a line. One that is kept already stays: a replay writes the same lines again.
+    fn add_log(&mut self, task: TaskId, line: &LogLine) -> Result<(), StoreError>;
+    /// Keep a value under a name, in place of the one before.
+    fn save_checkpoint(&mut self, task: TaskId, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// The first lane after `lane` that has ready tasks, in order of queue, handler and digest.
+    fn lane_after(&mut self, lane: &Lane) -> Result<Option<Lane>, StoreError>;
+    /// Ready tasks of a lane with their priority: higher priority first, then older first.
+    fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;
+    /// Tasks that run.
+    fn running(&mut self) -> Result<Vec<TaskId>, StoreError>;
+    /// Tasks that run and were asked to stop.
+    fn stopping(&mut self) -> Result<Vec<TaskId>, StoreError>;
+    /// Tasks whose clock has run out by `now_ms`, and which clock it is; at most `limit`.
+    fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError>;
+    /// When the next clock runs out, in milliseconds since the Unix epoch.
+    fn next_due(&mut self) -> Result<Option<u64>, StoreError>;
+
+    /// Remember these handlers and where they came from, in place of those before.
+    fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
+    -> Result<(), StoreError>;
+}
+
+/// The clocks of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    /// Its time to start has come.
+    Start,
+    /// Its time to start has run out.
+    Expiry,
+    /// The time of its wait has run out.
+    Wait,
+}

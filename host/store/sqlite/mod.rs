@@ -1,0 +1,250 @@
+//! SQLite: one file, one writer, readers beside it.
+//!
+//! WAL with `synchronous=FULL`: a commit is on disk before it is told, and readers never wait for
+//! the writer. Other processes open the same file; their commits are noticed by a watch on the
+//! write-ahead log, see [`watch`].
+
+mod columns;
+mod reads;
+mod rows;
+mod schema;
+mod watch;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::store::StoreError;
+use crate::task::id::{NODE_HOST, NODE_VISITOR};
+use crate::task::{IdGenerator, TaskId};
+
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "fishway.db";
+
+/// How long one attempt at the write lock lasts.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Statements that each connection keeps prepared; more than there are.
+const STATEMENTS: usize = 96;
+
+/// Bytes of a page; SQLite's own default, by which the size limit is counted.
+const PAGE_BYTES: u64 = 4_096;
+
+/// Who opens the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The host that serves it; there is one.
+    Host,
+    /// Any other process, such as a command.
+    Visitor,
+}
+
+/// How to open the file.
+pub struct Opening {
+    /// The data directory; made when absent.
+    pub directory: PathBuf,
+    /// Who opens it.
+    pub role: Role,
+    /// Whether commits of other processes are to be noticed.
+    pub watch: bool,
+    /// The file grows no larger, in bytes; `None`: as large as the disk allows.
+    pub bytes_max: Option<u64>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The store in one SQLite file.
+pub struct SqliteStore {
+    path: PathBuf,
+    bus: Arc<Bus>,
+    ids: Arc<IdGenerator>,
+    queue: mpsc::Sender<writer::Message>,
+    readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    _watch: Option<watch::Watch>,
+}
+
+impl SqliteStore {
+    /// Open the file, bring its schema up to date and start the writer.
+    pub fn open(opening: Opening) -> Result<SqliteStore, StoreError> {
+        let directory = &opening.directory;
+        std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
+        let path = directory.join(FILE_NAME);
+        let mut connection = connect(&path)?;
+        prepare(&mut connection, &path, opening.bytes_max)?;
+
+        let node = if opening.role == Role::Host {
+            NODE_HOST
+        } else {
+            NODE_VISITOR
+        };
+        let ids = Arc::new(IdGenerator::new(node));
+        let newest: Option<i64> = connection
+            .query_row("select max(id) from tasks", [], |row| row.get(0))
+            .map_err(|error| explain(&path, error))?;
+        if let Some(newest) = newest {
+            ids.observe(TaskId::from_i64(newest));
+        }
+        let data_version =
+            writer::data_version(&connection).map_err(|error| explain(&path, error))?;
+
+        let bus = Arc::new(Bus::default());
+        let nudged = Arc::new(AtomicBool::new(false));
+        let (sender, queue) = mpsc::channel();
+        let watch = opening
+            .watch
+            .then(|| watch::Watch::start(directory, sender.clone(), nudged.clone()));
+        let thread = writer::Writer {
+            connection,
+            path: path.clone(),
+            queue,
+            nudged,
+            bus: bus.clone(),
+            ids: ids.clone(),
+            clock: opening.clock,
+            dispatch: None,
+            data_version,
+        };
+        let thread = std::thread::Builder::new()
+            .name("fishway-writer".to_owned())
+            .spawn(move || thread.run())
+            .map_err(|error| StoreError::Failed {
+                why: error.to_string(),
+            })?;
+        Ok(SqliteStore {
+            path,
+            bus,
+            ids,
+            queue: sender,
+            readers: Mutex::default(),
+            writer: Mutex::new(Some(thread)),
+            _watch: watch,
+        })
+    }
+
+    /// Commit what is queued and let the file go. What is asked for afterwards is refused.
+    pub fn close(&self) {
+        let _ = self.queue.send(writer::Message::Close);
+        let thread = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    /// Read with a connection of one's own; blocks for as long as SQLite takes.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let kept = self
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => {
+                let connection = connect(&self.path)?;
+                connection
+                    .pragma_update(None, "query_only", true)
+                    .map_err(|error| explain(&self.path, error))?;
+                connection
+            }
+        };
+        let found = read(&connection).map_err(|error| explain(&self.path, error));
+        self.readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
+        found
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| explain(path, error))?;
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        .map_err(|error| explain(path, error))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    bytes_max: Option<u64>,
+) -> Result<(), StoreError> {
+    let failed = |error| explain(path, error);
+    // The first write finds out whether the file is ours to write, and whether it is a database.
+    schema::refuse_newer(connection, path)?;
+    let mode: String = connection
+        .query_row("pragma journal_mode = wal", [], |row| row.get(0))
+        .map_err(failed)?;
+    if mode != "wal" {
+        return Err(StoreError::Failed {
+            why: format!(
+                "{} cannot have a write-ahead log (journal mode {mode})",
+                path.display()
+            ),
+        });
+    }
+    connection
+        .pragma_update(None, "synchronous", "full")
+        .map_err(failed)?;
+    schema::migrate(connection, path)?;
+    if let Some(bytes) = bytes_max {
+        let pages = (bytes / PAGE_BYTES).max(1) as i64;
+        connection
+            .query_row(&format!("pragma max_page_count = {pages}"), [], |_| Ok(()))
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What SQLite says, in our terms.
+fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
+    let why = error.to_string();
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full { why },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            StoreError::ReadOnly { path, why }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { why },
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Foreign { path, why }
+        }
+        _ => StoreError::Failed { why },
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> StoreError {
+    let (path, why) = (path.to_owned(), error.to_string());
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            StoreError::Full { why }
+        }
+        _ => StoreError::ReadOnly { path, why },
+    }
+}

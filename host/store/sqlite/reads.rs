@@ -1,0 +1,455 @@
+//! The verbs of the store on SQLite: writes become jobs of the writer, reads go their own way.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::SqliteStore;
+use super::columns::{self, COLUMNS};
+use super::rows::{self, many};
+use super::writer::{Ask, Message, Tell};
+use crate::bus::Bus;
+use crate::journal::{Answer, Call, Entry};
+use crate::store::kernel::{self, Turn};
+use crate::store::{
+    CallBy, Cancelled, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
+    LogPosition, Record, Store, StoreError, Submitted, Suspension, Urgency,
+};
+use crate::task::state::Attempt;
+use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
+
+impl SqliteStore {
+    async fn ask<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = Ask::new(run);
+        self.queue
+            .send(Message::Job(Box::new(job), Urgency::Soon))
+            .map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for SqliteStore {
+    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError> {
+        self.ask(move |turn| kernel::submit(turn, &tasks)).await
+    }
+
+    async fn cancel(
+        &self,
+        task: TaskId,
+        only: bool,
+        by: Option<CallBy>,
+    ) -> Result<Cancelled, StoreError> {
+        self.ask(move |turn| kernel::cancel(turn, task, only, by.as_ref()))
+            .await
+    }
+
+    async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
+        self.ask(move |turn| kernel::retry(turn, task)).await
+    }
+
+    fn serve(&self, dispatch: Arc<dyn Dispatch>) {
+        let _ = self.queue.send(Message::Serve(dispatch));
+    }
+
+    async fn recover(&self) -> Result<u64, StoreError> {
+        self.ask(kernel::recover).await
+    }
+
+    async fn tick(&self) -> Result<Option<u64>, StoreError> {
+        self.ask(kernel::tick).await
+    }
+
+    async fn keep_handlers(
+        &self,
+        handlers: Vec<HandlerRow>,
+        directory: PathBuf,
+    ) -> Result<(), StoreError> {
+        let directory = directory.to_string_lossy().into_owned();
+        self.ask(move |turn| kernel::keep_handlers(turn, &handlers, &directory))
+            .await
+    }
+
+    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
+        let job = Tell(move |turn: &mut Turn<'_>| kernel::record(turn, token, &records));
+        // When the store is closed the attempt finds out at its end, which is refused.
+        let _ = self.queue.send(Message::Job(Box::new(job), urgency));
+    }
+
+    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
+        self.ask(move |turn| kernel::suspend(turn, token, &wait))
+            .await
+    }
+
+    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
+        self.ask(move |turn| kernel::finish(turn, token, &end))
+            .await
+    }
+
+    fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
+        self.read(|connection| ids.iter().map(|&id| whole_task(connection, id)).collect())
+    }
+
+    fn ids_between(
+        &self,
+        low: TaskId,
+        high: TaskId,
+        limit: u64,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select id
+            from tasks
+            where id between :low and :high
+            order by id
+            limit :limit";
+        let values =
+            named_params! { ":low": low.to_i64(), ":high": high.to_i64(), ":limit": limit as i64 };
+        self.read(|connection| many(connection, SQL, values, |row| columns::id(row, 0)))
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError> {
+        self.read(|connection| list(connection, filter))
+    }
+
+    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|connection| rows::child_ids(connection, parent))
+    }
+
+    fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError> {
+        const ALL: &str = "\
+            select status, count(*)
+            from tasks
+            group by status";
+        const CHILDREN: &str = "\
+            select status, count(*)
+            from tasks
+            where parent_id = :parent
+            group by status";
+        self.read(|connection| {
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok((columns::status(row, 0)?, columns::unsigned(row, 1)?))
+            };
+            let mut counts = match parent {
+                None => many(connection, ALL, [], read)?,
+                Some(parent) => many(
+                    connection,
+                    CHILDREN,
+                    named_params! { ":parent": parent.to_i64() },
+                    read,
+                )?,
+            };
+            counts.sort();
+            Ok(counts)
+        })
+    }
+
+    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+        self.read(|connection| {
+            let mut entries = spawned(connection, task, run)?;
+            let written = written(connection, task, run)?;
+            // A spawn that found some of its children among those of an earlier run has a record of
+            // its own besides the new ones: the record tells the whole.
+            entries.retain(|entry| written.iter().all(|other| other.number != entry.number));
+            entries.extend(written);
+            Ok(entries)
+        })
+    }
+
+    fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+        const SQL: &str = "\
+            select id, content, status, sequence,
+              exists (select 1 from tasks later where later.retry_of = tasks.id)
+            from tasks
+            where parent_id = :parent and content is not null
+            order by sequence, id";
+        self.read(|connection| {
+            many(
+                connection,
+                SQL,
+                named_params! { ":parent": parent.to_i64() },
+                |row| {
+                    Ok(EarlierChild {
+                        id: columns::id(row, 0)?,
+                        content: columns::unsigned(row, 1)?,
+                        status: columns::status(row, 2)?,
+                        sequence: columns::unsigned(row, 3)?,
+                        succeeded: row.get(4)?,
+                    })
+                },
+            )
+        })
+    }
+
+    fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError> {
+        self.read(|connection| rows::by_key(connection, Some(parent), key))
+    }
+
+    fn upstreams(&self, task: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        let values = named_params! { ":downstream": task.to_i64() };
+        self.read(|connection| {
+            many(connection, rows::UPSTREAMS, values, |row| {
+                columns::id(row, 0)
+            })
+        })
+    }
+
+    fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "\
+            select value
+            from checkpoints
+            where task_id = :task and name = :name";
+        self.read(|connection| {
+            connection
+                .prepare_cached(SQL)?
+                .query_row(
+                    named_params! { ":task": task.to_i64(), ":name": name },
+                    |row| row.get(0),
+                )
+                .optional()
+        })
+    }
+
+    fn logs(
+        &self,
+        task: TaskId,
+        after: LogPosition,
+        limit: u64,
+    ) -> Result<Vec<LogLine>, StoreError> {
+        const SQL: &str = "\
+            select run, line, at_ms, level, message
+            from logs
+            where task_id = :task and (run, line) > (:run, :line)
+            order by run, line
+            limit :limit";
+        let values = named_params! {
+            ":task": task.to_i64(), ":run": after.run, ":line": after.line, ":limit": limit as i64
+        };
+        self.read(|connection| {
+            many(connection, SQL, values, |row| {
+                Ok(LogLine {
+                    position: LogPosition {
+                        run: row.get(0)?,
+                        line: row.get(1)?,
+                    },
+                    at_ms: columns::unsigned(row, 2)?,
+                    level: LogLevel::from_word(row.get_ref(3)?.as_str()?),
+                    message: row.get(4)?,
+                })
+            })
+        })
+    }
+
+    fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
+        const SQL: &str = "\
+            select run, phase, attempt, started_at_ms, ended_at_ms, failure
+            from attempts
+            where task_id = :task
+            order by run";
+        self.read(|connection| {
+            many(
+                connection,
+                SQL,
+                named_params! { ":task": task.to_i64() },
+                |row| {
+                    Ok(Attempt {
+                        run: row.get(0)?,
+                        phase: row.get::<_, String>(1)?.into(),
+                        attempt: row.get(2)?,
+                        started_at_ms: columns::unsigned(row, 3)?,
+                        ended_at_ms: columns::unsigned(row, 4)?,
+                        failure: columns::json(row, 5)?.ok_or(rusqlite::Error::InvalidQuery)?,
+                    })
+                },
+            )
+        })
+    }
+
+    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
+        const SQL: &str = "\
+            select name, digest, description
+            from handlers
+            order by name";
+        self.read(|connection| {
+            let directory: Option<String> = connection
+                .query_row("select directory from host", [], |row| row.get(0))
+                .optional()?;
+            let Some(directory) = directory else {
+                return Ok(None);
+            };
+            let handlers = many(connection, SQL, [], |row| {
+                Ok(HandlerRow {
+                    name: row.get(0)?,
+                    digest: row.get(1)?,
+                    description: row.get(2)?,
+                })
+            })?;
+            Ok(Some((handlers, directory.into())))
+        })
+    }
+
+    fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
+        const SQL: &str = "\
+            select distinct digest from tasks
+            where status = 'pending' and digest <> ''
+            union
+            select distinct digest from tasks where status = 'running'
+            union
+            select distinct digest from tasks where status = 'waiting'";
+        self.read(|connection| many(connection, SQL, [], |row| row.get(0)))
+    }
+
+    fn bus(&self) -> &Arc<Bus> {
+        &self.bus
+    }
+
+    fn ids(&self) -> &IdGenerator {
+        &self.ids
+    }
+}
+
+fn whole_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Task>> {
+    let found = connection
+        .prepare_cached(rows::find_sql())?
+        .query_row(named_params! { ":id": id.to_i64() }, columns::task)
+        .optional()?;
+    let Some((mut task, spilled)) = found else {
+        return Ok(None);
+    };
+    rows::fill(connection, &mut task, spilled)?;
+    Ok(Some(task))
+}
+
+/// The spawns of a run, from the rows of the children themselves.
+fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
+    const SQL: &str = "\
+        select place_call, id, content, handler, created_at_ms
+        from tasks
+        where parent_id = :parent and place_run = :run
+        order by place_call, place_index";
+    let values = named_params! { ":parent": parent.to_i64(), ":run": run };
+    let children = many(connection, SQL, values, |row| {
+        let place: u32 = row.get(0)?;
+        let content = columns::unsigned(row, 2)?;
+        let handler: String = row.get(3)?;
+        Ok((
+            place,
+            columns::id(row, 1)?,
+            content,
+            handler,
+            columns::unsigned(row, 4)?,
+        ))
+    })?;
+    let mut entries = Vec::new();
+    for call in children.chunk_by(|one, next| one.0 == next.0) {
+        let contents: Vec<u64> = call.iter().map(|child| child.2).collect();
+        entries.push(Entry {
+            number: call[0].0,
+            call: Call::spawn(&call[0].3, &contents),
+            answer: Answer::Tasks(call.iter().map(|child| child.1).collect()),
+            at_ms: call[0].4,
+        });
+    }
+    Ok(entries)
+}
+
+fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
+    const SQL: &str = "\
+        select number, call, answer, at_ms
+        from journal
+        where task_id = :task and run = :run
+        order by number";
+    many(
+        connection,
+        SQL,
+        named_params! { ":task": task.to_i64(), ":run": run },
+        |row| {
+            Ok(Entry {
+                number: row.get(0)?,
+                call: columns::json(row, 1)?.ok_or(rusqlite::Error::InvalidQuery)?,
+                answer: columns::json(row, 2)?.ok_or(rusqlite::Error::InvalidQuery)?,
+                at_ms: columns::unsigned(row, 3)?,
+            })
+        },
+    )
+}
+
+/// Built from the parts that the filter has, each with its own index.
+fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+    let mut conditions: Vec<String> = Vec::new();
+    let mut values: Vec<(&str, Box<dyn rusqlite::ToSql>)> = Vec::new();
+    if !filter.statuses.is_empty() {
+        // The words are ours, so they need no binding; and so SQLite sees the partial indexes.
+        let words: Vec<String> = Status::ALL
+            .into_iter()
+            .filter(|status| filter.statuses.contains(*status))
+            .map(|status| format!("'{status}'"))
+            .collect();
+        conditions.push(match words.as_slice() {
+            [word] => format!("status = {word}"),
+            words => format!("status in ({})", words.join(", ")),
+        });
+    }
+    match filter.reason {
+        None => {}
+        Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
+        Some(PendingReason::Scheduled) => {
+            conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
+        }
+        Some(reason) => {
+            let held = "digest = '' and handler not in (select name from handlers)";
+            let held = if reason == PendingReason::Held {
+                held.to_owned()
+            } else {
+                format!("not ({held})")
+            };
+            conditions.push(format!("blocked_by = 0 and run_at_ms is null and {held}"));
+        }
+    }
+    if let Some(handler) = &filter.handler {
+        conditions.push("handler = :handler".to_owned());
+        values.push((":handler", Box::new(handler.clone())));
+    }
+    if let Some(queue) = &filter.queue {
+        conditions.push("queue = :queue".to_owned());
+        values.push((":queue", Box::new(queue.clone())));
+    }
+    let mut order = "id desc";
+    if let Some(parent) = filter.parent {
+        conditions.push("parent_id = :parent".to_owned());
+        values.push((":parent", Box::new(parent.to_i64())));
+        order = "sequence, id";
+    }
+    if let Some(after) = filter.after {
+        conditions.push(match filter.parent {
+            None => "id < :after".to_owned(),
+            Some(_) => {
+                "(sequence, id) > (select sequence, id from tasks where id = :after)".to_owned()
+            }
+        });
+        values.push((":after", Box::new(after.to_i64())));
+    }
+    if conditions.is_empty() {
+        conditions.push("true".to_owned());
+    }
+    let sql = format!(
+        "select {COLUMNS} from tasks where {} order by {order} limit {}",
+        conditions.join(" and "),
+        filter.limit.min(i64::MAX as u64)
+    );
+    let bound: Vec<(&str, &dyn rusqlite::ToSql)> = values
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    let found = many(connection, &sql, bound.as_slice(), columns::task)?;
+    found
+        .into_iter()
+        .map(|(mut task, spilled)| {
+            rows::fill(connection, &mut task, spilled)?;
+            Ok(task)
+        })
+        .collect()
+}

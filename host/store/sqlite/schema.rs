@@ -1,0 +1,211 @@
+//! The tables, and how an older database becomes one of today's.
+//!
+//! Migrations only go forward, each in a transaction of its own with its number in
+//! `user_version`. A database with a higher number is left as it is.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::explain;
+use crate::store::StoreError;
+
+/// Marks the file as ours: "Fish" in ASCII.
+const APPLICATION_ID: i64 = 0x4669_7368;
+
+const MIGRATIONS: &[&str] = &[FIRST];
+
+/// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
+///
+/// `input`, `phase_input` and `output` hold small payloads; a large one is a row of `payloads`,
+/// so that a change of status does not copy it, and its bit is set in `spilled`.
+const FIRST: &str = "
+create table tasks (
+  id integer primary key,
+  parent_id integer,
+  origin_id integer,
+  place_run integer,
+  place_call integer,
+  place_index integer,
+  content integer,
+  sequence integer not null,
+  retry_of integer,
+  depth integer not null,
+  handler text not null,
+  digest text not null,
+  key text,
+  queue text not null,
+  priority integer not null,
+  input text,
+  phase_input text,
+  output text,
+  spilled integer not null,
+  failure text,
+  timeout_ms integer,
+  attempts_max integer,
+  on_complete text,
+  status text not null check (status in
+    ('pending', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'expired', 'skipped')),
+  phase text not null,
+  attempt integer not null check (attempt >= 0),
+  restarts integer not null check (restarts >= 0),
+  fence integer not null check (fence >= 0),
+  run integer not null check (run >= 0),
+  blocked_by integer not null check (blocked_by >= 0),
+  run_at_ms integer,
+  expires_at_ms integer,
+  cancel_requested integer not null check (cancel_requested in (0, 1)),
+  wait text,
+  wait_until_ms integer,
+  progress text,
+  created_at_ms integer not null,
+  started_at_ms integer,
+  run_at_start_ms integer,
+  ended_at_ms integer,
+  spent_ms integer not null,
+  check ((status in ('pending', 'running', 'waiting')) = (ended_at_ms is null)),
+  check (status <> 'waiting' or wait is not null),
+  check (status <> 'running' or (digest <> '' and run_at_start_ms is not null))
+) strict;
+
+-- Ready work, and nothing but ready work: its cost does not grow with history.
+create index tasks_ready on tasks (queue, handler, digest, priority desc, id)
+  where status = 'pending' and blocked_by = 0 and run_at_ms is null;
+create index tasks_running on tasks (id) where status = 'running';
+create index tasks_waiting on tasks (id) where status = 'waiting';
+create index tasks_unusual on tasks (status, id) where status in ('failed', 'cancelled', 'expired', 'skipped');
+create index tasks_scheduled on tasks (run_at_ms) where status = 'pending' and run_at_ms is not null;
+create index tasks_expiring on tasks (expires_at_ms)
+  where status = 'pending' and expires_at_ms is not null and started_at_ms is null;
+create index tasks_wait_until on tasks (wait_until_ms) where status = 'waiting' and wait_until_ms is not null;
+create index tasks_children on tasks (parent_id, sequence) where parent_id is not null;
+create index tasks_key on tasks (key, parent_id) where key is not null;
+create index tasks_retry_of on tasks (retry_of) where retry_of is not null;
+
+create table payloads (
+  task_id integer not null,
+  kind integer not null check (kind in (1, 2, 4)),
+  body text not null,
+  primary key (task_id, kind)
+) strict;
+
+-- A waiter's row names the wait by its stamp; a row whose stamp is not the waiter's means nothing.
+create table waits (
+  target_id integer not null,
+  waiter_id integer not null,
+  stamp integer not null,
+  wanted integer not null,
+  primary key (target_id, waiter_id)
+) strict, without rowid;
+
+create table edges (
+  upstream_id integer not null,
+  downstream_id integer not null,
+  primary key (upstream_id, downstream_id)
+) strict, without rowid;
+create index edges_downstream on edges (downstream_id);
+
+create table journal (
+  task_id integer not null,
+  run integer not null,
+  number integer not null,
+  call text not null,
+  answer text not null,
+  at_ms integer not null,
+  primary key (task_id, run, number)
+) strict, without rowid;
+
+create table attempts (
+  task_id integer not null,
+  run integer not null,
+  phase text not null,
+  attempt integer not null,
+  started_at_ms integer not null,
+  ended_at_ms integer not null,
+  failure text not null,
+  primary key (task_id, run)
+) strict, without rowid;
+
+create table logs (
+  task_id integer not null,
+  run integer not null,
+  line integer not null,
+  at_ms integer not null,
+  level text not null,
+  message text not null,
+  primary key (task_id, run, line)
+) strict, without rowid;
+
+create table checkpoints (
+  task_id integer not null,
+  name text not null,
+  value text not null,
+  primary key (task_id, name)
+) strict, without rowid;
+
+create table handlers (
+  name text primary key,
+  digest text not null,
+  description text
+) strict, without rowid;
+
+create table host (
+  only_row integer primary key check (only_row = 1),
+  directory text not null
+) strict;
+";
+
+/// Leave a database that is newer than this program as it is, before anything touches it.
+pub fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = user_version(connection).map_err(|error| explain(path, error))?;
+    let known = MIGRATIONS.len() as i64;
+    if found > known {
+        return Err(StoreError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    Ok(())
+}
+
+/// Bring the database to today's schema.
+pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |error| explain(path, error);
+    let version = user_version(connection).map_err(failed)?;
+    let known = MIGRATIONS.len() as i64;
+    if version >= known {
+        return refuse_newer(connection, path);
+    }
+    if version == 0 {
+        let tables: i64 = connection
+            .query_row("select count(*) from sqlite_schema", [], |row| row.get(0))
+            .map_err(failed)?;
+        if tables > 0 {
+            let why = "it holds other tables".to_owned();
+            return Err(StoreError::Foreign {
+                path: path.to_owned(),
+                why,
+            });
+        }
+    }
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    // Another process may have been faster.
+    let version = user_version(&transaction).map_err(failed)?;
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version as usize) {
+        transaction.execute_batch(migration).map_err(failed)?;
+        transaction
+            .pragma_update(None, "user_version", index as i64 + 1)
+            .map_err(failed)?;
+    }
+    transaction
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("pragma user_version", [], |row| row.get(0))
+}

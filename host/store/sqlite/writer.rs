@@ -1,0 +1,315 @@
+//! The one writer: a thread that owns the connection that writes.
+//!
+//! Whoever wants something written puts a job in the queue. Each turn takes all that is there, does
+//! it in one transaction, commits, and then answers: one sync of the disk serves hundreds of tasks,
+//! and nobody hears of a result before it is on disk. A lone job is committed at once.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::explain;
+use super::rows::SqliteRows;
+use crate::bus::{Bus, Notice};
+use crate::clock::Clock;
+use crate::store::kernel::{self, Turn};
+use crate::store::{Dispatch, StoreError, Urgency};
+use crate::task::{IdGenerator, Task, TaskId};
+
+/// Jobs that one transaction takes: enough to share a sync, few enough to answer soon.
+const JOBS_PER_TURN: usize = 1_024;
+
+/// How long a lazy job waits for company.
+const LAZY: Duration = Duration::from_millis(100);
+
+/// Something to be written.
+pub trait Job: Send {
+    /// Do it, inside the transaction. May be called again after a rollback.
+    fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError>;
+    /// It is on disk, or it is not to be.
+    fn settle(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+/// A message to the writer.
+pub enum Message {
+    /// Write this.
+    Job(Box<dyn Job>, Urgency),
+    /// The file changed; perhaps somebody else wrote.
+    Nudge,
+    /// Offer ready work to this from now on.
+    Serve(Arc<dyn Dispatch>),
+    /// Commit what is queued and end.
+    Close,
+}
+
+/// The writer's side of the queue.
+pub struct Writer {
+    pub connection: Connection,
+    pub path: PathBuf,
+    pub queue: mpsc::Receiver<Message>,
+    /// Whether a nudge is in the queue already.
+    pub nudged: Arc<AtomicBool>,
+    pub bus: Arc<Bus>,
+    pub ids: Arc<IdGenerator>,
+    pub clock: Arc<dyn Clock>,
+    pub dispatch: Option<Arc<dyn Dispatch>>,
+    pub data_version: i64,
+}
+
+/// What a turn leaves to be done after its commit.
+#[derive(Default)]
+struct Done {
+    outcomes: Vec<Result<(), StoreError>>,
+    notices: Vec<Notice>,
+    stops: Vec<TaskId>,
+    claimed: Vec<Task>,
+    outside: bool,
+}
+
+impl Writer {
+    /// Work until the queue is closed.
+    pub fn run(mut self) {
+        let mut batch: Vec<Box<dyn Job>> = Vec::new();
+        let mut lazy_until: Option<Instant> = None;
+        let mut open = true;
+        while open || !batch.is_empty() {
+            let mut due = false;
+            let mut message = match lazy_until {
+                None => self.queue.recv().unwrap_or(Message::Close).into(),
+                Some(at) => match self
+                    .queue
+                    .recv_timeout(at.saturating_duration_since(Instant::now()))
+                {
+                    Ok(message) => Some(message),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => Some(Message::Close),
+                },
+            };
+            due |= message.is_none();
+            while let Some(next) = message {
+                match next {
+                    Message::Job(job, Urgency::Soon) => {
+                        due = true;
+                        batch.push(job);
+                    }
+                    Message::Job(job, Urgency::Lazy) => {
+                        lazy_until.get_or_insert_with(|| Instant::now() + LAZY);
+                        batch.push(job);
+                    }
+                    Message::Nudge => {
+                        self.nudged.store(false, Ordering::Release);
+                        due |= self.changed_outside();
+                    }
+                    Message::Serve(dispatch) => {
+                        self.dispatch = Some(dispatch);
+                        due = true;
+                    }
+                    Message::Close => {
+                        open = false;
+                        due = true;
+                    }
+                }
+                let more = open && batch.len() < JOBS_PER_TURN;
+                message = if more {
+                    self.queue.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            if due {
+                lazy_until = None;
+                self.turn(std::mem::take(&mut batch));
+            }
+        }
+        // Readers of a later process start with an empty log; a failure here loses nothing.
+        let _ = self
+            .connection
+            .execute_batch("pragma wal_checkpoint(truncate)");
+    }
+
+    fn turn(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        match self.transact(&mut batch) {
+            Ok(done) => self.settle(batch, done),
+            Err(_) if batch.len() > 1 => {
+                // One of them broke the transaction. Alone, only that one fails.
+                for job in batch {
+                    self.turn(vec![job]);
+                }
+            }
+            Err(error) => {
+                for job in batch {
+                    job.settle(Err(error.clone()));
+                }
+                if let Some(dispatch) = &self.dispatch {
+                    dispatch.broken(error);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, batch: Vec<Box<dyn Job>>, done: Done) {
+        for (job, outcome) in batch.into_iter().zip(done.outcomes) {
+            job.settle(outcome);
+        }
+        if let Some(dispatch) = &self.dispatch {
+            if !done.claimed.is_empty() {
+                dispatch.claimed(done.claimed);
+            }
+            if !done.stops.is_empty() {
+                dispatch.stop(&done.stops);
+            }
+        }
+        if done.outside {
+            self.bus.changed_outside();
+        }
+        self.bus.committed(&done.notices);
+    }
+
+    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, StoreError> {
+        self.begin()?;
+        match self.work(batch) {
+            Ok(done) => match self.connection.execute_batch("commit") {
+                Ok(()) => Ok(done),
+                Err(error) => {
+                    let _ = self.connection.execute_batch("rollback");
+                    Err(explain(&self.path, error))
+                }
+            },
+            Err(error) => {
+                // SQLite may have rolled back by itself already; then this says so and that is all.
+                let _ = self.connection.execute_batch("rollback");
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        loop {
+            match self.connection.execute_batch("begin immediate") {
+                Ok(()) => return Ok(()),
+                Err(error) => match explain(&self.path, error) {
+                    // A host outlasts whoever holds the lock; what it has to write is not lost.
+                    StoreError::Locked { why } if self.dispatch.is_some() => {
+                        tracing::warn!(%why, "another process holds the database; still trying");
+                    }
+                    error => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn work(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, StoreError> {
+        let mut done = Done {
+            outside: self.changed_outside(),
+            ..Done::default()
+        };
+        let mut rows = SqliteRows {
+            connection: &self.connection,
+            path: &self.path,
+        };
+        let mut turn = Turn::new(&mut rows, &self.ids, self.clock.now_ms());
+        for job in batch.iter_mut() {
+            match job.run(&mut turn) {
+                Err(error) if breaks_the_turn(&error) => return Err(error),
+                outcome => done.outcomes.push(outcome),
+            }
+        }
+        turn.flush()?;
+        if let Some(dispatch) = &self.dispatch {
+            done.claimed = kernel::claim(&mut turn, &**dispatch)?;
+            if done.outside {
+                done.stops = kernel::stopping(&mut turn)?;
+            }
+        }
+        done.notices = std::mem::take(&mut turn.notices);
+        done.stops.append(&mut turn.stops);
+        drop(turn);
+        self.data_version = data_version(&self.connection).unwrap_or(self.data_version);
+        Ok(done)
+    }
+
+    /// Whether another process has committed since this one last looked.
+    fn changed_outside(&self) -> bool {
+        data_version(&self.connection).is_ok_and(|version| version != self.data_version)
+    }
+}
+
+/// Changes with each commit of another connection, and with none of its own.
+pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("pragma data_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Whether the engine itself failed; a refusal leaves the transaction as it was.
+fn breaks_the_turn(error: &StoreError) -> bool {
+    !matches!(
+        error,
+        StoreError::UnknownTask(_)
+            | StoreError::Refused(_)
+            | StoreError::KeyTaken { .. }
+            | StoreError::Stale(_)
+    )
+}
+
+/// A job that answers whoever asked for it.
+pub struct Ask<F, T> {
+    run: F,
+    value: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Ask<F, T>
+where
+    F: FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send,
+    T: Send,
+{
+    /// The job and where its answer comes.
+    pub fn new(run: F) -> (Ask<F, T>, oneshot::Receiver<Result<T, StoreError>>) {
+        let (reply, answer) = oneshot::channel();
+        (
+            Ask {
+                run,
+                value: None,
+                reply,
+            },
+            answer,
+        )
+    }
+}
+
+impl<F, T> Job for Ask<F, T>
+where
+    F: FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send,
+    T: Send,
+{
+    fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        self.value = Some((self.run)(turn)?);
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let answer = match (outcome, self.value) {
+            (Ok(()), Some(value)) => Ok(value),
+            (Ok(()), None) => Err(StoreError::Closed),
+            (Err(error), _) => Err(error),
+        };
+        // Whoever asked may have gone; what was written stands.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// A job that nobody waits for.
+pub struct Tell<F>(pub F);
+
+impl<F: FnMut(&mut Turn<'_>) -> Result<(), StoreError> + Send> Job for Tell<F> {
+    fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        (self.0)(turn)
+    }
+
+    fn settle(self: Box<Self>, _outcome: Result<(), StoreError>) {}
+}
