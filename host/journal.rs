@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Failure, Status, TaskId};
+use crate::task::{Failure, Outcome, Status, TaskId};
 
 /// A function of the host, as the journal and the messages name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,6 +151,25 @@ pub struct Snapshot {
     /// Those that had not completed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Mark>,
+}
+
+impl Snapshot {
+    /// How tasks stand, without their ids.
+    pub fn of(outcomes: &[Outcome]) -> Snapshot {
+        let others = outcomes
+            .iter()
+            .filter(|outcome| outcome.status != Status::Completed)
+            .map(|outcome| Mark {
+                task: outcome.id,
+                status: outcome.status,
+                failure: outcome.failure.clone(),
+            })
+            .collect();
+        Snapshot {
+            tasks: Vec::new(),
+            others,
+        }
+    }
 }
 
 /// How one task stood that had not completed.

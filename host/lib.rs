@@ -12,6 +12,15 @@ pub mod limits;
 pub mod task;
 
 // Agents.
+pub mod builder;
 pub mod bus;
+pub mod client;
 pub mod clock;
+pub mod daemon;
+pub mod executor;
+pub mod loader;
+pub mod scheduler;
 pub mod store;
+
+// Doors.
+pub mod cli;

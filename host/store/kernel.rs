@@ -34,6 +34,8 @@ pub struct Turn<'a> {
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
     pub stops: Vec<TaskId>,
+    /// When the first of the clocks runs out that this turn has set.
+    pub alarm: Option<u64>,
 }
 
 /// A task as the store has it and as it shall be. Saved once, however often it changes in between:
@@ -54,19 +56,31 @@ impl<'a> Turn<'a> {
             order: Vec::new(),
             notices: Vec::new(),
             stops: Vec::new(),
+            alarm: None,
         }
     }
 
     /// Save what changed. Called before the commit.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        for id in self.order.drain(..) {
+        for id in std::mem::take(&mut self.order) {
             if let Some(touched) = self.touched.remove(&id)
                 && touched.task != touched.saved
             {
                 self.rows.save(&touched.saved, &touched.task)?;
+                self.set_alarm(&touched.task);
             }
         }
         Ok(())
+    }
+
+    fn set_alarm(&mut self, task: &Task) {
+        let clocks = match task.status {
+            Status::Pending if task.started_at_ms.is_none() => [task.run_at_ms, task.expires_at_ms],
+            Status::Pending => [task.run_at_ms, None],
+            Status::Waiting => [task.wait.as_ref().and_then(|wait| wait.until_ms), None],
+            _ => [None, None],
+        };
+        self.alarm = clocks.into_iter().flatten().chain(self.alarm).min();
     }
 
     fn find(&mut self, id: TaskId) -> Result<Option<&Task>, StoreError> {
@@ -225,6 +239,7 @@ impl<'a> Turn<'a> {
         let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
         let task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
         self.rows.insert(&task)?;
+        self.set_alarm(&task);
         for upstream in upstreams.iter().collect::<HashSet<_>>() {
             self.rows.add_edge(*upstream, id)?;
         }

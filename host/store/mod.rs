@@ -58,6 +58,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Keep what an attempt did. Does not wait; a stale token makes it do nothing.
     fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
+    /// Ends when all that was recorded before is on disk.
+    async fn flush(&self) -> Result<(), StoreError>;
     /// The attempt waits.
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
     /// The attempt ended.
@@ -67,6 +69,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tasks by id, in the order of the ids; none where there is no such task.
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError>;
+    /// Their statuses alone, which is cheaper.
+    fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError>;
     /// Ids from `low` to `high`, at most `limit`.
     fn ids_between(&self, low: TaskId, high: TaskId, limit: u64)
     -> Result<Vec<TaskId>, StoreError>;
@@ -80,6 +84,8 @@ pub trait Store: Send + Sync + 'static {
     fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError>;
     /// The children of all runs, as far as a later run has to recognise them.
     fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
+    /// Rank of the last child; 0 when there is none.
+    fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError>;
     /// The child with that key, the newest where there are several.
     fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError>;
     /// The tasks that a task comes after.
@@ -116,6 +122,9 @@ pub trait Dispatch: Send + Sync + 'static {
     fn claimed(&self, tasks: Vec<Task>);
     /// The attempts of these tasks are to stop.
     fn stop(&self, tasks: &[TaskId]);
+    /// A clock of some task runs out at `at_ms`, in milliseconds since the Unix epoch: call
+    /// [`Store::tick`] then.
+    fn alarm(&self, at_ms: u64);
     /// The store cannot go on; `error` is a sentence for people.
     fn broken(&self, error: StoreError);
 }

@@ -80,6 +80,10 @@ impl Store for SqliteStore {
         let _ = self.queue.send(Message::Job(Box::new(job), urgency));
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.ask(|_| Ok(())).await
+    }
+
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
         self.ask(move |turn| kernel::suspend(turn, token, &wait))
             .await
@@ -92,6 +96,20 @@ impl Store for SqliteStore {
 
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
         self.read(|connection| ids.iter().map(|&id| whole_task(connection, id)).collect())
+    }
+
+    fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError> {
+        const SQL: &str = "select status from tasks where id = :id";
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(SQL)?;
+            let mut find = |id: &TaskId| {
+                let id = named_params! { ":id": id.to_i64() };
+                statement
+                    .query_row(id, |row| columns::status(row, 0))
+                    .optional()
+            };
+            ids.iter().map(&mut find).collect()
+        })
     }
 
     fn ids_between(
@@ -182,6 +200,10 @@ impl Store for SqliteStore {
                 },
             )
         })
+    }
+
+    fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError> {
+        self.read(|connection| rows::last_sequence(connection, parent))
     }
 
     fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError> {

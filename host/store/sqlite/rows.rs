@@ -254,16 +254,7 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {
-        const SQL: &str = "\
-            select sequence
-            from tasks
-            where parent_id = :parent
-            order by sequence desc
-            limit 1";
-        let parent = named_params! { ":parent": parent.to_i64() };
-        Ok(self
-            .one(SQL, parent, |row| columns::unsigned(row, 0))?
-            .unwrap_or(0))
+        last_sequence(self.connection, parent).map_err(|error| explain(self.path, error))
     }
 
     fn add_wait(
@@ -558,6 +549,22 @@ pub fn by_key(
         .prepare_cached(SQL)?
         .query_row(values, |row| columns::id(row, 0))
         .optional()
+}
+
+/// Rank of the last child; 0 when there is none.
+pub fn last_sequence(connection: &Connection, parent: TaskId) -> rusqlite::Result<u64> {
+    const SQL: &str = "\
+        select sequence
+        from tasks
+        where parent_id = :parent
+        order by sequence desc
+        limit 1";
+    let values = named_params! { ":parent": parent.to_i64() };
+    let last = connection
+        .prepare_cached(SQL)?
+        .query_row(values, |row| columns::unsigned(row, 0))
+        .optional()?;
+    Ok(last.unwrap_or(0))
 }
 
 /// Ids of the children, in the order in which they were spawned.

@@ -67,6 +67,7 @@ struct Done {
     notices: Vec<Notice>,
     stops: Vec<TaskId>,
     claimed: Vec<Task>,
+    alarm: Option<u64>,
     outside: bool,
 }
 
@@ -162,6 +163,10 @@ impl Writer {
             if !done.stops.is_empty() {
                 dispatch.stop(&done.stops);
             }
+            // Another process may have set any clock.
+            if let Some(at_ms) = if done.outside { Some(0) } else { done.alarm } {
+                dispatch.alarm(at_ms);
+            }
         }
         if done.outside {
             self.bus.changed_outside();
@@ -227,6 +232,7 @@ impl Writer {
         }
         done.notices = std::mem::take(&mut turn.notices);
         done.stops.append(&mut turn.stops);
+        done.alarm = turn.alarm;
         drop(turn);
         self.data_version = data_version(&self.connection).unwrap_or(self.data_version);
         Ok(done)

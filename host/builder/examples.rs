@@ -1,0 +1,85 @@
+//! The examples, inside the program, so that the demo needs nothing but it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Every file of the examples and of the contract, by its place.
+const FILES: &[(&str, &str)] = &[
+    (
+        "wit/fishway-task.wit",
+        include_str!("../../wit/fishway-task.wit"),
+    ),
+    (
+        "guest-examples/Cargo.toml",
+        include_str!("../../guest-examples/Cargo.toml"),
+    ),
+    (
+        "guest-examples/Cargo.lock",
+        include_str!("../../guest-examples/Cargo.lock"),
+    ),
+    (
+        "guest-examples/hello/Cargo.toml",
+        include_str!("../../guest-examples/hello/Cargo.toml"),
+    ),
+    (
+        "guest-examples/hello/handler.toml",
+        include_str!("../../guest-examples/hello/handler.toml"),
+    ),
+    (
+        "guest-examples/hello/src/lib.rs",
+        include_str!("../../guest-examples/hello/src/lib.rs"),
+    ),
+    (
+        "guest-examples/count-words/Cargo.toml",
+        include_str!("../../guest-examples/count-words/Cargo.toml"),
+    ),
+    (
+        "guest-examples/count-words/handler.toml",
+        include_str!("../../guest-examples/count-words/handler.toml"),
+    ),
+    (
+        "guest-examples/count-words/src/lib.rs",
+        include_str!("../../guest-examples/count-words/src/lib.rs"),
+    ),
+    (
+        "guest-examples/fetch-words/Cargo.toml",
+        include_str!("../../guest-examples/fetch-words/Cargo.toml"),
+    ),
+    (
+        "guest-examples/fetch-words/handler.toml",
+        include_str!("../../guest-examples/fetch-words/handler.toml"),
+    ),
+    (
+        "guest-examples/fetch-words/src/lib.rs",
+        include_str!("../../guest-examples/fetch-words/src/lib.rs"),
+    ),
+];
+
+/// The text that the word count counts.
+const TEXT: &str = include_str!("../../guest-examples/texts/jargon.txt");
+
+/// What the guest calls the text.
+pub const TEXT_PATH: &str = "/texts/jargon.txt";
+
+/// Write the sources of the examples below `directory`; gives the project to build.
+pub fn unpack(directory: &Path) -> io::Result<PathBuf> {
+    for (place, content) in FILES {
+        let file = directory.join(place);
+        // What is the same stays untouched, so that nothing is compiled twice.
+        if std::fs::read_to_string(&file).is_ok_and(|there| there == *content) {
+            continue;
+        }
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(&file, content)?;
+    }
+    Ok(directory.join("guest-examples"))
+}
+
+/// Put the text where the manifests of the examples look for it.
+pub fn place_texts(handlers_dir: &Path) -> io::Result<()> {
+    let texts = handlers_dir.join("texts");
+    std::fs::create_dir_all(&texts)?;
+    std::fs::write(texts.join("jargon.txt"), TEXT)
+}

@@ -1,0 +1,45 @@
+use super::{Done, Global, print_json};
+
+/// Cancel tasks and what they contain
+#[derive(clap::Args)]
+pub struct Args {
+    /// Ids, or unique beginnings of ids
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// Leave the tasks below them alone
+    #[arg(long)]
+    only: bool,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let client = global.existing_client(false)?;
+    for prefix in &args.ids {
+        let id = client.resolve(prefix)?;
+        let cancelled = client.cancel(id, args.only).await?;
+        if global.json {
+            print_json(&serde_json::json!({
+                "id": id.to_string(),
+                "cancelled": cancelled.changed,
+                "tasks": cancelled.tasks,
+                "stopping": cancelled.stopping,
+            }))?;
+            continue;
+        }
+        let below = match cancelled.tasks.saturating_sub(u64::from(cancelled.changed)) {
+            0 => String::new(),
+            1 => ", and 1 task below it".to_owned(),
+            many => format!(", and {many} tasks below it"),
+        };
+        let stopping = match cancelled.stopping {
+            0 => String::new(),
+            many => format!("; {many} running, asked to stop"),
+        };
+        let what = if cancelled.changed {
+            "cancelled"
+        } else {
+            "had ended or was asked before:"
+        };
+        global.say(format!("{what} {id}{below}{stopping}"));
+    }
+    Ok(Done::OK)
+}

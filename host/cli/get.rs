@@ -1,0 +1,112 @@
+use super::view::{cut, duration, style};
+use super::{Done, Global, now_ms, print_json, print_line, wire};
+use crate::client::Detail;
+
+/// Show tasks: status, input, output, error, attempts, children
+#[derive(clap::Args)]
+pub struct Args {
+    /// Ids, or unique beginnings of ids
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
+    let client = global.existing_client(false)?;
+    for (index, prefix) in args.ids.iter().enumerate() {
+        let detail = client.detail(client.resolve(prefix)?)?;
+        if global.json {
+            print_json(&wire::detail(&detail, now_ms()))?;
+            continue;
+        }
+        if index > 0 {
+            print_line("")?;
+        }
+        for line in lines(&detail) {
+            print_line(&line)?;
+        }
+    }
+    Ok(Done::OK)
+}
+
+fn lines(detail: &Detail) -> Vec<String> {
+    let task = &detail.task;
+    let colour = style(task.status);
+    let reason = match task.pending_reason(detail.handler_loaded) {
+        Some(reason) => format!(" ({reason})"),
+        None if task.cancel_requested && !task.status.is_terminal() => {
+            " (asked to stop)".to_owned()
+        }
+        None => String::new(),
+    };
+    let mut lines = vec![
+        format!("id        {}", task.id),
+        format!("handler   {}", task.handler),
+        format!("status    {colour}{}{colour:#}{reason}", task.status),
+    ];
+    let mut line = |name: &str, value: String| lines.push(format!("{name:9} {value}"));
+    if &*task.phase != crate::task::FIRST_PHASE {
+        line("phase", task.phase.to_string());
+    }
+    if let Some(most) = task.attempts_max {
+        line("attempt", format!("{} of {most}", task.attempt));
+    }
+    if let Some(duration_ms) = task.duration_ms(now_ms()) {
+        line("duration", duration(duration_ms));
+    }
+    line("created", wire::time(task.created_at_ms));
+    if let Some(at) = task.run_at_ms {
+        line("starts", wire::time(at));
+    }
+    if let Some(parent) = task.parent {
+        line("parent", parent.to_string());
+    }
+    if let Some(earlier) = task.retry_of {
+        line("retry of", earlier.to_string());
+    }
+    if let Some(key) = &task.key {
+        line("key", key.to_string());
+    }
+    if !detail.child_ids.is_empty() {
+        let counts: Vec<String> = detail
+            .child_counts
+            .iter()
+            .map(|(status, count)| format!("{count} {status}"))
+            .collect();
+        line(
+            "children",
+            format!("{} ({})", detail.child_ids.len(), counts.join(", ")),
+        );
+    }
+    if let Some(progress) = &task.progress {
+        let total = progress
+            .total
+            .map(|total| format!(" of {total}"))
+            .unwrap_or_default();
+        let message = progress
+            .message
+            .as_deref()
+            .map(|text| format!(", {text}"))
+            .unwrap_or_default();
+        line("progress", format!("{}{total}{message}", progress.done));
+    }
+    line("input", cut(&task.input, 200));
+    if let Some(output) = &task.output {
+        line("output", output.to_string());
+    }
+    if let Some(failure) = &task.failure {
+        line("error", failure.message.clone());
+    }
+    for attempt in &detail.attempts {
+        let took_ms = attempt.ended_at_ms.saturating_sub(attempt.started_at_ms);
+        let why = cut(&attempt.failure.message, 120);
+        line(
+            "failed",
+            format!(
+                "attempt {} after {}: {why}",
+                attempt.attempt,
+                duration(took_ms)
+            ),
+        );
+    }
+    lines
+}

@@ -1,0 +1,208 @@
+use std::path::{Path, PathBuf};
+
+use super::view::bytes;
+use super::{Done, Global, Refused, print_json, print_line};
+use crate::executor::Sandbox;
+use crate::loader::{self, Handler, Problem};
+
+/// Look at handlers
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// List the handlers of a directory, and what is wrong in it
+    List {
+        /// Directory of the handlers [default: the one that was served last, or handlers]
+        #[arg(value_name = "HANDLERS_DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Say whether files are handlers, and what is wrong if not
+    Check {
+        /// Components, core modules, or their text
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show all of one handler: interfaces, limits, retries, grants
+    Describe {
+        /// A file, or the name of a handler of the directory that was served last
+        #[arg(value_name = "FILE|NAME")]
+        handler: String,
+    },
+}
+
+pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let sandbox = Sandbox::plain()?;
+    let check = |file: &Path| loader::check_file(sandbox.engine(), &sandbox.check(), file);
+    match args.verb {
+        Verb::List { directory } => {
+            let directory = directory.unwrap_or_else(|| served_last(global));
+            list(global, &directory, check)
+        }
+        Verb::Check { files } => {
+            let mut done = Done::OK;
+            for file in &files {
+                match check(file) {
+                    Ok(handler) => print_handler(global, &handler)?,
+                    Err(problem) => {
+                        done = Done::FAILED;
+                        print_problem(global, &problem)?;
+                    }
+                }
+            }
+            Ok(done)
+        }
+        Verb::Describe { handler } => {
+            let file = find(global, &handler)?;
+            match check(&file) {
+                Ok(handler) => describe(global, &handler),
+                Err(problem) => {
+                    let hint = problem.hint.clone();
+                    Err(Refused::new(problem.to_string(), hint).into())
+                }
+            }
+        }
+    }
+}
+
+fn served_last(global: &Global) -> PathBuf {
+    let client = global.existing_client(false).ok();
+    let known = client.and_then(|client| client.store().handlers().ok().flatten());
+    known.map_or_else(|| PathBuf::from("handlers"), |(_, directory)| directory)
+}
+
+fn find(global: &Global, handler: &str) -> anyhow::Result<PathBuf> {
+    let directory = served_last(global);
+    let places = [
+        PathBuf::from(handler),
+        directory.join(format!("{handler}.wasm")),
+        directory.join(format!("{handler}.wat")),
+    ];
+    let found = places.into_iter().find(|place| place.is_file());
+    found.ok_or_else(|| {
+        let what = format!(
+            "there is no file {handler}, and no handler of that name in {}",
+            directory.display()
+        );
+        Refused::new(what, "fishway handler list DIR shows what there is").into()
+    })
+}
+
+fn list(
+    global: &Global,
+    directory: &Path,
+    check: impl Fn(&Path) -> Result<Handler, Problem>,
+) -> anyhow::Result<Done> {
+    let entries = std::fs::read_dir(directory).map_err(|error| {
+        let what = format!("{} cannot be read: {error}", directory.display());
+        Refused::new(
+            what,
+            "name the directory of the handlers: fishway handler list DIR",
+        )
+    })?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|ending| ending == "wasm" || ending == "wat")
+    });
+    files.sort();
+    if files.is_empty() {
+        global.say(format!("no handlers in {}", directory.display()));
+    }
+    let mut done = Done::OK;
+    for file in &files {
+        match check(file) {
+            Ok(handler) => print_handler(global, &handler)?,
+            Err(problem) => {
+                done = Done::FAILED;
+                print_problem(global, &problem)?;
+            }
+        }
+    }
+    Ok(done)
+}
+
+fn print_handler(global: &Global, handler: &Handler) -> anyhow::Result<()> {
+    if global.json {
+        return print_json(&json(handler));
+    }
+    let about = handler.manifest.description.as_deref().unwrap_or_default();
+    let (name, digest) = (&handler.name, handler.digest.short());
+    print_line(&format!(
+        "{name:20}  {digest}  {:>8}  {about}",
+        bytes(handler.size_bytes)
+    ))
+}
+
+fn print_problem(global: &Global, problem: &Problem) -> anyhow::Result<()> {
+    if global.json {
+        return print_json(&serde_json::json!({
+            "file": problem.file, "problem": problem.what, "hint": problem.hint,
+        }));
+    }
+    let red = anstyle::Style::new()
+        .bold()
+        .fg_color(Some(anstyle::AnsiColor::Red.into()));
+    anstream::eprintln!("{red}problem{red:#}: {problem}");
+    anstream::eprintln!("  hint: {}", problem.hint);
+    Ok(())
+}
+
+fn json(handler: &Handler) -> serde_json::Value {
+    let (limits, retry, grants) = (
+        &handler.manifest.limits,
+        &handler.manifest.retry,
+        &handler.manifest.grants,
+    );
+    let directories: Vec<serde_json::Value> = grants
+        .directories
+        .iter()
+        .map(|one| serde_json::json!({ "host": one.host, "guest": one.guest, "writable": one.writable }))
+        .collect();
+    serde_json::json!({
+        "name": handler.name,
+        "digest": handler.digest.to_string(),
+        "size_bytes": handler.size_bytes,
+        "description": handler.manifest.description,
+        "imports": handler.imports,
+        "exports": handler.exports,
+        "limits": {
+            "memory_bytes": limits.memory_bytes,
+            "table_elements": limits.table_elements,
+            "timeout_ms": limits.timeout_ms,
+            "concurrency": limits.concurrency,
+            "children": limits.children_max,
+            "depth": limits.depth_max,
+            "calls": limits.calls_max,
+            "log_bytes": limits.log_bytes,
+        },
+        "retry": {
+            "attempts": retry.attempts_max,
+            "backoff_ms": retry.backoff_ms,
+            "factor": retry.backoff_factor,
+            "max_backoff_ms": retry.backoff_max_ms,
+            "jitter": retry.jitter,
+        },
+        "grants": {
+            // Names alone: a value may be a secret.
+            "env": grants.env.keys().collect::<Vec<_>>(),
+            "directories": directories,
+            "allowed_outbound_hosts": grants.allowed_outbound_hosts,
+            "clock": if grants.real_clock { "real" } else { "durable" },
+            "random": if grants.real_random { "real" } else { "durable" },
+        },
+    })
+}
+
+fn describe(global: &Global, handler: &Handler) -> anyhow::Result<Done> {
+    let value = json(handler);
+    if global.json {
+        print_json(&value)?;
+    } else {
+        print_line(&serde_json::to_string_pretty(&value)?)?;
+    }
+    Ok(Done::OK)
+}

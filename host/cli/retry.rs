@@ -1,0 +1,28 @@
+use super::{Done, Global, now_ms, print_json, wire};
+
+/// Give tasks that failed, were cancelled, expired or were skipped another go
+///
+/// The same task starts again with all its attempts. Its children that completed are kept; what was
+/// skipped because of it waits for it again.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Ids, or unique beginnings of ids
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let client = global.existing_client(false)?;
+    for prefix in &args.ids {
+        let task = client.retry(client.resolve(prefix)?).await?;
+        if global.json {
+            print_json(&wire::task(&client.task(task.id)?, now_ms()))?;
+        } else {
+            global.say(format!(
+                "{} ({}) is {} again",
+                task.id, task.handler, task.status
+            ));
+        }
+    }
+    Ok(Done::OK)
+}

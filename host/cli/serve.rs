@@ -1,0 +1,156 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Done, Global, LISTENING, duration_ms};
+use crate::clock::SystemClock;
+use crate::daemon::{Host, Setup};
+use crate::executor::Settings;
+use crate::loader::{Change, Origin};
+
+/// Run the host: load the handlers of a directory and run their tasks
+///
+/// Ctrl-C or SIGTERM stops it in an orderly way: no new work, and what runs has the grace to come
+/// to an end, and goes on at the next start if it does not. A second signal ends it at once;
+/// nothing is lost then either.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the handlers
+    #[arg(default_value = "handlers", value_name = "HANDLERS_DIR")]
+    pub handlers: PathBuf,
+    /// Tasks that run at once [default: four for each core, at least 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub concurrency: Option<u16>,
+    /// Waiting tasks that stay in memory; others are replayed when they go on
+    #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
+    pub parked: u16,
+    /// How long a waiting task stays in memory
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms, hide_short_help = true)]
+    pub park: u64,
+    /// Time that running tasks have to end when the host stops
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
+    pub grace: u64,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let started = std::time::Instant::now();
+    let mut signals = Signals::new()?;
+    let mut settings = Settings::default();
+    if let Some(concurrency) = args.concurrency {
+        settings.slots = usize::from(concurrency);
+    }
+    settings.parked_max = usize::from(args.parked);
+    settings.park = Duration::from_millis(args.park);
+    let mut host = Host::start(Setup {
+        handlers_dir: args.handlers.clone(),
+        data_dir: global.data.clone(),
+        settings,
+        database_bytes_max: global.database_bytes_max,
+        clock: Arc::new(SystemClock),
+    })
+    .await?;
+    let changes = host.changes();
+    if host.recovered() > 0 {
+        global.say(format!(
+            "{} running tasks of a host that died go on",
+            host.recovered()
+        ));
+    }
+    let handlers = host.loader().handlers().len();
+    let took_ms = started.elapsed().as_millis();
+    let names = match handlers {
+        0 => format!(
+            "no handlers yet: put NAME.wasm into {}",
+            args.handlers.display()
+        ),
+        1 => "1 handler".to_owned(),
+        many => format!("{many} handlers"),
+    };
+    let data = global.data.display();
+    // The first line is a promise: what it says is so from now on.
+    global.say(format!(
+        "fishway is ready: {names}, data in {data} ({took_ms} ms). Ctrl-C stops it."
+    ));
+
+    let said = global.clone();
+    let telling = tokio::spawn(async move {
+        let Some(mut changes) = changes else { return };
+        while let Some(batch) = changes.recv().await {
+            batch.iter().for_each(|change| tell(&said, change));
+        }
+    });
+    let broken = tokio::select! {
+        error = host.broken() => Some(error),
+        () = signals.next() => None,
+    };
+    telling.abort();
+    if let Some(error) = broken {
+        // What was reported is on disk; what ran goes on after the next start.
+        return Err(anyhow::Error::new(error).context("the host cannot go on"));
+    }
+    let running = host.running();
+    if running > 0 {
+        global.say(format!(
+            "stopping; {running} running (again to stop at once)"
+        ));
+    }
+    tokio::select! {
+        () = host.stop(Duration::from_millis(args.grace)) => {}
+        () = signals.next() => return Ok(Done(130)),
+    }
+    global.say("stopped");
+    Ok(Done::OK)
+}
+
+fn tell(global: &Global, change: &Change) {
+    let of = |what: &str, handler: &crate::loader::Handler| {
+        let origin = match handler.origin {
+            Origin::Compiled(ms) => format!("compiled in {ms} ms"),
+            Origin::Cached(ms) => format!("cached, {ms} ms"),
+        };
+        global.say(format!(
+            "{what} {} ({}, {origin})",
+            handler.name,
+            handler.digest.short()
+        ));
+    };
+    match change {
+        Change::Loaded(handler) => of("loaded", handler),
+        Change::Replaced(handler) => of("replaced", handler),
+        Change::Forgotten(name) => global.say(format!("forgot {name}: its file is gone")),
+        Change::Failed(problem) => {
+            let red = anstyle::Style::new()
+                .bold()
+                .fg_color(Some(anstyle::AnsiColor::Red.into()));
+            anstream::eprintln!("{red}problem{red:#}: {problem}");
+            anstream::eprintln!("  hint: {}", problem.hint);
+        }
+    }
+}
+
+/// SIGINT and SIGTERM.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From now on this process ends at a signal only when it wants to.
+    pub fn new() -> anyhow::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        LISTENING.store(true, Ordering::Release);
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Ends at the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::wait::report;
+use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
+use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::task::{Options, StatusSet};
+
+/// Submit a task, or many
+///
+/// Works while no host runs: the task starts as soon as one does.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Handler that shall run it
+    handler: String,
+    /// Input: JSON, @FILE, or - for standard input
+    #[arg(default_value = "null", value_name = "JSON|@FILE|-")]
+    input: String,
+    /// Each line of the input is a JSON document: submit a task for every one
+    #[arg(long)]
+    each: bool,
+    /// Submitting again under the same key gives the first task
+    #[arg(long)]
+    key: Option<String>,
+    /// Queue that it goes into
+    #[arg(long)]
+    queue: Option<String>,
+    /// Higher runs first; 0 when absent
+    #[arg(long, allow_negative_numbers = true)]
+    priority: Option<i32>,
+    /// Start no earlier than this from now
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration_ms)]
+    delay: Option<u64>,
+    /// Running time of one attempt
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    timeout: Option<u64>,
+    /// Expire when it has not started by then
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    expires: Option<u64>,
+    /// Attempts in all [default: as the handler's manifest says]
+    #[arg(long, value_name = "N")]
+    attempts: Option<u32>,
+    /// Handler that goes on with the output
+    #[arg(long, value_name = "HANDLER")]
+    on_complete: Option<String>,
+    /// Start only when this task has completed; may be given several times
+    #[arg(long, value_name = "ID")]
+    after: Vec<String>,
+    /// Wait for the end, and print the output
+    #[arg(long)]
+    wait: bool,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let inputs = inputs(&args.input, args.each)?;
+    let client = global.client(args.wait)?;
+    let after: Result<Vec<_>, _> = args
+        .after
+        .iter()
+        .map(|prefix| client.resolve(prefix))
+        .collect();
+    let options = Options {
+        key: args.key.map(Into::into),
+        queue: args.queue.map(Into::into),
+        priority: args.priority,
+        delay_ms: args.delay,
+        timeout_ms: args.timeout,
+        expires_ms: args.expires,
+        attempts_max: args.attempts,
+        on_complete: args.on_complete.map(Into::into),
+        after: after?,
+    };
+    if inputs.is_empty() {
+        global.say("no inputs: nothing was submitted");
+        return Ok(Done::OK);
+    }
+    let submitted = client.submit(&args.handler, inputs, options).await?;
+    if submitted.iter().any(|one| !one.created) {
+        global.say("that key was used before: this is the first task of that name");
+    }
+    if args.wait {
+        let ids: Vec<_> = submitted.iter().map(|one| one.id).collect();
+        if !global.json && client.store().handlers()?.is_none() {
+            global.say(
+                "no host has served this data directory yet: fishway serve HANDLERS_DIR starts one",
+            );
+        }
+        let tasks = client
+            .wait(&ids, false, StatusSet::terminal(), None)
+            .await?;
+        return report(global, &tasks.unwrap_or_default());
+    }
+    for one in &submitted {
+        if global.json {
+            let task = client.task(one.id)?;
+            print_json(&super::wire::task(&task, now_ms()))?;
+        } else {
+            print_line(&one.id.to_string())?;
+        }
+    }
+    Ok(Done::OK)
+}
+
+fn inputs(given: &str, each: bool) -> anyhow::Result<Vec<String>> {
+    let text = match given.strip_prefix('@') {
+        Some(path) => read(path)?,
+        None if given == "-" => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("standard input cannot be read")?;
+            text
+        }
+        None => given.to_owned(),
+    };
+    let lines: Vec<(usize, &str)> = match each {
+        true => text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .collect(),
+        false => vec![(0, text.trim())],
+    };
+    let checked = lines.into_iter().map(|(index, line)| {
+        let place = if each { format!(" in line {}", index + 1) } else { String::new() };
+        match crate::task::check_payload(line) {
+            Ok(()) => Ok(line.trim().to_owned()),
+            Err(why) if line.len() > PAYLOAD_BYTES_MAX => Err(anyhow::Error::new(Refused::new(
+                format!("{why}{place}"),
+                "put the data into a file of a granted directory, and its name into the input",
+            ))),
+            Err(why) => {
+                let hint = format!("quote the JSON for the shell: fishway submit HANDLER '{{\"name\": \"Ada\"}}' (found {})", super::view::cut(line, 60));
+                Err(Refused::usage(format!("{why}{place}"), hint).into())
+            }
+        }
+    });
+    checked.collect()
+}
+
+fn read(path: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(Path::new(path)).with_context(|| format!("{path} cannot be read"))
+}

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use super::{Done, Global, duration_ms, now_ms, print_json, print_line, wire};
+use crate::task::{Status, StatusFilter, StatusSet, Task};
+
+/// Wait for tasks to end
+///
+/// Exits with 0 when all have completed, 1 when one has not, 124 when the time ran out.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Ids, or unique beginnings of ids
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// Wait for all of them; this is what happens anyway
+    #[arg(long, conflicts_with = "any")]
+    all: bool,
+    /// Wait for the first of them
+    #[arg(long)]
+    any: bool,
+    /// Wait no longer than this
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    timeout: Option<u64>,
+    /// Wait for this status; a task that ends otherwise ends the wait for it, too. May be given
+    /// several times
+    #[arg(long, value_name = "STATUS")]
+    status: Vec<StatusFilter>,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let client = global.existing_client(true)?;
+    let ids: Result<Vec<_>, _> = args
+        .ids
+        .iter()
+        .map(|prefix| client.resolve(prefix))
+        .collect();
+    let ids = ids?;
+    let wanted: StatusSet = args.status.iter().map(|filter| filter.status).collect();
+    let timeout = args.timeout.map(Duration::from_millis);
+    let found = client.wait(&ids, args.any, wanted, timeout).await?;
+    let there = |task: &Task| task.status.is_terminal() || wanted.contains(task.status);
+    match found {
+        None => {
+            let tasks: Vec<Task> = client.store().tasks(&ids)?.into_iter().flatten().collect();
+            let open = tasks.iter().filter(|task| !there(task)).count();
+            global.say(format!("{open} of {} tasks are not there yet", tasks.len()));
+            print(global, &tasks)?;
+            Ok(Done::TIMED_OUT)
+        }
+        Some(mut tasks) => {
+            if args.any {
+                tasks.retain(|task| there(task));
+                tasks.sort_by_key(|task| task.ended_at_ms.unwrap_or(u64::MAX));
+                tasks.truncate(1);
+            }
+            if args.status.is_empty() {
+                return report(global, &tasks);
+            }
+            print(global, &tasks)?;
+            let as_wanted = tasks.iter().all(|task| wanted.contains(task.status));
+            Ok(if as_wanted { Done::OK } else { Done::FAILED })
+        }
+    }
+}
+
+/// Print ended tasks, and say by the exit code whether all have completed.
+pub fn report(global: &Global, tasks: &[Task]) -> anyhow::Result<Done> {
+    print(global, tasks)?;
+    let completed = tasks.iter().all(|task| task.status == Status::Completed);
+    Ok(if completed { Done::OK } else { Done::FAILED })
+}
+
+fn print(global: &Global, tasks: &[Task]) -> anyhow::Result<()> {
+    for task in tasks {
+        if global.json {
+            print_json(&wire::task(task, now_ms()))?;
+        } else if let (Status::Completed, Some(output)) = (task.status, &task.output) {
+            print_line(output)?;
+        } else {
+            let why = task
+                .failure
+                .as_ref()
+                .map(|failure| format!(": {}", failure.message))
+                .unwrap_or_default();
+            anstream::eprintln!(
+                "task {} ({}) is {}{why}",
+                task.id,
+                task.handler,
+                task.status
+            );
+        }
+    }
+    Ok(())
+}

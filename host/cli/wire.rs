@@ -1,0 +1,176 @@
+//! The shapes that `--json` prints. Names are those of the feature table: a task's `payload` is its
+//! `input`, its `result` its `output`.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::client::Detail;
+use crate::store::LogLine;
+use crate::task::{Failure, Progress, Task};
+
+/// A task.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct TaskJson {
+    pub id: String,
+    pub task_type: String,
+    pub status: &'static str,
+    /// Why it is pending: blocked, scheduled, ready or held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_reason: Option<String>,
+    pub phase: String,
+    pub input: Box<RawValue>,
+    pub output: Option<Box<RawValue>>,
+    /// The message of the failure.
+    pub error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureJson>,
+    pub attempt: u32,
+    pub max_attempts: Option<u32>,
+    pub restarts: u32,
+    pub parent_task_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child_task_ids: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub children: Option<serde_json::Map<String, serde_json::Value>>,
+    pub on_complete: Option<String>,
+    pub retry_of: Option<String>,
+    pub key: Option<String>,
+    pub queue: String,
+    pub priority: i32,
+    pub cancel_requested: bool,
+    pub progress: Option<Progress>,
+    pub duration_ms: Option<u64>,
+    pub created_at: String,
+    pub started_at: Option<String>,
+    pub ended_at: Option<String>,
+    pub component: Option<String>,
+    pub idempotency_key: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptJson>,
+}
+
+/// Why a task did not complete.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct FailureJson {
+    pub kind: &'static str,
+    pub message: String,
+    pub retryable: bool,
+    pub details: Option<Box<RawValue>>,
+}
+
+/// An attempt that did not complete.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct AttemptJson {
+    pub phase: String,
+    pub attempt: u32,
+    pub started_at: String,
+    pub ended_at: String,
+    pub failure: FailureJson,
+}
+
+/// A line of a log.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct LogJson {
+    pub at: String,
+    pub level: &'static str,
+    pub run: u32,
+    pub line: u32,
+    pub message: String,
+}
+
+/// A task as its row tells it.
+pub fn task(task: &Task, now_ms: u64) -> TaskJson {
+    TaskJson {
+        id: task.id.to_string(),
+        task_type: task.handler.to_string(),
+        status: task.status.as_str(),
+        pending_reason: task.pending_reason(true).map(|reason| reason.to_string()),
+        phase: task.phase.to_string(),
+        input: raw(&task.input),
+        output: task.output.as_deref().map(raw),
+        error: task.failure.as_ref().map(|failure| failure.message.clone()),
+        failure: task.failure.as_ref().map(failure),
+        attempt: task.attempt,
+        max_attempts: task.attempts_max,
+        restarts: task.restarts,
+        parent_task_id: task.parent.map(|id| id.to_string()),
+        child_task_ids: None,
+        children: None,
+        on_complete: task.on_complete.as_ref().map(ToString::to_string),
+        retry_of: task.retry_of.map(|id| id.to_string()),
+        key: task.key.as_ref().map(ToString::to_string),
+        queue: task.queue.to_string(),
+        priority: task.priority,
+        cancel_requested: task.cancel_requested,
+        progress: task.progress.clone(),
+        duration_ms: task.duration_ms(now_ms),
+        created_at: time(task.created_at_ms),
+        started_at: task.started_at_ms.map(time),
+        ended_at: task.ended_at_ms.map(time),
+        component: task.digest.as_ref().map(ToString::to_string),
+        idempotency_key: task.idempotency_key(),
+        attempts: Vec::new(),
+    }
+}
+
+/// A task and what surrounds it.
+pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
+    let counts = detail
+        .child_counts
+        .iter()
+        .map(|(status, count)| (status.to_string(), (*count).into()));
+    let attempts = detail.attempts.iter().map(|attempt| AttemptJson {
+        phase: attempt.phase.to_string(),
+        attempt: attempt.attempt,
+        started_at: time(attempt.started_at_ms),
+        ended_at: time(attempt.ended_at_ms),
+        failure: failure(&attempt.failure),
+    });
+    TaskJson {
+        pending_reason: detail
+            .task
+            .pending_reason(detail.handler_loaded)
+            .map(|reason| reason.to_string()),
+        child_task_ids: Some(detail.child_ids.iter().map(ToString::to_string).collect()),
+        children: Some(counts.collect()),
+        attempts: attempts.collect(),
+        ..task(&detail.task, now_ms)
+    }
+}
+
+/// A log line.
+pub fn log(line: &LogLine) -> LogJson {
+    LogJson {
+        at: time(line.at_ms),
+        level: line.level.as_str(),
+        run: line.position.run,
+        line: line.position.line,
+        message: line.message.clone(),
+    }
+}
+
+fn failure(failure: &Failure) -> FailureJson {
+    FailureJson {
+        kind: failure.kind.as_str(),
+        message: failure.message.clone(),
+        retryable: failure.retryable,
+        details: failure.details.as_deref().map(raw),
+    }
+}
+
+/// A kept document as it is; what is no JSON, which cannot be, as null.
+pub fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A time as RFC 3339 with milliseconds.
+pub fn time(at_ms: u64) -> String {
+    let at = i64::try_from(at_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| at_ms.to_string(), |at| format!("{at:.3}"))
+}

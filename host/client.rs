@@ -1,0 +1,291 @@
+//! Every verb that a person can ask for, on a store: of this process or of a file that a host
+//! serves. The doors call this; it never prints.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::{Cancelled, Filter, LogLine, LogPosition, Store, StoreError, Submitted};
+use crate::task::state::Attempt;
+use crate::task::{
+    IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
+};
+
+/// Tasks that one transaction of a bulk submit keeps.
+const SUBMIT_BATCH: usize = 1_000;
+
+/// Why a verb was refused. Each is a sentence; [`ClientError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No handler of that name.
+    #[error("there is no handler \"{name}\"")]
+    UnknownHandler {
+        /// The name.
+        name: String,
+        /// The handlers that there are.
+        known: Vec<String>,
+        /// Where they come from.
+        directory: Option<PathBuf>,
+    },
+    /// An input or an option is out of bounds.
+    #[error("{what}{}", place(*.line))]
+    Invalid {
+        /// What is wrong.
+        what: String,
+        /// In which line of several inputs, from 1.
+        line: Option<usize>,
+    },
+    /// No task has that id, or an id that begins so.
+    #[error("no task has an id that begins with \"{0}\"")]
+    UnknownTask(String),
+    /// Several tasks have ids that begin so.
+    #[error("\"{prefix}\" begins the ids of several tasks: {}", .some.join(", "))]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// Some of the ids.
+        some: Vec<String>,
+    },
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map(|line| format!(" (input {line})"))
+        .unwrap_or_default()
+}
+
+impl ClientError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ClientError::Store(error) => error.hint(),
+            ClientError::UnknownHandler {
+                name,
+                known,
+                directory,
+            } => Some(unknown_handler(name, known, directory)),
+            ClientError::Invalid { .. } => None,
+            ClientError::UnknownTask(_) => {
+                Some("fishway list shows the tasks that there are".to_owned())
+            }
+            ClientError::Ambiguous { .. } => Some("give more of the id".to_owned()),
+        }
+    }
+}
+
+fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
+    let nearest = known.iter().max_by(|one, other| {
+        strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
+    });
+    match (nearest, directory) {
+        (Some(nearest), _) if strsim::jaro_winkler(name, nearest) > 0.8 => {
+            format!("did you mean {nearest}?")
+        }
+        (_, Some(directory)) => format!("put {name}.wasm into {}", directory.display()),
+        (_, None) => "fishway serve HANDLERS_DIR loads the handlers of a directory".to_owned(),
+    }
+}
+
+/// The verbs.
+#[derive(Clone)]
+pub struct Client {
+    store: Arc<dyn Store>,
+}
+
+/// One task and what else people want to know of it.
+#[derive(Debug, Clone)]
+pub struct Detail {
+    /// The task.
+    pub task: Task,
+    /// Its children, in the order in which they were spawned.
+    pub child_ids: Vec<TaskId>,
+    /// How many of them are in each status.
+    pub child_counts: Vec<(Status, u64)>,
+    /// Its attempts that did not complete.
+    pub attempts: Vec<Attempt>,
+    /// Whether a handler of its name is loaded, as far as the last host said.
+    pub handler_loaded: bool,
+}
+
+impl Client {
+    /// The verbs on a store.
+    pub fn new(store: Arc<dyn Store>) -> Client {
+        Client { store }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Submit a task for each input, a thousand in each transaction. All inputs are checked first.
+    pub async fn submit(
+        &self,
+        handler: &str,
+        inputs: Vec<String>,
+        options: Options,
+    ) -> Result<Vec<Submitted>, ClientError> {
+        let invalid = |what, line| ClientError::Invalid { what, line };
+        check_name("handler's name", handler).map_err(|what| invalid(what, None))?;
+        options.check().map_err(|what| invalid(what, None))?;
+        self.check_handler(handler)?;
+        if let Some(next) = &options.on_complete {
+            self.check_handler(next)?;
+        }
+        let many = inputs.len() > 1;
+        if many && options.key.is_some() {
+            return Err(invalid(
+                "one key cannot name several tasks".to_owned(),
+                None,
+            ));
+        }
+        for (index, input) in inputs.iter().enumerate() {
+            check_payload(input).map_err(|what| invalid(what, many.then_some(index + 1)))?;
+        }
+        let handler: Arc<str> = handler.into();
+        let mut submitted = Vec::with_capacity(inputs.len());
+        let mut inputs = inputs.into_iter().peekable();
+        while inputs.peek().is_some() {
+            let batch = inputs
+                .by_ref()
+                .take(SUBMIT_BATCH)
+                .map(|input| NewTask::root(handler.clone(), input, options.clone()))
+                .collect();
+            submitted.extend(self.store.submit(batch).await?);
+        }
+        Ok(submitted)
+    }
+
+    /// The one task whose id begins with `prefix`.
+    pub fn resolve(&self, prefix: &str) -> Result<TaskId, ClientError> {
+        let unknown = || ClientError::UnknownTask(prefix.to_owned());
+        let (low, high) = prefix.parse::<IdPrefix>().map_err(|_| unknown())?.range();
+        let found = self.store.ids_between(low, high, 4)?;
+        match found.as_slice() {
+            [] => Err(unknown()),
+            [one] => Ok(*one),
+            several => Err(ClientError::Ambiguous {
+                prefix: prefix.to_owned(),
+                some: several.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    /// A task and what surrounds it.
+    pub fn detail(&self, id: TaskId) -> Result<Detail, ClientError> {
+        let task = self.task(id)?;
+        Ok(Detail {
+            child_ids: self.store.child_ids(id)?,
+            child_counts: self.store.counts(Some(id))?,
+            attempts: self.store.attempts(id)?,
+            handler_loaded: self.loaded(&task.handler)?,
+            task,
+        })
+    }
+
+    /// A task.
+    pub fn task(&self, id: TaskId) -> Result<Task, ClientError> {
+        let found = self.store.tasks(&[id])?.into_iter().flatten().next();
+        found.ok_or_else(|| ClientError::Store(StoreError::UnknownTask(id)))
+    }
+
+    /// Tasks that pass a filter.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<Task>, ClientError> {
+        Ok(self.store.list(filter)?)
+    }
+
+    /// Wait until all of the tasks (or, with `any`, one) have a status of the set or have ended.
+    /// The tasks in the order of the ids; `None` when the time ran out before.
+    pub async fn wait(
+        &self,
+        ids: &[TaskId],
+        any: bool,
+        wanted: StatusSet,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<Task>>, ClientError> {
+        let watch = self.store.bus().watch(ids);
+        let look = || {
+            let statuses = self.store.statuses(ids)?;
+            let mut there = Vec::with_capacity(ids.len());
+            for (status, &id) in statuses.into_iter().zip(ids) {
+                let status = status.ok_or(StoreError::UnknownTask(id))?;
+                there.push(status.is_terminal() || wanted.contains(status));
+            }
+            let over = if any {
+                there.contains(&true) || ids.is_empty()
+            } else {
+                !there.contains(&false)
+            };
+            Ok::<_, StoreError>(over.then_some(()))
+        };
+        let waiting = watch.until(look);
+        match timeout {
+            None => waiting.await?,
+            Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
+                Ok(over) => over?,
+                Err(_) => return Ok(None),
+            },
+        }
+        Ok(Some(self.store.tasks(ids)?.into_iter().flatten().collect()))
+    }
+
+    /// End a task and, unless `only`, all below it.
+    pub async fn cancel(&self, id: TaskId, only: bool) -> Result<Cancelled, ClientError> {
+        let before = self.task(id)?;
+        let cancelled = self.store.cancel(id, only, None).await?;
+        if cancelled.tasks == 0 && before.status.is_terminal() {
+            return Err(ClientError::Store(StoreError::Refused(
+                crate::task::state::Refusal::Ended {
+                    id,
+                    status: before.status,
+                    ended_at_ms: before.ended_at_ms.unwrap_or_default(),
+                },
+            )));
+        }
+        Ok(cancelled)
+    }
+
+    /// Give an ended task another go.
+    pub async fn retry(&self, id: TaskId) -> Result<Task, ClientError> {
+        Ok(self.store.retry(id).await?)
+    }
+
+    /// What a task has printed and logged after a position.
+    pub fn logs(
+        &self,
+        id: TaskId,
+        after: LogPosition,
+        limit: u64,
+    ) -> Result<Vec<LogLine>, ClientError> {
+        Ok(self.store.logs(id, after, limit)?)
+    }
+
+    fn loaded(&self, handler: &str) -> Result<bool, ClientError> {
+        let known = self.store.handlers()?;
+        Ok(known.is_some_and(|(handlers, _)| handlers.iter().any(|row| row.name == handler)))
+    }
+
+    /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
+    /// directory now. Where no host ever ran, nobody knows, and every name is good.
+    fn check_handler(&self, name: &str) -> Result<(), ClientError> {
+        let Some((handlers, directory)) = self.store.handlers()? else {
+            return Ok(());
+        };
+        let known = handlers.iter().any(|row| row.name == name);
+        let lies_there = || {
+            ["wasm", "wat"]
+                .iter()
+                .any(|ending| directory.join(format!("{name}.{ending}")).is_file())
+        };
+        if known || lies_there() {
+            return Ok(());
+        }
+        Err(ClientError::UnknownHandler {
+            name: name.to_owned(),
+            known: handlers.into_iter().map(|row| row.name).collect(),
+            directory: Some(directory),
+        })
+    }
+}

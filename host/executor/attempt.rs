@@ -1,0 +1,296 @@
+//! One attempt from its claim to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use wasmtime::{Store as Instance, UpdateDeadline};
+
+use super::Agents;
+use super::bindings::TaskHandlerPre;
+use super::bindings::fishway::task::types::Failure as GuestFailure;
+use super::control::Control;
+use super::ended::{self, Fate};
+use super::guest::{Ended, Guest, Next, Start, Verdict};
+use super::log::LogSink;
+use super::parking::Claim;
+use super::wasi;
+use crate::journal::Cursor;
+use crate::limits::RetryPolicy;
+use crate::loader::Handler;
+use crate::store::{End, StoreError};
+use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
+
+/// Epochs between two looks of a running guest: each lets others have the thread.
+const EPOCHS_PER_TURN: u64 = 1;
+
+/// Run a claimed task until it ends, or waits for so long that its instance goes. `started` is
+/// given the reins before the guest runs.
+pub async fn run(agents: Arc<Agents>, claim: Claim, started: impl FnOnce(Arc<Control>)) {
+    let task = claim.task.clone();
+    let handler = match handler(&agents, &task) {
+        Ok(handler) => handler,
+        Err(failure) => {
+            drop(claim);
+            return write(&agents, task.token(), End::Failed(failure, 0)).await;
+        }
+    };
+    let limit_ms = task
+        .timeout_ms
+        .unwrap_or(u64::MAX)
+        .min(handler.manifest.limits.timeout_ms);
+    let spent = Duration::from_millis(task.spent_ms);
+    let control = Arc::new(Control::start(Duration::from_millis(limit_ms), spent));
+    if task.cancel_requested {
+        control.stop(super::control::Interrupt::Cancelled, agents.settings.grace);
+    }
+    started(control.clone());
+    // A panic here would be a fault of ours; it must not leave the task running for ever.
+    let lived = tokio::spawn(live(agents.clone(), claim, handler.clone(), control)).await;
+    let (token, fate) = lived.unwrap_or_else(|panic| {
+        tracing::error!(task = %task.id, %panic, "the host panicked while it ran this task");
+        let message = format!("the host failed while it ran this task: {panic}");
+        (
+            task.token(),
+            Lived::Ended(End::Failed(
+                Failure::new(FailureKind::Trap, message, true),
+                0,
+            )),
+        )
+    });
+    match fate {
+        Lived::Nothing => {}
+        Lived::Ended(End::Failed(failure, _)) => {
+            let rest_ms = backoff_ms(&handler.manifest.retry, task.attempt);
+            write(&agents, token, End::Failed(failure, rest_ms)).await;
+        }
+        Lived::Ended(end) => write(&agents, token, end).await,
+    }
+}
+
+/// How an instance's life ended.
+enum Lived {
+    /// Nothing is to be written.
+    Nothing,
+    /// This is.
+    Ended(End),
+}
+
+/// The component that the claim names: a run goes on with the one that it started with.
+fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Failure> {
+    let failed = |why: String| {
+        let message = format!("its component cannot be run: {why}");
+        Failure::new(FailureKind::Component, message, false)
+    };
+    let digest = task.digest.as_deref().unwrap_or_default();
+    let digest = digest
+        .parse()
+        .map_err(|_| failed(format!("{digest:?} names none")))?;
+    agents
+        .loader
+        .by_digest(&task.handler, &digest)
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// The life of one instance. Answers with the claim that it had last, which a wait may have
+/// renewed. The instance and its slot are gone when this returns.
+async fn live(
+    agents: Arc<Agents>,
+    claim: Claim,
+    handler: Arc<Handler>,
+    control: Arc<Control>,
+) -> (Token, Lived) {
+    let token = claim.task.token();
+    let failed = |kind, message: String, retryable| {
+        Lived::Ended(End::Failed(Failure::new(kind, message, retryable), 0))
+    };
+    let prepared = match agents.sandbox.prepared(&handler) {
+        Ok(prepared) => prepared,
+        Err(why) => return (token, failed(FailureKind::Component, why, false)),
+    };
+    let guest = match guest(&agents, claim, handler, control.clone()) {
+        Ok(guest) => guest,
+        Err(GuestError::Store(error)) => {
+            tracing::debug!(%error, "the attempt cannot start");
+            return (token, Lived::Nothing);
+        }
+        Err(GuestError::Grant(why)) => return (token, failed(FailureKind::Component, why, true)),
+    };
+    let mut instance = Instance::new(agents.sandbox.engine(), guest);
+    instance.limiter(|guest| &mut guest.limiter);
+    instance.set_epoch_deadline(EPOCHS_PER_TURN);
+    instance.epoch_deadline_callback(|context| {
+        let guest = context.data();
+        Ok(match guest.control.verdict() {
+            Some(_) => UpdateDeadline::Interrupt,
+            None => UpdateDeadline::Yield(EPOCHS_PER_TURN),
+        })
+    });
+    let input = instance.data().input();
+    let returned = {
+        let call = invoke(&prepared, &mut instance, &input);
+        tokio::select! {
+            biased;
+            returned = call => Ok(returned),
+            why = control.interrupted() => Err(why),
+        }
+    };
+    let verdict = control.verdict();
+    let guest = instance.data_mut();
+    let lived = match returned {
+        Err(why) => from_fate(ended::interrupted(why)),
+        Ok(Err(trap)) => {
+            // An epoch's interrupt says nothing by itself.
+            if let (None, Some(why)) = (&guest.verdict, verdict)
+                && trap.downcast_ref::<Ended>().is_none()
+                && trap.downcast_ref::<wasmtime::Trap>() == Some(&wasmtime::Trap::Interrupt)
+            {
+                guest.verdict = Some(Verdict::Interrupted(why));
+            }
+            guest.log.flush();
+            from_fate(guest.fate(&trap))
+        }
+        Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(told(failure), 0)),
+        Ok(Ok(Ok(output))) => returned_well(guest, output),
+    };
+    if let Lived::Ended(_) = lived {
+        // What it said last belongs to this claim, so it goes before the end is written.
+        let _ = guest.flush().await;
+    }
+    (guest.token(), lived)
+}
+
+async fn invoke(
+    prepared: &TaskHandlerPre<Guest>,
+    instance: &mut Instance<Guest>,
+    input: &Json,
+) -> wasmtime::Result<Result<String, GuestFailure>> {
+    let handler = prepared.instantiate_async(&mut *instance).await?;
+    handler
+        .fishway_task_handler()
+        .call_run(instance, &input.to_string())
+        .await
+}
+
+enum GuestError {
+    Store(StoreError),
+    Grant(String),
+}
+
+fn guest(
+    agents: &Arc<Agents>,
+    claim: Claim,
+    handler: Arc<Handler>,
+    control: Arc<Control>,
+) -> Result<Guest, GuestError> {
+    let Claim { task, slot } = claim;
+    let clock = Arc::new(AtomicU64::new(
+        task.run_at_start_ms.unwrap_or(task.created_at_ms),
+    ));
+    let log = LogSink::new(
+        agents.store.clone(),
+        agents.clock.clone(),
+        task.token(),
+        task.run,
+        handler.manifest.limits.log_bytes,
+    );
+    let wasi =
+        wasi::context(&task, &handler.manifest.grants, &clock, &log).map_err(GuestError::Grant)?;
+    // A run that was never interrupted and never waited has no journal yet.
+    let begun = task.restarts > 0 || task.wait.is_some() || task.fence > u64::from(task.run) + 1;
+    let mut cursor = match begun {
+        true => Cursor::new(
+            agents
+                .store
+                .journal(task.id, task.run)
+                .map_err(GuestError::Store)?,
+        ),
+        false => Cursor::default(),
+    };
+    if let Some(number) = task.wait.as_ref().and_then(|wait| wait.call) {
+        cursor.resume(number);
+    }
+    let start = Start {
+        agents: agents.clone(),
+        task,
+        handler,
+        control,
+        slot,
+        clock,
+        log,
+        wasi,
+        cursor,
+    };
+    Ok(Guest::new(start))
+}
+
+/// The handler returned a result: check it, and do what it asked for.
+fn returned_well(guest: &mut Guest, output: String) -> Lived {
+    let failed = |failure| Lived::Ended(End::Failed(failure, 0));
+    if let Err(divergence) = guest.cursor.finish() {
+        return failed(Failure::new(
+            FailureKind::Diverged,
+            divergence.to_string(),
+            true,
+        ));
+    }
+    if let Err(why) = check_payload(&output) {
+        let message = format!("it returned a result that cannot be kept: {why}");
+        return failed(Failure::new(FailureKind::Limit, message, false));
+    }
+    let output: Json = output.into();
+    Lived::Ended(match guest.next.take() {
+        None => End::Completed(output),
+        Some(Next::Reschedule(delay_ms)) => End::Rescheduled(delay_ms),
+        Some(Next::Phase {
+            phase,
+            after,
+            timeout_ms,
+        }) => {
+            let until_ms =
+                timeout_ms.map(|timeout_ms| guest.durable_now_ms().saturating_add(timeout_ms));
+            End::PhaseEnded {
+                phase,
+                input: output,
+                after,
+                until_ms,
+            }
+        }
+    })
+}
+
+/// What the handler itself says of its failure.
+fn told(failure: GuestFailure) -> Failure {
+    let mut kept = Failure::new(FailureKind::Handler, failure.message, failure.retryable);
+    kept.details = failure
+        .details
+        .map(|details| match check_payload(&details) {
+            Ok(()) => details,
+            // Not JSON: kept as the text that it is.
+            Err(_) => serde_json::Value::String(details.chars().take(1_000).collect()).to_string(),
+        });
+    kept
+}
+
+fn from_fate(fate: Fate) -> Lived {
+    match fate {
+        Fate::Nothing => Lived::Nothing,
+        Fate::Interrupted => Lived::Ended(End::Interrupted),
+        Fate::Failed(failure) => Lived::Ended(End::Failed(failure, 0)),
+    }
+}
+
+fn backoff_ms(policy: &RetryPolicy, attempt: u32) -> u64 {
+    policy.delay_ms(attempt, rand::random())
+}
+
+async fn write(agents: &Agents, token: Token, end: End) {
+    match agents.store.finish(token, end).await {
+        Ok(()) => {}
+        // Another attempt has the task; what this one did is as if it had not been.
+        Err(StoreError::Stale(id)) => tracing::debug!(task = %id, "a stale attempt wrote nothing"),
+        Err(error) => {
+            tracing::error!(task = %token.task, %error, "the end of an attempt was not kept")
+        }
+    }
+}

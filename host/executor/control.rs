@@ -1,0 +1,156 @@
+//! The reins of one attempt: its running time, and who asked for its end.
+//!
+//! Running time is counted while the guest has a slot and stands still while it waits. Whatever
+//! ends an attempt from outside comes through here: its time, a cancel after its grace, the host.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// Why an attempt is ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// Its running time is used up.
+    Timeout,
+    /// Its task was cancelled, and the grace has passed.
+    Cancelled,
+    /// The host stops, and the grace has passed.
+    HostStops,
+}
+
+/// The reins; shared by whoever runs the attempt and whoever may end it.
+#[derive(Debug)]
+pub struct Control {
+    state: Mutex<State>,
+    bell: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: Duration,
+    spent: Duration,
+    running_since: Option<Instant>,
+    stop: Option<(Interrupt, Instant)>,
+}
+
+impl Control {
+    /// An attempt that begins to run now, after `spent` of the `limit` that it has.
+    pub fn start(limit: Duration, spent: Duration) -> Control {
+        let running_since = Some(Instant::now());
+        Control {
+            state: Mutex::new(State {
+                limit,
+                spent,
+                running_since,
+                stop: None,
+            }),
+            bell: Notify::new(),
+        }
+    }
+
+    /// The guest stops running; answers with the running time so far.
+    pub fn pause(&self) -> Duration {
+        let mut state = self.state();
+        if let Some(since) = state.running_since.take() {
+            state.spent += since.elapsed();
+        }
+        state.spent
+    }
+
+    /// The guest goes on running.
+    pub fn go_on(&self) {
+        self.state().running_since = Some(Instant::now());
+    }
+
+    /// Ask for the end: the guest may see it at once, and is interrupted after `grace`.
+    pub fn stop(&self, why: Interrupt, grace: Duration) {
+        let mut state = self.state();
+        let at = Instant::now() + grace;
+        // An earlier end stands; a later one would give more time than was said.
+        if state.stop.is_none_or(|(_, earlier)| at < earlier) {
+            state.stop = Some((why, at));
+        }
+        drop(state);
+        self.bell.notify_waiters();
+    }
+
+    /// Whether the end was asked for.
+    pub fn stop_requested(&self) -> bool {
+        self.state().stop.is_some()
+    }
+
+    /// Why the attempt has to end now, if it has to.
+    pub fn verdict(&self) -> Option<Interrupt> {
+        let state = self.state();
+        let now = Instant::now();
+        match state.stop {
+            Some((why, at)) if at <= now => Some(why),
+            _ if state.left(now).is_zero() => Some(Interrupt::Timeout),
+            _ => None,
+        }
+    }
+
+    /// Ends when the attempt has to. Guards what no epoch interrupts: a guest inside a host call.
+    pub async fn interrupted(&self) -> Interrupt {
+        loop {
+            let bell = self.bell.notified();
+            if let Some(why) = self.verdict() {
+                return why;
+            }
+            let rest = {
+                let state = self.state();
+                let now = Instant::now();
+                let stop = state.stop.map(|(_, at)| at.saturating_duration_since(now));
+                state.left(now).min(stop.unwrap_or(Duration::MAX))
+            };
+            // While the guest waits, its time stands still and this simply looks again later.
+            tokio::select! {
+                () = bell => {}
+                () = tokio::time::sleep(rest.max(Duration::from_millis(1))) => {}
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn left(&self, now: Instant) -> Duration {
+        let running = self
+            .running_since
+            .map_or(Duration::ZERO, |since| now.duration_since(since));
+        self.limit.saturating_sub(self.spent + running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_uses_no_running_time_and_a_stop_only_comes_nearer() {
+        let control = Control::start(Duration::from_secs(3_600), Duration::ZERO);
+        assert_eq!(control.verdict(), None);
+        control.pause();
+        assert_eq!(
+            control.pause(),
+            control.pause(),
+            "a paused attempt spends nothing"
+        );
+        control.stop(Interrupt::Cancelled, Duration::from_secs(3_600));
+        assert!(control.stop_requested());
+        assert_eq!(control.verdict(), None);
+        control.stop(Interrupt::HostStops, Duration::ZERO);
+        control.stop(Interrupt::Cancelled, Duration::from_secs(1));
+        assert_eq!(control.verdict(), Some(Interrupt::HostStops));
+    }
+
+    #[test]
+    fn time_that_was_spent_before_counts() {
+        let control = Control::start(Duration::from_secs(5), Duration::from_secs(5));
+        assert_eq!(control.verdict(), Some(Interrupt::Timeout));
+    }
+}

@@ -1,0 +1,176 @@
+//! How an attempt ended that did not return: from a trap to the sentence that a person reads.
+
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use super::control::Interrupt;
+use super::guest::{Ended, Verdict};
+use crate::task::{Failure, FailureKind};
+
+/// What is to be written of the attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// Nothing: the task waits, or somebody else has it.
+    Nothing,
+    /// The host stops; the attempt is given back.
+    Interrupted,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Put together what the host knows, what the limiter refused, and what the guest said last.
+pub fn fate(
+    verdict: Option<Verdict>,
+    refusal: Option<String>,
+    last_words: &[String],
+    trap: &wasmtime::Error,
+) -> Fate {
+    match verdict {
+        Some(Verdict::Dropped | Verdict::Lost) => return Fate::Nothing,
+        Some(Verdict::Interrupted(why)) => return interrupted(why),
+        Some(Verdict::Failed(failure)) => return Fate::Failed(failure),
+        None => {}
+    }
+    debug_assert!(
+        trap.downcast_ref::<Ended>().is_none(),
+        "an end without a verdict"
+    );
+    if let Some(refusal) = refusal {
+        return failed(
+            FailureKind::Limit,
+            with_last_words(refusal, last_words),
+            false,
+        );
+    }
+    if let Some(exit) = trap.downcast_ref::<I32Exit>() {
+        let message = format!("the guest exited with code {} instead of returning", exit.0);
+        return failed(
+            FailureKind::Trap,
+            with_last_words(message, last_words),
+            true,
+        );
+    }
+    match trap.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => failed(
+            FailureKind::Limit,
+            "the guest used up its stack: its recursion is too deep".to_owned(),
+            false,
+        ),
+        Some(Trap::UnreachableCodeReached) => {
+            let message = "the guest panicked or aborted".to_owned();
+            failed(
+                FailureKind::Trap,
+                with_last_words(message, last_words),
+                true,
+            )
+        }
+        Some(other) => {
+            let message = format!("the guest trapped: {other}");
+            failed(
+                FailureKind::Trap,
+                with_last_words(message, last_words),
+                true,
+            )
+        }
+        None => {
+            let message = format!("the guest could not go on: {}", root_cause(trap));
+            failed(
+                FailureKind::Trap,
+                with_last_words(message, last_words),
+                true,
+            )
+        }
+    }
+}
+
+/// The failure of an attempt that was ended from outside.
+pub fn interrupted(why: Interrupt) -> Fate {
+    match why {
+        Interrupt::HostStops => Fate::Interrupted,
+        Interrupt::Timeout => failed(
+            FailureKind::Timeout,
+            "it used up its running time (the timeout of the task, or limits.timeout of its manifest)".to_owned(),
+            true,
+        ),
+        Interrupt::Cancelled => {
+            failed(FailureKind::Timeout, "it was cancelled and did not stop in time".to_owned(), false)
+        }
+    }
+}
+
+fn failed(kind: FailureKind, message: String, retryable: bool) -> Fate {
+    Fate::Failed(Failure::new(kind, message, retryable))
+}
+
+fn with_last_words(message: String, last_words: &[String]) -> String {
+    let words: Vec<&str> = last_words
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    if words.is_empty() {
+        message
+    } else {
+        format!("{message}; its last words: {}", words.join(" / "))
+    }
+}
+
+/// The innermost reason: what is around it is a backtrace of the guest.
+fn root_cause(trap: &wasmtime::Error) -> String {
+    trap.chain()
+        .last()
+        .map_or_else(|| trap.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(trap: wasmtime::Error, refusal: Option<&str>, words: &[&str], expected: &str) {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        match fate(None, refusal.map(str::to_owned), &words, &trap) {
+            Fate::Failed(failure) => assert_eq!(failure.message, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_trap_becomes_a_sentence_with_the_guests_last_words() {
+        check(
+            Trap::UnreachableCodeReached.into(),
+            None,
+            &["thread 'main' panicked at src/lib.rs:5", "no such shard"],
+            "the guest panicked or aborted; its last words: thread 'main' panicked at src/lib.rs:5 / no such shard",
+        );
+        check(
+            Trap::UnreachableCodeReached.into(),
+            Some("too much memory"),
+            &[],
+            "too much memory",
+        );
+        check(
+            Trap::StackOverflow.into(),
+            None,
+            &[],
+            "the guest used up its stack: its recursion is too deep",
+        );
+        check(
+            wasmtime::Error::new(I32Exit(3)),
+            None,
+            &[],
+            "the guest exited with code 3 instead of returning",
+        );
+    }
+
+    #[test]
+    fn a_dropped_or_lost_attempt_writes_nothing() {
+        let trap = || wasmtime::Error::new(Ended);
+        assert_eq!(
+            fate(Some(Verdict::Dropped), None, &[], &trap()),
+            Fate::Nothing
+        );
+        assert_eq!(fate(Some(Verdict::Lost), None, &[], &trap()), Fate::Nothing);
+        let stopped = Some(Verdict::Interrupted(Interrupt::HostStops));
+        assert_eq!(fate(stopped, None, &[], &trap()), Fate::Interrupted);
+    }
+}

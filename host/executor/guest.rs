@@ -1,0 +1,402 @@
+//! One attempt, seen from inside: what the host functions of a guest work on.
+//!
+//! Every host call goes through [`Guest::step`], which asks the journal whether it was made
+//! before. What is new is done, handed to the store, and answered; the store commits it before
+//! anything that the attempt does later. Functions of `executor::imports` are thin: they translate
+//! and call this.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::control::{Control, Interrupt};
+use super::limiter::Limiter;
+use super::log::LogSink;
+use super::parking::{Claim, Parked};
+use super::slots::Slot;
+use super::wasi::DurableClock;
+use super::{Agents, ended};
+use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
+use crate::loader::Handler;
+use crate::store::{EarlierChild, Record, Suspension, Until, Urgency};
+use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
+
+/// Records that an attempt may have on their way to the disk; then it waits for them, so that a
+/// guest that spawns without end fills the disk and not the memory.
+const UNCONFIRMED_MAX: usize = 2_000;
+
+/// Progress is handed on at most this often; the last of it always.
+const PROGRESS_REST: Duration = Duration::from_millis(50);
+
+/// The host side of one instance.
+pub struct Guest {
+    pub(super) agents: Arc<Agents>,
+    pub(super) task: Task,
+    pub(super) handler: Arc<Handler>,
+    pub(super) control: Arc<Control>,
+    /// The slot that it runs in; none while it waits.
+    pub(super) slot: Option<Slot>,
+    pub(super) clock: DurableClock,
+    pub(super) log: LogSink,
+    pub(super) limiter: Limiter,
+    pub(super) wasi: WasiCtx,
+    pub(super) table: ResourceTable,
+    pub(super) cursor: Cursor,
+    /// What the handler asked for, to be done when it returns.
+    pub(super) next: Option<Next>,
+    /// Why the attempt has to end, set before the trap that ends it.
+    pub(super) verdict: Option<Verdict>,
+    pub(super) children: Children,
+    /// Values saved in this run that may not be on disk yet.
+    pub(super) checkpoints: HashMap<String, String>,
+    progress: PendingProgress,
+    unconfirmed: usize,
+}
+
+/// What the guest has spawned.
+#[derive(Default)]
+pub struct Children {
+    /// Rank of the last child; `None` until it is known.
+    pub sequence: Option<u64>,
+    /// Children of this run, which may not be on disk yet, by their handler.
+    pub fresh: HashMap<TaskId, Arc<str>>,
+    /// Children of this run by their key.
+    pub keys: HashMap<Arc<str>, TaskId>,
+    /// Children of earlier runs that none of this run has taken up.
+    pub earlier: Option<Vec<EarlierChild>>,
+}
+
+#[derive(Default)]
+struct PendingProgress {
+    sent: Option<Instant>,
+    waiting: Option<Progress>,
+}
+
+/// What follows when the handler returns.
+#[derive(Debug, Clone)]
+pub enum Next {
+    /// The next phase.
+    Phase {
+        /// Its name.
+        phase: Arc<str>,
+        /// What to await before it.
+        after: Vec<TaskId>,
+        /// How long, in milliseconds.
+        timeout_ms: Option<u64>,
+    },
+    /// Another invocation, after a rest in milliseconds.
+    Reschedule(u64),
+}
+
+/// Why an attempt ends by a trap of the host's own.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The task waits and its instance goes; nothing is to be written.
+    Dropped,
+    /// The claim is lost; nothing may be written.
+    Lost,
+    /// Ended from outside.
+    Interrupted(Interrupt),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// A trap whose reason is in [`Guest::verdict`].
+#[derive(Debug, thiserror::Error)]
+#[error("the attempt was ended by the host")]
+pub struct Ended;
+
+/// Everything that a new guest starts with.
+pub struct Start {
+    pub agents: Arc<Agents>,
+    pub task: Task,
+    pub handler: Arc<Handler>,
+    pub control: Arc<Control>,
+    pub slot: Slot,
+    pub clock: DurableClock,
+    pub log: LogSink,
+    pub wasi: WasiCtx,
+    pub cursor: Cursor,
+}
+
+impl Guest {
+    /// A guest that has not called anything yet.
+    pub fn new(start: Start) -> Guest {
+        Guest {
+            limiter: Limiter::new(&start.handler.manifest.limits),
+            agents: start.agents,
+            task: start.task,
+            handler: start.handler,
+            control: start.control,
+            slot: Some(start.slot),
+            clock: start.clock,
+            log: start.log,
+            wasi: start.wasi,
+            table: ResourceTable::new(),
+            cursor: start.cursor,
+            next: None,
+            verdict: None,
+            children: Children::default(),
+            checkpoints: HashMap::new(),
+            progress: PendingProgress::default(),
+            unconfirmed: 0,
+        }
+    }
+
+    /// The claim that writes bear.
+    pub fn token(&self) -> Token {
+        self.task.token()
+    }
+
+    /// The input of this invocation.
+    pub fn input(&self) -> Json {
+        self.task
+            .phase_input
+            .clone()
+            .unwrap_or_else(|| self.task.input.clone())
+    }
+
+    /// A host call: its recorded answer, or none when it is to be done now.
+    pub fn step(&mut self, call: &Call) -> wasmtime::Result<Option<Answer>> {
+        if u64::from(self.cursor.number()) >= self.handler.manifest.limits.calls_max {
+            let most = self.handler.manifest.limits.calls_max;
+            return Err(self.fail(Failure::new(
+                FailureKind::Limit,
+                format!("it made more than {most} host calls (limits.calls of its manifest)"),
+                false,
+            )));
+        }
+        match self.cursor.step(call) {
+            Step::New => Ok(None),
+            Step::Recorded(answer, at_ms) => {
+                self.clock.fetch_max(at_ms, Ordering::Relaxed);
+                Ok(Some(answer))
+            }
+            Step::Diverged(divergence) => Err(self.diverged(&divergence)),
+        }
+    }
+
+    /// The end of the attempt because the guest did not do what it did before.
+    pub fn diverged(&mut self, divergence: &Divergence) -> wasmtime::Error {
+        self.fail(Failure::new(
+            FailureKind::Diverged,
+            divergence.to_string(),
+            true,
+        ))
+    }
+
+    /// The end of the attempt, with a failure.
+    pub fn fail(&mut self, failure: Failure) -> wasmtime::Error {
+        self.end(Verdict::Failed(failure))
+    }
+
+    /// The end of the attempt.
+    pub fn end(&mut self, verdict: Verdict) -> wasmtime::Error {
+        self.verdict.get_or_insert(verdict);
+        wasmtime::Error::new(Ended)
+    }
+
+    /// The time of a new durable event: the guest's clock moves to it.
+    pub fn durable_now_ms(&self) -> u64 {
+        let now_ms = self.agents.clock.now_ms();
+        self.clock.fetch_max(now_ms, Ordering::Relaxed).max(now_ms)
+    }
+
+    /// Hand something to the store. Waits only when very much is on its way already.
+    pub async fn record(&mut self, records: Vec<Record>, urgency: Urgency) -> wasmtime::Result<()> {
+        self.unconfirmed += records.len();
+        self.agents.store.record(self.token(), records, urgency);
+        if self.unconfirmed > UNCONFIRMED_MAX {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Keep the answer of the call that was made last.
+    pub async fn answer(&mut self, call: Call, answer: Answer) -> wasmtime::Result<()> {
+        let entry = self.entry(call, answer);
+        self.record(vec![Record::Entry(entry)], Urgency::Lazy).await
+    }
+
+    /// The record of the call that was made last.
+    pub fn entry(&self, call: Call, answer: Answer) -> Entry {
+        Entry {
+            number: self.cursor.number(),
+            call,
+            answer,
+            at_ms: self.durable_now_ms(),
+        }
+    }
+
+    /// A call that is refused: keeps that, and answers with it.
+    pub async fn refuse<T>(
+        &mut self,
+        call: Call,
+        refusal: RefusedCall,
+    ) -> wasmtime::Result<Result<T, RefusedCall>> {
+        self.answer(call, Answer::Refused(refusal.clone())).await?;
+        Ok(Err(refusal))
+    }
+
+    /// Wait until all that was recorded is on disk.
+    pub async fn settle(&mut self) -> wasmtime::Result<()> {
+        if self.unconfirmed > 0 {
+            let agents = self.agents.clone();
+            agents
+                .store
+                .flush()
+                .await
+                .map_err(|error| self.store_failed(&error))?;
+            self.unconfirmed = 0;
+        }
+        Ok(())
+    }
+
+    /// The store did not do it: the claim is lost, or the host is ending.
+    pub fn store_failed(&mut self, error: &crate::store::StoreError) -> wasmtime::Error {
+        tracing::debug!(task = %self.task.id, %error, "the attempt ends without a result");
+        self.end(Verdict::Lost)
+    }
+
+    /// How far the guest says it is.
+    pub async fn progress(&mut self, progress: Progress) -> wasmtime::Result<()> {
+        let rest = self
+            .progress
+            .sent
+            .is_some_and(|sent| sent.elapsed() < PROGRESS_REST);
+        self.progress.waiting = Some(progress);
+        if rest { Ok(()) } else { self.flush().await }
+    }
+
+    /// Hand on progress and unfinished lines: the guest is about to wait or to end.
+    pub async fn flush(&mut self) -> wasmtime::Result<()> {
+        self.log.flush();
+        if let Some(progress) = self.progress.waiting.take() {
+            self.progress.sent = Some(Instant::now());
+            self.record(vec![Record::Progress(progress)], Urgency::Lazy)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Wait, without a slot, until `until` holds or the time is out; tells which.
+    ///
+    /// The instance stays parked while there is room and the wait is young. Then it goes, by a
+    /// trap, and the run starts again from its journal when the wait is over.
+    pub async fn wait(&mut self, until: Until, timeout_ms: Option<u64>) -> wasmtime::Result<Woken> {
+        let number = self.cursor.number();
+        if let Some(wait) = &self.task.wait
+            && wait.call == Some(number)
+            && let Some(woken) = wait.woken
+        {
+            // The wait that this run was dropped in, or that a dead host did not see the end of.
+            self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
+            return Ok(woken);
+        }
+        self.flush().await?;
+        let until_ms =
+            timeout_ms.map(|timeout_ms| self.durable_now_ms().saturating_add(timeout_ms));
+        let spent = self.control.pause();
+        let suspension = Suspension {
+            number,
+            until,
+            until_ms,
+            spent_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
+        };
+        let agents = self.agents.clone();
+        let parked = Parked::enter(&agents.parking, self.task.id);
+        // Before the wait is written, so that the same transaction can give the slot to a child.
+        self.slot = None;
+        let claimed = match agents.store.suspend(self.token(), suspension).await {
+            Ok(()) => parked.claimed_again(agents.settings.park).await,
+            Err(error) => return Err(self.store_failed(&error)),
+        };
+        let Some(Claim { task, slot }) = claimed else {
+            return Err(self.end(Verdict::Dropped));
+        };
+        self.slot = Some(slot);
+        self.control.go_on();
+        self.log.renew(task.token());
+        let woken = task.wait.as_ref().and_then(|wait| wait.woken);
+        self.task = task;
+        self.unconfirmed = 0;
+        let Some(woken) = woken else {
+            return Err(self.end(Verdict::Lost));
+        };
+        self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
+        Ok(woken)
+    }
+
+    /// Whether a wait for one of these could never end: the caller itself, or what contains it.
+    pub fn deadlock(&mut self, ids: &[TaskId]) -> wasmtime::Result<Option<TaskId>> {
+        let wanted: HashSet<TaskId> = ids
+            .iter()
+            .copied()
+            .filter(|id| *id <= self.task.id)
+            .collect();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        if wanted.contains(&self.task.id) {
+            return Ok(Some(self.task.id));
+        }
+        let mut parent = self.task.parent;
+        while let Some(id) = parent {
+            if wanted.contains(&id) {
+                return Ok(Some(id));
+            }
+            let found = self
+                .agents
+                .store
+                .tasks(&[id])
+                .map_err(|error| self.store_failed(&error))?;
+            parent = found
+                .into_iter()
+                .flatten()
+                .next()
+                .and_then(|task| task.parent);
+        }
+        Ok(None)
+    }
+
+    /// Whether the guest should come to an end.
+    pub fn should_stop(&self) -> bool {
+        self.control.stop_requested()
+    }
+
+    /// Turn the reason of a trap into how the attempt ended; none when there is nothing to write.
+    pub fn fate(&mut self, trap: &wasmtime::Error) -> ended::Fate {
+        ended::fate(
+            self.verdict.take(),
+            self.limiter.refusal.take(),
+            &self.log.last_words(),
+            trap,
+        )
+    }
+}
+
+/// A call of `function` whose arguments are `parts`.
+pub fn call_of<'a>(
+    function: Function,
+    subject: impl Into<String>,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> Call {
+    Call {
+        function,
+        subject: subject.into(),
+        content: crate::journal::content(parts),
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}

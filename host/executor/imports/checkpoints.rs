@@ -1,0 +1,54 @@
+//! `checkpoints`: named values that outlive attempts.
+
+use super::context::refused;
+use crate::executor::bindings::fishway::task::checkpoints;
+use crate::executor::guest::{Guest, call_of};
+use crate::journal::{Answer, Function};
+use crate::store::{Record, Urgency};
+use crate::task::{check_name, check_payload};
+
+impl checkpoints::Host for Guest {
+    async fn load(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        let call = call_of(Function::CheckpointLoad, name.clone(), [name.as_bytes()]);
+        if let Some(answer) = self.step(&call)? {
+            return Ok(match answer {
+                Answer::Document(value) => value,
+                _ => None,
+            });
+        }
+        let value = match self.checkpoints.get(&name) {
+            Some(value) => Some(value.clone()),
+            None => {
+                let store = self.agents.store.clone();
+                store
+                    .checkpoint(self.task.id, &name)
+                    .map_err(|error| self.store_failed(&error))?
+            }
+        };
+        self.answer(call, Answer::Document(value.clone())).await?;
+        Ok(value)
+    }
+
+    async fn save(&mut self, name: String, value: String) -> wasmtime::Result<()> {
+        let call = call_of(
+            Function::CheckpointSave,
+            name.clone(),
+            [name.as_bytes(), value.as_bytes()],
+        );
+        if self.step(&call)?.is_some() {
+            self.checkpoints.insert(name, value);
+            return Ok(());
+        }
+        if let Err(why) = check_name("name", &name).and_then(|()| check_payload(&value)) {
+            // The call has no way to say no, so the attempt says it.
+            return Err(self.fail(refused("checkpoints.save", &why)));
+        }
+        self.checkpoints.insert(name.clone(), value.clone());
+        let entry = self.entry(call, Answer::Done);
+        self.record(
+            vec![Record::Checkpoint { name, value }, Record::Entry(entry)],
+            Urgency::Lazy,
+        )
+        .await
+    }
+}

@@ -1,0 +1,142 @@
+//! `context`: who the task is, and how it goes on.
+
+use std::sync::atomic::Ordering;
+
+use super::types;
+use crate::executor::bindings::fishway::task::context;
+use crate::executor::guest::{Guest, Next, call_of};
+use crate::journal::{Answer, Function};
+use crate::store::LogLevel;
+use crate::task::{Failure, FailureKind, Progress, check_name};
+
+impl context::Host for Guest {
+    async fn current(&mut self) -> wasmtime::Result<context::Info> {
+        self.step(&call_of(Function::Current, "", []))?;
+        let task = &self.task;
+        Ok(context::Info {
+            id: task.id.to_string(),
+            handler: task.handler.to_string(),
+            attempt: task.attempt,
+            max_attempts: task
+                .attempts_max
+                .unwrap_or(self.handler.manifest.retry.attempts_max),
+            phase: task.phase.to_string(),
+            parent: task.parent.map(|parent| parent.to_string()),
+            workflow: None,
+            workflow_name: None,
+            key: task.key.as_ref().map(ToString::to_string),
+            queue: task.queue.to_string(),
+            now: self.clock.load(Ordering::Relaxed),
+            metadata: format!(
+                r#"{{"idempotency_key":"{}"}}"#,
+                task.idempotency_key().replace('"', "")
+            ),
+        })
+    }
+
+    async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
+        // Not recorded: what the task comes after has completed, and completed tasks never change.
+        self.step(&call_of(Function::Dependencies, "", []))?;
+        let store = self.agents.store.clone();
+        let ids = store
+            .upstreams(self.task.id)
+            .map_err(|error| self.store_failed(&error))?;
+        let found = store
+            .tasks(&ids)
+            .map_err(|error| self.store_failed(&error))?;
+        let dependency = |task: crate::task::Task| context::Dependency {
+            key: task
+                .key
+                .as_ref()
+                .map_or_else(|| task.id.to_string(), ToString::to_string),
+            outcome: types::outcome(task.outcome()),
+        };
+        Ok(found.into_iter().flatten().map(dependency).collect())
+    }
+
+    async fn next_phase(
+        &mut self,
+        phase: String,
+        after: Vec<String>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<()> {
+        self.step(&call_of(Function::NextPhase, phase.clone(), []))?;
+        let after = check_name("phase", &phase)
+            .and_then(|()| types::task_ids(&after).map_err(|refusal| refusal.to_string()));
+        match after {
+            Ok(after) => {
+                self.next = Some(Next::Phase {
+                    phase: phase.into(),
+                    after,
+                    timeout_ms: timeout,
+                });
+                Ok(())
+            }
+            // The call has no way to say no, so the attempt says it.
+            Err(why) => Err(self.fail(refused("context.next-phase", &why))),
+        }
+    }
+
+    async fn reschedule(&mut self, delay: u64) -> wasmtime::Result<()> {
+        self.step(&call_of(Function::Reschedule, format!("{delay} ms"), []))?;
+        self.next = Some(Next::Reschedule(delay.min(crate::limits::DURATION_MS_MAX)));
+        Ok(())
+    }
+
+    async fn progress(
+        &mut self,
+        done: u64,
+        total: Option<u64>,
+        message: Option<String>,
+    ) -> wasmtime::Result<()> {
+        self.step(&call_of(Function::Progress, "", []))?;
+        if self.cursor.replaying() {
+            return Ok(());
+        }
+        let message = message.map(|message| message.chars().take(500).collect());
+        Guest::progress(
+            self,
+            Progress {
+                done,
+                total,
+                message,
+            },
+        )
+        .await
+    }
+
+    async fn log(&mut self, level: context::Level, message: String) -> wasmtime::Result<()> {
+        self.step(&call_of(Function::Log, "", []))?;
+        let level = match level {
+            context::Level::Trace => LogLevel::Trace,
+            context::Level::Debug => LogLevel::Debug,
+            context::Level::Info => LogLevel::Info,
+            context::Level::Warn => LogLevel::Warn,
+            context::Level::Error => LogLevel::Error,
+        };
+        self.log.line(level, &message);
+        Ok(())
+    }
+
+    async fn should_stop(&mut self) -> wasmtime::Result<bool> {
+        let call = call_of(Function::ShouldStop, "", []);
+        match self.step(&call)? {
+            Some(answer) => Ok(answer == Answer::Flag(true)),
+            // Only a yes is recorded: a no is what is answered without a record.
+            None if self.cursor.replaying() || !Guest::should_stop(self) => Ok(false),
+            None => {
+                self.answer(call, Answer::Flag(true)).await?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// The end of an attempt that asked for something that has no answer.
+pub fn refused(function: &str, why: &str) -> Failure {
+    Failure::new(
+        FailureKind::Handler,
+        format!("{function} was refused: {why}"),
+        false,
+    )
+}

@@ -1,0 +1,279 @@
+//! Spawning: the children of a task, and finding those of earlier runs again.
+//!
+//! Within a run a spawn is replayed from the child's own row. Across runs it is idempotent: a spawn
+//! with the content of an earlier child (handler, input, options) takes that child up when it has
+//! completed or still lives, and makes a successor of it when it failed. Children are taken up in
+//! the order in which they were spawned, so the n-th spawn of some content finds the n-th such
+//! child, wherever the calls in between have moved.
+
+use std::sync::Arc;
+
+use super::tasks::check_input;
+use super::types;
+use crate::executor::bindings::fishway::task::tasks;
+use crate::executor::guest::Guest;
+use crate::journal::{Answer, Call, RefusedCall, content};
+use crate::store::{Record, Urgency};
+use crate::task::{NewTask, Options, Place, Spawner, Status, TaskId, check_name};
+
+impl Guest {
+    /// Children of one handler, one for each input, in one call.
+    pub(super) async fn spawn_children(
+        &mut self,
+        handler: String,
+        inputs: Vec<String>,
+        options: Option<tasks::Options>,
+        urgency: Urgency,
+    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
+        let checked = types::options(options);
+        let contents: Vec<u64> = inputs
+            .iter()
+            .map(|input| self.content(&handler, input, checked.as_ref().ok()))
+            .collect();
+        let call = Call::spawn(&handler, &contents);
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::Tasks(ids)) if ids.len() == inputs.len() => {
+                return Ok(Ok(self.replayed(&handler, checked.ok().as_ref(), ids)));
+            }
+            _ => {}
+        }
+        let checked = checked.and_then(|options| {
+            for input in &inputs {
+                self.acceptable(&handler, input, &options)?;
+            }
+            match inputs.len() > 1 && options.key.is_some() {
+                true => Err(RefusedCall::Invalid(
+                    "one key cannot name several tasks".to_owned(),
+                )),
+                false => Ok(options),
+            }
+        });
+        let options = match checked {
+            Ok(options) => options,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        if let Some(refusal) = self.unknown_upstream(&options.after)? {
+            return self.refuse(call, refusal).await;
+        }
+        let mut sequence = self.last_sequence()?;
+        let children = sequence + inputs.len() as u64;
+        let limits = self.handler.manifest.limits.clone();
+        if children > limits.children_max {
+            let most = limits.children_max;
+            let why = format!(
+                "the task would have {children} children, more than {most} (limits.children)"
+            );
+            return self.refuse(call, RefusedCall::Limit(why)).await;
+        }
+        if self.task.depth + 1 > limits.depth_max {
+            let why = format!(
+                "the child would be {} levels deep (limits.depth)",
+                self.task.depth + 1
+            );
+            return self.refuse(call, RefusedCall::Limit(why)).await;
+        }
+
+        let handler: Arc<str> = handler.into();
+        let number = self.cursor.number();
+        let (mut ids, mut records) = (
+            Vec::with_capacity(inputs.len()),
+            Vec::with_capacity(inputs.len()),
+        );
+        let mut all_new = true;
+        for (index, (input, content)) in inputs.into_iter().zip(contents).enumerate() {
+            let earlier = self.earlier(&options, content)?;
+            let retry_of = match earlier {
+                Earlier::Same(id) => {
+                    ids.push(id);
+                    all_new = false;
+                    continue;
+                }
+                Earlier::Failed(id) => Some(id),
+                Earlier::None => None,
+            };
+            sequence += 1;
+            let id = self.agents.store.ids().next(self.agents.clock.now_ms());
+            let place = Place {
+                run: self.task.run,
+                call: number,
+                index: index as u32,
+                content,
+            };
+            let spawner = Spawner {
+                parent: self.task.id,
+                sequence,
+                depth: self.task.depth + 1,
+                place: Some(place),
+            };
+            records.push(Record::Task(Box::new(NewTask {
+                id: Some(id),
+                handler: handler.clone(),
+                input: input.into(),
+                options: options.clone(),
+                spawner: Some(spawner),
+                origin: None,
+                retry_of,
+                created_at_ms: Some(self.durable_now_ms()),
+            })));
+            self.children.fresh.insert(id, handler.clone());
+            if let Some(key) = &options.key {
+                self.children.keys.insert(key.clone(), id);
+            }
+            ids.push(id);
+        }
+        self.children.sequence = Some(sequence);
+        if !all_new {
+            // The rows of the new children alone would not tell the whole answer.
+            let entry = self.entry(call, Answer::Tasks(ids.clone()));
+            records.push(Record::Entry(entry));
+        }
+        if !records.is_empty() {
+            self.record(records, urgency).await?;
+        }
+        Ok(Ok(ids))
+    }
+
+    /// What makes a spawn the same spawn.
+    pub(super) fn content(&self, handler: &str, input: &str, options: Option<&Options>) -> u64 {
+        // A default that is spelled out is another spelling of the same options, so only what is
+        // set counts. `Debug` of plain data is stable enough: it is ours.
+        let options = options
+            .map(|options| format!("{options:?}"))
+            .unwrap_or_default();
+        content([
+            handler.as_bytes(),
+            input.as_bytes(),
+            self.task.phase.as_bytes(),
+            options.as_bytes(),
+        ])
+    }
+
+    /// Whether a task may be made of this.
+    pub(super) fn acceptable(
+        &self,
+        handler: &str,
+        input: &str,
+        options: &Options,
+    ) -> Result<(), RefusedCall> {
+        check_name("handler's name", handler).map_err(RefusedCall::Invalid)?;
+        check_input(input)?;
+        for name in [Some(handler), options.on_complete.as_deref()]
+            .into_iter()
+            .flatten()
+        {
+            if self.agents.loader.get(name).is_none() {
+                return Err(RefusedCall::UnknownHandler(name.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A task to come after that there is not.
+    pub(super) fn unknown_upstream(
+        &mut self,
+        after: &[TaskId],
+    ) -> wasmtime::Result<Option<RefusedCall>> {
+        let foreign: Vec<TaskId> = after
+            .iter()
+            .copied()
+            .filter(|id| !self.children.fresh.contains_key(id))
+            .collect();
+        if foreign.is_empty() {
+            return Ok(None);
+        }
+        let store = self.agents.store.clone();
+        let statuses = store
+            .statuses(&foreign)
+            .map_err(|error| self.store_failed(&error))?;
+        let missing = foreign
+            .iter()
+            .zip(statuses)
+            .find(|(_, status)| status.is_none());
+        Ok(missing.map(|(id, _)| RefusedCall::UnknownTask(id.to_string())))
+    }
+
+    /// Children that the journal knows of.
+    fn replayed(
+        &mut self,
+        handler: &str,
+        options: Option<&Options>,
+        ids: Vec<TaskId>,
+    ) -> Vec<TaskId> {
+        let handler: Arc<str> = handler.into();
+        for &id in &ids {
+            self.children.fresh.insert(id, handler.clone());
+            if let Some(key) = options.and_then(|options| options.key.clone()) {
+                self.children.keys.insert(key, id);
+            }
+        }
+        ids
+    }
+
+    fn last_sequence(&mut self) -> wasmtime::Result<u64> {
+        if let Some(sequence) = self.children.sequence {
+            return Ok(sequence);
+        }
+        let store = self.agents.store.clone();
+        let last = store
+            .last_sequence(self.task.id)
+            .map_err(|error| self.store_failed(&error))?;
+        self.children.sequence = Some(last);
+        Ok(last)
+    }
+
+    /// A child that this spawn names again: by its key within the run, or one of an earlier run.
+    fn earlier(&mut self, options: &Options, content: u64) -> wasmtime::Result<Earlier> {
+        if let Some(known) = options
+            .key
+            .as_ref()
+            .and_then(|key| self.children.keys.get(key))
+        {
+            return Ok(Earlier::Same(*known));
+        }
+        // The first run of a task has nothing before it.
+        if self.task.run == 0 {
+            return Ok(Earlier::None);
+        }
+        if self.children.earlier.is_none() {
+            let store = self.agents.store.clone();
+            let mut children = store
+                .earlier_children(self.task.id)
+                .map_err(|error| self.store_failed(&error))?;
+            // Those of this very run were replayed, and those with a successor have had their turn.
+            children
+                .retain(|child| !child.succeeded && !self.children.fresh.contains_key(&child.id));
+            self.children.earlier = Some(children);
+        }
+        let earlier = self.children.earlier.get_or_insert_default();
+        if let Some(place) = earlier.iter().position(|child| child.content == content) {
+            let child = earlier.remove(place);
+            return Ok(match child.status {
+                status if !status.is_terminal() || status == Status::Completed => {
+                    Earlier::Same(child.id)
+                }
+                _ => Earlier::Failed(child.id),
+            });
+        }
+        // Another input under the same key: the key decides.
+        if let Some(key) = &options.key {
+            let store = self.agents.store.clone();
+            let known = store
+                .child_by_key(self.task.id, key)
+                .map_err(|error| self.store_failed(&error))?;
+            if let Some(id) = known {
+                return Ok(Earlier::Same(id));
+            }
+        }
+        Ok(Earlier::None)
+    }
+}
+
+enum Earlier {
+    /// This one is it.
+    Same(TaskId),
+    /// This one was it, and failed.
+    Failed(TaskId),
+    /// There is none.
+    None,
+}

@@ -1,0 +1,575 @@
+//! `tasks`: spawn tasks and wait for them.
+
+use super::types;
+use crate::executor::bindings::fishway::task::{tasks, types as wit};
+use crate::executor::guest::{Guest, call_of};
+use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
+use crate::limits::DURATION_MS_MAX;
+use crate::store::{CallBy, Record, StoreError, Until, Urgency};
+use crate::task::{NewTask, Outcome, Status, StatusSet, TaskId, check_payload};
+
+type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
+
+impl tasks::Host for Guest {
+    async fn spawn(
+        &mut self,
+        handler: String,
+        input: String,
+        options: Option<tasks::Options>,
+    ) -> wasmtime::Result<Result<String, wit::Error>> {
+        let spawned = self
+            .spawn_children(handler, vec![input], options, Urgency::Soon)
+            .await?;
+        Ok(spawned.map(first).map_err(types::error))
+    }
+
+    async fn spawn_all(
+        &mut self,
+        handler: String,
+        inputs: Vec<String>,
+        options: Option<tasks::Options>,
+    ) -> wasmtime::Result<Result<Vec<String>, wit::Error>> {
+        let spawned = self
+            .spawn_children(handler, inputs, options, Urgency::Soon)
+            .await?;
+        Ok(spawned
+            .map(|ids| ids.iter().map(ToString::to_string).collect())
+            .map_err(types::error))
+    }
+
+    async fn submit(
+        &mut self,
+        handler: String,
+        input: String,
+        options: Option<tasks::Options>,
+    ) -> wasmtime::Result<Result<String, wit::Error>> {
+        let submitted = self.submit_root(handler, input, options).await?;
+        Ok(submitted.map(|id| id.to_string()).map_err(types::error))
+    }
+
+    async fn call(
+        &mut self,
+        handler: String,
+        input: String,
+        options: Option<tasks::Options>,
+    ) -> wasmtime::Result<Result<String, wit::Failure>> {
+        let refused = |refusal: RefusedCall| wit::Failure {
+            message: refusal.to_string(),
+            retryable: false,
+            details: None,
+        };
+        // Lazy: it goes with the wait that follows at once, in one commit.
+        let id = match self
+            .spawn_children(handler, vec![input], options, Urgency::Lazy)
+            .await?
+        {
+            Ok(ids) => ids[0],
+            Err(refusal) => return Ok(Err(refused(refusal))),
+        };
+        let waited = self
+            .wait_for(Function::WaitAll, vec![id], None, StatusSet::default())
+            .await?;
+        let outcome = match waited {
+            Ok(Waited::Arrived(outcomes)) => outcomes.into_iter().next(),
+            Ok(Waited::TimedOut(_)) => None,
+            Err(refusal) => return Ok(Err(refused(refusal))),
+        };
+        let Some(outcome) = outcome else {
+            return Ok(Err(refused(RefusedCall::UnknownTask(id.to_string()))));
+        };
+        match outcome {
+            Outcome {
+                status: Status::Completed,
+                output: Some(output),
+                ..
+            } => Ok(Ok(output.to_string())),
+            Outcome {
+                failure: Some(failure),
+                ..
+            } => Ok(Err(types::failure(failure))),
+            Outcome {
+                status, handler, ..
+            } => Ok(Err(wit::Failure {
+                message: format!("task {id} ({handler}) was {status}"),
+                retryable: false,
+                details: None,
+            })),
+        }
+    }
+
+    async fn wait_all(
+        &mut self,
+        ids: Vec<String>,
+        options: Option<tasks::WaitOptions>,
+    ) -> wasmtime::Result<Result<Vec<wit::Outcome>, tasks::WaitError>> {
+        Ok(
+            match self.wait_call(Function::WaitAll, &ids, options).await? {
+                Ok(Waited::Arrived(outcomes)) => {
+                    Ok(outcomes.into_iter().map(types::outcome).collect())
+                }
+                Ok(Waited::TimedOut(outcomes)) => Err(timed_out(outcomes)),
+                Err(refusal) => Err(tasks::WaitError::Refused(types::error(refusal))),
+            },
+        )
+    }
+
+    async fn wait_any(
+        &mut self,
+        ids: Vec<String>,
+        options: Option<tasks::WaitOptions>,
+    ) -> wasmtime::Result<Result<wit::Outcome, tasks::WaitError>> {
+        Ok(
+            match self.wait_call(Function::WaitAny, &ids, options).await? {
+                Ok(Waited::Arrived(mut outcomes)) if !outcomes.is_empty() => {
+                    Ok(types::outcome(outcomes.swap_remove(0)))
+                }
+                Ok(Waited::Arrived(outcomes) | Waited::TimedOut(outcomes)) => {
+                    Err(timed_out(outcomes))
+                }
+                Err(refusal) => Err(tasks::WaitError::Refused(types::error(refusal))),
+            },
+        )
+    }
+
+    async fn get(&mut self, id: String) -> wasmtime::Result<Result<wit::Outcome, wit::Error>> {
+        let call = call_of(Function::Get, id.clone(), [id.as_bytes()]);
+        let snapshot = match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(types::error(refusal))),
+            Some(Answer::Outcomes(snapshot)) => Some(snapshot),
+            _ => None,
+        };
+        let id = match types::task_id(&id) {
+            Ok(id) => id,
+            Err(refusal) => return Ok(self.refuse(call, refusal).await?.map_err(types::error)),
+        };
+        let outcomes = match snapshot {
+            Some(snapshot) => self.recorded_outcomes(&[id], &snapshot)?,
+            None => {
+                self.settle().await?;
+                match self.outcomes(&[id])? {
+                    Ok(outcomes) => {
+                        self.answer(call, Answer::Outcomes(Snapshot::of(&outcomes)))
+                            .await?;
+                        outcomes
+                    }
+                    Err(refusal) => {
+                        return Ok(self.refuse(call, refusal).await?.map_err(types::error));
+                    }
+                }
+            }
+        };
+        Ok(outcomes
+            .into_iter()
+            .next()
+            .map(types::outcome)
+            .ok_or(wit::Error::UnknownTask(id.to_string())))
+    }
+
+    async fn children(&mut self) -> wasmtime::Result<Vec<wit::Outcome>> {
+        let call = call_of(Function::Children, "", []);
+        let outcomes = match self.step(&call)? {
+            Some(Answer::Outcomes(snapshot)) => {
+                let ids = snapshot.tasks.clone();
+                self.recorded_outcomes(&ids, &snapshot)?
+            }
+            _ => {
+                self.settle().await?;
+                let store = self.agents.store.clone();
+                let ids = store
+                    .child_ids(self.task.id)
+                    .map_err(|error| self.store_failed(&error))?;
+                let outcomes = self.outcomes(&ids)?.unwrap_or_default();
+                let snapshot = Snapshot {
+                    tasks: ids,
+                    ..Snapshot::of(&outcomes)
+                };
+                self.answer(call, Answer::Outcomes(snapshot)).await?;
+                outcomes
+            }
+        };
+        Ok(outcomes.into_iter().map(types::outcome).collect())
+    }
+
+    async fn cancel(&mut self, id: String) -> wasmtime::Result<Result<bool, wit::Error>> {
+        let call = call_of(Function::Cancel, id.clone(), [id.as_bytes()]);
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(types::error(refusal))),
+            Some(Answer::Flag(changed)) => return Ok(Ok(changed)),
+            _ => {}
+        }
+        let task = match types::task_id(&id) {
+            Ok(task) => task,
+            Err(refusal) => return Ok(self.refuse(call, refusal).await?.map_err(types::error)),
+        };
+        let by = CallBy {
+            token: self.token(),
+            number: self.cursor.number(),
+            call: call.clone(),
+        };
+        let store = self.agents.store.clone();
+        match store.cancel(task, false, Some(by)).await {
+            Ok(cancelled) => {
+                self.durable_now_ms();
+                Ok(Ok(cancelled.changed))
+            }
+            Err(StoreError::UnknownTask(_)) => {
+                let refusal = RefusedCall::UnknownTask(id);
+                Ok(self.refuse(call, refusal).await?.map_err(types::error))
+            }
+            Err(error) => Err(self.store_failed(&error)),
+        }
+    }
+
+    async fn sleep(&mut self, duration: u64) -> wasmtime::Result<()> {
+        let duration = duration.min(DURATION_MS_MAX);
+        let bytes = duration.to_le_bytes();
+        let call = call_of(
+            Function::Sleep,
+            format!("{duration} ms"),
+            [bytes.as_slice()],
+        );
+        if self.step(&call)?.is_none() {
+            self.wait(Until::Time, Some(duration)).await?;
+            self.answer(call, Answer::Done).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a wait found.
+enum Waited {
+    /// All that was waited for, or the first of it.
+    Arrived(Vec<Outcome>),
+    /// Everything, unfinished too.
+    TimedOut(Vec<Outcome>),
+}
+
+impl Guest {
+    async fn wait_call(
+        &mut self,
+        function: Function,
+        ids: &[String],
+        options: Option<tasks::WaitOptions>,
+    ) -> Answered<Waited> {
+        let (timeout_ms, wanted) = match options {
+            None => (None, StatusSet::default()),
+            Some(options) => (
+                options.timeout.map(|timeout| timeout.min(DURATION_MS_MAX)),
+                options
+                    .statuses
+                    .into_iter()
+                    .map(types::our_status)
+                    .collect(),
+            ),
+        };
+        match types::task_ids(ids) {
+            Ok(ids) => self.wait_for(function, ids, timeout_ms, wanted).await,
+            Err(refusal) => {
+                let parts = ids.iter().map(|id| id.as_bytes());
+                let call = call_of(function, format!("{} tasks", ids.len()), parts);
+                match self.step(&call)? {
+                    Some(Answer::Refused(refusal)) => Ok(Err(refusal)),
+                    _ => self.refuse(call, refusal).await,
+                }
+            }
+        }
+    }
+
+    /// Wait for tasks. A task that has ended ends the wait for it, whatever is wanted.
+    async fn wait_for(
+        &mut self,
+        function: Function,
+        ids: Vec<TaskId>,
+        timeout_ms: Option<u64>,
+        wanted: StatusSet,
+    ) -> Answered<Waited> {
+        let call = wait_call(function, &ids, timeout_ms, wanted);
+        let any = function == Function::WaitAny;
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::TimedOut(snapshot)) => {
+                return Ok(Ok(Waited::TimedOut(
+                    self.recorded_outcomes(&ids, &snapshot)?,
+                )));
+            }
+            Some(Answer::Outcomes(snapshot)) => {
+                let ids = if any { snapshot.tasks.clone() } else { ids };
+                return Ok(Ok(Waited::Arrived(
+                    self.recorded_outcomes(&ids, &snapshot)?,
+                )));
+            }
+            _ => {}
+        }
+        if let Some(refusal) = self.unwaitable(&ids, any)? {
+            return self.refuse(call, refusal).await;
+        }
+        let timed_out = if self.arrived(&ids, wanted, any)? {
+            false
+        } else if timeout_ms == Some(0) {
+            true
+        } else {
+            let until = if any {
+                Until::Any(ids.clone(), wanted)
+            } else {
+                Until::All(ids.clone(), wanted)
+            };
+            self.wait(until, timeout_ms).await?.timed_out
+        };
+        // A wait of no length looks once, and so does not see what is only on its way to the disk.
+        self.settle().await?;
+        let outcomes = match self.outcomes(&ids)? {
+            Ok(outcomes) => outcomes,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        if timed_out {
+            self.answer(call, Answer::TimedOut(Snapshot::of(&outcomes)))
+                .await?;
+            return Ok(Ok(Waited::TimedOut(outcomes)));
+        }
+        let outcomes = if any {
+            self.first_of(outcomes, wanted)?
+        } else {
+            outcomes
+        };
+        let mut snapshot = Snapshot::of(&outcomes);
+        if any {
+            snapshot.tasks = outcomes.iter().map(|outcome| outcome.id).collect();
+        }
+        self.answer(call, Answer::Outcomes(snapshot)).await?;
+        Ok(Ok(Waited::Arrived(outcomes)))
+    }
+
+    /// Why these cannot be waited for.
+    fn unwaitable(&mut self, ids: &[TaskId], any: bool) -> wasmtime::Result<Option<RefusedCall>> {
+        if any && ids.is_empty() {
+            let why = "wait-any of no tasks would never end".to_owned();
+            return Ok(Some(RefusedCall::Invalid(why)));
+        }
+        if let Some(id) = self.deadlock(ids)? {
+            let who = if id == self.task.id {
+                "itself"
+            } else {
+                "a task that contains it"
+            };
+            let why = format!("task {} cannot wait for {id}: that is {who}", self.task.id);
+            return Ok(Some(RefusedCall::WouldDeadlock(why)));
+        }
+        let store = self.agents.store.clone();
+        let unknown: Vec<TaskId> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.children.fresh.contains_key(id))
+            .collect();
+        let statuses = store
+            .statuses(&unknown)
+            .map_err(|error| self.store_failed(&error))?;
+        let missing = unknown
+            .iter()
+            .zip(statuses)
+            .find(|(_, status)| status.is_none());
+        Ok(missing.map(|(id, _)| RefusedCall::UnknownTask(id.to_string())))
+    }
+
+    /// Whether the wait is over before it begins.
+    fn arrived(&mut self, ids: &[TaskId], wanted: StatusSet, any: bool) -> wasmtime::Result<bool> {
+        let store = self.agents.store.clone();
+        let statuses = store
+            .statuses(ids)
+            .map_err(|error| self.store_failed(&error))?;
+        let mut there = statuses
+            .iter()
+            .map(|status| status.is_some_and(|status| is_there(status, wanted)));
+        Ok(if any {
+            there.any(|there| there)
+        } else {
+            there.all(|there| there)
+        })
+    }
+
+    /// Of several that are there, the one that ended first; among equals, the first argument.
+    fn first_of(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        wanted: StatusSet,
+    ) -> wasmtime::Result<Vec<Outcome>> {
+        let there: Vec<Outcome> = outcomes
+            .into_iter()
+            .filter(|outcome| is_there(outcome.status, wanted))
+            .collect();
+        let ids: Vec<TaskId> = there.iter().map(|outcome| outcome.id).collect();
+        let store = self.agents.store.clone();
+        let tasks = store
+            .tasks(&ids)
+            .map_err(|error| self.store_failed(&error))?;
+        let ended = |index: usize| {
+            tasks[index]
+                .as_ref()
+                .and_then(|task| task.ended_at_ms)
+                .unwrap_or(u64::MAX)
+        };
+        let first = (0..there.len()).min_by_key(|&index| (ended(index), index));
+        Ok(first
+            .map(|index| there[index].clone())
+            .into_iter()
+            .collect())
+    }
+
+    /// How tasks stand now, in the order of the ids.
+    fn outcomes(&mut self, ids: &[TaskId]) -> Answered<Vec<Outcome>> {
+        let store = self.agents.store.clone();
+        let tasks = store
+            .tasks(ids)
+            .map_err(|error| self.store_failed(&error))?;
+        let found = tasks.into_iter().zip(ids).map(|(task, id)| match task {
+            Some(task) => Ok(task.outcome()),
+            None => Err(RefusedCall::UnknownTask(id.to_string())),
+        });
+        Ok(found.collect())
+    }
+
+    /// How tasks stood when the call was recorded.
+    fn recorded_outcomes(
+        &mut self,
+        ids: &[TaskId],
+        snapshot: &Snapshot,
+    ) -> wasmtime::Result<Vec<Outcome>> {
+        let store = self.agents.store.clone();
+        let tasks = store
+            .tasks(ids)
+            .map_err(|error| self.store_failed(&error))?;
+        Ok(ids
+            .iter()
+            .zip(tasks)
+            .map(|(&id, task)| {
+                let handler = task
+                    .as_ref()
+                    .map_or_else(|| "".into(), |task| task.handler.clone());
+                match snapshot.others.iter().find(|mark| mark.task == id) {
+                    Some(mark) => {
+                        let (status, failure) = (mark.status, mark.failure.clone());
+                        Outcome {
+                            id,
+                            handler,
+                            status,
+                            output: None,
+                            failure,
+                        }
+                    }
+                    None => {
+                        let output = task.and_then(|task| task.output);
+                        Outcome {
+                            id,
+                            handler,
+                            status: Status::Completed,
+                            output,
+                            failure: None,
+                        }
+                    }
+                }
+            })
+            .collect())
+    }
+
+    async fn submit_root(
+        &mut self,
+        handler: String,
+        input: String,
+        options: Option<tasks::Options>,
+    ) -> Answered<TaskId> {
+        let checked = types::options(options);
+        let content = self.content(&handler, &input, checked.as_ref().ok());
+        let call = Call {
+            function: Function::Submit,
+            subject: handler.clone(),
+            content,
+        };
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::Tasks(ids)) if ids.len() == 1 => return Ok(Ok(ids[0])),
+            _ => {}
+        }
+        let checked = checked.and_then(|options| {
+            self.acceptable(&handler, &input, &options)?;
+            Ok(options)
+        });
+        let options = match checked {
+            Ok(options) => options,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        if let Some(refusal) = self.unknown_upstream(&options.after)? {
+            return self.refuse(call, refusal).await;
+        }
+        let id = self.agents.store.ids().next(self.agents.clock.now_ms());
+        let new = NewTask {
+            id: Some(id),
+            origin: Some(self.task.id),
+            created_at_ms: Some(self.durable_now_ms()),
+            ..NewTask::root(handler, input, options)
+        };
+        if new.options.key.is_some() {
+            // The key may name an earlier task, so the store has to say which.
+            self.settle().await?;
+            let store = self.agents.store.clone();
+            return match store.submit(vec![new]).await {
+                Ok(submitted) => {
+                    let id = submitted[0].id;
+                    self.answer(call, Answer::Tasks(vec![id])).await?;
+                    Ok(Ok(id))
+                }
+                Err(error @ StoreError::KeyTaken { .. }) => {
+                    self.refuse(call, RefusedCall::Invalid(error.to_string()))
+                        .await
+                }
+                Err(error) => Err(self.store_failed(&error)),
+            };
+        }
+        let entry = self.entry(call, Answer::Tasks(vec![id]));
+        self.record(
+            vec![Record::Task(Box::new(new)), Record::Entry(entry)],
+            Urgency::Soon,
+        )
+        .await?;
+        Ok(Ok(id))
+    }
+}
+
+fn first(ids: Vec<TaskId>) -> String {
+    ids.first().map(ToString::to_string).unwrap_or_default()
+}
+
+fn is_there(status: Status, wanted: StatusSet) -> bool {
+    status.is_terminal() || wanted.contains(status)
+}
+
+fn timed_out(outcomes: Vec<Outcome>) -> tasks::WaitError {
+    tasks::WaitError::TimedOut(outcomes.into_iter().map(types::outcome).collect())
+}
+
+fn wait_call(
+    function: Function,
+    ids: &[TaskId],
+    timeout_ms: Option<u64>,
+    wanted: StatusSet,
+) -> Call {
+    let numbers: Vec<[u8; 8]> = ids.iter().map(|id| id.to_i64().to_le_bytes()).collect();
+    let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
+    let wanted = [wanted.to_bits()];
+    let parts = numbers
+        .iter()
+        .map(|number| number.as_slice())
+        .chain([timeout.as_slice(), wanted.as_slice()]);
+    let subject = match ids {
+        [one] => one.to_string(),
+        ids => format!("{} tasks", ids.len()),
+    };
+    call_of(function, subject, parts)
+}
+
+/// Whether an input may be given to a task.
+pub(super) fn check_input(input: &str) -> Result<(), RefusedCall> {
+    let too_large = input.len() > crate::limits::PAYLOAD_BYTES_MAX;
+    check_payload(input).map_err(|why| match too_large {
+        true => RefusedCall::Limit(why),
+        false => RefusedCall::Invalid(why),
+    })
+}

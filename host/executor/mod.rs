@@ -1,0 +1,207 @@
+//! Runs attempts: a fresh store and instance for each, and what an attempt asks of its host.
+//!
+//! The scheduler hands over claimed tasks, each with a slot. The executor gives a claim to the
+//! instance that waits for it, if that is still parked, or starts an instance and replays the
+//! journal of the run. How the attempt ended goes to the store. Nothing that a guest does is an
+//! error here.
+
+mod attempt;
+mod bindings;
+mod control;
+mod ended;
+pub mod engine;
+mod guest;
+mod imports;
+mod limiter;
+mod log;
+mod parking;
+mod sandbox;
+mod slots;
+mod wasi;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use sandbox::Sandbox;
+pub use slots::Slots;
+
+use self::control::{Control, Interrupt};
+use self::parking::{Claim, Parking};
+use crate::clock::Clock;
+use crate::loader::Loader;
+use crate::store::Store;
+use crate::task::{Task, TaskId};
+
+/// What a host may set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Attempts that run at once.
+    pub slots: usize,
+    /// Waiting instances that stay in memory.
+    pub parked_max: usize,
+    /// How long a waiting instance stays in memory.
+    pub park: Duration,
+    /// How long an attempt may go on after it was asked to stop.
+    pub grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Settings {
+            slots: (cores * 4).max(8),
+            parked_max: 256,
+            park: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Settings {
+    /// Instances that may be alive at once, by which the pool is sized.
+    pub fn instances_max(&self) -> u32 {
+        // A dropped instance may still be on its way out when the next one comes.
+        u32::try_from(self.slots + self.parked_max + 16).unwrap_or(u32::MAX)
+    }
+}
+
+/// What attempts work with.
+pub struct Agents {
+    store: Arc<dyn Store>,
+    loader: Arc<Loader>,
+    sandbox: Arc<Sandbox>,
+    clock: Arc<dyn Clock>,
+    parking: Arc<Parking>,
+    settings: Settings,
+}
+
+/// Why the executor cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The engine or its threads cannot be had.
+    #[error("the WebAssembly engine cannot start: {why}")]
+    Engine {
+        /// What it says.
+        why: String,
+    },
+}
+
+/// Runs claimed tasks.
+pub struct Executor {
+    agents: Arc<Agents>,
+    slots: Arc<Slots>,
+    /// Guests have threads of their own, so that they never keep the host from its work.
+    guests: tokio::runtime::Handle,
+    running: Arc<Mutex<HashMap<TaskId, Arc<Control>>>>,
+    _runtime: Runtime,
+}
+
+/// A runtime that does not wait for guests when it goes.
+struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Executor {
+    /// An executor for what `loader` has, inside `sandbox`.
+    pub fn start(
+        store: Arc<dyn Store>,
+        loader: Arc<Loader>,
+        sandbox: Arc<Sandbox>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Executor, ExecutorError> {
+        let failed = |error: std::io::Error| ExecutorError::Engine {
+            why: error.to_string(),
+        };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("fishway-guest")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let epoch = engine::EpochThread::start(sandbox.engine())?;
+        let slots = Arc::new(Slots::new(settings.slots, epoch));
+        let parking = Parking::new(settings.parked_max);
+        let agents = Agents {
+            store,
+            loader,
+            sandbox,
+            clock,
+            parking,
+            settings,
+        };
+        Ok(Executor {
+            agents: Arc::new(agents),
+            slots,
+            guests: runtime.handle().clone(),
+            running: Arc::default(),
+            _runtime: Runtime(Some(runtime)),
+        })
+    }
+
+    /// The slots, for whoever claims.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Run a claimed task, or let it run on. Returns at once.
+    pub fn run(&self, task: Task) {
+        let slot = self.slots.take(&task.handler);
+        let Some(claim) = self.agents.parking.resume(Claim { task, slot }) else {
+            return;
+        };
+        let id = claim.task.id;
+        let agents = self.agents.clone();
+        let running = self.running.clone();
+        self.guests.spawn(async move {
+            let mut own = None;
+            attempt::run(agents, claim, |control| {
+                own = Some(control.clone());
+                lock(&running).insert(id, control);
+            })
+            .await;
+            // A dropped wait may be over already, and its task run in another instance.
+            let mut running = lock(&running);
+            if let Some(own) = own
+                && running
+                    .get(&id)
+                    .is_some_and(|control| Arc::ptr_eq(control, &own))
+            {
+                running.remove(&id);
+            }
+        });
+    }
+
+    /// Ask the attempts of these tasks to stop; they are interrupted after the grace.
+    pub fn stop(&self, tasks: &[TaskId]) {
+        let running = lock(&self.running);
+        for task in tasks {
+            if let Some(control) = running.get(task) {
+                control.stop(Interrupt::Cancelled, self.agents.settings.grace);
+            }
+        }
+    }
+
+    /// Take no more, let what runs come to an end, and interrupt what has not after `grace`.
+    /// Interrupted attempts are given back and count for nothing. Ends when nothing runs.
+    pub async fn drain(&self, grace: Duration) {
+        self.slots.close();
+        self.agents.parking.clear();
+        for control in lock(&self.running).values() {
+            control.stop(Interrupt::HostStops, grace);
+        }
+        self.slots.all_given().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

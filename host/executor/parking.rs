@@ -1,0 +1,98 @@
+//! Instances that wait in memory, so that a short wait needs no replay.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::slots::Slot;
+use crate::task::{Task, TaskId};
+
+/// A task that was claimed, with the slot that it runs in.
+pub struct Claim {
+    /// The task.
+    pub task: Task,
+    /// Its slot.
+    pub slot: Slot,
+}
+
+/// The parked instances of a host.
+pub struct Parking {
+    room: usize,
+    parked: Mutex<HashMap<TaskId, oneshot::Sender<Claim>>>,
+}
+
+impl Parking {
+    /// Room for so many.
+    pub fn new(room: usize) -> Arc<Parking> {
+        Arc::new(Parking {
+            room,
+            parked: Mutex::default(),
+        })
+    }
+
+    /// Hand a claim to the parked instance of its task; gives it back when there is none.
+    pub fn resume(&self, claim: Claim) -> Option<Claim> {
+        match self.parked().remove(&claim.task.id) {
+            None => Some(claim),
+            Some(instance) => instance.send(claim).err(),
+        }
+    }
+
+    /// Let all go: they will be replayed.
+    pub fn clear(&self) {
+        self.parked().clear();
+    }
+
+    fn parked(&self) -> MutexGuard<'_, HashMap<TaskId, oneshot::Sender<Claim>>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one waiting instance.
+pub struct Parked {
+    parking: Arc<Parking>,
+    task: TaskId,
+    claim: Option<oneshot::Receiver<Claim>>,
+}
+
+impl Parked {
+    /// Take a place, if there is room. Before the wait begins: its end may come at once.
+    pub fn enter(parking: &Arc<Parking>, task: TaskId) -> Parked {
+        let mut parked = parking.parked();
+        let claim = (parked.len() < parking.room).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            parked.insert(task, sender);
+            receiver
+        });
+        drop(parked);
+        Parked {
+            parking: parking.clone(),
+            task,
+            claim,
+        }
+    }
+
+    /// The claim that ends the wait; none when the instance has to go: there was no room, or
+    /// `patience` is over.
+    pub async fn claimed_again(mut self, patience: Duration) -> Option<Claim> {
+        let mut claim = self.claim.take()?;
+        if let Ok(claimed) = tokio::time::timeout(patience, &mut claim).await {
+            return claimed.ok();
+        }
+        match self.parking.parked().remove(&self.task) {
+            Some(_) => None,
+            // A claim is on its way at this very moment.
+            None => claim.try_recv().ok(),
+        }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        if self.claim.is_some() {
+            self.parking.parked().remove(&self.task);
+        }
+    }
+}

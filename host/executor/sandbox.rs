@@ -1,0 +1,91 @@
+//! The engine, the host functions, and prepared components.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use super::bindings::{TaskHandler, TaskHandlerPre};
+use super::guest::Guest;
+use super::{ExecutorError, engine};
+use crate::loader::{Check, Digest, Handler};
+
+/// Where guests run.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<Guest>,
+    prepared: Mutex<HashMap<Digest, TaskHandlerPre<Guest>>>,
+}
+
+impl Sandbox {
+    /// A sandbox on an engine of [`engine`].
+    pub fn new(engine: Engine) -> Result<Arc<Sandbox>, ExecutorError> {
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| {
+                TaskHandler::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
+            })
+            .map_err(|error| ExecutorError::Engine {
+                why: format!("{error:#}"),
+            })?;
+        Ok(Arc::new(Sandbox {
+            engine,
+            linker,
+            prepared: Mutex::default(),
+        }))
+    }
+
+    /// A sandbox for at most `instances` at once.
+    pub fn pooled(instances: u32) -> Result<Arc<Sandbox>, ExecutorError> {
+        Sandbox::new(engine::engine(instances)?)
+    }
+
+    /// A sandbox to check components with.
+    pub fn plain() -> Result<Arc<Sandbox>, ExecutorError> {
+        Sandbox::new(engine::plain_engine()?)
+    }
+
+    /// The engine that components are compiled for.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Says whether a component can run here, and what it lacks if not.
+    pub fn check(self: &Arc<Sandbox>) -> Check {
+        let sandbox = self.clone();
+        Arc::new(move |component| sandbox.link(component).map(|_| ()))
+    }
+
+    /// A handler's component, linked; kept for the next time.
+    pub(super) fn prepared(&self, handler: &Handler) -> Result<TaskHandlerPre<Guest>, String> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = prepared.get(&handler.digest) {
+            return Ok(known.clone());
+        }
+        let linked = self.link(&handler.component)?;
+        prepared.insert(handler.digest.clone(), linked.clone());
+        Ok(linked)
+    }
+
+    /// Forget the prepared components that `needed` does not name.
+    pub fn keep_prepared(&self, needed: impl Fn(&Digest) -> bool) {
+        self.prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|digest, _| needed(digest));
+    }
+
+    fn link(&self, component: &Component) -> Result<TaskHandlerPre<Guest>, String> {
+        self.linker
+            .instantiate_pre(component)
+            .and_then(TaskHandlerPre::new)
+            .map_err(|error| {
+                error
+                    .chain()
+                    .map(|cause| cause.to_string())
+                    .collect::<Vec<_>>()
+                    .join(": ")
+            })
+    }
+}

@@ -1,0 +1,161 @@
+//! What a guest sees of the world: nothing but what its manifest grants.
+//!
+//! Clocks show the time of the last durable event and randomness is a generator seeded by task and
+//! run, so that the same run started again sees the same world.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+use sha2::{Digest, Sha256};
+use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
+
+use super::log::{LogSink, LogStream};
+use crate::limits::Grants;
+use crate::store::LogLevel;
+use crate::task::Task;
+
+/// The time of the last durable event, in milliseconds since the Unix epoch.
+pub type DurableClock = Arc<AtomicU64>;
+
+/// The context of one instance. An error is a sentence: a granted directory is not there.
+pub fn context(
+    task: &Task,
+    grants: &Grants,
+    clock: &DurableClock,
+    log: &LogSink,
+) -> Result<WasiCtx, String> {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .stdout(LogStream::new(log.clone(), LogLevel::Info))
+        .stderr(LogStream::new(log.clone(), LogLevel::Warn));
+    for (name, value) in &grants.env {
+        builder.env(name, value);
+    }
+    for directory in &grants.directories {
+        let perms = if directory.writable {
+            FsPerms::ReadWrite
+        } else {
+            FsPerms::ReadOnly
+        };
+        builder
+            .preopened_dir(&directory.host, &directory.guest, perms)
+            .map_err(|error| {
+                format!(
+                    "the granted directory {} cannot be opened: {error}",
+                    directory.host.display()
+                )
+            })?;
+    }
+    if !grants.real_clock {
+        let start_ms = clock.load(Ordering::Relaxed);
+        builder.wall_clock(Durable(clock.clone()));
+        builder.monotonic_clock(Since {
+            clock: clock.clone(),
+            start_ms,
+        });
+    }
+    if !grants.real_random {
+        builder.secure_random(generator(task, "secure"));
+        builder.insecure_random(generator(task, "insecure"));
+        let seed = seed(task, "seed");
+        builder.insecure_random_seed(u128::from_le_bytes(
+            seed[..16].try_into().expect("32 bytes"),
+        ));
+    }
+    if !grants.allowed_outbound_hosts.is_empty() {
+        let allowed: Arc<[String]> = grants.allowed_outbound_hosts.clone().into();
+        builder.allow_tcp(true).allow_ip_name_lookup(true);
+        builder.socket_addr_check(move |address, purpose| {
+            let allowed = allowed.clone();
+            Box::pin(async move {
+                matches!(purpose, SocketAddrUse::TcpConnect) && may_connect(&allowed, address).await
+            }) as Pin<Box<dyn Future<Output = bool> + Send + Sync>>
+        });
+    }
+    Ok(builder.build())
+}
+
+/// Whether one of the patterns, `host:port` or `host`, means this address. A name means every
+/// address that it has at this moment.
+async fn may_connect(allowed: &[String], address: SocketAddr) -> bool {
+    for pattern in allowed {
+        let (host, port) = match pattern.rsplit_once(':') {
+            Some((host, port)) if !host.ends_with(':') => match port.parse::<u16>() {
+                Ok(port) => (host, Some(port)),
+                Err(_) => (pattern.as_str(), None),
+            },
+            _ => (pattern.as_str(), None),
+        };
+        if port.is_some_and(|port| port != address.port()) {
+            continue;
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = host.parse::<std::net::IpAddr>() {
+            if ip == address.ip() {
+                return true;
+            }
+            continue;
+        }
+        let name = (host.to_owned(), address.port());
+        let found = tokio::task::spawn_blocking(move || {
+            std::net::ToSocketAddrs::to_socket_addrs(&name).map(|found| found.collect::<Vec<_>>())
+        });
+        if let Ok(Ok(found)) = found.await
+            && found.iter().any(|known| known.ip() == address.ip())
+        {
+            return true;
+        }
+    }
+    false
+}
+
+fn generator(task: &Task, purpose: &str) -> ChaCha12Rng {
+    ChaCha12Rng::from_seed(seed(task, purpose))
+}
+
+fn seed(task: &Task, purpose: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(task.id.to_i64().to_le_bytes());
+    hash.update(task.run.to_le_bytes());
+    hash.update(purpose.as_bytes());
+    hash.finalize().into()
+}
+
+struct Durable(DurableClock);
+
+impl HostWallClock for Durable {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct Since {
+    clock: DurableClock,
+    start_ms: u64,
+}
+
+impl HostMonotonicClock for Since {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        self.clock
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.start_ms)
+            * 1_000_000
+    }
+}

@@ -1,0 +1,99 @@
+//! Components by digest, kept until no unfinished task needs them.
+//!
+//! `HEX.wasm` is the component as it lay in the handlers directory, `HEX.toml` its manifest then.
+
+use std::path::{Path, PathBuf};
+
+use super::{Digest, LoaderError, io};
+
+/// The directory of kept components.
+pub struct Keep {
+    directory: PathBuf,
+}
+
+impl Keep {
+    /// Open it; made when absent.
+    pub fn open(directory: &Path) -> Result<Keep, LoaderError> {
+        std::fs::create_dir_all(directory).map_err(|error| io(directory, &error))?;
+        Ok(Keep {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Keep a component. One that is there stays, with the newest manifest.
+    pub fn keep(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        manifest: Option<&str>,
+    ) -> Result<(), LoaderError> {
+        let file = self.file(digest, "wasm");
+        if !file.exists() {
+            write_atomically(&file, bytes).map_err(|error| io(&file, &error))?;
+        }
+        let file = self.file(digest, "toml");
+        match manifest {
+            None if file.exists() => std::fs::remove_file(&file).map_err(|error| io(&file, &error)),
+            None => Ok(()),
+            Some(text) if std::fs::read_to_string(&file).is_ok_and(|kept| kept == text) => Ok(()),
+            Some(text) => {
+                write_atomically(&file, text.as_bytes()).map_err(|error| io(&file, &error))
+            }
+        }
+    }
+
+    /// A kept component and its manifest.
+    pub fn find(&self, digest: &Digest) -> Option<(PathBuf, Option<PathBuf>)> {
+        let (file, manifest) = (self.file(digest, "wasm"), self.file(digest, "toml"));
+        file.exists()
+            .then(|| (file, manifest.exists().then_some(manifest)))
+    }
+
+    /// All that are kept.
+    pub fn all(&self) -> Result<Vec<Digest>, LoaderError> {
+        let entries =
+            std::fs::read_dir(&self.directory).map_err(|error| io(&self.directory, &error))?;
+        let digest = |entry: std::fs::DirEntry| {
+            let path = entry.path();
+            let wasm = path.extension().is_some_and(|ending| ending == "wasm");
+            path.file_stem()
+                .filter(|_| wasm)
+                .and_then(|stem| stem.to_str()?.parse().ok())
+        };
+        Ok(entries.flatten().filter_map(digest).collect())
+    }
+
+    /// Keep it no longer.
+    pub fn remove(&self, digest: &Digest) -> Result<(), LoaderError> {
+        for ending in ["toml", "wasm"] {
+            let file = self.file(digest, ending);
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(&file, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, digest: &Digest, ending: &str) -> PathBuf {
+        self.directory.join(format!("{}.{ending}", digest.hex()))
+    }
+}
+
+/// Write a file so that it is either not there or whole.
+pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = std::fs::File::create(&temporary).and_then(|mut open| {
+        open.write_all(bytes)?;
+        open.sync_all()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&temporary, file));
+    if renamed.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    renamed
+}

@@ -1,0 +1,17 @@
+//! Returns its input, and asks nothing of its host.
+
+wit_bindgen::generate!({
+    path: "../../../wit",
+    inline: "package test:echo; world echo { export fishway:task/handler@0.1.0; }",
+    world: "test:echo/echo",
+});
+
+struct Echo;
+
+impl exports::fishway::task::handler::Guest for Echo {
+    fn run(input: String) -> Result<String, exports::fishway::task::handler::Failure> {
+        Ok(input)
+    }
+}
+
+export!(Echo);

@@ -1,0 +1,231 @@
+//! Steps that call the host.
+
+use serde_json::{Value, json};
+
+use crate::exports::fishway::task::handler::Failure;
+use crate::fishway::task::types::{Error, Outcome, Status};
+use crate::fishway::task::{checkpoints, context, pools, signals, tasks};
+use crate::Stop;
+
+/// Do one step, when it is one of these.
+pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
+    let handler = || argument["handler"].as_str().unwrap_or_default().to_owned();
+    let input = || argument["input"].to_string();
+    let options = || options(&argument["options"]);
+    Ok(Some(match name {
+        "spawn" => told(tasks::spawn(&handler(), &input(), options().as_ref()), |id| json!(id)),
+        "spawn-all" => {
+            let inputs: Vec<String> =
+                argument["inputs"].as_array().into_iter().flatten().map(Value::to_string).collect();
+            told(tasks::spawn_all(&handler(), &inputs, options().as_ref()), |ids| json!(ids))
+        }
+        // Sends text that need not be JSON.
+        "spawn-raw" => {
+            let text = argument["text"].as_str().unwrap_or_default();
+            told(tasks::spawn(&handler(), text, None), |id| json!(id))
+        }
+        "submit" => told(tasks::submit(&handler(), &input(), options().as_ref()), |id| json!(id)),
+        "call" => match tasks::call(&handler(), &input(), options().as_ref()) {
+            Ok(output) => json!({ "output": parse(&output) }),
+            Err(failure) => json!({ "failure": failure_of(&failure) }),
+        },
+        "wait-all" => match tasks::wait_all(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
+            Ok(outcomes) => outcomes.iter().map(outcome).collect(),
+            Err(error) => wait_error(error),
+        },
+        "wait-any" => match tasks::wait_any(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
+            Ok(first) => outcome(&first),
+            Err(error) => wait_error(error),
+        },
+        "get" => told(tasks::get(argument.as_str().unwrap_or_default()), |found| outcome(&found)),
+        "children" => tasks::children().iter().map(outcome).collect(),
+        "cancel" => told(tasks::cancel(argument.as_str().unwrap_or_default()), |changed| json!(changed)),
+        "sleep" => {
+            tasks::sleep(argument.as_u64().unwrap_or_default());
+            Value::Null
+        }
+        "context" => {
+            let info = context::current();
+            json!({
+                "id": info.id, "handler": info.handler, "attempt": info.attempt,
+                "max-attempts": info.max_attempts, "phase": info.phase, "parent": info.parent,
+                "key": info.key, "queue": info.queue, "now": info.now, "metadata": parse(&info.metadata),
+            })
+        }
+        "dependencies" => {
+            let dependency = |one: &context::Dependency| json!({ "key": one.key, "outcome": outcome(&one.outcome) });
+            context::dependencies().iter().map(dependency).collect()
+        }
+        "next-phase" => {
+            let phase = argument["phase"].as_str().unwrap_or_default();
+            context::next_phase(phase, &ids(&argument["after"]), argument["timeout"].as_u64());
+            Value::Null
+        }
+        "reschedule" => {
+            context::reschedule(argument.as_u64().unwrap_or_default());
+            Value::Null
+        }
+        "progress" => {
+            let done = argument["done"].as_u64().unwrap_or_default();
+            context::progress(done, argument["total"].as_u64(), argument["message"].as_str());
+            Value::Null
+        }
+        "log" => {
+            let level = match argument["level"].as_str() {
+                Some("warn") => context::Level::Warn,
+                Some("error") => context::Level::Error,
+                _ => context::Level::Info,
+            };
+            context::log(level, argument["message"].as_str().unwrap_or_default());
+            Value::Null
+        }
+        "should-stop" => json!(context::should_stop()),
+        // Computes until it is told to stop.
+        "until-stop" => {
+            while !context::should_stop() {
+                std::hint::spin_loop();
+            }
+            json!("stopped")
+        }
+        "load" => match checkpoints::load(argument.as_str().unwrap_or_default()) {
+            Some(value) => parse(&value),
+            None => Value::Null,
+        },
+        "save" => {
+            let name = argument["name"].as_str().unwrap_or_default();
+            checkpoints::save(name, &argument["value"].to_string());
+            Value::Null
+        }
+        "signal-send" => {
+            let to = argument["to"].as_str().unwrap_or_default();
+            let name = argument["name"].as_str().unwrap_or_default();
+            told(signals::send(to, name, &argument["value"].to_string()), |()| Value::Null)
+        }
+        "signal-receive" => {
+            let name = argument["name"].as_str().unwrap_or_default();
+            match signals::receive(name, argument["timeout"].as_u64()) {
+                Some(value) => parse(&value),
+                None => Value::Null,
+            }
+        }
+        "pool-open" => told(pools::open(argument.as_str().unwrap_or_default(), None), |()| Value::Null),
+        "fail-unless-attempt" => {
+            let attempt = context::current().attempt;
+            if u64::from(attempt) < argument.as_u64().unwrap_or_default() {
+                return Err(Stop::Fail(crate::failure(&format!("attempt {attempt} fails"), true)));
+            }
+            json!(attempt)
+        }
+        "fail" => {
+            return Err(Stop::Fail(Failure {
+                message: argument["message"].as_str().unwrap_or("failed").to_owned(),
+                retryable: argument["retryable"].as_bool().unwrap_or(false),
+                details: argument.get("details").map(Value::to_string),
+            }));
+        }
+        "return" => return Err(Stop::Return(argument.clone())),
+        _ => return Ok(None),
+    }))
+}
+
+fn told<T>(result: Result<T, Error>, value: impl FnOnce(T) -> Value) -> Value {
+    match result {
+        Ok(found) => value(found),
+        Err(error) => json!({ "error": refusal(&error) }),
+    }
+}
+
+fn refusal(error: &Error) -> Value {
+    let (kind, message) = match error {
+        Error::UnknownTask(what) => ("unknown-task", what.as_str()),
+        Error::UnknownHandler(what) => ("unknown-handler", what.as_str()),
+        Error::UnknownPool(what) => ("unknown-pool", what.as_str()),
+        Error::Invalid(what) => ("invalid", what.as_str()),
+        Error::PoolClosed(what) => ("pool-closed", what.as_str()),
+        Error::WouldDeadlock(what) => ("would-deadlock", what.as_str()),
+        Error::Limit(what) => ("limit", what.as_str()),
+        Error::Cancelled => ("cancelled", ""),
+    };
+    json!({ "kind": kind, "message": message })
+}
+
+fn wait_error(error: tasks::WaitError) -> Value {
+    match error {
+        tasks::WaitError::TimedOut(outcomes) => {
+            let outcomes: Value = outcomes.iter().map(outcome).collect();
+            json!({ "error": { "kind": "timed-out", "outcomes": outcomes } })
+        }
+        tasks::WaitError::Refused(error) => json!({ "error": refusal(&error) }),
+    }
+}
+
+fn outcome(outcome: &Outcome) -> Value {
+    json!({
+        "id": outcome.id,
+        "handler": outcome.handler,
+        "status": word(outcome.status),
+        "output": outcome.output.as_deref().map(parse),
+        "failure": outcome.failure.as_ref().map(failure_of),
+    })
+}
+
+fn failure_of(failure: &Failure) -> Value {
+    json!({
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "details": failure.details.as_deref().map(parse),
+    })
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "pending",
+        Status::Running => "running",
+        Status::Waiting => "waiting",
+        Status::Completed => "completed",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::Expired => "expired",
+        Status::Skipped => "skipped",
+    }
+}
+
+fn ids(value: &Value) -> Vec<String> {
+    let text = |id: &Value| id.as_str().unwrap_or_default().to_owned();
+    value.as_array().into_iter().flatten().map(text).collect()
+}
+
+fn options(given: &Value) -> Option<tasks::Options> {
+    given.as_object()?;
+    let text = |name: &str| given[name].as_str().map(str::to_owned);
+    Some(tasks::Options {
+        key: text("key"),
+        queue: text("queue"),
+        priority: given["priority"].as_i64().map(|priority| priority as i32),
+        delay: given["delay"].as_u64(),
+        timeout: given["timeout"].as_u64(),
+        expires: given["expires"].as_u64(),
+        max_attempts: given["max-attempts"].as_u64().map(|attempts| attempts as u32),
+        on_complete: text("on-complete"),
+        after: ids(&given["after"]),
+    })
+}
+
+fn wait_options(argument: &Value) -> Option<tasks::WaitOptions> {
+    let status = |word: &Value| match word.as_str().unwrap_or_default() {
+        "pending" => Status::Pending,
+        "running" => Status::Running,
+        "waiting" => Status::Waiting,
+        "completed" => Status::Completed,
+        "failed" => Status::Failed,
+        "cancelled" => Status::Cancelled,
+        "expired" => Status::Expired,
+        _ => Status::Skipped,
+    };
+    let statuses = argument["statuses"].as_array().into_iter().flatten().map(status).collect();
+    Some(tasks::WaitOptions { timeout: argument["timeout"].as_u64(), statuses })
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+}
