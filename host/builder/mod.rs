@@ -111,6 +111,14 @@ pub fn build(request: &Request, progress: &mut dyn FnMut(&str)) -> Result<Report
             why,
         });
     }
+    // The compiler works in the project, where a relative path would mean another place.
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|error| io(path, &error));
+    let request = &Request {
+        project: absolute(&request.project)?,
+        out_dir: absolute(&request.out_dir)?,
+        target_dir: request.target_dir.as_ref().map(absolute).transpose()?,
+        install: request.install,
+    };
     let (artifacts, toolchain) = rust::compile(request, progress)?;
     std::fs::create_dir_all(&request.out_dir).map_err(|error| io(&request.out_dir, &error))?;
     let mut built = Vec::new();

@@ -4,6 +4,7 @@ wit_bindgen::generate!({
     path: "../../../wit",
     inline: "package test:echo; world echo { export fishway:task/handler@0.1.0; }",
     world: "test:echo/echo",
+    generate_all,
 });
 
 struct Echo;
