@@ -96,10 +96,12 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call that spawns children of one handler, each with the content that makes it the same.
-    pub fn spawn(handler: &str, contents: &[u64]) -> Call {
+    /// A call that spawns children of one handler, each with the content that makes it the same;
+    /// people are shown the beginning of the first input.
+    pub fn spawn(handler: &str, input: &str, contents: &[u64]) -> Call {
+        let excerpt: String = input.chars().take(60).collect();
         let (subject, content) = match contents {
-            [one] => (handler.to_owned(), *one),
+            [one] => (format!("{handler}, {excerpt}"), *one),
             many => {
                 let bytes: Vec<[u8; 8]> = many.iter().map(|one| one.to_le_bytes()).collect();
                 (

@@ -1,1 +1,21 @@
+//! What Fishway promises, as tests. Names are sentences; each file is one part of the promise.
 
+/// Guests that are built once, hosts on directories of their own, programs as data.
+mod support;
+
+/// Imports never point upward; nouns are pure.
+mod architecture;
+/// `fishway build`: which compiler, which errors.
+mod builder;
+/// The program itself: output, exit codes, hints.
+mod cli;
+/// A host that is killed at every point that can be named.
+mod crash;
+/// The handlers directory.
+mod loader;
+/// Bounds and grants: what a guest cannot do.
+mod sandbox;
+/// What every store promises, and what SQLite adds.
+mod store;
+/// Host functions: spawn, wait, retry, replay.
+mod tasks;

@@ -30,7 +30,11 @@ impl Guest {
             .iter()
             .map(|input| self.content(&handler, input, checked.as_ref().ok()))
             .collect();
-        let call = Call::spawn(&handler, &contents);
+        let call = Call::spawn(
+            &handler,
+            inputs.first().map_or("", |input| input),
+            &contents,
+        );
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
             Some(Answer::Tasks(ids)) if ids.len() == inputs.len() => {

@@ -348,7 +348,7 @@ fn whole_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Ta
 /// The spawns of a run, from the rows of the children themselves.
 fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
     const SQL: &str = "\
-        select place_call, id, content, handler, created_at_ms
+        select place_call, id, content, handler, created_at_ms, ifnull(substr(input, 1, 60), '...')
         from tasks
         where parent_id = :parent and place_run = :run
         order by place_call, place_index";
@@ -357,12 +357,14 @@ fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Resul
         let place: u32 = row.get(0)?;
         let content = columns::unsigned(row, 2)?;
         let handler: String = row.get(3)?;
+        let input: String = row.get(5)?;
         Ok((
             place,
             columns::id(row, 1)?,
             content,
             handler,
             columns::unsigned(row, 4)?,
+            input,
         ))
     })?;
     let mut entries = Vec::new();
@@ -370,7 +372,7 @@ fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Resul
         let contents: Vec<u64> = call.iter().map(|child| child.2).collect();
         entries.push(Entry {
             number: call[0].0,
-            call: Call::spawn(&call[0].3, &contents),
+            call: Call::spawn(&call[0].3, &call[0].5, &contents),
             answer: Answer::Tasks(call.iter().map(|child| child.1).collect()),
             at_ms: call[0].4,
         });

@@ -1,0 +1,120 @@
+//! A host that is killed, at every point of the word count that can be named, and started again.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use fishway::client::{Client, Detail};
+use fishway::clock::SystemClock;
+use fishway::store::sqlite::{Opening, Role, SqliteStore};
+use fishway::task::{Options, Status, TaskId};
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, guests};
+
+const SHARDS: usize = 24;
+
+struct Killable {
+    child: Child,
+}
+
+impl Killable {
+    fn serve(handlers: &Path, data: &Path) -> Killable {
+        let child = Command::new(env!("CARGO_BIN_EXE_fishway"))
+            .args(["serve", "--concurrency", "2", "--parked", "1"])
+            .arg(handlers)
+            .arg("--data")
+            .arg(data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Killable { child: child.unwrap() }
+    }
+}
+
+impl Drop for Killable {
+    /// SIGKILL: nothing of it gets to say a word.
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn client(data: &Path) -> Client {
+    let opening = Opening {
+        directory: data.to_owned(),
+        role: Role::Visitor,
+        watch: true,
+        bytes_max: None,
+        clock: std::sync::Arc::new(SystemClock),
+    };
+    Client::new(std::sync::Arc::new(SqliteStore::open(opening).unwrap()))
+}
+
+async fn until(client: &Client, task: TaskId, reached: impl Fn(&Detail) -> bool) {
+    let mut commits = client.store().bus().commits();
+    let looking = async {
+        loop {
+            commits.mark_unchanged();
+            let detail = client.detail(task).unwrap();
+            if reached(&detail) || detail.task.status.is_terminal() {
+                return;
+            }
+            commits.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.expect("the host does not get there");
+}
+
+fn completed(detail: &Detail) -> usize {
+    let count = |status| detail.child_counts.iter().find(|(one, _)| *one == status).map_or(0, |(_, count)| *count);
+    count(Status::Completed) as usize
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_killed_at_any_commit_of_the_word_count_gives_the_same_result_and_no_child_twice() {
+    type Point = (&'static str, fn(&Detail) -> bool);
+    let points: [Point; 10] = [
+        ("submitted", |_| true),
+        ("claimed", |detail| detail.task.status == Status::Running),
+        ("first child spawned", |detail| !detail.child_ids.is_empty()),
+        ("half of the children spawned", |detail| detail.child_ids.len() >= SHARDS / 2),
+        ("waiting", |detail| detail.task.status == Status::Waiting),
+        ("first child completed", |detail| completed(detail) >= 1),
+        ("half of the children completed", |detail| completed(detail) >= SHARDS / 2),
+        ("all but one completed", |detail| completed(detail) >= SHARDS - 1),
+        ("woken", |detail| completed(detail) == SHARDS),
+        ("ended", |detail| detail.task.status.is_terminal()),
+    ];
+    let handlers = guests::example_handlers();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let client = client(&data);
+    let input = json!({ "path": "/texts/jargon.txt", "shards": SHARDS }).to_string();
+    let submit = || async {
+        client.submit("fetch-words", vec![input.clone()], Options::default()).await.unwrap()[0].id
+    };
+
+    let undisturbed = submit().await;
+    let host = Killable::serve(handlers, &data);
+    until(&client, undisturbed, |_| false).await;
+    let expected = client.task(undisturbed).unwrap();
+    assert_eq!(expected.status, Status::Completed, "{:?}", expected.failure);
+    drop(host);
+
+    for (name, point) in points {
+        let task = submit().await;
+        let host = Killable::serve(handlers, &data);
+        until(&client, task, point).await;
+        drop(host);
+        let host = Killable::serve(handlers, &data);
+        until(&client, task, |_| false).await;
+        drop(host);
+        let detail = client.detail(task).unwrap();
+        assert_eq!(detail.task.output, expected.output, "killed when {name}");
+        assert_eq!((detail.child_ids.len(), completed(&detail)), (SHARDS, SHARDS), "killed when {name}");
+        assert_eq!((detail.task.attempt, detail.attempts.len()), (1, 0), "killed when {name}");
+    }
+    let value: Value = serde_json::from_str(expected.output.as_deref().unwrap()).unwrap();
+    assert_eq!(value["top"][0][0], "the");
+}

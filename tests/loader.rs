@@ -1,0 +1,275 @@
+//! The handlers directory: what is loaded, replaced, forgotten, refused.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use fishway::executor::{Sandbox, Settings};
+use fishway::loader::{Change, Loader, Origin};
+use fishway::task::Status;
+use serde_json::json;
+
+use crate::support::{PATIENCE, World, guests, options, results};
+
+struct Shelf {
+    directory: tempfile::TempDir,
+}
+
+impl Shelf {
+    fn new() -> Shelf {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("handlers")).unwrap();
+        Shelf { directory }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join("handlers").join(name)
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    fn guest(&self, guest: &str, name: &str) {
+        std::fs::copy(guests::guest(guest), self.path(name)).unwrap();
+    }
+
+    fn loader(&self) -> Arc<Loader> {
+        let sandbox = Sandbox::plain().unwrap();
+        let (handlers, data) = (self.directory.path().join("handlers"), self.directory.path().join("data"));
+        Arc::new(Loader::open(sandbox.engine().clone(), sandbox.check(), &handlers, &data).unwrap())
+    }
+}
+
+fn told(changes: &[Change]) -> Vec<String> {
+    changes
+        .iter()
+        .map(|change| match change {
+            Change::Loaded(handler) => format!("loaded {}", handler.name),
+            Change::Replaced(handler) => format!("replaced {}", handler.name),
+            Change::Forgotten(name) => format!("forgot {name}"),
+            Change::Failed(problem) => format!("{problem} | {}", problem.hint),
+        })
+        .collect()
+}
+
+#[test]
+fn new_files_are_loaded_changed_ones_replaced_and_gone_ones_forgotten() {
+    let shelf = Shelf::new();
+    shelf.guest("echo", "one.wasm");
+    shelf.put(".hidden.wasm", "x");
+    shelf.put("notes.txt", "x");
+    let loader = shelf.loader();
+    assert_eq!(told(&loader.scan()), ["loaded one"]);
+    assert_eq!(told(&loader.scan()), [""; 0]);
+    shelf.put("one.toml", "[limits]\nconcurrency = 2");
+    assert_eq!(told(&loader.scan()), ["replaced one"]);
+    assert_eq!(loader.get("one").unwrap().manifest.limits.concurrency, Some(2));
+    shelf.guest("script", "one.wasm");
+    shelf.guest("echo", "two.wasm");
+    assert_eq!(told(&loader.scan()), ["replaced one", "loaded two"]);
+    std::fs::remove_file(shelf.path("two.wasm")).unwrap();
+    assert_eq!(told(&loader.scan()), ["forgot two"]);
+}
+
+#[test]
+fn a_bad_file_is_reported_and_stops_no_other() {
+    let shelf = Shelf::new();
+    let whole = std::fs::read(guests::guest("echo")).unwrap();
+    shelf.guest("echo", "good.wasm");
+    shelf.put("empty.wasm", "");
+    shelf.put("text.wasm", "this is not WebAssembly");
+    shelf.put("truncated.wasm", &whole[..whole.len() / 2]);
+    shelf.put("wrong.wat", "(component)");
+    shelf.put("imports.wat", "(component (import \"unknown:thing/here\" (instance)))");
+    shelf.put("plain.wat", "(module)");
+    shelf.put("bad name.wasm", "x");
+    shelf.put("lonely.toml", "");
+    shelf.guest("echo", "manifest.wasm");
+    shelf.put("manifest.toml", "[limits]\nmemmory = 1");
+    shelf.guest("echo", "twice.wasm");
+    shelf.put("twice.wat", "(component)");
+    let loader = shelf.loader();
+    let all = told(&loader.scan());
+    let mut found: Vec<&str> = all.iter().map(String::as_str).collect();
+    found.sort_unstable();
+    let check = |index: usize, start: &str| assert!(found[index].starts_with(start), "{}", found[index]);
+    assert_eq!(found.len(), 11, "{found:#?}");
+    check(0, "bad name.wasm: the name of a handler has ASCII letters");
+    check(1, "empty.wasm: the file is empty | build it again");
+    check(2, "imports.wat: it is not a task handler: it exports nothing | export fishway:task/handler@0.1.0");
+    check(3, "loaded good");
+    check(4, "lonely.toml: there is no lonely.wasm beside it");
+    check(5, "manifest.toml: line 2, column 1: there is no key \"memmory\" | did you mean memory?");
+    check(6, "plain.wat: it is ");
+    check(7, "text.wasm: it is not WebAssembly | a handler is a component");
+    check(8, "truncated.wasm: it is ");
+    check(9, "twice.w");
+    check(10, "wrong.wat: it is not a task handler: it exports nothing");
+    assert_eq!(loader.handlers().len(), 1);
+    assert_eq!(loader.problems().len(), 10);
+    assert_eq!(told(&loader.scan()), [""; 0], "a problem is told once");
+    // Mended, they are handlers.
+    shelf.guest("echo", "empty.wasm");
+    assert_eq!(told(&loader.scan()), ["loaded empty"]);
+    assert_eq!(loader.problems().len(), 9);
+}
+
+#[test]
+fn a_bad_replacement_leaves_the_version_before_it_in_use() {
+    let shelf = Shelf::new();
+    shelf.guest("echo", "one.wasm");
+    let loader = shelf.loader();
+    loader.scan();
+    let before = loader.get("one").unwrap().digest.clone();
+    shelf.put("one.wasm", "junk that is longer than nothing");
+    let told = told(&loader.scan());
+    assert!(told[0].ends_with("until then the version before it stays in use"), "{told:?}");
+    assert_eq!(loader.get("one").unwrap().digest, before);
+}
+
+#[test]
+fn compiled_code_is_found_again_and_never_trusted_when_it_was_touched() {
+    let shelf = Shelf::new();
+    shelf.guest("echo", "one.wasm");
+    let origin = |loader: &Loader| {
+        loader.scan();
+        loader.get("one").unwrap().origin
+    };
+    assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
+    assert!(matches!(origin(&shelf.loader()), Origin::Cached(_)));
+    let compiled = shelf.directory.path().join("data/compiled");
+    let code = std::fs::read_dir(&compiled).unwrap().flatten().map(|entry| entry.path());
+    let code = code.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "cwasm")).unwrap();
+    // Cut short.
+    let bytes = std::fs::read(&code).unwrap();
+    std::fs::write(&code, &bytes[..bytes.len() - 100]).unwrap();
+    assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
+    // Writable by others.
+    use std::os::unix::fs::PermissionsExt;
+    assert!(matches!(origin(&shelf.loader()), Origin::Cached(_)));
+    std::fs::set_permissions(&code, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
+    // Without its seal.
+    std::fs::remove_file(code.with_extension("seal")).unwrap();
+    assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
+    let mode = std::fs::metadata(&compiled).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_component_is_kept_until_nobody_needs_it() {
+    let shelf = Shelf::new();
+    shelf.guest("echo", "one.wasm");
+    let loader = shelf.loader();
+    loader.scan();
+    let old = loader.get("one").unwrap().digest.clone();
+    shelf.guest("script", "one.wasm");
+    loader.scan();
+    assert_ne!(loader.get("one").unwrap().digest, old);
+    assert_eq!(loader.forget_kept(&[old.clone()].into()).unwrap(), 0);
+    assert_eq!(shelf.loader().by_digest("one", &old).unwrap().digest, old);
+    assert_eq!(loader.forget_kept(&Default::default()).unwrap(), 1);
+    let gone = loader.by_digest("one", &old).err().unwrap().to_string();
+    assert!(gone.contains("neither loaded nor kept"), "{gone}");
+}
+
+#[test]
+fn the_directory_is_watched() {
+    let shelf = Shelf::new();
+    let loader = shelf.loader();
+    let (sender, changed) = mpsc::channel();
+    let _watch = loader.watch(move || drop(sender.send(()))).unwrap();
+    let whole = std::fs::read(guests::guest("echo")).unwrap();
+    shelf.put("late.wasm", &whole[..100]);
+    shelf.put("late.wasm", &whole);
+    changed.recv_timeout(PATIENCE).unwrap();
+    loader.scan();
+    while loader.get("late").is_none() {
+        // The two writes were far apart; there is another notice.
+        changed.recv_timeout(PATIENCE).unwrap();
+        loader.scan();
+    }
+    assert_eq!(loader.problems().len(), 0);
+}
+
+#[test]
+fn plain_core_modules_and_wasip1_modules_are_made_components() {
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_path(&wit).unwrap();
+    let world = resolve.select_world(&[package], Some("task-handler")).unwrap();
+    let module = |extra: &str| {
+        let text = format!(
+            "(module {extra}
+               (memory (export \"memory\") 1)
+               (global $next (mut i32) (i32.const 4096))
+               (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32)
+                 (local $at i32)
+                 (local.set $at (global.get $next))
+                 (global.set $next (i32.add (global.get $next) (i32.and (i32.add (local.get 3) (i32.const 7)) (i32.const -8))))
+                 (local.get $at))
+               (func (export \"fishway:task/handler@0.1.0#run\") (param i32 i32) (result i32)
+                 (i32.store8 (i32.const 16) (i32.const 0))
+                 (i32.store (i32.const 20) (local.get 0))
+                 (i32.store (i32.const 24) (local.get 1))
+                 (i32.const 16)))"
+        );
+        let mut bytes = wat::parse_str(text).unwrap();
+        wit_component::embed_component_metadata(&mut bytes, &resolve, world, wit_component::StringEncoding::UTF8)
+            .unwrap();
+        bytes
+    };
+    let shelf = Shelf::new();
+    shelf.put("plain.wasm", module(""));
+    let import = "(import \"wasi_snapshot_preview1\" \"sched_yield\" (func (result i32)))";
+    shelf.put("preview1.wasm", module(import));
+    let loader = shelf.loader();
+    assert_eq!(told(&loader.scan()), ["loaded plain", "loaded preview1"]);
+    assert!(loader.get("plain").unwrap().imports.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_task_goes_on_with_the_component_it_started_with() {
+    let mut world = World::set(Settings { parked_max: 0, ..Settings::default() }).await;
+    let child = json!({ "steps": [{ "sleep": 3_600_000 }] });
+    let parent = world
+        .submit(json!([{ "spawn": { "handler": "script", "input": child } }, { "wait-all": { "ids": ["$0"] } }, { "return": "old" }]))
+        .await;
+    world.reach_status(parent, Status::Waiting).await;
+    let child = world.detail(parent).child_ids[0];
+    world.reach_status(child, Status::Waiting).await;
+    // The name now means another program, and soon none.
+    std::fs::copy(guests::guest("echo"), world.handlers().join("script.wasm")).unwrap();
+    world.stop().await;
+    world.restart().await;
+    let echoed = world.end(world.submit_to("script", json!(1), options(|_| {})).await).await;
+    assert_eq!(results(&echoed), json!(1));
+    std::fs::remove_file(world.handlers().join("script.wasm")).unwrap();
+    world.stop().await;
+    world.restart().await;
+    world.client.cancel(child, false).await.unwrap();
+    assert_eq!(results(&world.end(parent).await), json!("old"));
+    // Nobody needs it any more: the next start lets it go.
+    let kept = || std::fs::read_dir(world.directory.path().join("data/components")).unwrap().count();
+    let before = kept();
+    world.stop().await;
+    world.restart().await;
+    let after = std::fs::read_dir(world.directory.path().join("data/components")).unwrap().count();
+    assert_eq!((before, after), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_without_a_handler_is_held_until_one_is_dropped_in() {
+    let mut world = World::start().await;
+    let name = "late";
+    std::fs::copy(guests::guest("echo"), world.handlers().join("late.wasm")).unwrap();
+    let task = world.submit_to(name, json!(1), options(|options| options.delay_ms = Some(1))).await;
+    assert_eq!(results(&world.end(task).await), json!(1));
+    let mut changes = world.host().changes().unwrap();
+    while let Ok(Some(batch)) = tokio::time::timeout(PATIENCE, changes.recv()).await {
+        if told(&batch).contains(&"loaded late".to_owned()) {
+            return;
+        }
+    }
+    panic!("the new handler was not told");
+}

@@ -1,0 +1,203 @@
+//! A host in this process, on a directory of its own, with the test guests.
+
+pub mod guests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fishway::client::{Client, Detail};
+use fishway::clock::{Clock, HandClock, SystemClock};
+use fishway::daemon::{Host, HostError, Setup};
+use fishway::executor::Settings;
+use fishway::task::{Options, Status, StatusSet, Task, TaskId};
+use serde_json::{Value, json};
+
+/// Nothing here takes that long; a test that would hang fails instead.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A host that serves `script` and `echo`.
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub client: Client,
+    pub settings: Settings,
+    clock: Arc<dyn Clock>,
+    host: Option<Host>,
+}
+
+impl World {
+    /// On the machine's clock.
+    pub async fn start() -> World {
+        World::with(Settings::default(), Arc::new(SystemClock)).await
+    }
+
+    /// With other settings.
+    pub async fn set(settings: Settings) -> World {
+        World::with(settings, Arc::new(SystemClock)).await
+    }
+
+    /// On a clock that stands still until it is turned.
+    pub async fn by_hand() -> (World, Arc<HandClock>) {
+        let clock = Arc::new(HandClock::at(1_790_000_000_000));
+        (World::with(Settings::default(), clock.clone()).await, clock)
+    }
+
+    async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        let handlers = directory.path().join("handlers");
+        std::fs::create_dir(&handlers).unwrap();
+        for name in ["script", "echo"] {
+            std::fs::copy(guests::guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
+        }
+        warm(&directory.path().join("data"));
+        let host = start(directory.path(), &settings, &clock).await.unwrap();
+        World { client: host.client(), directory, settings, clock, host: Some(host) }
+    }
+
+    pub fn handlers(&self) -> PathBuf {
+        self.directory.path().join("handlers")
+    }
+
+    pub fn host(&mut self) -> &mut Host {
+        self.host.as_mut().unwrap()
+    }
+
+    /// Stop the host in an orderly way, without any grace.
+    pub async fn stop(&mut self) {
+        self.host.take().unwrap().stop(Duration::ZERO).await;
+    }
+
+    /// Start it again on the same directory.
+    pub async fn restart(&mut self) {
+        let host = start(self.directory.path(), &self.settings, &self.clock).await.unwrap();
+        self.client = host.client();
+        self.host = Some(host);
+    }
+
+    /// Write a manifest for the script guest, under another name, and wait until it is loaded.
+    pub async fn handler(&mut self, name: &str, manifest: &str) {
+        std::fs::copy(guests::guest("script"), self.handlers().join(format!("{name}.wasm"))).unwrap();
+        std::fs::write(self.handlers().join(format!("{name}.toml")), manifest).unwrap();
+        self.stop().await;
+        self.restart().await;
+        assert!(self.host().loader().get(name).is_some(), "{:?}", self.host().loader().problems());
+    }
+
+    /// Submit a script of steps.
+    pub async fn submit(&self, steps: Value) -> TaskId {
+        self.submit_to("script", json!({ "steps": steps }), Options::default()).await
+    }
+
+    pub async fn submit_to(&self, handler: &str, input: Value, options: Options) -> TaskId {
+        self.client.submit(handler, vec![input.to_string()], options).await.unwrap()[0].id
+    }
+
+    /// Submit a script and wait for its end.
+    pub async fn run(&self, steps: Value) -> Task {
+        let id = self.submit(steps).await;
+        self.end(id).await
+    }
+
+    /// The results of a script that completes.
+    pub async fn results(&self, steps: Value) -> Value {
+        results(&self.run(steps).await)
+    }
+
+    /// Wait for the end of a task.
+    pub async fn end(&self, id: TaskId) -> Task {
+        self.reach(id, StatusSet::terminal()).await
+    }
+
+    /// Wait until a task has one of these statuses, or has ended.
+    pub async fn reach(&self, id: TaskId, wanted: StatusSet) -> Task {
+        let found = self.client.wait(&[id], false, wanted, Some(PATIENCE)).await.unwrap();
+        match found {
+            Some(mut tasks) => tasks.remove(0),
+            None => panic!("task {id} hangs: {:?}", self.client.task(id)),
+        }
+    }
+
+    pub async fn reach_status(&self, id: TaskId, status: Status) -> Task {
+        let task = self.reach(id, [status].into_iter().collect()).await;
+        assert_eq!(task.status, status, "{:?}", task.failure);
+        task
+    }
+
+    pub fn detail(&self, id: TaskId) -> Detail {
+        self.client.detail(id).unwrap()
+    }
+
+    /// Wait until `look` finds something, looking after each commit.
+    pub async fn until<T>(&self, mut look: impl FnMut(&Client) -> Option<T>) -> T {
+        let mut commits = self.client.store().bus().commits();
+        let looking = async {
+            loop {
+                commits.mark_unchanged();
+                if let Some(found) = look(&self.client) {
+                    return found;
+                }
+                commits.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("what was waited for has not come")
+    }
+}
+
+/// The results of a script that has completed.
+pub fn results(task: &Task) -> Value {
+    assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
+    let output: Value = serde_json::from_str(task.output.as_deref().unwrap()).unwrap();
+    output.get("results").cloned().unwrap_or(output)
+}
+
+/// The message of a task that has failed.
+pub fn failure(task: &Task) -> String {
+    assert_eq!(task.status, Status::Failed, "{:?}", task.output);
+    task.failure.as_ref().unwrap().message.clone()
+}
+
+async fn start(directory: &Path, settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Host, HostError> {
+    Host::start(Setup {
+        handlers_dir: directory.join("handlers"),
+        data_dir: directory.join("data"),
+        settings: settings.clone(),
+        database_bytes_max: None,
+        clock: clock.clone(),
+    })
+    .await
+}
+
+/// Give a new data directory the compiled code of the test guests, so that only the first test
+/// compiles them.
+fn warm(data: &Path) {
+    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+    let compiled = COMPILED.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compiled-{}", std::process::id()));
+        let handlers = directory.join("handlers");
+        std::fs::create_dir_all(&handlers).unwrap();
+        for name in ["script", "echo"] {
+            std::fs::copy(guests::guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
+        }
+        let sandbox = fishway::executor::Sandbox::pooled(Settings::default().instances_max()).unwrap();
+        let loader = fishway::loader::Loader::open(
+            sandbox.engine().clone(),
+            sandbox.check(),
+            &handlers,
+            &directory.join("data"),
+        );
+        loader.unwrap().scan();
+        directory.join("data").join("compiled")
+    });
+    let to = data.join("compiled");
+    std::fs::create_dir_all(&to).unwrap();
+    for file in std::fs::read_dir(compiled).unwrap().flatten() {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// The options of a submit, most of them absent.
+pub fn options(change: impl FnOnce(&mut Options)) -> Options {
+    let mut options = Options::default();
+    change(&mut options);
+    options
+}
