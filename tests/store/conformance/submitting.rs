@@ -1,5 +1,5 @@
 use fishway::store::{End, StoreError};
-use fishway::task::{NewTask, Options, Spawner};
+use fishway::task::{NewTask, Options, Spawner, Task};
 
 use crate::store::world::{START_MS, World, done, failed, keyed};
 
@@ -119,6 +119,37 @@ pub async fn payloads_small_and_large_come_back_whole(world: &mut World) {
         });
         assert_eq!(listed.unwrap(), [task]);
     }
+}
+
+pub async fn the_input_of_each_phase_replaces_the_one_before(world: &mut World) {
+    let id = world.submit("h").await;
+    let sizes = [100_000, 1, 2_000, 200_000, 10, 3];
+    for (index, size) in sizes.into_iter().enumerate() {
+        let claimed = world.start(id).await;
+        let letter = format!("{index}");
+        let end = End::PhaseEnded {
+            phase: format!("p{index}").into(),
+            input: document(size, &letter).into(),
+            after: vec![],
+            until_ms: None,
+        };
+        world.finish(&claimed, end).await;
+        assert_eq!(gist(&world.get(id)), format!("{index} x {size}"));
+        // Seen by the transaction of the claim, too.
+        let claimed = world.start(id).await;
+        assert_eq!(gist(&claimed), format!("{index} x {size}"));
+        assert_eq!(&*claimed.input, "{}");
+        world.finish(&claimed, End::Interrupted).await;
+    }
+    let claimed = world.start(id).await;
+    world.finish(&claimed, done()).await;
+    assert_eq!(gist(&world.get(id)), "5 x 3");
+}
+
+/// The letter of a document, and how often it stands there.
+fn gist(task: &Task) -> String {
+    let input = task.phase_input.as_deref().unwrap();
+    format!("{} x {}", &input[1..2], input.len() - 2)
 }
 
 pub async fn ids_rise_over_reopening_and_a_clock_set_back(world: &mut World) {
