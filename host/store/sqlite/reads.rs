@@ -393,6 +393,9 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
             words => format!("status in ({})", words.join(", ")),
         });
     }
+    if filter.reason.is_some() {
+        conditions.push("status = 'pending'".to_owned());
+    }
     match filter.reason {
         None => {}
         Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),

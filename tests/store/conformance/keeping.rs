@@ -210,6 +210,7 @@ pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
     check(reason(PendingReason::Blocked), &[c]);
     check(reason(PendingReason::Scheduled), &[b]);
     check(reason(PendingReason::Held), &[d]);
+    check(reason(PendingReason::Ready), &newest);
     check(below(None), &children);
     check(below(Some(children[0])), &children[1..]);
 }
