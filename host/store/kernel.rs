@@ -271,7 +271,13 @@ fn arrived(status: Status, wanted: StatusSet) -> bool {
 /// See [`Store::submit`](crate::store::Store::submit).
 pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, StoreError> {
     // All or none: what can be refused is looked at before the first is added.
+    let mut keys: HashMap<&str, &str> = HashMap::new();
     for new in tasks {
+        if let Some(key) = &new.options.key
+            && **keys.entry(key).or_insert(&new.handler) != *new.handler
+        {
+            return Err(StoreError::KeyTwice { key: key.clone() });
+        }
         for &upstream in &new.options.after {
             turn.get(upstream)?;
         }

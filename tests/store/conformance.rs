@@ -19,6 +19,7 @@ macro_rules! conformance {
                 a_key_names_a_task_within_its_parent
                 a_key_of_another_handler_is_refused
                 a_submit_is_all_or_none
+                a_submit_is_all_or_none_within_itself_too
                 payloads_small_and_large_come_back_whole
                 the_input_of_each_phase_replaces_the_one_before
                 ids_rise_over_reopening_and_a_clock_set_back

@@ -252,6 +252,7 @@ fn breaks_the_turn(error: &StoreError) -> bool {
         StoreError::UnknownTask(_)
             | StoreError::Refused(_)
             | StoreError::KeyTaken { .. }
+            | StoreError::KeyTwice { .. }
             | StoreError::Stale(_)
     )
 }

@@ -89,6 +89,19 @@ pub async fn a_submit_is_all_or_none(world: &mut World) {
     assert_eq!(world.list(Default::default()), [taken]);
 }
 
+pub async fn a_submit_is_all_or_none_within_itself_too(world: &mut World) {
+    let tasks = vec![
+        NewTask::root("h", "{}", keyed("k")),
+        NewTask::root("other", "{}", keyed("k")),
+    ];
+    let answer = world.store().submit(tasks).await;
+    assert!(
+        matches!(answer, Err(StoreError::KeyTwice { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(world.list(Default::default()), []);
+}
+
 fn document(size: usize, letter: &str) -> String {
     format!("\"{}\"", letter.repeat(size))
 }
