@@ -31,6 +31,8 @@ macro_rules! conformance {
                 a_room_bounds_its_handler_over_all_its_lanes
                 a_handler_without_room_is_never_claimed
                 a_finish_hands_its_slot_on_in_the_same_transaction
+                a_waiter_for_running_is_ready_in_the_transaction_of_the_claim
+                what_expired_before_a_tick_never_starts
                 a_stale_attempt_writes_nothing
             }
             clocks {

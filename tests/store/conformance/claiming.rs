@@ -75,6 +75,32 @@ pub async fn a_finish_hands_its_slot_on_in_the_same_transaction(world: &mut Worl
     assert_eq!(world.show(&[first, second]), "completed running");
 }
 
+pub async fn a_waiter_for_running_is_ready_in_the_transaction_of_the_claim(world: &mut World) {
+    let waiter = world.submit("waiter").await;
+    let claimed = world.start(waiter).await;
+    let target = world.submit("h").await;
+    let until = Until::All(vec![target], set(&[Status::Running]));
+    world.suspend(&claimed, 1, until, None).await;
+
+    // One request: nothing that comes later helps.
+    world.dispatch.set_slots(2);
+    world.store().tick().await.unwrap();
+    assert_eq!(world.show(&[target, waiter]), "running running");
+}
+
+pub async fn what_expired_before_a_tick_never_starts(world: &mut World) {
+    let options = Options {
+        expires_ms: Some(1_000),
+        priority: Some(9),
+        ..Options::default()
+    };
+    let late = world.submit_with("h", options).await;
+    let other = world.submit("h").await;
+    world.clock.advance(1_000);
+    assert_eq!(ids(&world.claim_up_to(1).await), [other]);
+    assert_eq!(world.show(&[late, other]), "expired running");
+}
+
 pub async fn a_stale_attempt_writes_nothing(world: &mut World) {
     let id = world.submit("h").await;
     let stale = world.start(id).await;
