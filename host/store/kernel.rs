@@ -376,6 +376,7 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
 
 /// See [`Store::recover`](crate::store::Store::recover).
 pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
+    turn.flush()?;
     let running = turn.rows.running()?;
     for &id in &running {
         turn.drive(id, Event::HostLost)?;

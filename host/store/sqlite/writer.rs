@@ -68,6 +68,7 @@ struct Done {
     stops: Vec<TaskId>,
     claimed: Vec<Task>,
     outside: bool,
+    data_version: i64,
 }
 
 impl Writer {
@@ -173,7 +174,11 @@ impl Writer {
         self.begin()?;
         match self.work(batch) {
             Ok(done) => match self.connection.execute_batch("commit") {
-                Ok(()) => Ok(done),
+                Ok(()) => {
+                    // Not before: a turn that is rolled back has told nobody.
+                    self.data_version = done.data_version;
+                    Ok(done)
+                }
                 Err(error) => {
                     let _ = self.connection.execute_batch("rollback");
                     Err(explain(&self.path, error))
@@ -228,7 +233,7 @@ impl Writer {
         done.notices = std::mem::take(&mut turn.notices);
         done.stops.append(&mut turn.stops);
         drop(turn);
-        self.data_version = data_version(&self.connection).unwrap_or(self.data_version);
+        done.data_version = data_version(&self.connection).unwrap_or(self.data_version);
         Ok(done)
     }
 
