@@ -63,6 +63,51 @@ fn statuses(store: &SqliteStore) -> Vec<(Status, u64)> {
     store.counts(None).unwrap()
 }
 
+#[tokio::test]
+async fn work_of_another_process_is_claimed_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
+    let dispatch = serve(&host, 100);
+    for _ in 0..20 {
+        let id = submit(&visitor, "{}").await.unwrap();
+        assert_eq!(claimed(&dispatch).await.id, id);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_another_process_rings_every_bell() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
+    let id = submit(&host, "{}").await.unwrap();
+    let watch = host.bus().watch(&[id]);
+    let ended = watch.until(|| {
+        let task = host.tasks(&[id])?[0].clone().unwrap();
+        Ok::<_, StoreError>(task.status.is_terminal().then_some(task))
+    });
+    let cancel = visitor.cancel(id, false, None);
+    let (ended, cancelled) = tokio::join!(tokio::time::timeout(PATIENCE, ended), cancel);
+    cancelled.unwrap();
+    assert_eq!(ended.expect("it rings").unwrap().status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn an_attempt_that_another_process_cancels_is_told_to_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
+    let dispatch = serve(&host, 1);
+    let id = submit(&host, "{}").await.unwrap();
+    claimed(&dispatch).await;
+    let mut commits = host.bus().commits();
+    visitor.cancel(id, false, None).await.unwrap();
+    while !dispatch.stopped().contains(&id) {
+        let changed = tokio::time::timeout(PATIENCE, commits.changed());
+        changed.await.expect("a commit is noticed").unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn submits_of_several_processes_never_share_an_id() {
     let directory = tempfile::tempdir().unwrap();
