@@ -73,6 +73,7 @@ macro_rules! conformance {
                 a_wait_ends_when_its_time_runs_out
                 the_rows_of_an_earlier_wait_do_not_end_a_later_one
                 a_target_named_twice_counts_once
+                a_target_that_arrives_twice_counts_once
                 an_end_of_another_kind_ends_the_wait_too
                 a_thousand_children_wake_their_parent_with_the_last
                 waits_of_a_run_that_failed_do_not_reach_the_next

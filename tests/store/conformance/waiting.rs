@@ -1,4 +1,4 @@
-use fishway::store::Until;
+use fishway::store::{End, Until};
 use fishway::task::{Status, StatusSet, Task, TaskId};
 
 use crate::store::world::{START_MS, World, failed, set};
@@ -105,7 +105,7 @@ pub async fn a_wait_for_what_has_ended_or_is_gone_is_no_wait(world: &mut World) 
             .unwrap()
             .clone();
         for task in claimed.iter().filter(|task| task.id != waiter.id) {
-            world.finish(task, fishway::store::End::Interrupted).await;
+            world.finish(task, End::Interrupted).await;
         }
     }
 }
@@ -161,6 +161,20 @@ pub async fn a_target_named_twice_counts_once(world: &mut World) {
     assert_eq!(world.show(&[waiter.id]), "waiting");
     run(world, others[1]).await;
     assert_eq!(world.show(&[waiter.id]), "ready");
+}
+
+pub async fn a_target_that_arrives_twice_counts_once(world: &mut World) {
+    let (waiter, others) = waiter_and_others(world, 2).await;
+    let until = Until::All(others.clone(), set(&[Status::Running]));
+    world.suspend(&waiter, 1, until, None).await;
+    for _ in 0..2 {
+        let other = world.start(others[0]).await;
+        world.finish(&other, End::Interrupted).await;
+        assert_eq!(world.show(&[waiter.id]), "waiting");
+    }
+    let claimed = world.claim_up_to(3).await;
+    assert_eq!(claimed[1].id, others[1]);
+    assert_eq!(world.show(&[waiter.id]), "running");
 }
 
 pub async fn an_end_of_another_kind_ends_the_wait_too(world: &mut World) {
