@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fishway::clock::HandClock;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
-use fishway::store::{Store, StoreError};
-use fishway::task::{NewTask, Options, Status, Task, TaskId};
+use fishway::store::{Record, Store, StoreError, Urgency};
+use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -181,6 +181,43 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     assert_eq!(statuses(&store), expected);
     drop(store);
     assert_sound(directory.path());
+}
+
+#[tokio::test]
+async fn an_attempt_whose_record_was_lost_does_not_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounded = Opening {
+        bytes_max: Some(256 << 10),
+        ..opening(directory.path(), Role::Host)
+    };
+    let store = SqliteStore::open(bounded).unwrap();
+    let dispatch = serve(&store, 1);
+    let id = submit(&store, "{}").await.unwrap();
+    let running = claimed(&dispatch).await;
+    let large = format!("\"{}\"", "x".repeat(300_000));
+    let child = NewTask {
+        spawner: Some(Spawner {
+            parent: id,
+            sequence: 1,
+            depth: 1,
+            place: None,
+        }),
+        ..NewTask::root("h", large, Options::default())
+    };
+    let record = vec![Record::Task(Box::new(child))];
+    store.record(running.token(), record, Urgency::Lazy);
+    // The guest was told of the child, so there is no end without it.
+    let ended = store.finish(running.token(), done()).await;
+    assert!(matches!(ended, Err(StoreError::Stale(_))), "{ended:?}");
+    assert!(matches!(
+        dispatch.state().broken[0],
+        StoreError::Full { .. }
+    ));
+    drop(store);
+
+    let store = open(directory.path(), Role::Host);
+    assert_eq!(statuses(&store), [(Status::Running, 1)]);
+    assert_eq!(store.recover().await.unwrap(), 1);
 }
 
 fn file(directory: &Path) -> std::path::PathBuf {

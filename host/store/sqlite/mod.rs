@@ -11,6 +11,7 @@ mod schema;
 mod watch;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -124,6 +125,7 @@ impl SqliteStore {
             clock: opening.clock,
             dispatch: None,
             data_version,
+            lost: HashSet::new(),
         };
         let thread = std::thread::Builder::new()
             .name("fishway-writer".to_owned())
