@@ -14,8 +14,8 @@ use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
 use crate::store::rows::{Alarm, Rows};
 use crate::store::{
-    CallBy, Cancelled, Dispatch, End, HandlerRow, Lane, Record, StoreError, Submitted, Suspension,
-    Until,
+    CallBy, Cancelled, Dispatch, End, HandlerRow, Lane, Record, Room, StoreError, Submitted,
+    Suspension, Until,
 };
 use crate::task::state::{Effect, Event, apply, upstream_failure};
 use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Task, TaskId, Token};
@@ -286,7 +286,13 @@ fn arrived(status: Status, wanted: StatusSet) -> bool {
 /// See [`Store::submit`](crate::store::Store::submit).
 pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, StoreError> {
     // All or none: what can be refused is looked at before the first is added.
+    let mut keys: HashMap<&str, &str> = HashMap::new();
     for new in tasks {
+        if let Some(key) = &new.options.key
+            && **keys.entry(key).or_insert(&new.handler) != *new.handler
+        {
+            return Err(StoreError::KeyTwice { key: key.clone() });
+        }
         for &upstream in &new.options.after {
             turn.get(upstream)?;
         }
@@ -385,6 +391,7 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
 
 /// See [`Store::recover`](crate::store::Store::recover).
 pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
+    turn.flush()?;
     let running = turn.rows.running()?;
     for &id in &running {
         turn.drive(id, Event::HostLost)?;
@@ -539,52 +546,82 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
 /// Answers with the claimed tasks, whole.
 pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
     let mut slots = dispatch.slots();
-    if slots == 0 {
-        return Ok(Vec::new());
+    // Several lanes may share the room of one handler.
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    let mut claimed = Vec::new();
+    let mut again = true;
+    while again && slots > 0 {
+        again = false;
+        for (id, handler, room) in candidates(turn, dispatch, slots, &taken)? {
+            let taken = taken.entry(handler).or_default();
+            if slots == 0 || *taken >= room.slots {
+                continue;
+            }
+            if late(turn, id)? {
+                // Its slot is for one that was not looked at yet.
+                again = true;
+                continue;
+            }
+            let told = turn.notices.len();
+            let event = Event::Claimed {
+                digest: room.digest,
+                attempts_max: room.attempts_max,
+            };
+            turn.drive(id, event)?;
+            // Whoever waited for it to run may be ready now, and no other transaction may follow.
+            let woken = |notice: &Notice| notice.status == Status::Pending;
+            again |= turn.notices[told..].iter().any(woken);
+            let mut task = turn.get(id)?.clone();
+            turn.rows.fill(&mut task)?;
+            claimed.push(task);
+            *taken += 1;
+            slots -= 1;
+        }
     }
     turn.flush()?;
-    let mut found: Vec<(i32, TaskId, usize)> = Vec::new();
-    let mut rooms = Vec::new();
+    Ok(claimed)
+}
+
+/// Ready tasks that there is room for, the best of each lane, in the order in which they start.
+fn candidates(
+    turn: &mut Turn<'_>,
+    dispatch: &dyn Dispatch,
+    slots: usize,
+    taken: &HashMap<String, usize>,
+) -> Result<Vec<(TaskId, String, Room)>, StoreError> {
+    turn.flush()?;
+    let mut found = Vec::new();
     let mut lane = Lane {
         queue: String::new(),
         handler: String::new(),
         digest: String::new(),
     };
     while let Some(next) = turn.rows.lane_after(&lane)? {
-        if let Some(room) = dispatch.room(&next).filter(|room| room.slots > 0) {
-            let ready = turn.rows.ready(&next, room.slots.min(slots))?;
-            found.extend(
-                ready
-                    .into_iter()
-                    .map(|(priority, id)| (priority, id, rooms.len())),
-            );
-            rooms.push((next.handler.clone(), room));
+        let taken = taken.get(&next.handler).copied().unwrap_or(0);
+        if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
+            for (priority, id) in turn.rows.ready(&next, slots.min(room.slots - taken))? {
+                found.push((priority, id, next.handler.clone(), room.clone()));
+            }
         }
         lane = next;
     }
-    found.sort_unstable_by_key(|&(priority, id, _)| (std::cmp::Reverse(priority), id));
-    // Several lanes may share the room of one handler.
-    let mut taken: HashMap<String, usize> = HashMap::new();
-    let mut claimed = Vec::new();
-    for (_, id, index) in found {
-        let (handler, room) = &rooms[index];
-        let taken = taken.entry(handler.clone()).or_default();
-        if slots == 0 || *taken == room.slots {
-            continue;
-        }
-        let event = Event::Claimed {
-            digest: room.digest.clone(),
-            attempts_max: room.attempts_max,
-        };
-        turn.drive(id, event)?;
-        let mut task = turn.get(id)?.clone();
-        turn.rows.fill(&mut task)?;
-        claimed.push(task);
-        *taken += 1;
-        slots -= 1;
+    found.sort_unstable_by_key(|&(priority, id, ..)| (std::cmp::Reverse(priority), id));
+    let found = found.into_iter();
+    Ok(found
+        .map(|(_, id, handler, room)| (id, handler, room))
+        .collect())
+}
+
+/// Whether the time to start ran out before a tick said so; then the task expires here.
+fn late(turn: &mut Turn<'_>, id: TaskId) -> Result<bool, StoreError> {
+    if turn.get(id)?.expires_at_ms.is_none() {
+        return Ok(false);
     }
-    turn.flush()?;
-    Ok(claimed)
+    match turn.drive(id, Event::Expired) {
+        Ok(()) => Ok(true),
+        Err(StoreError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tasks that another process asked to stop.

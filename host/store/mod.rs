@@ -382,6 +382,12 @@ pub enum StoreError {
         /// That task's handler.
         handler: Arc<str>,
     },
+    /// The key is to name tasks of two handlers at once.
+    #[error("key \"{key}\" is given to tasks of two handlers in one submit")]
+    KeyTwice {
+        /// The key.
+        key: Arc<str>,
+    },
     /// The attempt has lost its claim.
     #[error("the attempt at task {0} has lost its claim: another took its place")]
     Stale(TaskId),
@@ -447,7 +453,9 @@ impl StoreError {
             StoreError::Refused(Refusal::Unended { id, .. }) => {
                 format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
             }
-            StoreError::KeyTaken { .. } => "choose another key, or leave it out".to_owned(),
+            StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
+                "choose another key, or leave it out".to_owned()
+            }
             StoreError::NewerSchema { .. } => {
                 "use the version that made it; the file was left as it is".to_owned()
             }

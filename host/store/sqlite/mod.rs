@@ -11,11 +11,12 @@ mod schema;
 mod watch;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -30,6 +31,9 @@ pub const FILE_NAME: &str = "fishway.db";
 
 /// How long one attempt at the write lock lasts.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to rest between two attempts at opening.
+const LOCK_REST: Duration = Duration::from_millis(5);
 
 /// Statements that each connection keeps prepared; more than there are.
 const STATEMENTS: usize = 96;
@@ -78,7 +82,17 @@ impl SqliteStore {
         std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
         let path = directory.join(FILE_NAME);
         let mut connection = connect(&path)?;
-        prepare(&mut connection, &path, opening.bytes_max)?;
+        let patience = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match prepare(&mut connection, &path, opening.bytes_max) {
+                Ok(()) => break,
+                // While another process makes the file, SQLite does not wait by itself.
+                Err(StoreError::Locked { .. }) if Instant::now() < patience => {
+                    std::thread::sleep(LOCK_REST);
+                }
+                Err(error) => return Err(error),
+            }
+        }
 
         let node = if opening.role == Role::Host {
             NODE_HOST
@@ -111,6 +125,7 @@ impl SqliteStore {
             clock: opening.clock,
             dispatch: None,
             data_version,
+            lost: HashSet::new(),
         };
         let thread = std::thread::Builder::new()
             .name("fishway-writer".to_owned())
@@ -196,8 +211,8 @@ fn prepare(
     bytes_max: Option<u64>,
 ) -> Result<(), StoreError> {
     let failed = |error| explain(path, error);
-    // The first write finds out whether the file is ours to write, and whether it is a database.
-    schema::refuse_newer(connection, path)?;
+    // Before the first write: whether it is a database, and ours.
+    schema::refuse_others(connection, path)?;
     let mode: String = connection
         .query_row("pragma journal_mode = wal", [], |row| row.get(0))
         .map_err(failed)?;

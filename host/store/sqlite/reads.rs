@@ -24,7 +24,16 @@ impl SqliteStore {
         &self,
         run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (job, answer) = Ask::new(run);
+        self.ask_under(None, run).await
+    }
+
+    /// Ask on behalf of an attempt.
+    async fn ask_under<T: Send + 'static>(
+        &self,
+        token: Option<Token>,
+        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = Ask::new(token, run);
         self.queue
             .send(Message::Job(Box::new(job), Urgency::Soon))
             .map_err(|_| StoreError::Closed)?;
@@ -44,8 +53,11 @@ impl Store for SqliteStore {
         only: bool,
         by: Option<CallBy>,
     ) -> Result<Cancelled, StoreError> {
-        self.ask(move |turn| kernel::cancel(turn, task, only, by.as_ref()))
-            .await
+        let token = by.as_ref().map(|by| by.token);
+        self.ask_under(token, move |turn| {
+            kernel::cancel(turn, task, only, by.as_ref())
+        })
+        .await
     }
 
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
@@ -75,7 +87,8 @@ impl Store for SqliteStore {
     }
 
     fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
-        let job = Tell(move |turn: &mut Turn<'_>| kernel::record(turn, token, &records));
+        let run = move |turn: &mut Turn<'_>| kernel::record(turn, token, &records);
+        let job = Tell { token, run };
         // When the store is closed the attempt finds out at its end, which is refused.
         let _ = self.queue.send(Message::Job(Box::new(job), urgency));
     }
@@ -85,12 +98,12 @@ impl Store for SqliteStore {
     }
 
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
-        self.ask(move |turn| kernel::suspend(turn, token, &wait))
+        self.ask_under(Some(token), move |turn| kernel::suspend(turn, token, &wait))
             .await
     }
 
     async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
-        self.ask(move |turn| kernel::finish(turn, token, &end))
+        self.ask_under(Some(token), move |turn| kernel::finish(turn, token, &end))
             .await
     }
 
@@ -416,6 +429,9 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
             [word] => format!("status = {word}"),
             words => format!("status in ({})", words.join(", ")),
         });
+    }
+    if filter.reason.is_some() {
+        conditions.push("status = 'pending'".to_owned());
     }
     match filter.reason {
         None => {}

@@ -186,8 +186,8 @@ impl Rows for SqliteRows<'_> {
         // Payloads are written when they are new; what else a task is made of never changes.
         const SQL: &str = "\
             update tasks set
-              digest = ?2, phase_input = ifnull(?3, phase_input), output = ifnull(?4, output),
-              spilled = spilled | ?5, failure = ?6, attempts_max = ?7, status = ?8, phase = ?9,
+              digest = ?2, phase_input = iif(?25 & 2, ?3, phase_input), output = iif(?25 & 4, ?4, output),
+              spilled = (spilled & ~?25) | ?5, failure = ?6, attempts_max = ?7, status = ?8, phase = ?9,
               attempt = ?10, restarts = ?11, fence = ?12, run = ?13, blocked_by = ?14, run_at_ms = ?15,
               expires_at_ms = ?16, cancel_requested = ?17, wait = ?18, wait_until_ms = ?19, progress = ?20,
               started_at_ms = ?21, run_at_start_ms = ?22, ended_at_ms = ?23, spent_ms = ?24
@@ -200,6 +200,7 @@ impl Rows for SqliteRows<'_> {
             .output
             .as_ref()
             .filter(|_| before.output != after.output);
+        let written = phase_input.map_or(0, |_| PHASE_INPUT) | output.map_or(0, |_| OUTPUT);
         self.run(
             SQL,
             params![
@@ -227,6 +228,7 @@ impl Rows for SqliteRows<'_> {
                 signed(after.run_at_start_ms),
                 signed(after.ended_at_ms),
                 after.spent_ms as i64,
+                written,
             ],
         )?;
         for (payload, kind) in [(phase_input, PHASE_INPUT), (output, OUTPUT)] {

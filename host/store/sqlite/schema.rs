@@ -155,39 +155,40 @@ create table host (
 ) strict;
 ";
 
-/// Leave a database that is newer than this program as it is, before anything touches it.
-pub fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let found = user_version(connection).map_err(|error| explain(path, error))?;
+/// Leave a database that another program made, or a newer one of ours, as it is, before anything
+/// touches it. Answers with its schema; 0 when it is empty.
+pub fn refuse_others(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let (application, found, tables) =
+        identity(connection).map_err(|error| explain(path, error))?;
     let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(StoreError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+    let path = path.to_owned();
+    if application != APPLICATION_ID && (application, found, tables) != (0, 0, 0) {
+        let why = "another program made it".to_owned();
+        Err(StoreError::Foreign { path, why })
+    } else if found > known {
+        Err(StoreError::NewerSchema { path, found, known })
+    } else {
+        Ok(found)
     }
-    Ok(())
+}
+
+/// Whose it is, its schema and how much is in it: of one moment, as another process may be making
+/// it just now.
+fn identity(connection: &Connection) -> rusqlite::Result<(i64, i64, i64)> {
+    let moment = connection.unchecked_transaction()?;
+    let number = |sql| moment.query_row(sql, [], |row| row.get(0));
+    Ok((
+        number("pragma application_id")?,
+        number("pragma user_version")?,
+        number("select count(*) from sqlite_schema")?,
+    ))
 }
 
 /// Bring the database to today's schema.
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |error| explain(path, error);
-    let version = user_version(connection).map_err(failed)?;
-    let known = MIGRATIONS.len() as i64;
-    if version >= known {
-        return refuse_newer(connection, path);
-    }
-    if version == 0 {
-        let tables: i64 = connection
-            .query_row("select count(*) from sqlite_schema", [], |row| row.get(0))
-            .map_err(failed)?;
-        if tables > 0 {
-            let why = "it holds other tables".to_owned();
-            return Err(StoreError::Foreign {
-                path: path.to_owned(),
-                why,
-            });
-        }
+    if refuse_others(connection, path)? == MIGRATIONS.len() as i64 {
+        return Ok(());
     }
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)

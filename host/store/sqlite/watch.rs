@@ -1,9 +1,12 @@
 //! Notices commits of other processes.
 //!
 //! Every commit writes to the write-ahead log, and the operating system tells when that file is
-//! written; so an idle host costs nothing and another process is noticed within a millisecond or
-//! two. Where the operating system will not tell, the writer is nudged every 15 milliseconds, and
-//! asks SQLite's `data_version`.
+//! written; so an idle host costs nothing. But the log is written first, then synced, and only then
+//! is the commit to be seen, of which nobody tells. So after each write the writer is nudged to ask
+//! SQLite's `data_version`, and again after one millisecond, after two more, four and so on: a
+//! commit is noticed after at most twice the time that its sync took. The rests grow up to a
+//! second, which also serves file systems that tell nothing; where the operating system says that
+//! it will not tell, they grow up to 15 milliseconds.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -16,64 +19,81 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use super::FILE_NAME;
 use super::writer::Message;
 
+/// How soon to look again after a write.
+const REST_MIN: Duration = Duration::from_millis(1);
+
+/// How often to look where every write is told.
+const REST_TOLD: Duration = Duration::from_secs(1);
+
 /// How often to look where nobody tells.
-const LOOK: Duration = Duration::from_millis(15);
+const REST_UNTOLD: Duration = Duration::from_millis(15);
 
 /// Nudges the writer for as long as it lives.
 pub struct Watch {
     _watcher: Option<notify::RecommendedWatcher>,
-    /// Ends the thread that looks, when it is dropped.
-    _looking: Option<mpsc::Sender<()>>,
+    /// Ends the thread that looks, when it and the watcher are dropped.
+    _told: mpsc::Sender<()>,
 }
 
 impl Watch {
     /// Start to watch the data directory.
     pub fn start(directory: &Path, queue: mpsc::Sender<Message>, nudged: Arc<AtomicBool>) -> Watch {
-        let nudge = move || {
-            // One nudge in the queue says as much as ten.
-            if !nudged.swap(true, Ordering::AcqRel) {
-                let _ = queue.send(Message::Nudge);
-            }
-        };
-        let log = format!("{FILE_NAME}-wal");
-        let told = nudge.clone();
-        let watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-                Ok(event) if !matches!(event.kind, EventKind::Access(_)) => {
-                    if event
-                        .paths
-                        .iter()
-                        .any(|path| path.file_name() == Some(OsStr::new(&log)))
-                    {
-                        told();
-                    }
-                }
-                Ok(_) => {}
-                // Events may have been lost.
-                Err(_) => told(),
-            })
-            .and_then(|mut watcher| {
-                watcher.watch(directory, RecursiveMode::NonRecursive)?;
-                Ok(watcher)
-            });
-        match watcher {
-            Ok(watcher) => Watch {
-                _watcher: Some(watcher),
-                _looking: None,
-            },
+        let (told, writes) = mpsc::channel();
+        let watcher = match watcher(directory, told.clone()) {
+            Ok(watcher) => Some(watcher),
             Err(error) => {
                 tracing::warn!(%error, "the data directory cannot be watched; looking every 15 ms instead");
-                let (alive, ended) = mpsc::channel::<()>();
-                std::thread::spawn(move || {
-                    while ended.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                        nudge();
-                    }
-                });
-                Watch {
-                    _watcher: None,
-                    _looking: Some(alive),
-                }
+                None
             }
+        };
+        let rest_max = match watcher {
+            Some(_) => REST_TOLD,
+            None => REST_UNTOLD,
+        };
+        std::thread::spawn(move || look(&writes, rest_max, &queue, &nudged));
+        Watch {
+            _watcher: watcher,
+            _told: told,
+        }
+    }
+}
+
+/// Tells of each write to the log.
+fn watcher(directory: &Path, told: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let log = format!("{FILE_NAME}-wal");
+    let is_log = move |path: &std::path::PathBuf| path.file_name() == Some(OsStr::new(&log));
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let written = match event {
+            Ok(event) => {
+                !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(&is_log)
+            }
+            // Events may have been lost.
+            Err(_) => true,
+        };
+        if written {
+            let _ = told.send(());
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+fn look(
+    writes: &mpsc::Receiver<()>,
+    rest_max: Duration,
+    queue: &mpsc::Sender<Message>,
+    nudged: &AtomicBool,
+) {
+    let mut rest = rest_max;
+    loop {
+        rest = match writes.recv_timeout(rest) {
+            Ok(()) => REST_MIN,
+            Err(mpsc::RecvTimeoutError::Timeout) => (rest * 2).min(rest_max),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        };
+        // One nudge in the queue says as much as ten.
+        if !nudged.swap(true, Ordering::AcqRel) {
+            let _ = queue.send(Message::Nudge);
         }
     }
 }

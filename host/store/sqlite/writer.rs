@@ -4,6 +4,7 @@
 //! it in one transaction, commits, and then answers: one sync of the disk serves hundreds of tasks,
 //! and nobody hears of a result before it is on disk. A lone job is committed at once.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,7 +19,7 @@ use crate::bus::{Bus, Notice};
 use crate::clock::Clock;
 use crate::store::kernel::{self, Turn};
 use crate::store::{Dispatch, StoreError, Urgency};
-use crate::task::{IdGenerator, Task, TaskId};
+use crate::task::{IdGenerator, Task, TaskId, Token};
 
 /// Jobs that one transaction takes: enough to share a sync, few enough to answer soon.
 const JOBS_PER_TURN: usize = 1_024;
@@ -32,6 +33,10 @@ pub trait Job: Send {
     fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError>;
     /// It is on disk, or it is not to be.
     fn settle(self: Box<Self>, outcome: Result<(), StoreError>);
+    /// The claim that it is done under.
+    fn token(&self) -> Option<Token>;
+    /// Whether somebody hears how it ended.
+    fn heard(&self) -> bool;
 }
 
 /// A message to the writer.
@@ -58,6 +63,9 @@ pub struct Writer {
     pub clock: Arc<dyn Clock>,
     pub dispatch: Option<Arc<dyn Dispatch>>,
     pub data_version: i64,
+    /// Claims of which a record could not be kept. The guest goes on as if it were, so nothing else
+    /// is kept under them: what it did after is lost with it, and done again by the next claim.
+    pub lost: HashSet<Token>,
 }
 
 /// What a turn leaves to be done after its commit.
@@ -69,6 +77,7 @@ struct Done {
     claimed: Vec<Task>,
     alarm: Option<u64>,
     outside: bool,
+    data_version: i64,
 }
 
 impl Writer {
@@ -143,6 +152,9 @@ impl Writer {
             }
             Err(error) => {
                 for job in batch {
+                    if !job.heard() {
+                        self.lost.extend(job.token());
+                    }
                     job.settle(Err(error.clone()));
                 }
                 if let Some(dispatch) = &self.dispatch {
@@ -178,7 +190,11 @@ impl Writer {
         self.begin()?;
         match self.work(batch) {
             Ok(done) => match self.connection.execute_batch("commit") {
-                Ok(()) => Ok(done),
+                Ok(()) => {
+                    // Not before: a turn that is rolled back has told nobody.
+                    self.data_version = done.data_version;
+                    Ok(done)
+                }
                 Err(error) => {
                     let _ = self.connection.execute_batch("rollback");
                     Err(explain(&self.path, error))
@@ -218,7 +234,11 @@ impl Writer {
         };
         let mut turn = Turn::new(&mut rows, &self.ids, self.clock.now_ms());
         for job in batch.iter_mut() {
-            match job.run(&mut turn) {
+            let outcome = match job.token() {
+                Some(token) if self.lost.contains(&token) => Err(StoreError::Stale(token.task)),
+                _ => job.run(&mut turn),
+            };
+            match outcome {
                 Err(error) if breaks_the_turn(&error) => return Err(error),
                 outcome => done.outcomes.push(outcome),
             }
@@ -234,7 +254,7 @@ impl Writer {
         done.stops.append(&mut turn.stops);
         done.alarm = turn.alarm;
         drop(turn);
-        self.data_version = data_version(&self.connection).unwrap_or(self.data_version);
+        done.data_version = data_version(&self.connection).unwrap_or(self.data_version);
         Ok(done)
     }
 
@@ -258,6 +278,7 @@ fn breaks_the_turn(error: &StoreError) -> bool {
         StoreError::UnknownTask(_)
             | StoreError::Refused(_)
             | StoreError::KeyTaken { .. }
+            | StoreError::KeyTwice { .. }
             | StoreError::Stale(_)
     )
 }
@@ -265,6 +286,7 @@ fn breaks_the_turn(error: &StoreError) -> bool {
 /// A job that answers whoever asked for it.
 pub struct Ask<F, T> {
     run: F,
+    token: Option<Token>,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -275,11 +297,15 @@ where
     T: Send,
 {
     /// The job and where its answer comes.
-    pub fn new(run: F) -> (Ask<F, T>, oneshot::Receiver<Result<T, StoreError>>) {
+    pub fn new(
+        token: Option<Token>,
+        run: F,
+    ) -> (Ask<F, T>, oneshot::Receiver<Result<T, StoreError>>) {
         let (reply, answer) = oneshot::channel();
         (
             Ask {
                 run,
+                token,
                 value: None,
                 reply,
             },
@@ -307,15 +333,34 @@ where
         // Whoever asked may have gone; what was written stands.
         let _ = self.reply.send(answer);
     }
+
+    fn token(&self) -> Option<Token> {
+        self.token
+    }
+
+    fn heard(&self) -> bool {
+        true
+    }
 }
 
-/// A job that nobody waits for.
-pub struct Tell<F>(pub F);
+/// A job that an attempt does not wait for.
+pub struct Tell<F> {
+    pub token: Token,
+    pub run: F,
+}
 
 impl<F: FnMut(&mut Turn<'_>) -> Result<(), StoreError> + Send> Job for Tell<F> {
     fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
-        (self.0)(turn)
+        (self.run)(turn)
     }
 
     fn settle(self: Box<Self>, _outcome: Result<(), StoreError>) {}
+
+    fn token(&self) -> Option<Token> {
+        Some(self.token)
+    }
+
+    fn heard(&self) -> bool {
+        false
+    }
 }

@@ -1,0 +1,131 @@
+use fishway::journal::Answer;
+use fishway::store::{Cancelled, End, Until};
+
+use crate::store::world::{World, call_by, done, failed};
+
+fn answer(changed: bool, tasks: u64, stopping: u64) -> Cancelled {
+    Cancelled {
+        changed,
+        tasks,
+        stopping,
+    }
+}
+
+pub async fn a_pending_task_is_cancelled_at_once(world: &mut World) {
+    let id = world.submit("h").await;
+    let after = world.submit_after("h", &[id]).await;
+    assert_eq!(world.cancel(id).await, answer(true, 1, 0));
+    assert_eq!(world.show(&[id, after]), "cancelled skipped");
+    world.nothing_ready().await;
+}
+
+pub async fn a_running_attempt_is_told_to_stop_and_ends_cancelled_whatever_it_returns(
+    world: &mut World,
+) {
+    let ends = [
+        done(),
+        failed(true, 0),
+        failed(false, 0),
+        End::Rescheduled(1),
+        End::Interrupted,
+    ];
+    for end in ends {
+        let id = world.submit("h").await;
+        let claimed = world.start(id).await;
+        assert_eq!(world.cancel(id).await, answer(true, 1, 1));
+        world.settled().await;
+        assert_eq!(world.dispatch.stopped(), [id]);
+        assert_eq!(world.cancel(id).await, answer(false, 0, 0));
+        assert_eq!(world.show(&[id]), "running");
+        assert!(world.get(id).cancel_requested);
+        world.finish(&claimed, end).await;
+        assert_eq!(world.show(&[id]), "cancelled");
+    }
+    let id = world.submit("h").await;
+    let claimed = world.start(id).await;
+    world.cancel(id).await;
+    world.suspend(&claimed, 1, Until::Time, None).await;
+    assert_eq!(world.show(&[id]), "cancelled");
+}
+
+pub async fn a_waiting_task_is_cancelled_at_once(world: &mut World) {
+    let id = world.submit("h").await;
+    let claimed = world.start(id).await;
+    let other = world.submit("h").await;
+    world.wait_all(&claimed, 1, &[other]).await;
+    assert_eq!(world.cancel(id).await, answer(true, 1, 0));
+    let other = world.start(other).await;
+    world.complete(&other).await;
+    assert_eq!(world.show(&[id]), "cancelled");
+}
+
+pub async fn an_ended_task_stays_as_it_is(world: &mut World) {
+    for end in [done(), failed(false, 0)] {
+        let id = world.submit("h").await;
+        let claimed = world.start(id).await;
+        world.finish(&claimed, end).await;
+        let before = world.get(id);
+        assert_eq!(world.cancel(id).await, answer(false, 0, 0));
+        assert_eq!(world.get(id), before);
+    }
+}
+
+pub async fn a_cancel_goes_down_below_ended_parents(world: &mut World) {
+    let top = world.submit("h").await;
+    let claimed = world.start(top).await;
+    let middle = world.spawn(&claimed, 1, "h").await;
+    world.complete(&claimed).await;
+    let claimed = world.start(middle).await;
+    let low = world.spawn_many(&claimed, 1, "low", 3).await;
+    world.complete(&claimed).await;
+    let running = world.start(low[0]).await;
+
+    assert_eq!(world.cancel(top).await, answer(false, 3, 1));
+    world.complete(&running).await;
+    assert_eq!(world.show(&[top, middle]), "completed completed");
+    assert_eq!(world.show(&low), "cancelled cancelled cancelled");
+}
+
+pub async fn a_cancel_of_only_one_leaves_its_children(world: &mut World) {
+    let top = world.submit("h").await;
+    let claimed = world.start(top).await;
+    let child = world.spawn(&claimed, 1, "h").await;
+    let cancelled = world.store().cancel(top, true, None).await.unwrap();
+    assert_eq!(cancelled, answer(true, 1, 1));
+    world.complete(&claimed).await;
+    assert_eq!(world.show(&[top, child]), "cancelled ready");
+}
+
+pub async fn a_cancel_by_a_handler_keeps_its_answer(world: &mut World) {
+    let by = world.submit("by").await;
+    let by = world.start(by).await;
+    let id = world.submit("h").await;
+    for (number, expected) in [(1, true), (2, false)] {
+        let call = call_by(&by, number);
+        let cancelled = world.store().cancel(id, false, Some(call)).await.unwrap();
+        assert_eq!(cancelled.changed, expected);
+        let entry = world.store().journal(by.id, by.run).unwrap().pop().unwrap();
+        assert_eq!(
+            (entry.number, entry.answer),
+            (number, Answer::Flag(expected))
+        );
+    }
+    // A claim that is lost cancels nothing.
+    let other = world.submit("h").await;
+    world.complete(&by).await;
+    let cancelled = world
+        .store()
+        .cancel(other, false, Some(call_by(&by, 3)))
+        .await;
+    assert!(cancelled.is_err());
+    assert_eq!(world.show(&[other]), "ready");
+}
+
+pub async fn a_lost_host_ends_what_was_to_be_cancelled(world: &mut World) {
+    let id = world.submit("h").await;
+    world.start(id).await;
+    world.cancel(id).await;
+    world.reopen();
+    world.store().recover().await.unwrap();
+    assert_eq!(world.show(&[id]), "cancelled");
+}

@@ -1,0 +1,320 @@
+use fishway::journal::{Answer, Entry, Function};
+use fishway::store::{Filter, HandlerRow, LogPosition, Record};
+use fishway::task::{Options, PendingReason, Progress, Status, TaskId};
+
+use crate::store::world::{START_MS, World, call, done, failed, keyed, log_line, set};
+
+fn entry(number: u32, function: Function, answer: Answer) -> Entry {
+    Entry {
+        number,
+        call: call(function, "x"),
+        answer,
+        at_ms: START_MS + u64::from(number),
+    }
+}
+
+pub async fn a_journal_holds_answers_and_spawns(world: &mut World) {
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    let two = world.spawn_many(&task, 1, "child", 2).await;
+    let load = entry(2, Function::CheckpointLoad, Answer::Document(None));
+    let get = entry(4, Function::Get, Answer::Done);
+    let other = entry(2, Function::Cancel, Answer::Flag(true));
+    let records = [&get, &load, &other].map(|entry| Record::Entry(entry.clone()));
+    world.record(&task, records.to_vec()).await;
+    let one = world.spawn(&task, 3, "other").await;
+
+    let mut journal = world.store().journal(id, 0).unwrap();
+    journal.sort_by_key(|entry| entry.number);
+    let numbers: Vec<u32> = journal.iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    assert_eq!(journal[0].answer, Answer::Tasks(two));
+    assert_eq!(journal[0].call.to_string(), "tasks.spawn(2 x child)");
+    assert_eq!(journal[1], load, "an answer that was given stands");
+    assert_eq!(journal[2].answer, Answer::Tasks(vec![one]));
+    assert_eq!(journal[3], get);
+    assert_eq!(world.store().journal(id, 1).unwrap(), []);
+}
+
+pub async fn a_journal_ends_with_its_run(world: &mut World) {
+    let answer = || vec![Record::Entry(entry(1, Function::Get, Answer::Done))];
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    world.record(&task, answer()).await;
+    world.finish(&task, fishway::store::End::Interrupted).await;
+    assert_eq!(world.store().journal(id, 0).unwrap().len(), 1);
+    for end in [failed(true, 0), fishway::store::End::Rescheduled(0), done()] {
+        world.store().tick().await.unwrap();
+        let task = world.start(id).await;
+        world.record(&task, answer()).await;
+        assert_eq!(world.store().journal(id, task.run).unwrap().len(), 1);
+        let child = world.spawn(&task, 2, "child").await;
+        world.cancel(child).await;
+        world.finish(&task, end).await;
+        let left = world.store().journal(id, task.run).unwrap();
+        assert_eq!(left.len(), 1, "the child, and it is no row of the journal");
+        assert_eq!(left[0].answer, Answer::Tasks(vec![child]));
+    }
+    let earlier = world.store().earlier_children(id).unwrap();
+    let ranks: Vec<_> = earlier.iter().map(|child| child.sequence).collect();
+    assert_eq!(ranks, [1, 2, 3]);
+    assert!(
+        earlier
+            .iter()
+            .all(|child| child.status == Status::Cancelled)
+    );
+}
+
+pub async fn a_log_line_is_kept_once_by_its_position(world: &mut World) {
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    let lines = [
+        log_line(1, 2, "b"),
+        log_line(1, 1, "a"),
+        log_line(2, 1, "c"),
+    ];
+    let replayed = [log_line(1, 1, "z"), log_line(2, 2, "d")];
+    for lines in [&lines[..], &replayed[..]] {
+        let records = lines.iter().cloned().map(Record::Log).collect();
+        world.record(&task, records).await;
+    }
+    let mut position = LogPosition::default();
+    let mut pages = Vec::new();
+    loop {
+        let page = world.store().logs(id, position, 3).unwrap();
+        let Some(last) = page.last() else { break };
+        position = last.position;
+        let words: Vec<_> = page.iter().map(|line| line.message.as_str()).collect();
+        pages.push(words.concat());
+    }
+    assert_eq!(pages, ["abc", "d"]);
+    let first = &world.store().logs(id, LogPosition::default(), 1).unwrap()[0];
+    assert_eq!(*first, lines[1]);
+}
+
+pub async fn checkpoints_outlive_attempts(world: &mut World) {
+    let keep = |name: &str, value: &str| Record::Checkpoint {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    let records = vec![keep("a", "1"), keep("b", &large), keep("a", "2")];
+    world.record(&task, records).await;
+    world.finish(&task, failed(true, 0)).await;
+    world.start(id).await;
+    world.reopen();
+    let load = |name: &str| world.store().checkpoint(id, name).unwrap();
+    assert_eq!(load("a").as_deref(), Some("2"));
+    assert_eq!(load("b"), Some(large));
+    assert_eq!(load("c"), None);
+}
+
+pub async fn progress_is_the_last_that_was_told(world: &mut World) {
+    let progress = |done| Progress {
+        done,
+        total: Some(3),
+        message: Some("rows".to_owned()),
+    };
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    let records = [1, 2].map(|done| Record::Progress(progress(done)));
+    world.record(&task, records.to_vec()).await;
+    assert_eq!(world.get(id).progress, Some(progress(2)));
+    world.complete(&task).await;
+    assert_eq!(world.get(id).progress, Some(progress(2)));
+}
+
+pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
+    let options = Options {
+        queue: Some("other".into()),
+        delay_ms: Some(10),
+        ..Options::default()
+    };
+    let a = world.submit("h").await;
+    let task = world.start(a).await;
+    let children = world.spawn_many(&task, 1, "child", 3).await;
+    world.complete(&task).await;
+    let b = world.submit_with("h", options).await;
+    let c = world.submit_after("h", &[b]).await;
+    let known = HandlerRow {
+        name: "child".into(),
+        digest: "d".into(),
+        description: None,
+    };
+    let path = "x".into();
+    world
+        .store()
+        .keep_handlers(vec![known], path)
+        .await
+        .unwrap();
+    let d = world.submit("lost").await;
+
+    let all = || Filter::default();
+    let handler = |name: &str| Some(name.to_owned());
+    let reason = |reason| Filter {
+        reason: Some(reason),
+        ..all()
+    };
+    let below = |after| Filter {
+        parent: Some(a),
+        after,
+        ..all()
+    };
+    let newest: Vec<TaskId> = children.iter().rev().copied().collect();
+    let check = |filter: Filter, expected: &[TaskId]| {
+        let shown = format!("{filter:?}");
+        assert_eq!(world.list(filter), expected, "{shown}");
+    };
+    check(all(), &[&[d, c, b], &newest[..], &[a]].concat());
+    check(Filter { limit: 2, ..all() }, &[d, c]);
+    check(
+        Filter {
+            limit: 1,
+            after: Some(c),
+            ..all()
+        },
+        &[b],
+    );
+    check(
+        Filter {
+            handler: handler("h"),
+            ..all()
+        },
+        &[c, b, a],
+    );
+    check(
+        Filter {
+            queue: handler("other"),
+            ..all()
+        },
+        &[b],
+    );
+    check(
+        Filter {
+            statuses: set(&[Status::Completed]),
+            ..all()
+        },
+        &[a],
+    );
+    let two = set(&[Status::Completed, Status::Pending]);
+    check(
+        Filter {
+            statuses: two,
+            handler: handler("h"),
+            ..all()
+        },
+        &[c, b, a],
+    );
+    check(reason(PendingReason::Blocked), &[c]);
+    check(reason(PendingReason::Scheduled), &[b]);
+    check(reason(PendingReason::Held), &[d]);
+    check(reason(PendingReason::Ready), &newest);
+    check(below(None), &children);
+    check(below(Some(children[0])), &children[1..]);
+}
+
+pub async fn counts_are_by_status(world: &mut World) {
+    assert_eq!(world.store().counts(None).unwrap(), []);
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    let children = world.spawn_many(&task, 1, "child", 3).await;
+    world.cancel(children[0]).await;
+    assert_eq!(
+        world.store().counts(None).unwrap(),
+        [
+            (Status::Pending, 2),
+            (Status::Running, 1),
+            (Status::Cancelled, 1)
+        ]
+    );
+    assert_eq!(
+        world.store().counts(Some(id)).unwrap(),
+        [(Status::Pending, 2), (Status::Cancelled, 1)]
+    );
+}
+
+pub async fn ids_are_found_by_their_range(world: &mut World) {
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(world.submit("h").await);
+    }
+    let between = |low, high, limit| world.store().ids_between(low, high, limit).unwrap();
+    assert_eq!(between(ids[1], ids[2], 9), ids[1..3]);
+    assert_eq!(between(ids[0], ids[3], 2), ids[..2]);
+    assert_eq!(between(ids[3], ids[0], 9), []);
+    let found = world
+        .store()
+        .tasks(&[ids[2], TaskId::from_i64(1), ids[0]])
+        .unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|task| task.as_ref().map(|task| task.id))
+        .collect();
+    assert_eq!(found, [Some(ids[2]), None, Some(ids[0])]);
+}
+
+pub async fn handlers_are_remembered(world: &mut World) {
+    assert_eq!(world.store().handlers().unwrap(), None);
+    let row = |name: &str, description: Option<&str>| HandlerRow {
+        name: name.to_owned(),
+        digest: format!("sha256:{name}"),
+        description: description.map(str::to_owned),
+    };
+    let first = vec![row("a", None), row("b", Some("Adds."))];
+    let second = vec![row("b", None), row("c", None)];
+    for rows in [first, second] {
+        world
+            .store()
+            .keep_handlers(rows.clone(), "some/where".into())
+            .await
+            .unwrap();
+        world.reopen();
+        assert_eq!(
+            world.store().handlers().unwrap(),
+            Some((rows, "some/where".into()))
+        );
+    }
+}
+
+pub async fn components_are_needed_until_their_tasks_end(world: &mut World) {
+    let needed = |world: &World| world.store().digests_needed().unwrap().join(" ");
+    let (a, b) = (world.submit("a").await, world.submit("b").await);
+    assert_eq!(needed(world), "");
+    let (a, b) = (world.start(a).await, world.start(b).await);
+    assert_eq!(needed(world), "sha256:a sha256:b");
+    world.wait_all(&a, 1, &[b.id]).await;
+    assert_eq!(needed(world), "sha256:a sha256:b");
+    world.complete(&b).await;
+    assert_eq!(needed(world), "sha256:a");
+    let a = world.start(a.id).await;
+    world.finish(&a, failed(true, 0)).await;
+    assert_eq!(
+        needed(world),
+        "",
+        "the next attempt takes what is loaded then"
+    );
+}
+
+pub async fn everything_is_there_after_reopening(world: &mut World) {
+    let blocked_by = world.submit_with("a", keyed("k")).await;
+    let blocked = world.submit_after("b", &[blocked_by]).await;
+    let waiter = world.submit("c").await;
+    world.dispatch.set_room("a", 0);
+    let task = world.start(waiter).await;
+    let child = world.spawn(&task, 1, "a").await;
+    world.wait_all(&task, 2, &[child]).await;
+    let all = [blocked_by, blocked, waiter, child];
+    let before: Vec<_> = all.map(|id| world.get(id)).to_vec();
+
+    world.reopen();
+    assert_eq!(all.map(|id| world.get(id)).to_vec(), before);
+    assert_eq!(world.show(&all), "ready blocked waiting ready");
+    assert_eq!(world.submit_with("a", keyed("k")).await, blocked_by);
+    world.dispatch.set_room("a", 9);
+    for task in world.claim_up_to(9).await {
+        world.complete(&task).await;
+    }
+    assert_eq!(world.show(&all), "completed ready ready completed");
+}

@@ -1,0 +1,11 @@
+//! Stores: one suite for every engine, a model, and what only SQLite has.
+//!
+//! A second engine is one more factory and one more line of `conformance!`.
+
+#[macro_use]
+mod conformance; // the promises, spoken to `dyn Store`
+mod model; // random sequences of verbs, and what holds after each
+mod sqlite; // files: other processes, full disks, foreign and newer databases
+mod world; // a store, a clock turned by hand, a dispatch that does as it is told
+
+conformance!(on_sqlite, world::SqliteEngine::new());

@@ -1,0 +1,367 @@
+//! What only SQLite has: a file that others may write, fill, lock, replace or have made.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fishway::clock::HandClock;
+use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
+use fishway::store::{Record, Store, StoreError, Urgency};
+use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::world::{START_MS, TestDispatch, done};
+
+/// Longer than anything here takes; a promise that is kept never waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn opening(directory: &Path, role: Role) -> Opening {
+    Opening {
+        directory: directory.to_owned(),
+        role,
+        watch: role == Role::Host,
+        bytes_max: None,
+        clock: Arc::new(HandClock::at(START_MS)),
+    }
+}
+
+fn open(directory: &Path, role: Role) -> SqliteStore {
+    SqliteStore::open(opening(directory, role)).unwrap()
+}
+
+fn refused(directory: &Path) -> StoreError {
+    match SqliteStore::open(opening(directory, Role::Host)) {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
+}
+
+async fn submit(store: &SqliteStore, input: &str) -> Result<TaskId, StoreError> {
+    let task = NewTask::root("h", input, Options::default());
+    Ok(store.submit(vec![task]).await?[0].id)
+}
+
+fn serve(store: &SqliteStore, slots: usize) -> Arc<TestDispatch> {
+    let dispatch = Arc::new(TestDispatch::default());
+    dispatch.set_slots(slots);
+    store.serve(dispatch.clone());
+    dispatch
+}
+
+async fn claimed(dispatch: &TestDispatch) -> Task {
+    loop {
+        let bell = dispatch.bell.notified();
+        if let Some(task) = dispatch.state().claimed.pop() {
+            return task;
+        }
+        tokio::time::timeout(PATIENCE, bell).await.expect("a claim");
+    }
+}
+
+fn statuses(store: &SqliteStore) -> Vec<(Status, u64)> {
+    store.counts(None).unwrap()
+}
+
+#[tokio::test]
+async fn work_of_another_process_is_claimed_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
+    let dispatch = serve(&host, 100);
+    for _ in 0..20 {
+        let id = submit(&visitor, "{}").await.unwrap();
+        assert_eq!(claimed(&dispatch).await.id, id);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_another_process_rings_every_bell() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
+    let id = submit(&host, "{}").await.unwrap();
+    let watch = host.bus().watch(&[id]);
+    let ended = watch.until(|| {
+        let task = host.tasks(&[id])?[0].clone().unwrap();
+        Ok::<_, StoreError>(task.status.is_terminal().then_some(task))
+    });
+    let cancel = visitor.cancel(id, false, None);
+    let (ended, cancelled) = tokio::join!(tokio::time::timeout(PATIENCE, ended), cancel);
+    cancelled.unwrap();
+    assert_eq!(ended.expect("it rings").unwrap().status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn an_attempt_that_another_process_cancels_is_told_to_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
+    let dispatch = serve(&host, 1);
+    let id = submit(&host, "{}").await.unwrap();
+    claimed(&dispatch).await;
+    let mut commits = host.bus().commits();
+    visitor.cancel(id, false, None).await.unwrap();
+    while !dispatch.stopped().contains(&id) {
+        let changed = tokio::time::timeout(PATIENCE, commits.changed());
+        changed.await.expect("a commit is noticed").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submits_of_several_processes_never_share_an_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut works = Vec::new();
+    for role in [Role::Host, Role::Visitor, Role::Visitor, Role::Visitor] {
+        let store = open(directory.path(), role);
+        works.push(tokio::spawn(async move {
+            for _ in 0..50 {
+                submit(&store, "{}").await.unwrap();
+            }
+        }));
+    }
+    for work in works {
+        work.await.unwrap();
+    }
+    let store = open(directory.path(), Role::Visitor);
+    assert_eq!(statuses(&store), [(Status::Pending, 200)]);
+}
+
+#[test]
+fn a_fresh_directory_may_be_opened_by_many_at_once() {
+    for _ in 0..5 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::thread::scope(|scope| {
+            for role in [Role::Host, Role::Visitor, Role::Visitor, Role::Visitor] {
+                scope.spawn(move || drop(open(path, role)));
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounded = |bytes_max| Opening {
+        bytes_max: Some(bytes_max),
+        ..opening(directory.path(), Role::Host)
+    };
+    let large = format!("\"{}\"", "x".repeat(20_000));
+    let store = SqliteStore::open(bounded(1 << 20)).unwrap();
+    let first = submit(&store, "{}").await.unwrap();
+    let dispatch = serve(&store, 1);
+    let running = claimed(&dispatch).await;
+    assert_eq!(running.id, first);
+    let mut kept = 1;
+    let error = loop {
+        match submit(&store, &large).await {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 100, "a megabyte holds no hundred of these");
+    };
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    // Two at once are all or none.
+    let pair = || NewTask::root("h", large.as_str(), Options::default());
+    assert!(store.submit(vec![pair(), pair()]).await.is_err());
+    let expected = [(Status::Pending, kept - 1), (Status::Running, 1)];
+    assert_eq!(statuses(&store), expected);
+    assert!(matches!(
+        dispatch.state().broken[0],
+        StoreError::Full { .. }
+    ));
+    drop(store);
+
+    let store = SqliteStore::open(bounded(8 << 20)).unwrap();
+    assert_eq!(statuses(&store), expected);
+    store.finish(running.token(), done()).await.unwrap();
+    submit(&store, &large).await.unwrap();
+    let expected = [(Status::Pending, kept), (Status::Completed, 1)];
+    assert_eq!(statuses(&store), expected);
+    drop(store);
+    assert_sound(directory.path());
+}
+
+#[tokio::test]
+async fn an_attempt_whose_record_was_lost_does_not_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounded = Opening {
+        bytes_max: Some(256 << 10),
+        ..opening(directory.path(), Role::Host)
+    };
+    let store = SqliteStore::open(bounded).unwrap();
+    let dispatch = serve(&store, 1);
+    let id = submit(&store, "{}").await.unwrap();
+    let running = claimed(&dispatch).await;
+    let large = format!("\"{}\"", "x".repeat(300_000));
+    let child = NewTask {
+        spawner: Some(Spawner {
+            parent: id,
+            sequence: 1,
+            depth: 1,
+            place: None,
+        }),
+        ..NewTask::root("h", large, Options::default())
+    };
+    let record = vec![Record::Task(Box::new(child))];
+    store.record(running.token(), record, Urgency::Lazy);
+    // The guest was told of the child, so there is no end without it.
+    let ended = store.finish(running.token(), done()).await;
+    assert!(matches!(ended, Err(StoreError::Stale(_))), "{ended:?}");
+    assert!(matches!(
+        dispatch.state().broken[0],
+        StoreError::Full { .. }
+    ));
+    drop(store);
+
+    let store = open(directory.path(), Role::Host);
+    assert_eq!(statuses(&store), [(Status::Running, 1)]);
+    assert_eq!(store.recover().await.unwrap(), 1);
+}
+
+fn file(directory: &Path) -> std::path::PathBuf {
+    directory.join(FILE_NAME)
+}
+
+fn by_hand(directory: &Path) -> Connection {
+    Connection::open(file(directory)).unwrap()
+}
+
+fn assert_sound(directory: &Path) {
+    let check =
+        by_hand(directory).query_row("pragma integrity_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.unwrap(), "ok");
+}
+
+/// A directory whose database holds one task, and was changed by hand.
+async fn changed_by_hand(sql: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Role::Host);
+    submit(&store, "{}").await.unwrap();
+    drop(store);
+    by_hand(directory.path()).execute_batch(sql).unwrap();
+    directory
+}
+
+/// Opening is refused with these words, and nothing in the directory changes.
+fn check_refused(directory: &Path, expected: &str) -> StoreError {
+    let before = std::fs::read(file(directory)).unwrap();
+    let error = refused(directory);
+    let sentence = error.to_string();
+    assert!(sentence.contains(expected), "{sentence}");
+    assert!(error.hint().is_some(), "{error:?}");
+    assert!(
+        std::fs::read(file(directory)).unwrap() == before,
+        "the file was touched"
+    );
+    error
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_as_it_is() {
+    let directory = changed_by_hand("pragma user_version = 99").await;
+    let error = check_refused(directory.path(), "has schema 99, made by a newer fishway");
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, .. }));
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused_and_left_as_it_is() {
+    for version in [0, 1, 99] {
+        let directory = tempfile::tempdir().unwrap();
+        let sql = format!("create table t (x); pragma user_version = {version}");
+        by_hand(directory.path()).execute_batch(&sql).unwrap();
+        let error = check_refused(directory.path(), "is not a fishway database");
+        assert!(matches!(error, StoreError::Foreign { .. }));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    for content in ["hello, world\n".repeat(100), "x".repeat(10_000)] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(file(directory.path()), content).unwrap();
+        let error = check_refused(directory.path(), "is not a fishway database");
+        assert!(matches!(error, StoreError::Foreign { .. }));
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = directory.path().join("plain");
+    std::fs::write(&plain, "").unwrap();
+    let taken = directory.path().join("taken");
+    std::fs::create_dir_all(file(&taken)).unwrap();
+    for (path, named) in [
+        (plain.join("x"), plain.join("x")),
+        (taken.clone(), file(&taken)),
+    ] {
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
+        let sentence = error.to_string();
+        assert!(sentence.contains(&*named.to_string_lossy()), "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_rows_are_refused_by_the_file_itself() {
+    let directory = changed_by_hand("").await;
+    let connection = by_hand(directory.path());
+    for change in [
+        "status = 'sleeping'",
+        "status = 'completed'",
+        "ended_at_ms = 1",
+        "status = 'waiting'",
+        "status = 'running'",
+        "blocked_by = -1",
+        "cancel_requested = 2",
+        "priority = 'high'",
+        "handler = null",
+    ] {
+        let done = connection.execute(&format!("update tasks set {change}"), []);
+        assert!(done.is_err(), "{change}");
+    }
+    connection
+        .execute("update tasks set priority = 5", [])
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_job_takes_no_other_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Role::Host);
+    let taken = submit(&store, "{}").await.unwrap();
+    // The same id twice: no refusal, but a failure of the engine, which ends the transaction.
+    let twice = NewTask {
+        id: Some(taken),
+        ..NewTask::root("h", "{}", Options::default())
+    };
+    let lock = by_hand(directory.path());
+    lock.execute_batch("begin immediate").unwrap();
+    // While the file is locked the jobs gather, and go into one transaction.
+    let before = submit(&store, "1");
+    let broken = store.submit(vec![twice]);
+    let after = submit(&store, "2");
+    let unlock = async { lock.execute_batch("commit").unwrap() };
+    let (before, broken, after, ()) = tokio::join!(before, broken, after, unlock);
+    assert!(
+        matches!(broken, Err(StoreError::Failed { .. })),
+        "{broken:?}"
+    );
+    let (before, after) = (before.unwrap(), after.unwrap());
+    assert!(taken < before && before < after);
+    assert_eq!(statuses(&store), [(Status::Pending, 3)]);
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_has_kept_what_it_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Role::Host);
+    let id = submit(&store, "{}").await.unwrap();
+    store.close();
+    let refused = submit(&store, "{}").await;
+    assert!(matches!(refused, Err(StoreError::Closed)));
+    let store = open(directory.path(), Role::Host);
+    assert_eq!(store.tasks(&[id]).unwrap().iter().flatten().count(), 1);
+}

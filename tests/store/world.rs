@@ -1,0 +1,393 @@
+//! A store and everything around it, as a test turns it.
+//!
+//! Nothing here sleeps: a claim is asked for, and two answered requests later it is there or will
+//! not come.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use fishway::clock::{Clock, HandClock};
+use fishway::journal::{Call, Function};
+use fishway::store::sqlite::{Opening, Role, SqliteStore};
+use fishway::store::{
+    CallBy, Cancelled, Dispatch, End, Filter, Lane, LogLevel, LogLine, LogPosition, Record, Room,
+    Store, StoreError, Suspension, Until, Urgency,
+};
+use fishway::task::{
+    Failure, FailureKind, NewTask, Options, PendingReason, Place, Spawner, Status, StatusSet, Task,
+    TaskId,
+};
+use tempfile::TempDir;
+
+/// When every test begins.
+pub const START_MS: u64 = 1_790_000_000_000;
+
+/// Makes stores over the same data, one after the other.
+pub trait Engine: Send + Sync {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store>;
+}
+
+pub struct SqliteEngine {
+    pub directory: TempDir,
+}
+
+impl SqliteEngine {
+    pub fn new() -> SqliteEngine {
+        SqliteEngine {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+}
+
+impl Engine for SqliteEngine {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
+        let opening = Opening {
+            directory: self.directory.path().to_owned(),
+            role: Role::Host,
+            watch: false,
+            bytes_max: None,
+            clock,
+        };
+        Arc::new(SqliteStore::open(opening).unwrap())
+    }
+}
+
+pub struct World {
+    pub clock: Arc<HandClock>,
+    pub dispatch: Arc<TestDispatch>,
+    engine: Box<dyn Engine>,
+    store: Option<Arc<dyn Store>>,
+}
+
+impl World {
+    pub fn new(engine: impl Engine + 'static) -> World {
+        let clock = Arc::new(HandClock::at(START_MS));
+        let store = engine.open(clock.clone());
+        World {
+            clock,
+            dispatch: Arc::default(),
+            engine: Box::new(engine),
+            store: Some(store),
+        }
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_deref().unwrap()
+    }
+
+    pub fn shared(&self) -> Arc<dyn Store> {
+        self.store.clone().unwrap()
+    }
+
+    /// Close the store and open it anew, as another host would.
+    pub fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(self.engine.open(self.clock.clone()));
+    }
+
+    // Tasks come.
+
+    pub async fn submit(&self, handler: &str) -> TaskId {
+        self.submit_with(handler, Options::default()).await
+    }
+
+    pub async fn submit_with(&self, handler: &str, options: Options) -> TaskId {
+        self.try_submit(handler, options).await.unwrap()
+    }
+
+    pub async fn try_submit(&self, handler: &str, options: Options) -> Result<TaskId, StoreError> {
+        let task = NewTask::root(handler, "{}", options);
+        Ok(self.store().submit(vec![task]).await?[0].id)
+    }
+
+    pub async fn submit_after(&self, handler: &str, after: &[TaskId]) -> TaskId {
+        let after = after.to_vec();
+        self.submit_with(
+            handler,
+            Options {
+                after,
+                ..Options::default()
+            },
+        )
+        .await
+    }
+
+    /// A child, spawned by host call number `call`; on disk when this ends.
+    pub async fn spawn(&self, parent: &Task, call: u32, handler: &str) -> TaskId {
+        let ids = self.spawn_many(parent, call, handler, 1).await;
+        ids[0]
+    }
+
+    pub async fn spawn_many(
+        &self,
+        parent: &Task,
+        call: u32,
+        handler: &str,
+        count: u32,
+    ) -> Vec<TaskId> {
+        let before = self.store().child_ids(parent.id).unwrap().len() as u64;
+        let tasks: Vec<NewTask> = (0..count)
+            .map(|index| NewTask {
+                id: Some(self.store().ids().next(self.clock.now_ms())),
+                spawner: Some(Spawner {
+                    parent: parent.id,
+                    sequence: before + 1 + u64::from(index),
+                    depth: parent.depth + 1,
+                    place: Some(Place {
+                        run: parent.run,
+                        call,
+                        index,
+                        content: u64::from(index),
+                    }),
+                }),
+                ..NewTask::root(handler, "{}", Options::default())
+            })
+            .collect();
+        let ids = tasks.iter().filter_map(|task| task.id).collect();
+        let records = tasks
+            .into_iter()
+            .map(|task| Record::Task(Box::new(task)))
+            .collect();
+        self.record(parent, records).await;
+        ids
+    }
+
+    // Tasks run.
+
+    /// Offer `count` slots; answers with what was claimed, on disk.
+    pub async fn claim_up_to(&self, count: usize) -> Vec<Task> {
+        self.dispatch.set_slots(count);
+        self.store().serve(self.dispatch.clone());
+        // The first answer may come before the claims of its own transaction are told.
+        self.settled().await;
+        self.settled().await;
+        self.dispatch.set_slots(0);
+        std::mem::take(&mut self.dispatch.state().claimed)
+    }
+
+    pub async fn claim(&self) -> Task {
+        let mut claimed = self.claim_up_to(1).await;
+        claimed.pop().expect("a task is ready")
+    }
+
+    /// Claim what is ready, which is this task.
+    pub async fn start(&self, id: TaskId) -> Task {
+        let claimed = self.claim().await;
+        assert_eq!(claimed.id, id, "another task was ready first");
+        claimed
+    }
+
+    pub async fn nothing_ready(&self) {
+        let claimed = self.claim_up_to(100).await;
+        assert!(claimed.is_empty(), "{claimed:#?} was ready");
+    }
+
+    /// Every request made before is on disk, or refused.
+    pub async fn settled(&self) {
+        let nobody = TaskId::from_i64(0);
+        let answer = self.store().cancel(nobody, true, None).await;
+        assert!(matches!(answer, Err(StoreError::UnknownTask(_))));
+    }
+
+    pub async fn record(&self, task: &Task, records: Vec<Record>) {
+        self.store().record(task.token(), records, Urgency::Soon);
+        self.settled().await;
+    }
+
+    pub async fn try_finish(&self, task: &Task, end: End) -> Result<(), StoreError> {
+        self.store().finish(task.token(), end).await
+    }
+
+    pub async fn finish(&self, task: &Task, end: End) {
+        self.try_finish(task, end).await.unwrap();
+    }
+
+    pub async fn complete(&self, task: &Task) {
+        self.finish(task, done()).await;
+    }
+
+    pub async fn fail(&self, task: &Task) {
+        self.finish(task, failed(false, 0)).await;
+    }
+
+    pub async fn suspend(&self, task: &Task, number: u32, until: Until, until_ms: Option<u64>) {
+        let wait = Suspension {
+            number,
+            until,
+            until_ms,
+            spent_ms: 0,
+        };
+        self.store().suspend(task.token(), wait).await.unwrap();
+    }
+
+    pub async fn wait_all(&self, task: &Task, number: u32, targets: &[TaskId]) {
+        let until = Until::All(targets.to_vec(), StatusSet::terminal());
+        self.suspend(task, number, until, None).await;
+    }
+
+    pub async fn cancel(&self, id: TaskId) -> Cancelled {
+        self.store().cancel(id, false, None).await.unwrap()
+    }
+
+    pub async fn advance(&self, by_ms: u64) -> Option<u64> {
+        self.clock.advance(by_ms);
+        self.store().tick().await.unwrap()
+    }
+
+    // What is seen.
+
+    pub fn get(&self, id: TaskId) -> Task {
+        self.store().tasks(&[id]).unwrap()[0].clone().unwrap()
+    }
+
+    /// Where tasks stand, a word for each: a status, or why the task is pending.
+    pub fn show(&self, ids: &[TaskId]) -> String {
+        let words: Vec<String> = ids.iter().map(|&id| word(&self.get(id))).collect();
+        words.join(" ")
+    }
+
+    pub fn list(&self, filter: Filter) -> Vec<TaskId> {
+        let limit = if filter.limit == 0 { 100 } else { filter.limit };
+        let found = self.store().list(&Filter { limit, ..filter }).unwrap();
+        found.iter().map(|task| task.id).collect()
+    }
+}
+
+fn word(task: &Task) -> String {
+    match task.pending_reason(true) {
+        Some(PendingReason::Ready) => "ready".to_owned(),
+        Some(reason) => reason.to_string(),
+        None => task.status.to_string(),
+    }
+}
+
+pub fn done() -> End {
+    End::Completed("{}".into())
+}
+
+pub fn failed(retryable: bool, backoff_ms: u64) -> End {
+    let failure = Failure::new(FailureKind::Handler, "no luck", retryable);
+    End::Failed(failure, backoff_ms)
+}
+
+pub fn set(statuses: &[Status]) -> StatusSet {
+    statuses.iter().copied().collect()
+}
+
+pub fn keyed(key: &str) -> Options {
+    Options {
+        key: Some(key.into()),
+        ..Options::default()
+    }
+}
+
+pub fn call_by(task: &Task, number: u32) -> CallBy {
+    CallBy {
+        token: task.token(),
+        number,
+        call: call(Function::Cancel, "it"),
+    }
+}
+
+pub fn call(function: Function, subject: &str) -> Call {
+    Call {
+        function,
+        subject: subject.to_owned(),
+        content: 7,
+    }
+}
+
+pub fn log_line(run: u32, line: u32, message: &str) -> LogLine {
+    LogLine {
+        position: LogPosition { run, line },
+        at_ms: START_MS,
+        level: LogLevel::Warn,
+        message: message.to_owned(),
+    }
+}
+
+/// Takes what it is told to take, and keeps what it was given.
+#[derive(Default)]
+pub struct TestDispatch {
+    state: Mutex<Offers>,
+    /// Rings when something was claimed, for those who cannot ask the store.
+    pub bell: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+pub struct Offers {
+    pub slots: usize,
+    /// Slots of a handler; one that is not named has as many as there are.
+    pub rooms: HashMap<String, usize>,
+    pub claimed: Vec<Task>,
+    pub stopped: Vec<TaskId>,
+    pub lanes_seen: Vec<Lane>,
+    pub broken: Vec<StoreError>,
+}
+
+impl TestDispatch {
+    pub fn state(&self) -> std::sync::MutexGuard<'_, Offers> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn set_slots(&self, slots: usize) {
+        self.state().slots = slots;
+    }
+
+    pub fn set_room(&self, handler: &str, slots: usize) {
+        self.state().rooms.insert(handler.to_owned(), slots);
+    }
+
+    pub fn stopped(&self) -> Vec<TaskId> {
+        std::mem::take(&mut self.state().stopped)
+    }
+}
+
+impl Dispatch for TestDispatch {
+    fn slots(&self) -> usize {
+        self.state().slots
+    }
+
+    fn room(&self, lane: &Lane) -> Option<Room> {
+        let mut state = self.state();
+        state.lanes_seen.push(lane.clone());
+        let slots = match state.rooms.get(&lane.handler) {
+            Some(0) => return None,
+            Some(slots) => *slots,
+            None => usize::MAX,
+        };
+        let digest = if lane.digest.is_empty() {
+            format!("sha256:{}", lane.handler)
+        } else {
+            lane.digest.clone()
+        };
+        Some(Room {
+            slots,
+            digest: digest.into(),
+            attempts_max: 3,
+        })
+    }
+
+    fn claimed(&self, tasks: Vec<Task>) {
+        let mut state = self.state();
+        state.slots -= tasks.len();
+        for task in &tasks {
+            if let Some(room) = state.rooms.get_mut(&*task.handler) {
+                *room -= 1;
+            }
+        }
+        state.claimed.extend(tasks);
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    fn stop(&self, tasks: &[TaskId]) {
+        self.state().stopped.extend(tasks);
+    }
+
+    fn alarm(&self, _at_ms: u64) {}
+
+    fn broken(&self, error: StoreError) {
+        self.state().broken.push(error);
+    }
+}
