@@ -33,21 +33,33 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
 /// The rooms that a file names, comments left out.
 fn named(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let joined = code.collect::<Vec<_>>().join("\n");
     joined
         .split("crate::")
         .skip(1)
-        .map(|rest| rest.chars().take_while(|one| one.is_ascii_lowercase() || *one == '_').collect())
+        .map(|rest| {
+            rest.chars()
+                .take_while(|one| one.is_ascii_lowercase() || *one == '_')
+                .collect()
+        })
         .collect()
 }
 
 #[test]
 fn every_room_is_declared_in_its_band() {
-    let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("host/lib.rs")).unwrap();
+    let lib =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("host/lib.rs")).unwrap();
     let band = |name: &str| {
-        let place = lib.find(&format!("pub mod {name};")).unwrap_or_else(|| panic!("{name} is not in lib.rs"));
-        ["// Nouns.", "// Agents.", "// Doors."].into_iter().rfind(|band| lib.find(band).unwrap() < place).unwrap()
+        let place = lib
+            .find(&format!("pub mod {name};"))
+            .unwrap_or_else(|| panic!("{name} is not in lib.rs"));
+        ["// Nouns.", "// Agents.", "// Doors."]
+            .into_iter()
+            .rfind(|band| lib.find(band).unwrap() < place)
+            .unwrap()
     };
     for (name, _) in rooms() {
         let expected = match name.as_str() {
@@ -71,16 +83,32 @@ fn imports_never_point_upward() {
         for file in files {
             for other in named(&file) {
                 seen += 1;
-                assert!(band(&other) <= band(&room), "{} imports {other}", file.display());
+                assert!(
+                    band(&other) <= band(&room),
+                    "{} imports {other}",
+                    file.display()
+                );
             }
         }
     }
-    assert!(seen > 100, "only {seen} imports were found: the test looks in the wrong place");
+    assert!(
+        seen > 100,
+        "only {seen} imports were found: the test looks in the wrong place"
+    );
 }
 
 #[test]
 fn nouns_know_no_engine_no_clock_and_no_terminal() {
-    let foreign = ["tokio::", "rusqlite::", "wasmtime", "SystemTime", "Instant::", "println!", "std::fs", "std::env"];
+    let foreign = [
+        "tokio::",
+        "rusqlite::",
+        "wasmtime",
+        "SystemTime",
+        "Instant::",
+        "println!",
+        "std::fs",
+        "std::env",
+    ];
     for (room, files) in rooms() {
         if !NOUNS.contains(&room.as_str()) {
             continue;
@@ -102,8 +130,16 @@ fn the_state_machine_is_called_by_the_kernel_alone() {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
             let kernel = file.ends_with("store/kernel.rs");
-            assert!(room == "task" || kernel || !text.contains("state::apply("), "{}", file.display());
-            assert!(room == "task" || kernel || !text.contains("::state::{Effect"), "{}", file.display());
+            assert!(
+                room == "task" || kernel || !text.contains("state::apply("),
+                "{}",
+                file.display()
+            );
+            assert!(
+                room == "task" || kernel || !text.contains("::state::{Effect"),
+                "{}",
+                file.display()
+            );
         }
     }
 }
@@ -113,7 +149,11 @@ fn unsafe_code_stands_in_one_place() {
     for (_, files) in rooms() {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
-            assert!(!text.contains("unsafe {") || file.ends_with("loader/compiled.rs"), "{}", file.display());
+            assert!(
+                !text.contains("unsafe {") || file.ends_with("loader/compiled.rs"),
+                "{}",
+                file.display()
+            );
         }
     }
 }

@@ -39,7 +39,11 @@ impl Place {
     fn with_guests() -> Place {
         let place = Place::new();
         for name in ["script", "echo"] {
-            std::fs::copy(guests::guest(name), place.path(&format!("handlers/{name}.wasm"))).unwrap();
+            std::fs::copy(
+                guests::guest(name),
+                place.path(&format!("handlers/{name}.wasm")),
+            )
+            .unwrap();
         }
         place
     }
@@ -50,7 +54,11 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fishway"));
-        command.args(arguments).current_dir(self.directory.path()).env("NO_COLOR", "1").env_remove("FISHWAY_LOG");
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("NO_COLOR", "1")
+            .env_remove("FISHWAY_LOG");
         command
     }
 
@@ -77,9 +85,17 @@ impl Place {
     }
 
     fn serve(&self) -> Served {
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command(&["serve"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().find(|line| line.as_ref().is_ok_and(|line| line.starts_with("fishway is ready")));
+        let ready = lines.by_ref().find(|line| {
+            line.as_ref()
+                .is_ok_and(|line| line.starts_with("fishway is ready"))
+        });
         assert!(ready.is_some(), "the host did not start");
         // Whoever writes to a pipe that nobody reads stops in the end.
         std::thread::spawn(move || lines.for_each(drop));
@@ -100,8 +116,16 @@ impl Ran {
     /// Refused with this code, and these words in the sentence and in the hint.
     fn refused(self, code: i32, words: &str, hint: &str) {
         assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        let error = self.err.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
-        let advice = self.err.lines().find(|line| line.starts_with("hint: ")).unwrap_or_default();
+        let error = self
+            .err
+            .lines()
+            .find(|line| line.starts_with("error: "))
+            .unwrap_or_default();
+        let advice = self
+            .err
+            .lines()
+            .find(|line| line.starts_with("hint: "))
+            .unwrap_or_default();
         assert!(error.contains(words), "{}", self.err);
         assert!(advice.contains(hint), "{}", self.err);
     }
@@ -110,36 +134,78 @@ impl Ran {
 #[test]
 fn a_task_is_submitted_before_the_host_runs_and_shown_after() {
     let place = Place::with_guests();
-    let id = place.run(&["submit", "echo", "{\"a\": 1}"]).ok().trim().to_owned();
-    assert_eq!(place.run(&["get", &id, "--json"]).json()["status"], "pending");
+    let id = place
+        .run(&["submit", "echo", "{\"a\": 1}"])
+        .ok()
+        .trim()
+        .to_owned();
+    assert_eq!(
+        place.run(&["get", &id, "--json"]).json()["status"],
+        "pending"
+    );
     let _host = place.serve();
     assert_eq!(place.run(&["wait", &id]).ok(), "{\"a\": 1}\n");
     let task = place.run(&["get", &id, "--json"]).json();
     for name in [
-        "id", "task_type", "status", "phase", "input", "output", "error", "attempt", "parent_task_id",
-        "child_task_ids", "on_complete", "duration_ms",
+        "id",
+        "task_type",
+        "status",
+        "phase",
+        "input",
+        "output",
+        "error",
+        "attempt",
+        "parent_task_id",
+        "child_task_ids",
+        "on_complete",
+        "duration_ms",
     ] {
         assert!(task.get(name).is_some(), "{name} is missing in {task}");
     }
-    assert_eq!((&task["status"], &task["output"]["a"]), (&"completed".into(), &1.into()));
+    assert_eq!(
+        (&task["status"], &task["output"]["a"]),
+        (&"completed".into(), &1.into())
+    );
     assert_eq!(task["phase"], "ingest");
     let shown = place.run(&["get", &id]).ok();
-    assert!(shown.contains("status    completed") && shown.contains("output    {\"a\": 1}"), "{shown}");
+    assert!(
+        shown.contains("status    completed") && shown.contains("output    {\"a\": 1}"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn many_inputs_come_from_a_file_or_from_standard_input() {
     let place = Place::with_guests();
     let _host = place.serve();
-    let lines: String = (0..2_500).map(|line| format!("{{\"n\":{line}}}\n")).collect();
-    let ids = place.run_with(&["submit", "echo", "-", "--each", "--wait"], &lines).ok();
+    let lines: String = (0..2_500)
+        .map(|line| format!("{{\"n\":{line}}}\n"))
+        .collect();
+    let ids = place
+        .run_with(&["submit", "echo", "-", "--each", "--wait"], &lines)
+        .ok();
     assert_eq!(ids.lines().count(), 2_500);
     assert_eq!(ids.lines().nth(2_499), Some("{\"n\":2499}"));
     std::fs::write(place.path("inputs.jsonl"), "1\n\n2\n").unwrap();
-    assert_eq!(place.run(&["submit", "echo", "@inputs.jsonl", "--each"]).ok().lines().count(), 2);
+    assert_eq!(
+        place
+            .run(&["submit", "echo", "@inputs.jsonl", "--each"])
+            .ok()
+            .lines()
+            .count(),
+        2
+    );
     let wrong = place.run_with(&["submit", "echo", "-", "--each"], "1\n{\"a\":\n");
-    wrong.refused(2, "not JSON: EOF while parsing a value at line 1 column 5 in line 2", "quote the JSON");
-    assert_eq!(place.run(&["list", "--limit", "5000"]).ok().lines().count(), 2_502, "nothing of it was kept");
+    wrong.refused(
+        2,
+        "not JSON: EOF while parsing a value at line 1 column 5 in line 2",
+        "quote the JSON",
+    );
+    assert_eq!(
+        place.run(&["list", "--limit", "5000"]).ok().lines().count(),
+        2_502,
+        "nothing of it was kept"
+    );
 }
 
 #[test]
@@ -148,9 +214,17 @@ fn wait_tells_by_its_exit_code_how_it_went() {
     let _host = place.serve();
     let good = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
     let bad = "{\"steps\":[{\"fail\":{\"message\":\"broken\"}}]}";
-    let bad = place.run(&["submit", "script", bad, "--attempts", "1"]).ok().trim().to_owned();
+    let bad = place
+        .run(&["submit", "script", bad, "--attempts", "1"])
+        .ok()
+        .trim()
+        .to_owned();
     let slow = "{\"steps\":[{\"sleep\":3600000}]}";
-    let slow = place.run(&["submit", "script", slow]).ok().trim().to_owned();
+    let slow = place
+        .run(&["submit", "script", slow])
+        .ok()
+        .trim()
+        .to_owned();
     assert_eq!(place.run(&["wait", &good]).code, 0);
     let failed = place.run(&["wait", &good, &bad]);
     assert_eq!(failed.code, 1);
@@ -158,27 +232,73 @@ fn wait_tells_by_its_exit_code_how_it_went() {
     assert_eq!(place.run(&["wait", &slow, "--timeout", "50ms"]).code, 124);
     assert_eq!(place.run(&["wait", &slow, &good, "--any"]).ok(), "1\n");
     assert_eq!(place.run(&["wait", &slow, "--status", "waiting"]).code, 0);
-    assert_eq!(place.run(&["submit", "script", "{\"steps\":[{\"panic\":\"x\"}]}", "--attempts", "1", "--wait"]).code, 1);
+    assert_eq!(
+        place
+            .run(&[
+                "submit",
+                "script",
+                "{\"steps\":[{\"panic\":\"x\"}]}",
+                "--attempts",
+                "1",
+                "--wait"
+            ])
+            .code,
+        1
+    );
 }
 
 #[test]
 fn mistakes_are_answered_with_a_sentence_and_a_hint() {
     let place = Place::with_guests();
-    place.run(&["list"]).refused(1, "there is no fishway data in .fishway", "fishway serve or fishway submit");
-    place.run(&["serve", "nowhere"]).refused(1, "there is no handlers directory nowhere", "mkdir nowhere");
+    place.run(&["list"]).refused(
+        1,
+        "there is no fishway data in .fishway",
+        "fishway serve or fishway submit",
+    );
+    place.run(&["serve", "nowhere"]).refused(
+        1,
+        "there is no handlers directory nowhere",
+        "mkdir nowhere",
+    );
     let _host = place.serve();
-    place.run(&["submit", "echo", "{oops"]).refused(2, "the payload is not JSON: key must be a string", "quote the JSON");
-    place.run(&["submit", "ecoh", "1"]).refused(1, "there is no handler \"ecoh\"", "did you mean echo?");
-    place.run(&["submit", "zebra", "1"]).refused(1, "there is no handler \"zebra\"", "put zebra.wasm into");
+    place.run(&["submit", "echo", "{oops"]).refused(
+        2,
+        "the payload is not JSON: key must be a string",
+        "quote the JSON",
+    );
+    place.run(&["submit", "ecoh", "1"]).refused(
+        1,
+        "there is no handler \"ecoh\"",
+        "did you mean echo?",
+    );
+    place.run(&["submit", "zebra", "1"]).refused(
+        1,
+        "there is no handler \"zebra\"",
+        "put zebra.wasm into",
+    );
     let large = format!("\"{}\"", "x".repeat(5 << 20));
     let oversized = place.run_with(&["submit", "echo", "-"], &large);
-    oversized.refused(1, "5242882 bytes, more than the 4194304", "a file of a granted directory");
-    place.run(&["get", "ZZZZ"]).refused(1, "no task has an id that begins with \"ZZZZ\"", "fishway list");
-    place.run(&["serve"]).refused(1, "another host (process ", "submit to that one");
+    oversized.refused(
+        1,
+        "5242882 bytes, more than the 4194304",
+        "a file of a granted directory",
+    );
+    place.run(&["get", "ZZZZ"]).refused(
+        1,
+        "no task has an id that begins with \"ZZZZ\"",
+        "fishway list",
+    );
+    place
+        .run(&["serve"])
+        .refused(1, "another host (process ", "submit to that one");
     let id = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
     place.run(&["wait", &id]).ok();
-    place.run(&["cancel", &id]).refused(1, "has completed already", "shows its result");
-    place.run(&["retry", &id]).refused(1, "has completed: a result that others", "fishway get");
+    place
+        .run(&["cancel", &id])
+        .refused(1, "has completed already", "shows its result");
+    place
+        .run(&["retry", &id])
+        .refused(1, "has completed: a result that others", "fishway get");
     assert_eq!(place.run(&["list", "--status", "finishing"]).code, 2);
     assert_eq!(place.run(&["frobnicate"]).code, 2);
     // Unique beginnings of an id are as good as the whole.
@@ -190,14 +310,33 @@ fn a_database_of_a_newer_schema_or_another_program_is_left_as_it_is() {
     let place = Place::with_guests();
     place.run(&["submit", "echo", "1"]).ok();
     let file = place.path(".fishway/fishway.db");
-    let change = |sql: &str| rusqlite::Connection::open(&file).unwrap().execute_batch(sql).unwrap();
-    change("pragma user_version = 99; pragma wal_checkpoint(truncate); pragma journal_mode = delete;");
+    let change = |sql: &str| {
+        rusqlite::Connection::open(&file)
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap()
+    };
+    change(
+        "pragma user_version = 99; pragma wal_checkpoint(truncate); pragma journal_mode = delete;",
+    );
     let before = std::fs::read(&file).unwrap();
-    place.run(&["list"]).refused(1, "has schema 99, made by a newer fishway", "use the version that made it");
-    place.run(&["serve"]).refused(1, "has schema 99", "the file was left as it is");
+    place.run(&["list"]).refused(
+        1,
+        "has schema 99, made by a newer fishway",
+        "use the version that made it",
+    );
+    place
+        .run(&["serve"])
+        .refused(1, "has schema 99", "the file was left as it is");
     assert_eq!(std::fs::read(&file).unwrap(), before);
-    std::fs::write(&file, "this is no database, though it is long enough to be taken for the head of one").unwrap();
-    place.run(&["list"]).refused(1, "is not a fishway database", "--data");
+    std::fs::write(
+        &file,
+        "this is no database, though it is long enough to be taken for the head of one",
+    )
+    .unwrap();
+    place
+        .run(&["list"])
+        .refused(1, "is not a fishway database", "--data");
 }
 
 #[test]
@@ -211,7 +350,11 @@ fn a_full_disk_is_said_and_nothing_that_was_reported_is_lost() {
     assert_eq!(place.run(&["list"]).ok().lines().count(), 1);
     // A host that meets it ends with a sentence, and what it ran goes on when there is room.
     let grow = "{\"steps\":[{\"save\":{\"name\":\"a\",\"value\":\"$input.big\"}},{\"output-bytes\":1000000}]}";
-    let big = place.run(&["submit", "script", grow]).ok().trim().to_owned();
+    let big = place
+        .run(&["submit", "script", grow])
+        .ok()
+        .trim()
+        .to_owned();
     let host = place.run(&[&small[..], &["serve"]].concat());
     host.refused(1, "the host cannot go on: the disk is full", "make room");
     let _host = place.serve();
@@ -226,23 +369,33 @@ fn a_directory_that_cannot_be_written_is_said() {
     let locked = place.path("locked");
     std::fs::create_dir(&locked).unwrap();
     std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
-    std::fs::set_permissions(place.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(
+        place.directory.path(),
+        std::fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
     // Root may write everywhere, so the program is run by somebody who may not.
     let program = place.path("fishway");
     std::fs::copy(env!("CARGO_BIN_EXE_fishway"), &program).unwrap();
     let mut command = Command::new(&program);
-    command.args(["submit", "echo", "1", "--data", "locked/data"]).current_dir(place.directory.path());
+    command
+        .args(["submit", "echo", "1", "--data", "locked/data"])
+        .current_dir(place.directory.path());
     if rustix_is_root() {
         command.uid(65_534);
     }
     let output = command.output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("locked/data cannot be written") && err.contains("give this user the right"), "{err}");
+    assert!(
+        err.contains("locked/data cannot be written") && err.contains("give this user the right"),
+        "{err}"
+    );
 }
 
 fn rustix_is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+    std::fs::metadata("/proc/self")
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
 }
 
 #[test]
@@ -256,17 +409,28 @@ fn the_trace_shows_what_contains_what_as_a_tree_and_as_json() {
          {{\"spawn\":{{\"handler\":\"script\",\"input\":{bad}}}}},{{\"wait-all\":{{\"ids\":[\"$0\",\"$1\"]}}}},\
          {{\"return\":{{\"total\":2}}}}]}}"
     );
-    let id = place.run(&["submit", "script", &program]).ok().trim().to_owned();
+    let id = place
+        .run(&["submit", "script", &program])
+        .ok()
+        .trim()
+        .to_owned();
     place.run(&["wait", &id]).ok();
     let tree = place.run(&["trace", &id]).ok();
     // Ids and durations differ from run to run.
     let shape: Vec<String> = tree
         .lines()
         .map(|line| {
-            let cut = line.replace(|one: char| one.is_ascii_digit() || one.is_ascii_uppercase(), "");
+            let cut = line.replace(
+                |one: char| one.is_ascii_digit() || one.is_ascii_uppercase(),
+                "",
+            );
             let (name, rest) = cut.split_once(" (").unwrap_or((cut.as_str(), ""));
             let status = rest.split(['[', ',']).nth(1).unwrap_or_default();
-            if rest.is_empty() { line.to_owned() } else { format!("{name} [{status}]") }
+            if rest.is_empty() {
+                line.to_owned()
+            } else {
+                format!("{name} [{status}]")
+            }
         })
         .collect();
     insta::assert_snapshot!(shape.join("\n"), @r#"
@@ -283,7 +447,12 @@ fn the_trace_shows_what_contains_what_as_a_tree_and_as_json() {
     let children = place.run(&["list", "--parent", &id, "--json"]).ok();
     assert_eq!(children.lines().count(), 2);
     let below = json["children"][0]["id"].as_str().unwrap();
-    assert!(place.run(&["trace", below]).ok().starts_with(&format!("in script ({id})")));
+    assert!(
+        place
+            .run(&["trace", below])
+            .ok()
+            .starts_with(&format!("in script ({id})"))
+    );
 }
 
 #[test]
@@ -291,7 +460,11 @@ fn logs_are_shown_and_followed_to_the_end() {
     let place = Place::with_guests();
     let _host = place.serve();
     let program = "{\"steps\":[{\"print\":\"one\"},{\"sleep\":50},{\"eprint\":\"two\"}]}";
-    let id = place.run(&["submit", "script", program]).ok().trim().to_owned();
+    let id = place
+        .run(&["submit", "script", program])
+        .ok()
+        .trim()
+        .to_owned();
     let followed = place.run(&["logs", &id, "--follow"]).ok();
     let lines: Vec<&str> = followed.lines().map(|line| &line[14..]).collect();
     assert_eq!(lines, ["one", "warn: two"]);
@@ -306,20 +479,39 @@ fn a_key_makes_a_submit_idempotent() {
     assert!(second.err.contains("used before"), "{}", second.err);
     assert_eq!(second.ok(), first);
     let _host = place.serve();
-    place.run(&["submit", "script", "1", "--key", "order-7"]).refused(1, "already names task", "another key");
+    place
+        .run(&["submit", "script", "1", "--key", "order-7"])
+        .refused(1, "already names task", "another key");
 }
 
 #[test]
 fn handlers_are_listed_checked_and_described() {
     let place = Place::with_guests();
     std::fs::write(place.path("handlers/broken.wasm"), b"\0asm\x0d\0\x01\0junk").unwrap();
-    std::fs::write(place.path("handlers/echo.toml"), "description = \"Says it again\"").unwrap();
+    std::fs::write(
+        place.path("handlers/echo.toml"),
+        "description = \"Says it again\"",
+    )
+    .unwrap();
     let listed = place.run(&["handler", "list", "handlers"]);
     assert_eq!(listed.code, 1);
-    assert!(listed.out.contains("echo") && listed.out.contains("Says it again"), "{}", listed.out);
-    assert!(listed.err.contains("problem: broken.wasm: "), "{}", listed.err);
-    assert_eq!(place.run(&["handler", "check", "handlers/echo.wasm"]).code, 0);
-    let described = place.run(&["handler", "describe", "handlers/script.wasm", "--json"]).json();
+    assert!(
+        listed.out.contains("echo") && listed.out.contains("Says it again"),
+        "{}",
+        listed.out
+    );
+    assert!(
+        listed.err.contains("problem: broken.wasm: "),
+        "{}",
+        listed.err
+    );
+    assert_eq!(
+        place.run(&["handler", "check", "handlers/echo.wasm"]).code,
+        0
+    );
+    let described = place
+        .run(&["handler", "describe", "handlers/script.wasm", "--json"])
+        .json();
     assert_eq!(described["exports"][0], "fishway:task/handler@0.1.0");
     assert_eq!(described["limits"]["timeout_ms"], 60_000);
 }
@@ -328,28 +520,57 @@ fn handlers_are_listed_checked_and_described() {
 fn doctor_and_completions_answer() {
     let place = Place::with_guests();
     let doctor = place.run(&["doctor"]).ok();
-    assert!(doctor.contains("a sync takes") && doctor.contains("2 in handlers"), "{doctor}");
-    assert!(place.run(&["completions", "bash"]).ok().contains("_fishway"));
+    assert!(
+        doctor.contains("a sync takes") && doctor.contains("2 in handlers"),
+        "{doctor}"
+    );
+    assert!(
+        place
+            .run(&["completions", "bash"])
+            .ok()
+            .contains("_fishway")
+    );
 }
 
 #[test]
 fn the_help_of_every_command_stands_in_the_reference() {
     let place = Place::new();
-    let mut text = String::from("# Commands\n\nMade of the program's own help; a test holds the two together.\n");
+    let mut text = String::from(
+        "# Commands\n\nMade of the program's own help; a test holds the two together.\n",
+    );
     let commands = [
-        "demo", "serve", "submit", "get", "wait", "list", "logs", "trace", "cancel", "retry", "handler", "build",
-        "doctor", "completions",
+        "demo",
+        "serve",
+        "submit",
+        "get",
+        "wait",
+        "list",
+        "logs",
+        "trace",
+        "cancel",
+        "retry",
+        "handler",
+        "build",
+        "doctor",
+        "completions",
     ];
     for command in commands {
         let help = place.run(&[command, "--help"]).ok();
         // The default depends on where the program runs.
-        text.push_str(&format!("\n## fishway {command}\n\n```\n{}\n```\n", help.trim_end()));
+        text.push_str(&format!(
+            "\n## fishway {command}\n\n```\n{}\n```\n",
+            help.trim_end()
+        ));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "UPDATE_DOCS=1 writes it anew");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap_or_default(),
+        text,
+        "UPDATE_DOCS=1 writes it anew"
+    );
 }
 
 #[test]
@@ -357,6 +578,12 @@ fn the_host_stops_in_an_orderly_way_at_a_signal() {
     let place = Place::with_guests();
     let mut host = place.serve();
     let pid = host.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(host.0.wait().unwrap().code(), Some(0));
 }

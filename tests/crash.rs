@@ -28,7 +28,9 @@ impl Killable {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        Killable { child: child.unwrap() }
+        Killable {
+            child: child.unwrap(),
+        }
     }
 }
 
@@ -63,11 +65,19 @@ async fn until(client: &Client, task: TaskId, reached: impl Fn(&Detail) -> bool)
             commits.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect("the host does not get there");
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .expect("the host does not get there");
 }
 
 fn completed(detail: &Detail) -> usize {
-    let count = |status| detail.child_counts.iter().find(|(one, _)| *one == status).map_or(0, |(_, count)| *count);
+    let count = |status| {
+        detail
+            .child_counts
+            .iter()
+            .find(|(one, _)| *one == status)
+            .map_or(0, |(_, count)| *count)
+    };
     count(Status::Completed) as usize
 }
 
@@ -78,11 +88,17 @@ async fn a_host_killed_at_any_commit_of_the_word_count_gives_the_same_result_and
         ("submitted", |_| true),
         ("claimed", |detail| detail.task.status == Status::Running),
         ("first child spawned", |detail| !detail.child_ids.is_empty()),
-        ("half of the children spawned", |detail| detail.child_ids.len() >= SHARDS / 2),
+        ("half of the children spawned", |detail| {
+            detail.child_ids.len() >= SHARDS / 2
+        }),
         ("waiting", |detail| detail.task.status == Status::Waiting),
         ("first child completed", |detail| completed(detail) >= 1),
-        ("half of the children completed", |detail| completed(detail) >= SHARDS / 2),
-        ("all but one completed", |detail| completed(detail) >= SHARDS - 1),
+        ("half of the children completed", |detail| {
+            completed(detail) >= SHARDS / 2
+        }),
+        ("all but one completed", |detail| {
+            completed(detail) >= SHARDS - 1
+        }),
         ("woken", |detail| completed(detail) == SHARDS),
         ("ended", |detail| detail.task.status.is_terminal()),
     ];
@@ -92,7 +108,11 @@ async fn a_host_killed_at_any_commit_of_the_word_count_gives_the_same_result_and
     let client = client(&data);
     let input = json!({ "path": "/texts/jargon.txt", "shards": SHARDS }).to_string();
     let submit = || async {
-        client.submit("fetch-words", vec![input.clone()], Options::default()).await.unwrap()[0].id
+        client
+            .submit("fetch-words", vec![input.clone()], Options::default())
+            .await
+            .unwrap()[0]
+            .id
     };
 
     let undisturbed = submit().await;
@@ -112,8 +132,16 @@ async fn a_host_killed_at_any_commit_of_the_word_count_gives_the_same_result_and
         drop(host);
         let detail = client.detail(task).unwrap();
         assert_eq!(detail.task.output, expected.output, "killed when {name}");
-        assert_eq!((detail.child_ids.len(), completed(&detail)), (SHARDS, SHARDS), "killed when {name}");
-        assert_eq!((detail.task.attempt, detail.attempts.len()), (1, 0), "killed when {name}");
+        assert_eq!(
+            (detail.child_ids.len(), completed(&detail)),
+            (SHARDS, SHARDS),
+            "killed when {name}"
+        );
+        assert_eq!(
+            (detail.task.attempt, detail.attempts.len()),
+            (1, 0),
+            "killed when {name}"
+        );
     }
     let value: Value = serde_json::from_str(expected.output.as_deref().unwrap()).unwrap();
     assert_eq!(value["top"][0][0], "the");

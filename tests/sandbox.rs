@@ -9,7 +9,11 @@ use crate::support::{World, failure, options, results};
 
 async fn once(world: &World, handler: &str, steps: Value) -> Task {
     let task = world
-        .submit_to(handler, json!({ "steps": steps }), options(|options| options.attempts_max = Some(1)))
+        .submit_to(
+            handler,
+            json!({ "steps": steps }),
+            options(|options| options.attempts_max = Some(1)),
+        )
         .await;
     world.end(task).await
 }
@@ -17,22 +21,58 @@ async fn once(world: &World, handler: &str, steps: Value) -> Task {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_of_a_guest_is_a_failed_task_that_says_why() {
     let mut world = World::start().await;
-    world.handler("small", "[limits]\nmemory = \"16MiB\"\ncalls = 5\nlog = \"10kB\"\nchildren = 2").await;
+    world
+        .handler(
+            "small",
+            "[limits]\nmemory = \"16MiB\"\ncalls = 5\nlog = \"10kB\"\nchildren = 2",
+        )
+        .await;
     let check = |task: Task, kind: FailureKind, words: &str| {
         let found = task.failure.as_ref().map(|failure| failure.kind);
         let message = failure(&task);
-        assert!(found == Some(kind) && message.contains(words), "{found:?}: {message}");
+        assert!(
+            found == Some(kind) && message.contains(words),
+            "{found:?}: {message}"
+        );
     };
     let script = |steps: Value| once(&world, "script", steps);
     let small = |steps: Value| once(&world, "small", steps);
-    check(script(json!([{ "panic": "on purpose" }])).await, FailureKind::Trap, "on purpose");
-    check(script(json!([{ "recurse": 0 }])).await, FailureKind::Limit, "stack");
-    check(script(json!([{ "exit": 3 }])).await, FailureKind::Trap, "exited with code");
-    check(script(json!([{ "invalid-output": {} }])).await, FailureKind::Limit, "not JSON");
-    check(script(json!([{ "output-bytes": 5_000_000 }])).await, FailureKind::Limit, "5000002 bytes");
-    check(small(json!([{ "allocate": 100_000_000 }])).await, FailureKind::Limit, "its limit is 16 MiB");
+    check(
+        script(json!([{ "panic": "on purpose" }])).await,
+        FailureKind::Trap,
+        "on purpose",
+    );
+    check(
+        script(json!([{ "recurse": 0 }])).await,
+        FailureKind::Trap,
+        "recursion is too deep",
+    );
+    check(
+        script(json!([{ "exit": 3 }])).await,
+        FailureKind::Trap,
+        "exited with code",
+    );
+    check(
+        script(json!([{ "invalid-output": {} }])).await,
+        FailureKind::Limit,
+        "not JSON",
+    );
+    check(
+        script(json!([{ "output-bytes": 5_000_000 }])).await,
+        FailureKind::Limit,
+        "5000002 bytes",
+    );
+    check(
+        small(json!([{ "allocate": 100_000_000 }])).await,
+        FailureKind::Limit,
+        "its limit is 16 MiB",
+    );
     let calls: Vec<Value> = (0..6).map(|_| json!({ "should-stop": {} })).collect();
-    check(small(json!(calls)).await, FailureKind::Limit, "more than 5 host calls");
+    check(
+        small(json!(calls)).await,
+        FailureKind::Limit,
+        "more than 5 host calls",
+    );
     let crowd = json!([{ "spawn-all": { "handler": "echo", "inputs": [1, 2, 3] } }]);
     let found = results(&small(crowd).await);
     assert_eq!(found[0]["error"]["kind"], "limit");
@@ -42,7 +82,11 @@ async fn every_fault_of_a_guest_is_a_failed_task_that_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_loop_ends_on_time_and_others_run_beside_it() {
-    let world = World::set(fishway::executor::Settings { slots: 8, ..Default::default() }).await;
+    let world = World::set(fishway::executor::Settings {
+        slots: 8,
+        ..Default::default()
+    })
+    .await;
     let started = Instant::now();
     let mut loops = Vec::new();
     for _ in 0..4 {
@@ -50,16 +94,26 @@ async fn an_endless_loop_ends_on_time_and_others_run_beside_it() {
             options.timeout_ms = Some(300);
             options.attempts_max = Some(1);
         });
-        loops.push(world.submit_to("script", json!({ "steps": [{ "loop": {} }] }), timeout).await);
+        loops.push(
+            world
+                .submit_to("script", json!({ "steps": [{ "loop": {} }] }), timeout)
+                .await,
+        );
     }
     // More loops than threads, and this one is not starved.
-    assert_eq!(results(&world.run(json!([{ "return": 2 }])).await), json!(2));
+    assert_eq!(
+        results(&world.run(json!([{ "return": 2 }])).await),
+        json!(2)
+    );
     for task in loops {
         let task = world.end(task).await;
         assert_eq!(task.failure.as_ref().unwrap().kind, FailureKind::Timeout);
         assert!(failure(&task).contains("running time"));
     }
-    assert!(started.elapsed() < Duration::from_secs(30), "a loop that never ends would hang");
+    assert!(
+        started.elapsed() < Duration::from_secs(30),
+        "a loop that never ends would hang"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,9 +121,16 @@ async fn a_flood_of_lines_is_cut_and_the_cut_is_said() {
     let mut world = World::start().await;
     world.handler("small", "[limits]\nlog = \"10kB\"").await;
     let task = once(&world, "small", json!([{ "log-flood": 10_000 }])).await;
-    let logs = world.client.logs(task.id, Default::default(), 100_000).unwrap();
+    let logs = world
+        .client
+        .logs(task.id, Default::default(), 100_000)
+        .unwrap();
     assert!(logs.len() < 200, "{} lines", logs.len());
-    assert!(logs.last().unwrap().message.contains("is full"), "{:?}", logs.last());
+    assert!(
+        logs.last().unwrap().message.contains("is full"),
+        "{:?}",
+        logs.last()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +140,11 @@ async fn nothing_is_seen_of_the_world_that_was_not_granted() {
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("note.txt"), "inside").unwrap();
     std::fs::write(world.directory.path().join("secret.txt"), "outside").unwrap();
-    std::os::unix::fs::symlink(world.directory.path().join("secret.txt"), directory.join("link.txt")).unwrap();
+    std::os::unix::fs::symlink(
+        world.directory.path().join("secret.txt"),
+        directory.join("link.txt"),
+    )
+    .unwrap();
     let manifest = format!(
         "[grants]\nenv = {{ MODE = \"test\" }}\nread = [{{ host = \"{0}\", guest = \"/in\" }}]\n",
         directory.display()
@@ -98,12 +163,19 @@ async fn nothing_is_seen_of_the_world_that_was_not_granted() {
     let found = results(&once(&world, "reader", steps.clone()).await);
     assert_eq!(found[0], "inside");
     for index in [1, 2, 3, 4, 7] {
-        assert!(found[index]["error"].is_object(), "step {index}: {}", found[index]);
+        assert!(
+            found[index]["error"].is_object(),
+            "step {index}: {}",
+            found[index]
+        );
     }
     assert_eq!((&found[5], &found[6]), (&json!("test"), &Value::Null));
     assert!(!directory.join("new.txt").exists());
     let found = results(&once(&world, "script", steps).await);
-    assert!(found[0]["error"].is_object(), "without a grant there is nothing");
+    assert!(
+        found[0]["error"].is_object(),
+        "without a grant there is nothing"
+    );
     assert_eq!(found[5], Value::Null);
 }
 
@@ -112,18 +184,41 @@ async fn a_granted_directory_may_be_written_where_it_says_so() {
     let mut world = World::start().await;
     let directory = world.directory.path().join("out");
     std::fs::create_dir(&directory).unwrap();
-    world.handler("writer", &format!("[grants]\nwrite = [\"{}\"]", directory.display())).await;
-    let task = once(&world, "writer", json!([{ "write-file": { "path": "/out/new.txt", "text": "kept" } }])).await;
+    world
+        .handler(
+            "writer",
+            &format!("[grants]\nwrite = [\"{}\"]", directory.display()),
+        )
+        .await;
+    let task = once(
+        &world,
+        "writer",
+        json!([{ "write-file": { "path": "/out/new.txt", "text": "kept" } }]),
+    )
+    .await;
     assert_eq!(results(&task), json!([null]));
-    assert_eq!(std::fs::read_to_string(directory.join("new.txt")).unwrap(), "kept");
+    assert_eq!(
+        std::fs::read_to_string(directory.join("new.txt")).unwrap(),
+        "kept"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_runs_no_more_at_once_than_its_manifest_says() {
     let mut world = World::start().await;
-    world.handler("one-by-one", "[limits]\nconcurrency = 1").await;
-    let first = world.submit_to("one-by-one", json!({ "steps": [{ "until-stop": {} }] }), options(|_| {})).await;
-    let second = world.submit_to("one-by-one", json!({ "steps": [] }), options(|_| {})).await;
+    world
+        .handler("one-by-one", "[limits]\nconcurrency = 1")
+        .await;
+    let first = world
+        .submit_to(
+            "one-by-one",
+            json!({ "steps": [{ "until-stop": {} }] }),
+            options(|_| {}),
+        )
+        .await;
+    let second = world
+        .submit_to("one-by-one", json!({ "steps": [] }), options(|_| {}))
+        .await;
     world.reach_status(first, Status::Running).await;
     // Another handler has slots, so what follows shows that the second is held by its own limit.
     world.run(json!([])).await;
@@ -134,7 +229,11 @@ async fn a_handler_runs_no_more_at_once_than_its_manifest_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_diverges_on_replay_fails_with_both_calls_named() {
-    let mut world = World::set(fishway::executor::Settings { parked_max: 0, ..Default::default() }).await;
+    let mut world = World::set(fishway::executor::Settings {
+        parked_max: 0,
+        ..Default::default()
+    })
+    .await;
     world.handler("random", "[grants]\nrandom = \"real\"").await;
     // The input of the child comes from real randomness: the replay spawns another child.
     let steps = json!([{ "random": 1 }, { "call": { "handler": "echo", "input": "$0" } }]);
@@ -143,5 +242,8 @@ async fn a_handler_that_diverges_on_replay_fails_with_both_calls_named() {
     let message = failure(&task);
     let calls: Vec<&str> = message.matches("tasks.spawn(echo, ").collect();
     assert_eq!(calls.len(), 2, "{message}");
-    assert!(message.contains("host call 1 is tasks.spawn(echo, "), "{message}");
+    assert!(
+        message.contains("host call 1 is tasks.spawn(echo, "),
+        "{message}"
+    );
 }

@@ -13,18 +13,30 @@ fn id(value: &Value) -> TaskId {
 }
 
 fn one_slot() -> Settings {
-    Settings { slots: 1, ..Settings::default() }
+    Settings {
+        slots: 1,
+        ..Settings::default()
+    }
 }
 
 /// Nothing is parked: every wait is dropped and replayed.
 fn no_parking(settings: Settings) -> Settings {
-    Settings { parked_max: 0, ..settings }
+    Settings {
+        parked_max: 0,
+        ..settings
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pure_function_returns_its_result() {
     let world = World::start().await;
-    let task = world.end(world.submit_to("echo", json!({ "a": [1, 2] }), options(|_| {})).await).await;
+    let task = world
+        .end(
+            world
+                .submit_to("echo", json!({ "a": [1, 2] }), options(|_| {}))
+                .await,
+        )
+        .await;
     assert_eq!(task.output.as_deref(), Some(r#"{"a":[1,2]}"#));
     assert_eq!((task.attempt, task.status), (1, Status::Completed));
 }
@@ -39,8 +51,16 @@ async fn children_are_spawned_awaited_and_merged_in_argument_order() {
             { "wait-all": { "ids": ["$1", "$0.2", "$0.0", "$1"] } },
         ]))
         .await;
-    let outputs: Vec<&Value> = found[2].as_array().unwrap().iter().map(|one| &one["output"]).collect();
-    assert_eq!(outputs, [&json!({ "x": 4 }), &json!(3), &json!(1), &json!({ "x": 4 })]);
+    let outputs: Vec<&Value> = found[2]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["output"])
+        .collect();
+    assert_eq!(
+        outputs,
+        [&json!({ "x": 4 }), &json!(3), &json!(1), &json!({ "x": 4 })]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +71,9 @@ async fn a_waiting_parent_holds_no_slot_so_a_five_deep_chain_of_calls_completes_
         for _ in 0..5 {
             program = json!({ "steps": [{ "call": { "handler": "script", "input": program } }, { "return": "$0.output" }] });
         }
-        let task = world.end(world.submit_to("script", program, options(|_| {})).await).await;
+        let task = world
+            .end(world.submit_to("script", program, options(|_| {})).await)
+            .await;
         assert_eq!(results(&task), json!("bottom"));
     }
 }
@@ -68,7 +90,10 @@ async fn a_failed_child_is_an_outcome_and_a_failed_call_is_a_value() {
         ]))
         .await;
     let expected = json!({ "message": "no luck", "retryable": false, "details": { "code": 7 } });
-    assert_eq!((&found[1][0]["status"], &found[1][0]["failure"]), (&json!("failed"), &expected));
+    assert_eq!(
+        (&found[1][0]["status"], &found[1][0]["failure"]),
+        (&json!("failed"), &expected)
+    );
     assert_eq!(found[2]["failure"], expected);
 }
 
@@ -94,11 +119,26 @@ async fn refusals_are_values_that_name_what_is_wrong() {
             { "wait-all": { "ids": ["$12.id"] } },
         ]))
         .await;
-    let kinds: Vec<&str> = (0..12).map(|index| found[index]["error"]["kind"].as_str().unwrap_or("none")).collect();
-    assert_eq!(kinds, [
-        "unknown-handler", "unknown-task", "unknown-task", "unknown-task", "unknown-task", "invalid", "invalid",
-        "invalid", "invalid", "unknown-task", "invalid", "invalid",
-    ]);
+    let kinds: Vec<&str> = (0..12)
+        .map(|index| found[index]["error"]["kind"].as_str().unwrap_or("none"))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "unknown-handler",
+            "unknown-task",
+            "unknown-task",
+            "unknown-task",
+            "unknown-task",
+            "invalid",
+            "invalid",
+            "invalid",
+            "invalid",
+            "unknown-task",
+            "invalid",
+            "invalid",
+        ]
+    );
     assert_eq!(found[13]["error"]["kind"], "would-deadlock");
     assert_eq!(found[0]["error"]["message"], "nobody");
 }
@@ -107,8 +147,13 @@ async fn refusals_are_values_that_name_what_is_wrong() {
 async fn waiting_for_an_ancestor_is_refused() {
     let world = World::start().await;
     let child = json!({ "steps": [{ "context": {} }, { "wait-all": { "ids": ["$0.parent"] } }] });
-    let found = world.results(json!([{ "call": { "handler": "script", "input": child } }])).await;
-    assert_eq!(found[0]["output"]["results"][1]["error"]["kind"], "would-deadlock");
+    let found = world
+        .results(json!([{ "call": { "handler": "script", "input": child } }]))
+        .await;
+    assert_eq!(
+        found[0]["output"]["results"][1]["error"]["kind"],
+        "would-deadlock"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,21 +185,42 @@ async fn a_wait_that_times_out_tells_all_outcomes_and_cancels_nothing() {
             { "wait-all": { "ids": ["$1"], "timeout": 0 } },
         ]))
         .await;
-    let slept = world.until(|client| client.detail(parent).unwrap().child_ids.get(1).copied()).await;
+    let slept = world
+        .until(|client| client.detail(parent).unwrap().child_ids.get(1).copied())
+        .await;
     world.reach_status(slept, Status::Waiting).await;
     world
-        .until(|client| client.task(parent).unwrap().wait.is_some_and(|wait| wait.until_ms.is_some()).then_some(()))
+        .until(|client| {
+            client
+                .task(parent)
+                .unwrap()
+                .wait
+                .is_some_and(|wait| wait.until_ms.is_some())
+                .then_some(())
+        })
         .await;
     clock.advance(5_001);
     let found = results(&world.end(parent).await);
     let late = &found[3]["error"];
     assert_eq!(late["kind"], "timed-out");
-    let statuses: Vec<&Value> = late["outcomes"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    let statuses: Vec<&Value> = late["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["status"])
+        .collect();
     assert_eq!(statuses, ["completed", "waiting"]);
     assert_eq!(found[4]["output"], 1, "wait-any gives the first that ended");
-    assert_eq!(found[5]["error"]["kind"], "timed-out", "a wait of no length looks once");
+    assert_eq!(
+        found[5]["error"]["kind"], "timed-out",
+        "a wait of no length looks once"
+    );
     clock.advance(60_000);
-    assert_eq!(world.end(slept).await.status, Status::Completed, "the sleeper was not disturbed");
+    assert_eq!(
+        world.end(slept).await.status,
+        Status::Completed,
+        "the sleeper was not disturbed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +238,10 @@ async fn a_wait_for_a_status_on_the_way_ends_when_it_is_reached() {
         .await;
     assert_eq!(found[1][0]["status"], "waiting");
     assert_eq!((&found[2], &found[3]), (&json!(true), &json!(false)));
-    assert_eq!(found[4][0]["status"], "cancelled", "an end outside the set ends the wait, too");
+    assert_eq!(
+        found[4][0]["status"], "cancelled",
+        "an end outside the set ends the wait, too"
+    );
     clock.advance(1);
 }
 
@@ -192,7 +261,10 @@ async fn a_sleep_lasts_as_long_as_it_says_and_costs_no_running_time() {
     assert_eq!(world.client.task(task).unwrap().status, Status::Waiting);
     clock.advance(1);
     let found = results(&world.end(task).await);
-    assert_eq!(found[2].as_u64().unwrap() - found[0].as_u64().unwrap(), month_ms);
+    assert_eq!(
+        found[2].as_u64().unwrap() - found[0].as_u64().unwrap(),
+        month_ms
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,17 +298,37 @@ async fn a_replayed_wait_hears_what_the_parked_one_would_have_heard() {
         assert_eq!(task.attempt, 1);
         assert!(found[0].as_u64() <= found[6].as_u64() && found[6].as_u64() <= found[14].as_u64());
         assert_ne!(found[1], found[15], "randomness goes on");
-        let roots = world.client.list(&fishway::store::Filter { limit: 100, ..Default::default() }).unwrap();
-        assert_eq!(roots.iter().filter(|one| one.origin == Some(task.id)).count(), 1, "no task is submitted twice");
+        let roots = world
+            .client
+            .list(&fishway::store::Filter {
+                limit: 100,
+                ..Default::default()
+            })
+            .unwrap();
+        assert_eq!(
+            roots
+                .iter()
+                .filter(|one| one.origin == Some(task.id))
+                .count(),
+            1,
+            "no task is submitted twice"
+        );
         let logs = world.client.logs(task.id, Default::default(), 100).unwrap();
         let lines: Vec<&str> = logs.iter().map(|line| line.message.as_str()).collect();
-        assert_eq!(lines, ["between the waits"], "a replay prints nothing twice");
+        assert_eq!(
+            lines,
+            ["between the waits"],
+            "a replay prints nothing twice"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_instance_goes_when_its_wait_grows_old_and_is_replayed() {
-    let settings = Settings { park: Duration::ZERO, ..Settings::default() };
+    let settings = Settings {
+        park: Duration::ZERO,
+        ..Settings::default()
+    };
     let world = World::set(settings).await;
     let found = world
         .results(json!([
@@ -246,28 +338,54 @@ async fn a_parked_instance_goes_when_its_wait_grows_old_and_is_replayed() {
             { "random": 1 },
         ]))
         .await;
-    assert_eq!((&found[1]["output"], &found[2]["output"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&found[1]["output"], &found[2]["output"]),
+        (&json!(1), &json!(2))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_and_randomness_are_real_only_where_the_manifest_says_so() {
     let mut world = World::start().await;
-    world.handler("real", "[grants]\nclock = \"real\"\nrandom = \"real\"").await;
+    world
+        .handler("real", "[grants]\nclock = \"real\"\nrandom = \"real\"")
+        .await;
     let program = json!({ "steps": [{ "random": 1 }, { "clock": {} }] });
-    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    let real = world.end(world.submit_to("real", program.clone(), options(|_| {})).await).await;
+    let before = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64;
+    let real = world
+        .end(
+            world
+                .submit_to("real", program.clone(), options(|_| {}))
+                .await,
+        )
+        .await;
     assert!(results(&real)[1].as_u64().unwrap() >= before);
-    let durable = world.end(world.submit_to("script", program, options(|_| {})).await).await;
-    assert_eq!(results(&durable)[1].as_u64(), durable.run_at_start_ms, "the clock shows the last durable event");
+    let durable = world
+        .end(world.submit_to("script", program, options(|_| {})).await)
+        .await;
+    assert_eq!(
+        results(&durable)[1].as_u64(),
+        durable.run_at_start_ms,
+        "the clock shows the last durable event"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_back_off_and_the_last_one_counts() {
     let (world, clock) = World::by_hand().await;
-    let task = world.submit(json!([{ "fail-unless-attempt": 3 }, { "context": {} }])).await;
+    let task = world
+        .submit(json!([{ "fail-unless-attempt": 3 }, { "context": {} }]))
+        .await;
     for attempt in 1..3 {
-        let resting = world.until(|client| client.task(task).ok().filter(|task| task.run_at_ms.is_some())).await;
-        assert_eq!((resting.status, resting.attempt), (Status::Pending, attempt));
+        let rests =
+            |task: &fishway::task::Task| task.run_at_ms.is_some() && task.attempt == attempt;
+        let resting = world
+            .until(|client| client.task(task).ok().filter(rests))
+            .await;
+        assert_eq!(resting.status, Status::Pending);
         let rest_ms = resting.run_at_ms.unwrap() - 1_790_000_000_000;
         assert!(rest_ms >= 800, "a rest of {rest_ms} ms");
         clock.advance(2_000);
@@ -275,14 +393,19 @@ async fn attempts_back_off_and_the_last_one_counts() {
     let done = world.end(task).await;
     assert_eq!(results(&done)[1]["attempt"], 3);
     let attempts = world.detail(task).attempts;
-    let messages: Vec<&str> = attempts.iter().map(|one| one.failure.message.as_str()).collect();
+    let messages: Vec<&str> = attempts
+        .iter()
+        .map(|one| one.failure.message.as_str())
+        .collect();
     assert_eq!(messages, ["attempt 1 fails", "attempt 2 fails"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_that_is_not_retryable_is_the_end() {
     let world = World::start().await;
-    let task = world.run(json!([{ "fail": { "message": "hopeless", "retryable": false } }])).await;
+    let task = world
+        .run(json!([{ "fail": { "message": "hopeless", "retryable": false } }]))
+        .await;
     assert_eq!((failure(&task).as_str(), task.attempt), ("hopeless", 1));
 }
 
@@ -298,21 +421,38 @@ async fn a_retried_parent_keeps_what_succeeded_and_redoes_what_did_not() {
             { "fail-unless-attempt": 2 },
         ]))
         .await;
-    world.until(|client| client.task(parent).ok().filter(|task| task.run_at_ms.is_some())).await;
+    world
+        .until(|client| {
+            client
+                .task(parent)
+                .ok()
+                .filter(|task| task.run_at_ms.is_some())
+        })
+        .await;
     clock.advance(10_000);
     let found = results(&world.end(parent).await);
-    let children = world.client.list(&fishway::store::Filter { parent: Some(parent), limit: 10, ..Default::default() });
+    let children = world.client.list(&fishway::store::Filter {
+        parent: Some(parent),
+        limit: 10,
+        ..Default::default()
+    });
     let children = children.unwrap();
     assert_eq!(children.len(), 3, "the good child once, the bad one twice");
     assert_eq!(id(&found[0]), children[0].id, "the completed child is kept");
-    assert_eq!(children[2].retry_of, Some(children[1].id), "the failed one has a successor");
+    assert_eq!(
+        children[2].retry_of,
+        Some(children[1].id),
+        "the failed one has a successor"
+    );
     assert_eq!(id(&found[1]), children[2].id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_s_retry_gives_fresh_attempts() {
     let world = World::start().await;
-    let task = world.run(json!([{ "fail": { "message": "once", "retryable": false } }])).await;
+    let task = world
+        .run(json!([{ "fail": { "message": "once", "retryable": false } }]))
+        .await;
     assert_eq!(world.client.retry(task.id).await.unwrap().attempt, 0);
     let again = world.end(task.id).await;
     assert_eq!((again.status, again.attempt), (Status::Failed, 1));
@@ -350,17 +490,29 @@ async fn a_task_starts_after_its_upstreams_and_is_skipped_when_one_is_lost() {
         ]))
         .await;
     let dependency = &found[5][0]["output"]["results"][0][0];
-    assert_eq!((&dependency["key"], &dependency["outcome"]["output"]), (&json!("first"), &json!(1)));
-    assert_eq!((&found[5][1]["status"], &found[5][2]["status"]), (&json!("skipped"), &json!("skipped")));
+    assert_eq!(
+        (&dependency["key"], &dependency["outcome"]["output"]),
+        (&json!("first"), &json!(1))
+    );
+    assert_eq!(
+        (&found[5][1]["status"], &found[5][2]["status"]),
+        (&json!("skipped"), &json!("skipped"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_continuation_gets_exactly_the_id_and_the_output() {
     let world = World::start().await;
     let first = world
-        .submit_to("echo", json!({ "n": 1 }), options(|options| options.on_complete = Some("echo".into())))
+        .submit_to(
+            "echo",
+            json!({ "n": 1 }),
+            options(|options| options.on_complete = Some("echo".into())),
+        )
         .await;
-    let next = world.until(|client| client.detail(first).unwrap().child_ids.first().copied()).await;
+    let next = world
+        .until(|client| client.detail(first).unwrap().child_ids.first().copied())
+        .await;
     let next = world.end(next).await;
     let expected = json!({ "previous_task_id": first.to_string(), "previous_output": { "n": 1 } });
     assert_eq!(results(&next), expected);
@@ -376,11 +528,21 @@ async fn the_next_phase_starts_when_its_children_have_ended() {
             { "return": { "phases": { "aggregate": [{ "children": {} }, { "context": {} }] } } },
         ],
     }});
-    let task = world.end(world.submit_to("script", program, options(|_| {})).await).await;
+    let task = world
+        .end(world.submit_to("script", program, options(|_| {})).await)
+        .await;
     let found = results(&task);
-    let statuses: Vec<&Value> = found[0].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    let statuses: Vec<&Value> = found[0]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["status"])
+        .collect();
     assert_eq!(statuses, ["completed", "completed"]);
-    assert_eq!((&found[1]["phase"], &found[1]["attempt"]), (&json!("aggregate"), &json!(1)));
+    assert_eq!(
+        (&found[1]["phase"], &found[1]["attempt"]),
+        (&json!("aggregate"), &json!(1))
+    );
     assert_eq!(&*task.phase, "aggregate");
 }
 
@@ -390,10 +552,19 @@ async fn a_rescheduled_task_runs_again_and_counts_no_attempt() {
     let task = world
         .submit(json!([{ "load": "seen" }, { "save": { "name": "seen", "value": 1 } }, { "reschedule": 1_000 }]))
         .await;
-    let resting = world.until(|client| client.task(task).ok().filter(|task| task.run_at_ms.is_some())).await;
+    let resting = world
+        .until(|client| {
+            client
+                .task(task)
+                .ok()
+                .filter(|task| task.run_at_ms.is_some())
+        })
+        .await;
     assert_eq!((resting.status, resting.attempt), (Status::Pending, 0));
     clock.advance(1_000);
-    let again = world.until(|client| client.task(task).ok().filter(|task| task.run == 2)).await;
+    let again = world
+        .until(|client| client.task(task).ok().filter(|task| task.run == 2))
+        .await;
     assert_eq!(again.attempt, 0, "the second run was no attempt either");
     world.client.cancel(task, false).await.unwrap();
 }
@@ -402,20 +573,35 @@ async fn a_rescheduled_task_runs_again_and_counts_no_attempt() {
 async fn a_cancelled_running_task_is_told_and_ends_cancelled_with_all_below_it() {
     let world = World::start().await;
     let child = json!({ "steps": [{ "sleep": 3_600_000 }] });
-    let task = world.submit(json!([{ "spawn": { "handler": "script", "input": child } }, { "until-stop": {} }])).await;
-    let child = world.until(|client| client.detail(task).unwrap().child_ids.first().copied()).await;
+    let task = world
+        .submit(json!([{ "spawn": { "handler": "script", "input": child } }, { "until-stop": {} }]))
+        .await;
+    let child = world
+        .until(|client| client.detail(task).unwrap().child_ids.first().copied())
+        .await;
     world.reach_status(child, Status::Waiting).await;
     let cancelled = world.client.cancel(task, false).await.unwrap();
-    assert!(cancelled.changed && cancelled.stopping == 1 && cancelled.tasks == 2, "{cancelled:?}");
+    assert!(
+        cancelled.changed && cancelled.stopping == 1 && cancelled.tasks == 2,
+        "{cancelled:?}"
+    );
     assert_eq!(world.end(task).await.status, Status::Cancelled);
     assert_eq!(world.end(child).await.status, Status::Cancelled);
-    let refused = world.client.cancel(task, false).await.unwrap_err().to_string();
+    let refused = world
+        .client
+        .cancel(task, false)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("has cancelled already"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_task_that_does_not_listen_is_interrupted_after_its_grace() {
-    let settings = Settings { grace: Duration::from_millis(50), ..Settings::default() };
+    let settings = Settings {
+        grace: Duration::from_millis(50),
+        ..Settings::default()
+    };
     let world = World::set(settings).await;
     let task = world.submit(json!([{ "loop": {} }])).await;
     world.reach_status(task, Status::Running).await;
@@ -426,7 +612,13 @@ async fn a_cancelled_task_that_does_not_listen_is_interrupted_after_its_grace() 
 #[tokio::test(flavor = "multi_thread")]
 async fn delay_priority_and_expiry_are_kept() {
     let (world, clock) = World::by_hand().await;
-    let later = world.submit_to("echo", json!(1), options(|options| options.delay_ms = Some(5_000))).await;
+    let later = world
+        .submit_to(
+            "echo",
+            json!(1),
+            options(|options| options.delay_ms = Some(5_000)),
+        )
+        .await;
     let never = world
         .submit_to(
             "echo",
@@ -447,14 +639,31 @@ async fn delay_priority_and_expiry_are_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orderly_stop_gives_attempts_back_and_they_go_on() {
     let mut world = World::start().await;
-    let task = world.submit(json!([{ "call": { "handler": "echo", "input": 1 } }, { "loop": {} }])).await;
-    world.until(|client| client.task(task).ok().filter(|task| task.status == Status::Running && task.fence == 2)).await;
+    let task = world
+        .submit(json!([{ "call": { "handler": "echo", "input": 1 } }, { "loop": {} }]))
+        .await;
+    world
+        .until(|client| {
+            client
+                .task(task)
+                .ok()
+                .filter(|task| task.status == Status::Running && task.fence == 2)
+        })
+        .await;
     world.stop().await;
     world.restart().await;
     let again = world.reach_status(task, Status::Running).await;
-    assert_eq!((again.attempt, again.restarts), (1, 0), "it counts for nothing");
+    assert_eq!(
+        (again.attempt, again.restarts),
+        (1, 0),
+        "it counts for nothing"
+    );
     assert!(again.fence >= 3, "under a new claim");
-    assert_eq!(world.detail(task).child_ids.len(), 1, "the call is replayed");
+    assert_eq!(
+        world.detail(task).child_ids.len(),
+        1,
+        "the call is replayed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -468,12 +677,22 @@ async fn progress_and_logs_are_seen_while_it_runs() {
             { "until-stop": {} },
         ]))
         .await;
-    let seen = world.until(|client| client.task(task).unwrap().progress).await;
-    assert_eq!((seen.done, seen.total, seen.message.as_deref()), (3, Some(10), Some("counting")));
-    let logs = world
-        .until(|client| Some(client.logs(task, Default::default(), 10).unwrap()).filter(|logs| logs.len() == 2))
+    let seen = world
+        .until(|client| client.task(task).unwrap().progress)
         .await;
-    let lines: Vec<String> = logs.iter().map(|line| format!("{} {}", line.level.as_str(), line.message)).collect();
+    assert_eq!(
+        (seen.done, seen.total, seen.message.as_deref()),
+        (3, Some(10), Some("counting"))
+    );
+    let logs = world
+        .until(|client| {
+            Some(client.logs(task, Default::default(), 10).unwrap()).filter(|logs| logs.len() == 2)
+        })
+        .await;
+    let lines: Vec<String> = logs
+        .iter()
+        .map(|line| format!("{} {}", line.level.as_str(), line.message))
+        .collect();
     assert_eq!(lines, ["warn look out", "info a line"]);
     world.client.cancel(task, false).await.unwrap();
     world.end(task).await;
@@ -487,7 +706,12 @@ async fn a_thousand_children_wake_their_parent_once() {
         .run(json!([{ "spawn-all": { "handler": "echo", "inputs": inputs } }, { "wait-all": { "ids": "$0" } }]))
         .await;
     let found = results(&task);
-    let sum: u64 = found[1].as_array().unwrap().iter().map(|one| one["output"].as_u64().unwrap()).sum();
+    let sum: u64 = found[1]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["output"].as_u64().unwrap())
+        .sum();
     assert_eq!(sum, 499_500);
     assert_eq!(task.fence, 2, "claimed once to start and once to go on");
 }
@@ -495,7 +719,9 @@ async fn a_thousand_children_wake_their_parent_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_that_nobody_sends_is_none_when_its_time_is_over() {
     let (world, clock) = World::by_hand().await;
-    let task = world.submit(json!([{ "signal-receive": { "name": "go", "timeout": 1_000 } }])).await;
+    let task = world
+        .submit(json!([{ "signal-receive": { "name": "go", "timeout": 1_000 } }]))
+        .await;
     world.reach_status(task, Status::Waiting).await;
     clock.advance(1_000);
     assert_eq!(results(&world.end(task).await), json!([null]));

@@ -56,11 +56,13 @@ pub fn tree(
     }
     print(&node(&root))?;
     let first = children(client, id)?;
+    let mark = if first.is_empty() {
+        "└──"
+    } else {
+        "├──"
+    };
     for line in notes(&root, full, true) {
-        print(&format!(
-            "{}{line}",
-            if first.is_empty() { "    " } else { "│   " }
-        ))?;
+        print(&format!("{mark} {line}"))?;
     }
     let mut open = vec![Open {
         children: first.into_iter(),

@@ -56,6 +56,15 @@ pub fn fate(
             "the guest used up its stack: its recursion is too deep".to_owned(),
             false,
         ),
+        Some(Trap::MemoryOutOfBounds) => {
+            let message =
+                "the guest reached outside its memory: its recursion is too deep, or it has a bug";
+            failed(
+                FailureKind::Trap,
+                with_last_words(message.to_owned(), last_words),
+                true,
+            )
+        }
         Some(Trap::UnreachableCodeReached) => {
             let message = "the guest panicked or aborted".to_owned();
             failed(

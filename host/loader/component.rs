@@ -98,6 +98,13 @@ pub fn componentize(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
             "build it for wasm32-wasip2, or with wit-bindgen against fishway:task",
         )
     };
+    // The encoder takes it for granted that a module is whole.
+    wasmparser::validate(&assembled).map_err(|error| {
+        Fault::new(
+            format!("it is damaged or not valid: {error}"),
+            "build it again",
+        )
+    })?;
     let mut encoder = wit_component::ComponentEncoder::default().validate(true);
     encoder = encoder.module(&assembled).map_err(failed)?;
     let (adapter_name, adapter) = (

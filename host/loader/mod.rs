@@ -14,6 +14,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -436,12 +437,18 @@ impl Loader {
                 scope.spawn(|| {
                     while let Some(candidate) = next() {
                         let base = self.handlers_dir.clone();
-                        let result = self.load(
-                            &candidate.name,
-                            &candidate.file,
-                            candidate.manifest.as_deref(),
-                            &base,
-                        );
+                        let load = || {
+                            let manifest = candidate.manifest.as_deref();
+                            self.load(&candidate.name, &candidate.file, manifest, &base)
+                        };
+                        // A file that makes a parser panic is one bad file more.
+                        let result = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
+                            Err(Problem {
+                                file: candidate.file.clone(),
+                                what: "it is damaged in a way that no parser expects".to_owned(),
+                                hint: "build it again".to_owned(),
+                            })
+                        });
                         results
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)

@@ -51,7 +51,13 @@ impl World {
         }
         warm(&directory.path().join("data"));
         let host = start(directory.path(), &settings, &clock).await.unwrap();
-        World { client: host.client(), directory, settings, clock, host: Some(host) }
+        World {
+            client: host.client(),
+            directory,
+            settings,
+            clock,
+            host: Some(host),
+        }
     }
 
     pub fn handlers(&self) -> PathBuf {
@@ -69,27 +75,42 @@ impl World {
 
     /// Start it again on the same directory.
     pub async fn restart(&mut self) {
-        let host = start(self.directory.path(), &self.settings, &self.clock).await.unwrap();
+        let host = start(self.directory.path(), &self.settings, &self.clock)
+            .await
+            .unwrap();
         self.client = host.client();
         self.host = Some(host);
     }
 
     /// Write a manifest for the script guest, under another name, and wait until it is loaded.
     pub async fn handler(&mut self, name: &str, manifest: &str) {
-        std::fs::copy(guests::guest("script"), self.handlers().join(format!("{name}.wasm"))).unwrap();
+        std::fs::copy(
+            guests::guest("script"),
+            self.handlers().join(format!("{name}.wasm")),
+        )
+        .unwrap();
         std::fs::write(self.handlers().join(format!("{name}.toml")), manifest).unwrap();
         self.stop().await;
         self.restart().await;
-        assert!(self.host().loader().get(name).is_some(), "{:?}", self.host().loader().problems());
+        assert!(
+            self.host().loader().get(name).is_some(),
+            "{:?}",
+            self.host().loader().problems()
+        );
     }
 
     /// Submit a script of steps.
     pub async fn submit(&self, steps: Value) -> TaskId {
-        self.submit_to("script", json!({ "steps": steps }), Options::default()).await
+        self.submit_to("script", json!({ "steps": steps }), Options::default())
+            .await
     }
 
     pub async fn submit_to(&self, handler: &str, input: Value, options: Options) -> TaskId {
-        self.client.submit(handler, vec![input.to_string()], options).await.unwrap()[0].id
+        self.client
+            .submit(handler, vec![input.to_string()], options)
+            .await
+            .unwrap()[0]
+            .id
     }
 
     /// Submit a script and wait for its end.
@@ -110,7 +131,11 @@ impl World {
 
     /// Wait until a task has one of these statuses, or has ended.
     pub async fn reach(&self, id: TaskId, wanted: StatusSet) -> Task {
-        let found = self.client.wait(&[id], false, wanted, Some(PATIENCE)).await.unwrap();
+        let found = self
+            .client
+            .wait(&[id], false, wanted, Some(PATIENCE))
+            .await
+            .unwrap();
         match found {
             Some(mut tasks) => tasks.remove(0),
             None => panic!("task {id} hangs: {:?}", self.client.task(id)),
@@ -139,7 +164,9 @@ impl World {
                 commits.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(PATIENCE, looking).await.expect("what was waited for has not come")
+        tokio::time::timeout(PATIENCE, looking)
+            .await
+            .expect("what was waited for has not come")
     }
 }
 
@@ -156,7 +183,11 @@ pub fn failure(task: &Task) -> String {
     task.failure.as_ref().unwrap().message.clone()
 }
 
-async fn start(directory: &Path, settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Host, HostError> {
+async fn start(
+    directory: &Path,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Host, HostError> {
     Host::start(Setup {
         handlers_dir: directory.join("handlers"),
         data_dir: directory.join("data"),
@@ -172,13 +203,15 @@ async fn start(directory: &Path, settings: &Settings, clock: &Arc<dyn Clock>) ->
 fn warm(data: &Path) {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     let compiled = COMPILED.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compiled-{}", std::process::id()));
+        let directory =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compiled-{}", std::process::id()));
         let handlers = directory.join("handlers");
         std::fs::create_dir_all(&handlers).unwrap();
         for name in ["script", "echo"] {
             std::fs::copy(guests::guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
         }
-        let sandbox = fishway::executor::Sandbox::pooled(Settings::default().instances_max()).unwrap();
+        let sandbox =
+            fishway::executor::Sandbox::pooled(Settings::default().instances_max()).unwrap();
         let loader = fishway::loader::Loader::open(
             sandbox.engine().clone(),
             sandbox.check(),
