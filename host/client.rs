@@ -188,7 +188,7 @@ impl Client {
     /// A task.
     pub fn task(&self, id: TaskId) -> Result<Task, ClientError> {
         let found = self.store.tasks(&[id])?.into_iter().flatten().next();
-        found.ok_or_else(|| ClientError::Store(StoreError::UnknownTask(id)))
+        found.ok_or(ClientError::Store(StoreError::UnknownTask(id)))
     }
 
     /// Tasks that pass a filter.
