@@ -188,6 +188,37 @@ fn compiled_code_is_found_again_and_never_trusted_when_it_was_touched() {
 }
 
 #[test]
+fn many_copies_of_one_component_are_loaded_at_once_and_kept_once() {
+    let shelf = Shelf::new();
+    for copy in 0..8 {
+        shelf.guest("echo", &format!("copy-{copy}.wasm"));
+    }
+    assert_eq!(shelf.loader().scan().len(), 8);
+    let names = |place: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(shelf.directory.path().join("data").join(place)).unwrap();
+        entries
+            .flatten()
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect()
+    };
+    assert_eq!(names("components").len(), 1, "{:?}", names("components"));
+    assert_eq!(
+        names("compiled").len(),
+        2,
+        "the code and its seal: {:?}",
+        names("compiled")
+    );
+    let loader = shelf.loader();
+    loader.scan();
+    assert!(
+        loader
+            .handlers()
+            .iter()
+            .all(|handler| matches!(handler.origin, Origin::Cached(_)))
+    );
+}
+
+#[test]
 fn a_component_is_kept_until_nobody_needs_it() {
     let shelf = Shelf::new();
     shelf.guest("echo", "one.wasm");

@@ -91,10 +91,10 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 /// Show the work until it ends, then the trace and the result.
 async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Done> {
     let live = std::io::stderr().is_terminal() && !global.quiet;
-    let bar = live.then(|| {
-        let style = indicatif::ProgressStyle::with_template("  {bar:40} {pos}/{len} shards {msg}");
-        indicatif::ProgressBar::new(0)
-            .with_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()))
+    let screen = live.then(|| {
+        let style = indicatif::ProgressStyle::with_template("{msg}");
+        let style = style.unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner());
+        indicatif::ProgressBar::new_spinner().with_style(style)
     });
     let mut commits = client.store().bus().commits();
     let ids = [id];
@@ -105,18 +105,20 @@ async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Do
             tasks = &mut end => break tasks?.unwrap_or_default(),
             changed = commits.changed() => {
                 changed?;
-                if let Some(bar) = &bar {
-                    let counts = client.store().counts(Some(id))?;
-                    let all = counts.iter().map(|(_, count)| count).sum();
-                    let ended = counts.iter().filter(|(status, _)| status.is_terminal()).map(|(_, count)| count).sum();
-                    bar.set_length(all);
-                    bar.set_position(ended);
+                // indicatif draws no more than some twenty times a second.
+                if let Some(screen) = &screen {
+                    let mut lines = Vec::new();
+                    trace::tree(client, id, false, &mut |line| {
+                        lines.push(line.to_owned());
+                        Ok(())
+                    })?;
+                    screen.set_message(lines.join("\n"));
                 }
             }
         }
     };
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    if let Some(screen) = screen {
+        screen.finish_and_clear();
     }
     let Some(task) = tasks.into_iter().next() else {
         return Ok(Done::FAILED);

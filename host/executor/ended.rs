@@ -4,8 +4,25 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use super::control::Interrupt;
-use super::guest::{Ended, Verdict};
 use crate::task::{Failure, FailureKind};
+
+/// Why an attempt ends by a trap of the host's own.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The task waits and its instance goes; nothing is to be written.
+    Dropped,
+    /// The claim is lost; nothing may be written.
+    Lost,
+    /// Ended from outside.
+    Interrupted(Interrupt),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// A trap whose reason is in the guest's verdict.
+#[derive(Debug, thiserror::Error)]
+#[error("the attempt was ended by the host")]
+pub struct Ended;
 
 /// What is to be written of the attempt.
 #[derive(Debug, Clone, PartialEq)]

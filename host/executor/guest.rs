@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::control::{Control, Interrupt};
+use super::Agents;
+use super::control::Control;
+use super::ended::{self, Ended, Verdict};
 use super::limiter::Limiter;
 use super::log::LogSink;
 use super::parking::{Claim, Parked};
 use super::slots::Slot;
 use super::wasi::DurableClock;
-use super::{Agents, ended};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
 use crate::store::{EarlierChild, Record, Suspension, Until, Urgency};
@@ -91,24 +92,6 @@ pub enum Next {
     /// Another invocation, after a rest in milliseconds.
     Reschedule(u64),
 }
-
-/// Why an attempt ends by a trap of the host's own.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// The task waits and its instance goes; nothing is to be written.
-    Dropped,
-    /// The claim is lost; nothing may be written.
-    Lost,
-    /// Ended from outside.
-    Interrupted(Interrupt),
-    /// It failed.
-    Failed(Failure),
-}
-
-/// A trap whose reason is in [`Guest::verdict`].
-#[derive(Debug, thiserror::Error)]
-#[error("the attempt was ended by the host")]
-pub struct Ended;
 
 /// Everything that a new guest starts with.
 pub struct Start {

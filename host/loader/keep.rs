@@ -3,6 +3,7 @@
 //! `HEX.wasm` is the component as it lay in the handlers directory, `HEX.toml` its manifest then.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Digest, LoaderError, io};
 
@@ -86,7 +87,10 @@ impl Keep {
 pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    // Two files of the same content may be kept at once, by two threads or two processes.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = file.with_file_name(format!(".{name}.{}.{count}", std::process::id()));
     let written = std::fs::File::create(&temporary).and_then(|mut open| {
         open.write_all(bytes)?;
         open.sync_all()

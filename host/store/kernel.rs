@@ -7,15 +7,18 @@
 //! Every verb checks before it changes: when one is refused, nothing of it has happened, and the
 //! other verbs of the same transaction stand.
 
+mod claim;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+pub use claim::{claim, stopping};
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
 use crate::store::rows::{Alarm, Rows};
 use crate::store::{
-    CallBy, Cancelled, Dispatch, End, HandlerRow, Lane, Record, Room, StoreError, Submitted,
-    Suspension, Until,
+    CallBy, Cancelled, End, HandlerRow, Record, StoreError, Submitted, Suspension, Until,
 };
 use crate::task::state::{Effect, Event, apply, upstream_failure};
 use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Task, TaskId, Token};
@@ -323,7 +326,10 @@ pub fn cancel(
         turn.claimed(by.token)?;
     }
     turn.get(task)?;
-    let mut cancelled = Cancelled::default();
+    let mut cancelled = Cancelled {
+        at_ms: turn.now_ms,
+        ..Cancelled::default()
+    };
     let mut open = vec![task];
     while let Some(id) = open.pop() {
         let before = turn.get(id)?.clone();
@@ -540,91 +546,4 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
         }
     };
     turn.drive(token.task, event)
-}
-
-/// Give ready tasks to whoever has room for them, higher priority first, then older first.
-/// Answers with the claimed tasks, whole.
-pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
-    let mut slots = dispatch.slots();
-    // Several lanes may share the room of one handler.
-    let mut taken: HashMap<String, usize> = HashMap::new();
-    let mut claimed = Vec::new();
-    let mut again = true;
-    while again && slots > 0 {
-        again = false;
-        for (id, handler, room) in candidates(turn, dispatch, slots, &taken)? {
-            let taken = taken.entry(handler).or_default();
-            if slots == 0 || *taken >= room.slots {
-                continue;
-            }
-            if late(turn, id)? {
-                // Its slot is for one that was not looked at yet.
-                again = true;
-                continue;
-            }
-            let told = turn.notices.len();
-            let event = Event::Claimed {
-                digest: room.digest,
-                attempts_max: room.attempts_max,
-            };
-            turn.drive(id, event)?;
-            // Whoever waited for it to run may be ready now, and no other transaction may follow.
-            let woken = |notice: &Notice| notice.status == Status::Pending;
-            again |= turn.notices[told..].iter().any(woken);
-            let mut task = turn.get(id)?.clone();
-            turn.rows.fill(&mut task)?;
-            claimed.push(task);
-            *taken += 1;
-            slots -= 1;
-        }
-    }
-    turn.flush()?;
-    Ok(claimed)
-}
-
-/// Ready tasks that there is room for, the best of each lane, in the order in which they start.
-fn candidates(
-    turn: &mut Turn<'_>,
-    dispatch: &dyn Dispatch,
-    slots: usize,
-    taken: &HashMap<String, usize>,
-) -> Result<Vec<(TaskId, String, Room)>, StoreError> {
-    turn.flush()?;
-    let mut found = Vec::new();
-    let mut lane = Lane {
-        queue: String::new(),
-        handler: String::new(),
-        digest: String::new(),
-    };
-    while let Some(next) = turn.rows.lane_after(&lane)? {
-        let taken = taken.get(&next.handler).copied().unwrap_or(0);
-        if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
-            for (priority, id) in turn.rows.ready(&next, slots.min(room.slots - taken))? {
-                found.push((priority, id, next.handler.clone(), room.clone()));
-            }
-        }
-        lane = next;
-    }
-    found.sort_unstable_by_key(|&(priority, id, ..)| (std::cmp::Reverse(priority), id));
-    let found = found.into_iter();
-    Ok(found
-        .map(|(_, id, handler, room)| (id, handler, room))
-        .collect())
-}
-
-/// Whether the time to start ran out before a tick said so; then the task expires here.
-fn late(turn: &mut Turn<'_>, id: TaskId) -> Result<bool, StoreError> {
-    if turn.get(id)?.expires_at_ms.is_none() {
-        return Ok(false);
-    }
-    match turn.drive(id, Event::Expired) {
-        Ok(()) => Ok(true),
-        Err(StoreError::Refused(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Tasks that another process asked to stop.
-pub fn stopping(turn: &mut Turn<'_>) -> Result<Vec<TaskId>, StoreError> {
-    turn.rows.stopping()
 }

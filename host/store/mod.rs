@@ -169,6 +169,8 @@ pub struct Cancelled {
     pub tasks: u64,
     /// Those of them whose attempt runs and was asked to stop.
     pub stopping: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
 
 /// A host call that a verb keeps the record of.

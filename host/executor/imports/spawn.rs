@@ -85,6 +85,8 @@ impl Guest {
             Vec::with_capacity(inputs.len()),
         );
         let mut all_new = true;
+        // One time for the whole call: it is the time of its record.
+        let now_ms = self.durable_now_ms();
         for (index, (input, content)) in inputs.into_iter().zip(contents).enumerate() {
             let earlier = self.earlier(&options, content)?;
             let retry_of = match earlier {
@@ -118,7 +120,7 @@ impl Guest {
                 spawner: Some(spawner),
                 origin: None,
                 retry_of,
-                created_at_ms: Some(self.durable_now_ms()),
+                created_at_ms: Some(now_ms),
             })));
             self.children.fresh.insert(id, handler.clone());
             if let Some(key) = &options.key {

@@ -209,7 +209,9 @@ impl tasks::Host for Guest {
         let store = self.agents.store.clone();
         match store.cancel(task, false, Some(by)).await {
             Ok(cancelled) => {
-                self.durable_now_ms();
+                // The time of the record, so that a replay sees the same.
+                self.clock
+                    .fetch_max(cancelled.at_ms, std::sync::atomic::Ordering::Relaxed);
                 Ok(Ok(cancelled.changed))
             }
             Err(StoreError::UnknownTask(_)) => {

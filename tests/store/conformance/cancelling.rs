@@ -3,18 +3,15 @@ use fishway::store::{Cancelled, End, Until};
 
 use crate::store::world::{World, call_by, done, failed};
 
-fn answer(changed: bool, tasks: u64, stopping: u64) -> Cancelled {
-    Cancelled {
-        changed,
-        tasks,
-        stopping,
-    }
+/// Whether it changed the task, how many tasks end by it, how many of those run.
+fn told(cancelled: Cancelled) -> (bool, u64, u64) {
+    (cancelled.changed, cancelled.tasks, cancelled.stopping)
 }
 
 pub async fn a_pending_task_is_cancelled_at_once(world: &mut World) {
     let id = world.submit("h").await;
     let after = world.submit_after("h", &[id]).await;
-    assert_eq!(world.cancel(id).await, answer(true, 1, 0));
+    assert_eq!(told(world.cancel(id).await), (true, 1, 0));
     assert_eq!(world.show(&[id, after]), "cancelled skipped");
     world.nothing_ready().await;
 }
@@ -32,10 +29,10 @@ pub async fn a_running_attempt_is_told_to_stop_and_ends_cancelled_whatever_it_re
     for end in ends {
         let id = world.submit("h").await;
         let claimed = world.start(id).await;
-        assert_eq!(world.cancel(id).await, answer(true, 1, 1));
+        assert_eq!(told(world.cancel(id).await), (true, 1, 1));
         world.settled().await;
         assert_eq!(world.dispatch.stopped(), [id]);
-        assert_eq!(world.cancel(id).await, answer(false, 0, 0));
+        assert_eq!(told(world.cancel(id).await), (false, 0, 0));
         assert_eq!(world.show(&[id]), "running");
         assert!(world.get(id).cancel_requested);
         world.finish(&claimed, end).await;
@@ -53,7 +50,7 @@ pub async fn a_waiting_task_is_cancelled_at_once(world: &mut World) {
     let claimed = world.start(id).await;
     let other = world.submit("h").await;
     world.wait_all(&claimed, 1, &[other]).await;
-    assert_eq!(world.cancel(id).await, answer(true, 1, 0));
+    assert_eq!(told(world.cancel(id).await), (true, 1, 0));
     let other = world.start(other).await;
     world.complete(&other).await;
     assert_eq!(world.show(&[id]), "cancelled");
@@ -65,7 +62,7 @@ pub async fn an_ended_task_stays_as_it_is(world: &mut World) {
         let claimed = world.start(id).await;
         world.finish(&claimed, end).await;
         let before = world.get(id);
-        assert_eq!(world.cancel(id).await, answer(false, 0, 0));
+        assert_eq!(told(world.cancel(id).await), (false, 0, 0));
         assert_eq!(world.get(id), before);
     }
 }
@@ -80,7 +77,7 @@ pub async fn a_cancel_goes_down_below_ended_parents(world: &mut World) {
     world.complete(&claimed).await;
     let running = world.start(low[0]).await;
 
-    assert_eq!(world.cancel(top).await, answer(false, 3, 1));
+    assert_eq!(told(world.cancel(top).await), (false, 3, 1));
     world.complete(&running).await;
     assert_eq!(world.show(&[top, middle]), "completed completed");
     assert_eq!(world.show(&low), "cancelled cancelled cancelled");
@@ -91,7 +88,7 @@ pub async fn a_cancel_of_only_one_leaves_its_children(world: &mut World) {
     let claimed = world.start(top).await;
     let child = world.spawn(&claimed, 1, "h").await;
     let cancelled = world.store().cancel(top, true, None).await.unwrap();
-    assert_eq!(cancelled, answer(true, 1, 1));
+    assert_eq!(told(cancelled), (true, 1, 1));
     world.complete(&claimed).await;
     assert_eq!(world.show(&[top, child]), "cancelled ready");
 }
