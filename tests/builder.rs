@@ -6,7 +6,8 @@ fn built(project: &std::path::Path) -> Result<Report, BuildError> {
     let request = Request {
         project: project.to_owned(),
         out_dir: project.join("out"),
-        target_dir: None,
+        // Where the guests are compiled, and with their profile: the standard library is there already.
+        target_dir: Some(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")),
         install: true,
     };
     build(&request, &mut |_| {})
@@ -15,7 +16,8 @@ fn built(project: &std::path::Path) -> Result<Report, BuildError> {
 fn package(directory: &std::path::Path, lib: &str, source: &str) {
     std::fs::create_dir_all(directory.join("src")).unwrap();
     let manifest = format!(
-        "[package]\nname = \"mine\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n{lib}"
+        "[package]\nname = \"mine\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n\
+         [profile.release]\nopt-level = \"s\"\npanic = \"abort\"\nstrip = true\n{lib}"
     );
     std::fs::write(directory.join("Cargo.toml"), manifest).unwrap();
     std::fs::write(directory.join("src/lib.rs"), source).unwrap();
