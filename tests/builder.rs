@@ -1,26 +1,65 @@
 //! Building handlers, and what is said when that does not work.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
 use fishway::builder::{BuildError, Report, Request, build, examples};
 
-fn built(project: &std::path::Path) -> Result<Report, BuildError> {
+const CDYLIB: &str = "[lib]\ncrate-type = [\"cdylib\"]\n";
+
+/// The profile of the test guests.
+const PROFILE: &str = "[profile.release]\nopt-level = \"s\"\npanic = \"abort\"\nstrip = true\n";
+
+fn built(project: &Path) -> Result<Report, BuildError> {
     let request = Request {
         project: project.to_owned(),
         out_dir: project.join("out"),
         // Where the guests are compiled, and with their profile: the standard library is there already.
-        target_dir: Some(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")),
+        target_dir: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")),
         install: true,
     };
     build(&request, &mut |_| {})
 }
 
-fn package(directory: &std::path::Path, lib: &str, source: &str) {
+/// A package that is a workspace of its own.
+///
+/// Each test has names of its own: cargo knows a package by its name and its place within its
+/// workspace, so in one target directory two that agree in both pass for each other.
+fn package(directory: &Path, name: &str, lib: &str, source: &str) {
+    let workspace = format!("[workspace]\n{PROFILE}{lib}");
+    member(directory, name, &workspace, source);
+}
+
+fn member(directory: &Path, name: &str, rest: &str, source: &str) {
     std::fs::create_dir_all(directory.join("src")).unwrap();
-    let manifest = format!(
-        "[package]\nname = \"mine\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n\
-         [profile.release]\nopt-level = \"s\"\npanic = \"abort\"\nstrip = true\n{lib}"
-    );
+    let manifest =
+        format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{rest}");
     std::fs::write(directory.join("Cargo.toml"), manifest).unwrap();
     std::fs::write(directory.join("src/lib.rs"), source).unwrap();
+}
+
+/// A workspace of two handlers, `NAME-a` and `NAME-b`.
+fn workspace(directory: &Path, name: &str, libs: [&str; 2]) {
+    let members = format!("[workspace]\nresolver = \"3\"\nmembers = [\"a\", \"b\"]\n{PROFILE}");
+    std::fs::write(directory.join("Cargo.toml"), members).unwrap();
+    for (place, lib) in ["a", "b"].into_iter().zip(libs) {
+        let source = format!("#[unsafe(no_mangle)]\npub extern \"C\" fn {place}() {{}}\n");
+        member(
+            &directory.join(place),
+            &format!("{name}-{place}"),
+            lib,
+            &source,
+        );
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -34,7 +73,7 @@ fn what_is_no_handler_project_is_refused_with_a_hint() {
         "{error}"
     );
     assert!(error.hint().unwrap().contains("cdylib"));
-    package(directory.path(), "", "");
+    package(directory.path(), "plain", "", "");
     let error = built(directory.path()).unwrap_err();
     assert!(
         error
@@ -49,6 +88,7 @@ fn a_project_that_does_not_compile_shows_what_the_compiler_says() {
     let directory = tempfile::tempdir().unwrap();
     package(
         directory.path(),
+        "broken",
         "[lib]\ncrate-type = [\"cdylib\"]\n",
         "#![no_std]\nfn broken( {",
     );
@@ -78,4 +118,208 @@ fn the_examples_inside_the_program_are_those_of_the_repository() {
             .len()
             > 1_000_000
     );
+}
+
+#[test]
+fn a_workspace_gives_a_handler_for_each_member_by_its_package_name() {
+    let directory = tempfile::tempdir().unwrap();
+    workspace(directory.path(), "whole", [CDYLIB, CDYLIB]);
+    let report = built(directory.path()).unwrap();
+    let built: Vec<&str> = report.built.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(built, ["whole-a", "whole-b"]);
+    assert_eq!(
+        names(&directory.path().join("out")),
+        ["whole-a.wasm", "whole-b.wasm"]
+    );
+}
+
+#[test]
+fn the_directory_of_one_member_builds_that_member_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    workspace(directory.path(), "alone", [CDYLIB, CDYLIB]);
+    let project = directory.path().join("b");
+    built(&project).unwrap();
+    assert_eq!(names(&project.join("out")), ["alone-b.wasm"]);
+}
+
+#[test]
+fn two_libraries_of_one_name_are_refused_since_one_would_replace_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let lib = "[lib]\nname = \"handler\"\ncrate-type = [\"cdylib\"]\n";
+    workspace(directory.path(), "clash", [lib, lib]);
+    let error = built(directory.path()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("has two libraries named handler: those of clash-a and clash-b"),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("[lib]"));
+}
+
+#[test]
+fn a_manifest_comes_along_once_and_is_the_users_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    package(directory.path(), "placed", CDYLIB, "");
+    let template = directory.path().join("handler.toml");
+    std::fs::write(&template, "description = \"ours\"\n").unwrap();
+    built(directory.path()).unwrap();
+    let placed = directory.path().join("out/placed.toml");
+    assert_eq!(
+        std::fs::read_to_string(&placed).unwrap(),
+        "description = \"ours\"\n"
+    );
+    std::fs::write(&placed, "description = \"theirs\"\n").unwrap();
+    built(directory.path()).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(&placed).unwrap(),
+        "description = \"theirs\"\n"
+    );
+    assert_eq!(
+        names(&directory.path().join("out")),
+        ["placed.toml", "placed.wasm"]
+    );
+}
+
+#[test]
+fn a_second_build_leaves_the_handler_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    package(directory.path(), "twice", CDYLIB, "");
+    let report = built(directory.path()).unwrap();
+    let written = |report: &Report| {
+        let metadata = std::fs::metadata(&report.built[0].path).unwrap();
+        metadata.modified().unwrap()
+    };
+    let first = written(&report);
+    assert_eq!(written(&built(directory.path()).unwrap()), first);
+}
+
+#[test]
+fn builds_of_one_project_at_the_same_time_all_give_whole_handlers() {
+    let directory = tempfile::tempdir().unwrap();
+    workspace(directory.path(), "race", [CDYLIB, CDYLIB]);
+    let project = directory.path();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(built(project).unwrap().built.len(), 2));
+        }
+    });
+    // Nothing temporary is left beside them.
+    assert_eq!(names(&project.join("out")), ["race-a.wasm", "race-b.wasm"]);
+}
+
+/// `fishway build` with stand-ins for the tools: no test changes the toolchain of the machine.
+struct Tools {
+    directory: tempfile::TempDir,
+}
+
+impl Tools {
+    /// A compiler that has these targets, and a cargo that notes how it is called.
+    fn with_targets(targets: &[&str]) -> Tools {
+        let tools = Tools {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        let root = tools.directory.path();
+        for target in targets {
+            let libraries = root.join("sysroot/lib/rustlib").join(target).join("lib");
+            std::fs::create_dir_all(libraries).unwrap();
+        }
+        std::fs::create_dir_all(root.join("bin")).unwrap();
+        package(&root.join("project"), "mine", CDYLIB, "");
+        tools.tool("rustc", &format!("echo {}/sysroot", root.display()));
+        let cargo = env!("CARGO");
+        let (noted, made) = (
+            root.join("noted").display().to_string(),
+            "release/mine.wasm",
+        );
+        tools.tool(
+            "cargo",
+            &format!(
+                "[ $1 = build ] || exec {cargo} \"$@\"\necho \"$@\" > {noted}; env >> {noted}\n\
+                 while [ $# -gt 0 ]; do [ $1 = --target ] && target=$2; [ $1 = --target-dir ] && place=$2; shift; done\n\
+                 mkdir -p $place/$target/release; echo made > $place/$target/{made}"
+            ),
+        );
+        tools
+    }
+
+    fn tool(&self, name: &str, body: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.directory.path().join("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn build(&self, environment: &[(&str, &str)]) -> Output {
+        let root = self.directory.path();
+        let mut path = vec![root.join("bin")];
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+        Command::new(env!("CARGO_BIN_EXE_fishway"))
+            .args(["build", "--no-install", "project", "-o", "out"])
+            .current_dir(root)
+            .env("PATH", std::env::join_paths(path).unwrap())
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap()
+    }
+
+    fn noted(&self) -> Option<String> {
+        std::fs::read_to_string(self.directory.path().join("noted")).ok()
+    }
+
+    fn rustup_calls(&self) -> PathBuf {
+        let calls = self.directory.path().join("rustup-calls");
+        self.tool("rustup", &format!("echo \"$@\" >> {}", calls.display()));
+        calls
+    }
+}
+
+#[test]
+fn a_target_that_the_toolchain_has_is_taken_and_the_best_of_several() {
+    for (targets, best) in [
+        (&["wasm32-unknown-unknown"][..], "wasm32-unknown-unknown"),
+        (
+            &["wasm32-unknown-unknown", "wasm32-wasip1"],
+            "wasm32-wasip1",
+        ),
+        (&["wasm32-wasip1", "wasm32-wasip2"], "wasm32-wasip2"),
+    ] {
+        let tools = Tools::with_targets(targets);
+        let output = tools.build(&[]);
+        assert!(output.status.success(), "{output:?}");
+        let noted = tools.noted().unwrap();
+        assert!(noted.contains(&format!("--target {best} ")), "{noted}");
+    }
+}
+
+#[test]
+fn what_an_outer_cargo_has_set_does_not_reach_the_compiler() {
+    let tools = Tools::with_targets(&["wasm32-wasip2"]);
+    let output = tools.build(&[
+        ("RUSTFLAGS", "--cfg outer"),
+        ("CARGO_ENCODED_RUSTFLAGS", "outer"),
+        ("RUSTC_WRAPPER", "/outer"),
+        ("CARGO_BUILD_TARGET", "outer"),
+        ("CARGO_NET_OFFLINE", "kept"),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let noted = tools.noted().unwrap();
+    assert!(!noted.contains("outer"), "{noted}");
+    assert!(noted.contains("CARGO_NET_OFFLINE=kept"), "{noted}");
+}
+
+#[test]
+fn rustup_is_not_asked_for_a_target_when_installing_is_not_allowed() {
+    let tools = Tools::with_targets(&[]);
+    let calls = tools.rustup_calls();
+    // Debian's compiler, where it is there, need not compile anything for this.
+    let missing = format!("{CDYLIB}[dependencies]\ngone = {{ path = \"gone\" }}\n");
+    package(
+        &tools.directory.path().join("project"),
+        "mine",
+        &missing,
+        "",
+    );
+    assert!(!tools.build(&[]).status.success());
+    assert!(!calls.exists());
 }

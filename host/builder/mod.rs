@@ -6,7 +6,10 @@
 pub mod examples;
 mod rust;
 
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What to build, and where to put it.
 #[derive(Debug, Clone)]
@@ -17,7 +20,7 @@ pub struct Request {
     pub out_dir: PathBuf,
     /// Where the compiler works; `None`: `target/fishway` in the project.
     pub target_dir: Option<PathBuf>,
-    /// Whether a missing compiler may be installed.
+    /// Whether a missing compiler or target may be installed, by rustup or apt-get.
     pub install: bool,
 }
 
@@ -68,6 +71,16 @@ pub enum BuildError {
         /// Each way, and why it failed.
         tried: Vec<String>,
     },
+    /// Two packages would be compiled to one file.
+    #[error("{} has two libraries named {library}: those of {} and {}", project.display(), packages[0], packages[1])]
+    SameLibrary {
+        /// The project.
+        project: PathBuf,
+        /// The name that they share.
+        library: String,
+        /// Whose they are.
+        packages: [String; 2],
+    },
     /// The compiler says no.
     #[error("{} does not compile:\n{}", project.display(), output.trim_end())]
     Compile {
@@ -95,7 +108,14 @@ impl BuildError {
                     .to_owned(),
             ),
             BuildError::NoTool { .. } => Some("install Rust from https://rustup.rs".to_owned()),
-            BuildError::NoTarget { .. } => Some("rustup target add wasm32-wasip2".to_owned()),
+            BuildError::NoTarget { .. } => Some(
+                "rustup target add wasm32-wasip2, or on Debian, as root: apt-get install rustc-web \
+                 cargo-web rust-web-src wasi-libc, and the lld of the LLVM that rustc -vV names"
+                    .to_owned(),
+            ),
+            BuildError::SameLibrary { .. } => Some(
+                "leave out `name` below [lib], and each library has its package's name".to_owned(),
+            ),
             BuildError::Compile { .. } | BuildError::Io { .. } => None,
         }
     }
@@ -119,18 +139,24 @@ pub fn build(request: &Request, progress: &mut dyn FnMut(&str)) -> Result<Report
         target_dir: request.target_dir.as_ref().map(absolute).transpose()?,
         install: request.install,
     };
-    let (artifacts, toolchain) = rust::compile(request, progress)?;
+    let target_dir = match &request.target_dir {
+        Some(directory) => directory.clone(),
+        None => request.project.join("target").join("fishway"),
+    };
+    // Held until the handlers are copied: another build may write the files that are copied here.
+    let _lock = lock(&target_dir, progress)?;
+    let (artifacts, toolchain) = rust::compile(request, &target_dir, progress)?;
     std::fs::create_dir_all(&request.out_dir).map_err(|error| io(&request.out_dir, &error))?;
     let mut built = Vec::new();
     for artifact in artifacts {
+        let template = artifact.package.join("handler.toml");
+        // First, or a host that watches the directory loads the handler without its grants.
+        if template.is_file() {
+            let manifest = request.out_dir.join(format!("{}.toml", artifact.name));
+            copy_unless_there(&template, &manifest)?;
+        }
         let path = request.out_dir.join(format!("{}.wasm", artifact.name));
         let bytes = copy(&artifact.module, &path)?;
-        let manifest = request.out_dir.join(format!("{}.toml", artifact.name));
-        let template = artifact.package.join("handler.toml");
-        // A manifest that lies there is its user's; what was built last is not asked.
-        if template.is_file() && !manifest.exists() {
-            copy(&template, &manifest)?;
-        }
         built.push(Built {
             name: artifact.name,
             path,
@@ -152,18 +178,57 @@ struct Artifact {
     module: PathBuf,
 }
 
+/// One build at a time in a target directory, in this process or another.
+fn lock(target_dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<File, BuildError> {
+    std::fs::create_dir_all(target_dir).map_err(|error| io(target_dir, &error))?;
+    let path = target_dir.join("fishway.lock");
+    let file = File::create(&path).map_err(|error| io(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => progress("waiting for another build of this project"),
+        Err(TryLockError::Error(error)) => return Err(io(&path, &error)),
+    }
+    file.lock().map_err(|error| io(&path, &error))?;
+    Ok(file)
+}
+
 /// Copy a file so that it is either not there or whole; one that is the same stays untouched.
 fn copy(from: &Path, to: &Path) -> Result<u64, BuildError> {
     let bytes = std::fs::read(from).map_err(|error| io(from, &error))?;
     if std::fs::read(to).is_ok_and(|there| there == bytes) {
         return Ok(bytes.len() as u64);
     }
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = to.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&temporary, &bytes)
-        .and_then(|()| std::fs::rename(&temporary, to))
-        .map_err(|error| io(to, &error))?;
+    beside(to, &bytes, |temporary| std::fs::rename(temporary, to))?;
     Ok(bytes.len() as u64)
+}
+
+/// The same, but a file that lies there is its user's, and stays as it is.
+fn copy_unless_there(from: &Path, to: &Path) -> Result<(), BuildError> {
+    let bytes = std::fs::read(from).map_err(|error| io(from, &error))?;
+    // Not a look and then a rename: the user may write the file between the two.
+    beside(to, &bytes, |temporary| {
+        match std::fs::hard_link(temporary, to) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    })
+}
+
+/// Write a temporary file next to where it will be, and put it there; nothing of it is left over.
+fn beside(
+    to: &Path,
+    bytes: &[u8],
+    put: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), BuildError> {
+    // Threads of one process build, too.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = to.with_file_name(format!(".{name}.{}-{count}", std::process::id()));
+    let done = std::fs::write(&temporary, bytes).and_then(|()| put(&temporary));
+    // Renamed, it is gone already.
+    let _ = std::fs::remove_file(&temporary);
+    done.map_err(|error| io(to, &error))
 }
 
 fn io(path: &Path, error: &std::io::Error) -> BuildError {

@@ -1,39 +1,22 @@
-//! Rust: finds a compiler for WebAssembly, and runs cargo with it.
+//! Rust: which packages of a project are handlers, and cargo run on them.
 //!
-//! Three ways are tried in turn, each only when the one before cannot be had: a WebAssembly target
-//! that the active toolchain has, one that rustup can add, and Debian's compiler, which brings the
-//! sources of the standard library and builds it.
+//! Called by [`super::build`] alone, which holds the lock of the target directory meanwhile. It writes
+//! nothing outside that directory.
 
+mod toolchain;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use super::{Artifact, BuildError, Request};
 
-/// Targets of a toolchain that make handlers, best first.
-const TARGETS: [&str; 3] = ["wasm32-wasip2", "wasm32-wasip1", "wasm32-unknown-unknown"];
-
-/// What rustup is given to fetch a target; offline it would try for minutes.
-const RUSTUP: Duration = Duration::from_secs(60);
-
-/// Debian's compiler, next to which rustup's may be installed.
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_CARGO: &str = "/usr/bin/cargo";
-
-/// How to call the compiler.
-struct Toolchain {
-    cargo: PathBuf,
-    target: &'static str,
-    arguments: Vec<String>,
-    environment: Vec<(String, String)>,
-    name: String,
-}
-
 /// Compile every handler of the project.
 pub fn compile(
     request: &Request,
+    target_dir: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Vec<Artifact>, String), BuildError> {
     let packages = packages(&request.project)?;
@@ -44,11 +27,8 @@ pub fn compile(
             why,
         });
     }
-    let toolchain = toolchain(request.install, progress)?;
-    let target_dir = match &request.target_dir {
-        Some(directory) => directory.clone(),
-        None => request.project.join("target").join("fishway"),
-    };
+    refuse_one_library_twice(&request.project, &packages)?;
+    let toolchain = toolchain::find(&request.project, request.install, progress)?;
     // Several compilers share the directory; each keeps to its own part of it.
     let target_dir = target_dir.join(if toolchain.arguments.is_empty() {
         "rustup"
@@ -59,7 +39,8 @@ pub fn compile(
     let mut command = scrubbed(&toolchain.cargo);
     command
         .current_dir(&request.project)
-        .args(["build", "--release", "--lib", "--target", toolchain.target])
+        .args(["build", "--quiet", "--release", "--lib"])
+        .args(["--target", toolchain.target])
         .args(&toolchain.arguments)
         .arg("--target-dir")
         .arg(&target_dir)
@@ -93,6 +74,7 @@ struct Package {
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<MetadataPackage>,
+    workspace_root: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -108,12 +90,12 @@ struct MetadataTarget {
     crate_types: Vec<String>,
 }
 
-/// The packages that make handlers.
+/// The packages that make handlers: all of a workspace, or the one whose directory was named.
 fn packages(project: &Path) -> Result<Vec<Package>, BuildError> {
     let cargo = if on_path("cargo") {
         Path::new("cargo")
     } else {
-        Path::new(DEBIAN_CARGO)
+        Path::new(toolchain::DEBIAN_CARGO)
     };
     let mut command = scrubbed(cargo);
     command
@@ -132,7 +114,12 @@ fn packages(project: &Path) -> Result<Vec<Package>, BuildError> {
             tool: "cargo metadata".to_owned(),
             why: error.to_string(),
         })?;
+    // Cargo names the whole workspace from inside any of its members.
+    let whole = same(&metadata.workspace_root, project);
     let handler = |package: MetadataPackage| {
+        if !whole && !same(package.manifest_path.parent()?, project) {
+            return None;
+        }
         let library = package
             .targets
             .iter()
@@ -146,186 +133,28 @@ fn packages(project: &Path) -> Result<Vec<Package>, BuildError> {
     Ok(metadata.packages.into_iter().filter_map(handler).collect())
 }
 
-fn toolchain(install: bool, progress: &mut dyn FnMut(&str)) -> Result<Toolchain, BuildError> {
-    let mut tried = Vec::new();
-    match installed_target() {
-        Ok(target) => return Ok(rustup_toolchain(target)),
-        Err(why) => tried.push(format!("  a target of the active toolchain: {why}")),
-    }
-    match debian_toolchain() {
-        // Found in a moment; rustup may take a minute to find that it cannot.
-        Ok(toolchain) => return Ok(toolchain),
-        Err(absent) => {
-            match add_target(progress) {
-                Ok(target) => return Ok(rustup_toolchain(target)),
-                Err(why) => tried.push(format!("  rustup target add: {why}")),
-            }
-            let installed = if install {
-                install_debian(progress)
-            } else {
-                Err(absent)
-            };
-            match installed.and_then(|()| debian_toolchain()) {
-                Ok(toolchain) => return Ok(toolchain),
-                Err(why) => tried.push(format!("  Debian's compiler: {why}")),
-            }
+/// Cargo writes libraries of one name to one file, and says so only in a warning: the handlers would
+/// all be the one that was compiled last.
+fn refuse_one_library_twice(project: &Path, packages: &[Package]) -> Result<(), BuildError> {
+    let mut seen = BTreeMap::new();
+    for package in packages {
+        if let Some(other) = seen.insert(&package.library, &package.name) {
+            return Err(BuildError::SameLibrary {
+                project: project.to_owned(),
+                library: package.library.clone(),
+                packages: [other.clone(), package.name.clone()],
+            });
         }
     }
-    Err(BuildError::NoTarget { tried })
+    Ok(())
 }
 
-fn rustup_toolchain(target: &'static str) -> Toolchain {
-    Toolchain {
-        cargo: "cargo".into(),
-        target,
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        name: format!("the active Rust toolchain, target {target}"),
+/// Whether two paths lead to one directory; the project may be named through a link.
+fn same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
     }
-}
-
-fn installed_target() -> Result<&'static str, String> {
-    let output = scrubbed("rustc").args(["--print", "sysroot"]).output();
-    let output = output.map_err(|error| format!("rustc cannot be run: {error}"))?;
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let libraries = sysroot.join("lib").join("rustlib");
-    let found = TARGETS
-        .into_iter()
-        .find(|target| libraries.join(target).join("lib").is_dir());
-    found.ok_or_else(|| format!("it has none of {}", TARGETS.join(", ")))
-}
-
-fn add_target(progress: &mut dyn FnMut(&str)) -> Result<&'static str, String> {
-    if !on_path("rustup") {
-        return Err("there is no rustup".to_owned());
-    }
-    let target = TARGETS[0];
-    progress(&format!("rustup target add {target}"));
-    let child = scrubbed("rustup")
-        .args(["target", "add", target])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = child.map_err(|error| error.to_string())?;
-    let started = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(target),
-            Ok(Some(status)) => return Err(format!("it ended with {status}: offline?")),
-            Ok(None) if started.elapsed() < RUSTUP => std::thread::sleep(Duration::from_millis(50)),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("it took longer than {} s", RUSTUP.as_secs()));
-            }
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-}
-
-fn debian_toolchain() -> Result<Toolchain, String> {
-    if !Path::new(DEBIAN_RUSTC).exists() || !Path::new(DEBIAN_CARGO).exists() {
-        return Err(
-            "rustc-web and cargo-web are not installed (apt-get install rustc-web cargo-web \
-             rust-web-src wasi-libc, and the lld of the same LLVM)"
-                .to_owned(),
-        );
-    }
-    let version = Command::new(DEBIAN_RUSTC)
-        .arg("-vV")
-        .output()
-        .map_err(|error| error.to_string())?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let llvm = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "));
-    let llvm = llvm
-        .and_then(|llvm| llvm.split('.').next())
-        .unwrap_or_default();
-    let sysroot = Command::new(DEBIAN_RUSTC)
-        .args(["--print", "sysroot"])
-        .output();
-    let sysroot = sysroot.map_err(|error| error.to_string())?;
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
-    if !sysroot.join("lib/rustlib/src/rust/library/std").exists() {
-        return Err(
-            "the sources of the standard library are missing (apt-get install rust-web-src)"
-                .to_owned(),
-        );
-    }
-    if !on_path(&format!("wasm-ld-{llvm}")) && !on_path("wasm-ld") && !on_path("rust-lld") {
-        return Err(format!(
-            "the linker is missing (apt-get install lld-{llvm})"
-        ));
-    }
-    let libc = Path::new("/usr/lib/wasm32-wasi");
-    if !libc.exists() {
-        return Err("the C library is missing (apt-get install wasi-libc)".to_owned());
-    }
-    let release = version.lines().next().unwrap_or("rustc").to_owned();
-    Ok(Toolchain {
-        cargo: DEBIAN_CARGO.into(),
-        target: "wasm32-wasip1",
-        arguments: vec!["-Zbuild-std=std,panic_abort".to_owned()],
-        environment: vec![
-            ("RUSTC".to_owned(), DEBIAN_RUSTC.to_owned()),
-            ("RUSTC_BOOTSTRAP".to_owned(), "1".to_owned()),
-            (
-                "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS".to_owned(),
-                format!("-L native={}", libc.display()),
-            ),
-        ],
-        name: format!("Debian's {release}, target wasm32-wasip1"),
-    })
-}
-
-fn install_debian(progress: &mut dyn FnMut(&str)) -> Result<(), String> {
-    if !on_path("apt-get") {
-        return Err("there is no apt-get".to_owned());
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err("only root may install it".to_owned());
-    }
-    let apt = |arguments: &[&str]| {
-        let output = Command::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| error.to_string())?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        }
-    };
-    progress("installing Debian's compiler for WebAssembly (apt-get, half a minute)");
-    apt(&["update", "-q"])?;
-    apt(&[
-        "install",
-        "-qy",
-        "--no-install-recommends",
-        "rustc-web",
-        "cargo-web",
-        "rust-web-src",
-        "wasi-libc",
-    ])?;
-    let version = Command::new(DEBIAN_RUSTC)
-        .arg("-vV")
-        .output()
-        .map_err(|error| error.to_string())?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let llvm = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))
-        .unwrap_or_default();
-    let llvm = llvm.split('.').next().unwrap_or_default().to_owned();
-    progress(&format!("installing lld-{llvm}"));
-    apt(&[
-        "install",
-        "-qy",
-        "--no-install-recommends",
-        &format!("lld-{llvm}"),
-    ])
 }
 
 /// A command without what an outer cargo has set for itself.
