@@ -23,6 +23,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub use sandbox::Sandbox;
 pub use slots::Slots;
 
@@ -94,7 +96,25 @@ pub struct Executor {
     /// Guests have threads of their own, so that they never keep the host from its work.
     guests: tokio::runtime::Handle,
     running: Arc<Mutex<HashMap<TaskId, Arc<Control>>>>,
+    /// Attempts that have not written their end yet, or whose instance is still there.
+    live: Arc<watch::Sender<usize>>,
     _runtime: Runtime,
+}
+
+/// One attempt, counted for as long as it lives.
+struct Live(Arc<watch::Sender<usize>>);
+
+impl Live {
+    fn begin(count: &Arc<watch::Sender<usize>>) -> Live {
+        count.send_modify(|live| *live += 1);
+        Live(count.clone())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.send_modify(|live| *live -= 1);
+    }
 }
 
 /// A runtime that does not wait for guests when it goes.
@@ -143,6 +163,7 @@ impl Executor {
             slots,
             guests: runtime.handle().clone(),
             running: Arc::default(),
+            live: Arc::new(watch::Sender::new(0)),
             _runtime: Runtime(Some(runtime)),
         })
     }
@@ -161,7 +182,9 @@ impl Executor {
         let id = claim.task.id;
         let agents = self.agents.clone();
         let running = self.running.clone();
+        let live = Live::begin(&self.live);
         self.guests.spawn(async move {
+            let _until_its_end_is_written = live;
             let mut own = None;
             attempt::run(agents, claim, |control| {
                 own = Some(control.clone());
@@ -198,7 +221,9 @@ impl Executor {
         for control in lock(&self.running).values() {
             control.stop(Interrupt::HostStops, grace);
         }
-        self.slots.all_given().await;
+        // Not the slots: an attempt gives its slot back before its end is written.
+        let mut live = self.live.subscribe();
+        let _ = live.wait_for(|live| *live == 0).await;
     }
 }
 

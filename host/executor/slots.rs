@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-
 use super::engine::EpochThread;
 
 /// Slots, counted. While one is taken, the engine's epoch moves.
@@ -12,7 +10,6 @@ pub struct Slots {
     epoch: EpochThread,
     total: usize,
     taken: Mutex<Taken>,
-    idle: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +26,6 @@ impl Slots {
             epoch,
             total,
             taken: Mutex::default(),
-            idle: Notify::new(),
         }
     }
 
@@ -83,25 +79,11 @@ impl Slots {
         if let Some(used) = taken.by_handler.get_mut(handler) {
             *used -= 1;
         }
-        if taken.all == 0 {
-            self.idle.notify_waiters();
-        }
     }
 
     /// From now on there are none to be had.
     pub fn close(&self) {
         self.taken().closed = true;
-    }
-
-    /// Ends when none is taken.
-    pub async fn all_given(&self) {
-        loop {
-            let idle = self.idle.notified();
-            if self.taken().all == 0 {
-                return;
-            }
-            idle.await;
-        }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
