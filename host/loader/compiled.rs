@@ -8,6 +8,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use wasmtime::Engine;
@@ -21,6 +22,9 @@ use super::{Digest, LoaderError, Origin, io};
 pub struct Compiled {
     directory: PathBuf,
     compatibility: u64,
+    /// Files of one component change under this alone: handlers that are copies of each other load
+    /// at once, and code without its seal yet would be taken for damaged.
+    files: Mutex<()>,
 }
 
 impl Compiled {
@@ -38,6 +42,7 @@ impl Compiled {
         Ok(Compiled {
             directory: directory.to_owned(),
             compatibility: hasher.finish(),
+            files: Mutex::default(),
         })
     }
 
@@ -84,12 +89,14 @@ impl Compiled {
 
     /// The code first and its seal after, so that a seal always stands for a whole file.
     fn write(&self, file: &Path, code: &[u8]) -> std::io::Result<()> {
+        let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = std::fs::remove_file(sidecar(file));
         write_atomically(file, code)?;
         write_atomically(&sidecar(file), seal(code).as_bytes())
     }
 
     fn map(&self, engine: &Engine, file: &Path) -> Option<Component> {
+        let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if !file.exists() {
             return None;
         }
