@@ -15,6 +15,8 @@ mod crash;
 mod loader;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
+/// The guest that most tests are programs for.
+mod script;
 /// What every store promises, and what SQLite adds.
 mod store;
 /// Host functions: spawn, wait, retry, replay.

@@ -29,9 +29,15 @@ impl Guest for CountWords {
     fn run(input: String) -> Result<String, Failure> {
         let shard: Shard = serde_json::from_str(&input).map_err(|error| never(&error))?;
         let text = read(&shard).map_err(|error| never(&format!("{}: {error}", shard.path)))?;
-        let mut counted = Counted { total: 0, words: BTreeMap::new() };
+        let mut counted = Counted {
+            total: 0,
+            words: BTreeMap::new(),
+        };
         let words = text.split(|character: char| !character.is_alphabetic() && character != '\'');
-        for word in words.map(|word| word.trim_matches('\'')).filter(|word| !word.is_empty()) {
+        for word in words
+            .map(|word| word.trim_matches('\''))
+            .filter(|word| !word.is_empty())
+        {
             *counted.words.entry(word.to_lowercase()).or_default() += 1;
             counted.total += 1;
         }
@@ -50,7 +56,11 @@ fn read(shard: &Shard) -> std::io::Result<String> {
 
 /// A failure that another attempt would meet again.
 fn never(error: &dyn std::fmt::Display) -> Failure {
-    Failure { message: error.to_string(), retryable: false, details: None }
+    Failure {
+        message: error.to_string(),
+        retryable: false,
+        details: None,
+    }
 }
 
 export!(CountWords);

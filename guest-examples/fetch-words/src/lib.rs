@@ -1,7 +1,8 @@
 //! Counts the words of a text with many hands: splits it into shards, spawns `count-words` for each,
 //! waits for all, and merges what they found.
 //!
-//! `{"path": "/texts/t.txt", "shards": 16}` becomes `{"total": ..., "distinct": ..., "top": [["the", 12], ...]}`.
+//! `{"path": "/texts/jargon.txt", "shards": 16}`, which is also what `{}` stands for, becomes
+//! `{"total": ..., "distinct": ..., "shards": 16, "top": [["the", 12], ...]}`.
 
 wit_bindgen::generate!({ path: "../../wit", world: "task-handler" });
 
@@ -16,14 +17,19 @@ use serde::Deserialize;
 use serde_json::json;
 
 #[derive(Deserialize)]
+#[serde(default)]
 struct Job {
     path: String,
-    #[serde(default = "sixteen")]
     shards: u64,
 }
 
-fn sixteen() -> u64 {
-    16
+impl Default for Job {
+    fn default() -> Job {
+        Job {
+            path: "/texts/jargon.txt".to_owned(),
+            shards: 16,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -37,12 +43,12 @@ struct FetchWords;
 impl Guest for FetchWords {
     fn run(input: String) -> Result<String, Failure> {
         let job: Job = serde_json::from_str(&input).map_err(|error| never(error.to_string()))?;
-        let borders =
-            borders(&job).map_err(|error| never(format!("{}: {error}", job.path)))?;
+        let borders = borders(&job).map_err(|error| never(format!("{}: {error}", job.path)))?;
 
         let mut children = Vec::new();
         for border in borders.windows(2) {
-            let shard = json!({ "path": job.path, "offset": border[0], "length": border[1] - border[0] });
+            let shard =
+                json!({ "path": job.path, "offset": border[0], "length": border[1] - border[0] });
             let child = tasks::spawn("count-words", &shard.to_string(), None)
                 .map_err(|error| never(format!("count-words cannot be spawned: {error:?}")))?;
             children.push(child);
@@ -52,24 +58,40 @@ impl Guest for FetchWords {
         let outcomes = tasks::wait_all(&children, None)
             .map_err(|error| never(format!("waiting failed: {error:?}")))?;
         let (mut total, mut words) = (0, BTreeMap::<String, u64>::new());
-        for outcome in outcomes {
+        // In the order of the shards, whichever ended first.
+        for (outcome, border) in outcomes.into_iter().zip(borders.windows(2)) {
             let (Status::Completed, Some(output)) = (outcome.status, outcome.output) else {
-                let why = outcome.failure.map(|failure| failure.message).unwrap_or_default();
-                return Err(again(format!("shard {} {:?}: {why}", outcome.id, outcome.status)));
+                // A task that was cancelled has no failure.
+                let why = outcome.failure.map_or_else(
+                    || "it did not run to its end".to_owned(),
+                    |failure| failure.message,
+                );
+                return Err(again(format!(
+                    "bytes {} to {} of {} were not counted by task {}: {why}",
+                    border[0], border[1], job.path, outcome.id
+                )));
             };
-            let counted: Counted = serde_json::from_str(&output).map_err(|error| never(error.to_string()))?;
+            let counted: Counted =
+                serde_json::from_str(&output).map_err(|error| never(error.to_string()))?;
             total += counted.total;
             for (word, count) in counted.words {
                 *words.entry(word).or_default() += count;
             }
         }
-        context::progress(children.len() as u64, Some(children.len() as u64), Some("merged"));
+        context::progress(
+            children.len() as u64,
+            Some(children.len() as u64),
+            Some("merged"),
+        );
 
         let distinct = words.len();
         let mut top: Vec<(String, u64)> = words.into_iter().collect();
         top.sort_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(&other.0)));
         top.truncate(20);
-        Ok(json!({ "total": total, "distinct": distinct, "shards": children.len(), "top": top }).to_string())
+        Ok(
+            json!({ "total": total, "distinct": distinct, "shards": children.len(), "top": top })
+                .to_string(),
+        )
     }
 }
 
@@ -96,12 +118,20 @@ fn borders(job: &Job) -> std::io::Result<Vec<u64>> {
 
 /// A failure that another attempt would meet again.
 fn never(message: String) -> Failure {
-    Failure { message, retryable: false, details: None }
+    Failure {
+        message,
+        retryable: false,
+        details: None,
+    }
 }
 
 /// A failure that another attempt may not meet: it keeps the shards that were counted.
 fn again(message: String) -> Failure {
-    Failure { message, retryable: true, details: None }
+    Failure {
+        message,
+        retryable: true,
+        details: None,
+    }
 }
 
 export!(FetchWords);

@@ -1,11 +1,31 @@
-//! Steps that call the host.
+//! Steps that call the host. `O` stands for `"options": {...}`, whose keys are the contract's.
+//!
+//! | step | gives |
+//! |---|---|
+//! | `spawn` `submit` `{handler, input, O}`, `spawn-raw` `{handler, text}` | id |
+//! | `spawn-all` `{handler, inputs, O}` | ids |
+//! | `call` `{handler, input, O}` | `{output}` or `{failure}` |
+//! | `wait-all` `{ids, timeout, statuses}`, `children` | outcomes |
+//! | `wait-any` `{ids, timeout, statuses}`, `get` ID | outcome |
+//! | `cancel` ID | whether it did |
+//! | `sleep` MS, `reschedule` MS, `next-phase` `{phase, after, timeout}` | null |
+//! | `progress` `{done, total, message}`, `log` `{level, message}` | null |
+//! | `context`, `dependencies`, `should-stop` | what it is |
+//! | `until-stop` | `"stopped"`, once the host asks for it |
+//! | `load` NAME, `save` `{name, value}` | the checkpoint, null |
+//! | `signal-send` `{to, name, value}`, `signal-receive` `{name, timeout}` | null, the value |
+//! | `pool-open` NAME or `{name, on-failure, concurrency}`, `pool-start-drain` NAME | null |
+//! | `pool-spawn` `{name, handler, input, O}` | id |
+//! | `pool-wait` NAME or `{name, timeout}`, `pool-status` NAME | status |
+//! | `fail` `{message, retryable, details}`, `return` X | ends the task |
+//! | `fail-unless-attempt` N | fails before attempt N, to be tried again; then the attempt |
 
 use serde_json::{Value, json};
 
+use crate::Stop;
 use crate::exports::fishway::task::handler::Failure;
 use crate::fishway::task::types::{Error, Outcome, Status};
 use crate::fishway::task::{checkpoints, context, pools, signals, tasks};
-use crate::Stop;
 
 /// Do one step, when it is one of these.
 pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
@@ -13,33 +33,55 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
     let input = || argument["input"].to_string();
     let options = || options(&argument["options"]);
     Ok(Some(match name {
-        "spawn" => told(tasks::spawn(&handler(), &input(), options().as_ref()), |id| json!(id)),
+        "spawn" => told(
+            tasks::spawn(&handler(), &input(), options().as_ref()),
+            |id| json!(id),
+        ),
         "spawn-all" => {
-            let inputs: Vec<String> =
-                argument["inputs"].as_array().into_iter().flatten().map(Value::to_string).collect();
-            told(tasks::spawn_all(&handler(), &inputs, options().as_ref()), |ids| json!(ids))
+            let inputs: Vec<String> = argument["inputs"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(Value::to_string)
+                .collect();
+            told(
+                tasks::spawn_all(&handler(), &inputs, options().as_ref()),
+                |ids| json!(ids),
+            )
         }
         // Sends text that need not be JSON.
         "spawn-raw" => {
             let text = argument["text"].as_str().unwrap_or_default();
             told(tasks::spawn(&handler(), text, None), |id| json!(id))
         }
-        "submit" => told(tasks::submit(&handler(), &input(), options().as_ref()), |id| json!(id)),
+        "submit" => told(
+            tasks::submit(&handler(), &input(), options().as_ref()),
+            |id| json!(id),
+        ),
         "call" => match tasks::call(&handler(), &input(), options().as_ref()) {
             Ok(output) => json!({ "output": parse(&output) }),
             Err(failure) => json!({ "failure": failure_of(&failure) }),
         },
-        "wait-all" => match tasks::wait_all(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
-            Ok(outcomes) => outcomes.iter().map(outcome).collect(),
-            Err(error) => wait_error(error),
-        },
-        "wait-any" => match tasks::wait_any(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
-            Ok(first) => outcome(&first),
-            Err(error) => wait_error(error),
-        },
-        "get" => told(tasks::get(argument.as_str().unwrap_or_default()), |found| outcome(&found)),
+        "wait-all" => {
+            match tasks::wait_all(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
+                Ok(outcomes) => outcomes.iter().map(outcome).collect(),
+                Err(error) => wait_error(error),
+            }
+        }
+        "wait-any" => {
+            match tasks::wait_any(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
+                Ok(first) => outcome(&first),
+                Err(error) => wait_error(error),
+            }
+        }
+        "get" => told(tasks::get(argument.as_str().unwrap_or_default()), |found| {
+            outcome(&found)
+        }),
         "children" => tasks::children().iter().map(outcome).collect(),
-        "cancel" => told(tasks::cancel(argument.as_str().unwrap_or_default()), |changed| json!(changed)),
+        "cancel" => told(
+            tasks::cancel(argument.as_str().unwrap_or_default()),
+            |changed| json!(changed),
+        ),
         "sleep" => {
             tasks::sleep(argument.as_u64().unwrap_or_default());
             Value::Null
@@ -49,6 +91,7 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             json!({
                 "id": info.id, "handler": info.handler, "attempt": info.attempt,
                 "max-attempts": info.max_attempts, "phase": info.phase, "parent": info.parent,
+                "workflow": info.workflow, "workflow-name": info.workflow_name,
                 "key": info.key, "queue": info.queue, "now": info.now, "metadata": parse(&info.metadata),
             })
         }
@@ -58,7 +101,11 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         }
         "next-phase" => {
             let phase = argument["phase"].as_str().unwrap_or_default();
-            context::next_phase(phase, &ids(&argument["after"]), argument["timeout"].as_u64());
+            context::next_phase(
+                phase,
+                &ids(&argument["after"]),
+                argument["timeout"].as_u64(),
+            );
             Value::Null
         }
         "reschedule" => {
@@ -67,14 +114,21 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         }
         "progress" => {
             let done = argument["done"].as_u64().unwrap_or_default();
-            context::progress(done, argument["total"].as_u64(), argument["message"].as_str());
+            context::progress(
+                done,
+                argument["total"].as_u64(),
+                argument["message"].as_str(),
+            );
             Value::Null
         }
         "log" => {
             let level = match argument["level"].as_str() {
+                Some("trace") => context::Level::Trace,
+                Some("debug") => context::Level::Debug,
+                None | Some("info") => context::Level::Info,
                 Some("warn") => context::Level::Warn,
                 Some("error") => context::Level::Error,
-                _ => context::Level::Info,
+                Some(other) => panic!("there is no log level {other}"),
             };
             context::log(level, argument["message"].as_str().unwrap_or_default());
             Value::Null
@@ -99,7 +153,10 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "signal-send" => {
             let to = argument["to"].as_str().unwrap_or_default();
             let name = argument["name"].as_str().unwrap_or_default();
-            told(signals::send(to, name, &argument["value"].to_string()), |()| Value::Null)
+            told(
+                signals::send(to, name, &argument["value"].to_string()),
+                |()| Value::Null,
+            )
         }
         "signal-receive" => {
             let name = argument["name"].as_str().unwrap_or_default();
@@ -108,11 +165,28 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
                 None => Value::Null,
             }
         }
-        "pool-open" => told(pools::open(argument.as_str().unwrap_or_default(), None), |()| Value::Null),
+        "pool-open" => told(pools::open(&pool(argument), pool_options(argument)), |()| {
+            Value::Null
+        }),
+        "pool-spawn" => {
+            let spawned = pools::spawn(&pool(argument), &handler(), &input(), options().as_ref());
+            told(spawned, |id| json!(id))
+        }
+        "pool-start-drain" => told(pools::start_drain(&pool(argument)), |()| Value::Null),
+        "pool-wait" => match pools::wait(&pool(argument), argument["timeout"].as_u64()) {
+            Ok(status) => pool_status(&status),
+            Err(error) => wait_error(error),
+        },
+        "pool-status" => told(pools::status(&pool(argument)), |status| {
+            pool_status(&status)
+        }),
         "fail-unless-attempt" => {
             let attempt = context::current().attempt;
             if u64::from(attempt) < argument.as_u64().unwrap_or_default() {
-                return Err(Stop::Fail(crate::failure(&format!("attempt {attempt} fails"), true)));
+                return Err(Stop::Fail(crate::failure(
+                    &format!("attempt {attempt} fails"),
+                    true,
+                )));
             }
             json!(attempt)
         }
@@ -195,8 +269,63 @@ fn ids(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(text).collect()
 }
 
+/// The name of a pool, given alone or among other things.
+fn pool(argument: &Value) -> String {
+    argument
+        .as_str()
+        .or(argument["name"].as_str())
+        .expect("a pool has a name")
+        .to_owned()
+}
+
+fn pool_options(argument: &Value) -> Option<pools::PoolOptions> {
+    let on_failure = argument["on-failure"].as_str().map(|word| match word {
+        "fail" => pools::OnFailure::Fail,
+        "fail-fast" => pools::OnFailure::FailFast,
+        "collect" => pools::OnFailure::Collect,
+        "skip" => pools::OnFailure::Skip,
+        other => panic!("there is no on-failure {other}"),
+    });
+    let concurrency = argument["concurrency"].as_u64().map(|count| count as u32);
+    (on_failure.is_some() || concurrency.is_some()).then_some(pools::PoolOptions {
+        on_failure,
+        concurrency,
+    })
+}
+
+fn pool_status(status: &pools::PoolStatus) -> Value {
+    let phase = match status.phase {
+        pools::Phase::Creating => "creating",
+        pools::Phase::Draining => "draining",
+        pools::Phase::Completed => "completed",
+        pools::Phase::Failed => "failed",
+    };
+    json!({
+        "phase": phase, "spawned": status.spawned, "completed": status.completed,
+        "failed": status.failed, "in-flight": status.in_flight,
+    })
+}
+
+/// Every option; a misspelt one must not pass for none.
+const OPTIONS: [&str; 9] = [
+    "key",
+    "queue",
+    "priority",
+    "delay",
+    "timeout",
+    "expires",
+    "max-attempts",
+    "on-complete",
+    "after",
+];
+
 fn options(given: &Value) -> Option<tasks::Options> {
-    given.as_object()?;
+    for name in given.as_object()?.keys() {
+        assert!(
+            OPTIONS.contains(&name.as_str()),
+            "there is no option {name}"
+        );
+    }
     let text = |name: &str| given[name].as_str().map(str::to_owned);
     Some(tasks::Options {
         key: text("key"),
@@ -205,7 +334,9 @@ fn options(given: &Value) -> Option<tasks::Options> {
         delay: given["delay"].as_u64(),
         timeout: given["timeout"].as_u64(),
         expires: given["expires"].as_u64(),
-        max_attempts: given["max-attempts"].as_u64().map(|attempts| attempts as u32),
+        max_attempts: given["max-attempts"]
+            .as_u64()
+            .map(|attempts| attempts as u32),
         on_complete: text("on-complete"),
         after: ids(&given["after"]),
     })
@@ -220,10 +351,19 @@ fn wait_options(argument: &Value) -> Option<tasks::WaitOptions> {
         "failed" => Status::Failed,
         "cancelled" => Status::Cancelled,
         "expired" => Status::Expired,
-        _ => Status::Skipped,
+        "skipped" => Status::Skipped,
+        other => panic!("there is no status {other}"),
     };
-    let statuses = argument["statuses"].as_array().into_iter().flatten().map(status).collect();
-    Some(tasks::WaitOptions { timeout: argument["timeout"].as_u64(), statuses })
+    let statuses = argument["statuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(status)
+        .collect();
+    Some(tasks::WaitOptions {
+        timeout: argument["timeout"].as_u64(),
+        statuses,
+    })
 }
 
 fn parse(text: &str) -> Value {

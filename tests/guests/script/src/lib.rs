@@ -55,7 +55,10 @@ impl Guest for Script {
 
 fn perform(step: &Value) -> Result<Value, Stop> {
     let object = step.as_object().expect("a step is an object");
-    let (name, argument) = object.iter().find(|(name, _)| *name != "!").expect("a step has a name");
+    let (name, argument) = object
+        .iter()
+        .find(|(name, _)| *name != "!")
+        .expect("a step has a name");
     if let Some(result) = calls::perform(name, argument)? {
         return Ok(result);
     }
@@ -73,7 +76,9 @@ fn resolve(value: &Value, results: &[Value], input: &Value) -> Value {
             Some(path) => {
                 let mut parts = path.split('.');
                 let first = parts.next().and_then(|number| number.parse::<usize>().ok());
-                let Some(mut found) = first.and_then(|index| results.get(index)) else { return value.clone() };
+                let Some(mut found) = first.and_then(|index| results.get(index)) else {
+                    return value.clone();
+                };
                 for part in parts {
                     found = match part.parse::<usize>() {
                         Ok(index) if found.is_array() => &found[index],
@@ -84,16 +89,24 @@ fn resolve(value: &Value, results: &[Value], input: &Value) -> Value {
             }
             None => value.clone(),
         },
-        Value::Array(items) => items.iter().map(|item| resolve(item, results, input)).collect(),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, field)| (name.clone(), resolve(field, results, input))).collect()
-        }
+        Value::Array(items) => items
+            .iter()
+            .map(|item| resolve(item, results, input))
+            .collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, field)| (name.clone(), resolve(field, results, input)))
+            .collect(),
         other => other.clone(),
     }
 }
 
 fn failure(message: &str, retryable: bool) -> Failure {
-    Failure { message: message.to_owned(), retryable, details: None }
+    Failure {
+        message: message.to_owned(),
+        retryable,
+        details: None,
+    }
 }
 
 export!(Script);

@@ -1,6 +1,21 @@
 //! Steps that look at the world, and steps that no handler should do.
+//!
+//! | step | does |
+//! |---|---|
+//! | `print` `eprint` TEXT, `log-flood` LINES | writes to stdout or stderr |
+//! | `read-file` PATH, `write-file` `{path, text}`, `list-dir` PATH, `env` NAME, `connect` HOST:PORT | tries |
+//! | `clock`, `monotonic` | the time in ms since 1970; ns since the first of these steps |
+//! | `random`, `randoms` N | a number, a list of N of them |
+//! | `spin` N | computes N rounds, gives their sum |
+//! | `allocate` BYTES | takes and touches them |
+//! | `loop`, `recurse` | never end by themselves |
+//! | `panic` TEXT, `trap`, `exit` CODE | ends the instance |
+//! | `output-bytes` N, `invalid-output` | ends the task with such an output |
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -25,19 +40,27 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             let text = argument["text"].as_str().unwrap_or_default();
             tried(std::fs::write(path, text).map(|()| Value::Null))
         }
+        "list-dir" => tried(list(text())),
         "env" => std::env::var(text()).map_or(Value::Null, Value::String),
         "clock" => {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             json!(now.unwrap_or_default().as_millis() as u64)
         }
-        // The keys of the standard library's hash maps come from the host's randomness.
-        "random" => {
-            use std::hash::{BuildHasher, RandomState};
-            json!(RandomState::new().hash_one(0))
+        "monotonic" => {
+            // What an Instant holds is hidden; what has passed since the first one is not.
+            static START: OnceLock<Instant> = OnceLock::new();
+            json!(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
         }
+        // The keys of the standard library's hash maps come from the host's randomness.
+        "random" => json!(random()),
+        "randoms" => (0..number()).map(|_| random()).collect(),
         "connect" => tried(std::net::TcpStream::connect(text()).map(|_| json!("connected"))),
         "exit" => std::process::exit(number() as i32),
         "panic" => panic!("{}", text()),
+        "trap" => std::arch::wasm32::unreachable(),
+        "spin" => json!((0..number()).fold(0u64, |sum, round| std::hint::black_box(
+            sum.wrapping_add(round)
+        ))),
         "loop" => loop {
             std::hint::spin_loop();
         },
@@ -49,7 +72,10 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "log-flood" => {
             let mut out = std::io::stdout().lock();
             for line in 0..number() {
-                let _ = writeln!(out, "line {line} of a flood that nobody will ever read to its end");
+                let _ = writeln!(
+                    out,
+                    "line {line} of a flood that nobody will ever read to its end"
+                );
             }
             Value::Null
         }
@@ -59,8 +85,24 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
     }))
 }
 
+fn list(path: &str) -> std::io::Result<Value> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    // The order of a directory is the host's.
+    names.sort();
+    Ok(json!(names))
+}
+
+/// The first `RandomState` of a thread is random; each later one is the last plus one, still hashed.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
 fn tried(result: std::io::Result<Value>) -> Value {
-    result.unwrap_or_else(|error| json!({ "error": { "kind": "io", "message": error.to_string() } }))
+    result
+        .unwrap_or_else(|error| json!({ "error": { "kind": "io", "message": error.to_string() } }))
 }
 
 #[allow(unconditional_recursion)]
