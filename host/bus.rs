@@ -24,13 +24,23 @@ pub struct Notice {
 #[derive(Debug)]
 pub struct Bus {
     commits: watch::Sender<u64>,
-    watched: Mutex<HashMap<TaskId, Watched>>,
+    watched: Mutex<HashMap<TaskId, Vec<Arc<Mailbox>>>>,
 }
 
-#[derive(Debug)]
-struct Watched {
-    bell: Arc<Notify>,
-    watchers: usize,
+/// What has come for one watch and was not looked at yet.
+#[derive(Debug, Default)]
+struct Mailbox {
+    news: Mutex<News>,
+    bell: Notify,
+}
+
+/// What has changed since a watch was looked at last.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Tasks that moved in this process, with their last status.
+    pub moved: HashMap<TaskId, Status>,
+    /// Another process has committed: anything may have changed.
+    pub outside: bool,
 }
 
 impl Default for Bus {
@@ -45,11 +55,12 @@ impl Default for Bus {
 impl Bus {
     /// A commit of this process: `notices` of the tasks that moved.
     pub fn committed(&self, notices: &[Notice]) {
-        let watched = self.watched();
+        let watched = lock(&self.watched);
         if !watched.is_empty() {
             for notice in notices {
-                if let Some(watched) = watched.get(&notice.task) {
-                    watched.bell.notify_waiters();
+                for mailbox in watched.get(&notice.task).into_iter().flatten() {
+                    lock(&mailbox.news).moved.insert(notice.task, notice.status);
+                    mailbox.bell.notify_one();
                 }
             }
         }
@@ -59,8 +70,9 @@ impl Bus {
 
     /// A commit of another process: anything may have changed.
     pub fn changed_outside(&self) {
-        for watched in self.watched().values() {
-            watched.bell.notify_waiters();
+        for mailbox in lock(&self.watched).values().flatten() {
+            lock(&mailbox.news).outside = true;
+            mailbox.bell.notify_one();
         }
         self.commits.send_modify(|count| *count += 1);
     }
@@ -72,30 +84,16 @@ impl Bus {
 
     /// Watch some tasks. Subscribe first, look at the store after.
     pub fn watch(self: &Arc<Bus>, tasks: &[TaskId]) -> Watch {
-        let mut watched = self.watched();
-        let bell = Arc::new(Notify::new());
-        let mut bells = Vec::new();
-        let mut own = Vec::new();
+        let mailbox = Arc::new(Mailbox::default());
+        let mut watched = lock(&self.watched);
         for &task in tasks {
-            let entry = watched.entry(task).or_insert_with(|| Watched {
-                bell: bell.clone(),
-                watchers: 0,
-            });
-            entry.watchers += 1;
-            own.push(task);
-            if !bells.iter().any(|known| Arc::ptr_eq(known, &entry.bell)) {
-                bells.push(entry.bell.clone());
-            }
+            watched.entry(task).or_default().push(mailbox.clone());
         }
         Watch {
             bus: self.clone(),
-            tasks: own,
-            bells,
+            tasks: tasks.to_vec(),
+            mailbox,
         }
-    }
-
-    fn watched(&self) -> MutexGuard<'_, HashMap<TaskId, Watched>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,53 +102,37 @@ impl Bus {
 pub struct Watch {
     bus: Arc<Bus>,
     tasks: Vec<TaskId>,
-    bells: Vec<Arc<Notify>>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl Watch {
-    /// Run `look` now and after each change of a watched task, until it finds what it looks for.
-    pub async fn until<T, E>(
-        &self,
-        mut look: impl FnMut() -> Result<Option<T>, E>,
-    ) -> Result<T, E> {
+    /// Ends when there is news, with all of it since the last call or since the watch began.
+    pub async fn news(&mut self) -> News {
         loop {
-            let mut rings: Vec<_> = self
-                .bells
-                .iter()
-                .map(|bell| Box::pin(bell.notified()))
-                .collect();
-            for ring in &mut rings {
-                // From here on no ring is missed, though nobody awaits it yet.
-                ring.as_mut().enable();
+            // One ring is kept for whoever comes late, so none is missed.
+            self.mailbox.bell.notified().await;
+            let news = std::mem::take(&mut *lock(&self.mailbox.news));
+            if news.outside || !news.moved.is_empty() {
+                return news;
             }
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            std::future::poll_fn(|context| {
-                if rings
-                    .iter_mut()
-                    .any(|ring| ring.as_mut().poll(context).is_ready())
-                {
-                    std::task::Poll::Ready(())
-                } else {
-                    std::task::Poll::Pending
-                }
-            })
-            .await;
         }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut watched = self.bus.watched();
+        let mut watched = lock(&self.bus.watched);
         for task in &self.tasks {
-            if let Some(entry) = watched.get_mut(task) {
-                entry.watchers -= 1;
-                if entry.watchers == 0 {
+            if let Some(mailboxes) = watched.get_mut(task) {
+                mailboxes.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.mailbox));
+                if mailboxes.is_empty() {
                     watched.remove(task);
                 }
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

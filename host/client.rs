@@ -1,6 +1,7 @@
 //! Every verb that a person can ask for, on a store: of this process or of a file that a host
 //! serves. The doors call this; it never prints.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,22 +206,7 @@ impl Client {
         wanted: StatusSet,
         timeout: Option<Duration>,
     ) -> Result<Option<Vec<Task>>, ClientError> {
-        let watch = self.store.bus().watch(ids);
-        let look = || {
-            let statuses = self.store.statuses(ids)?;
-            let mut there = Vec::with_capacity(ids.len());
-            for (status, &id) in statuses.into_iter().zip(ids) {
-                let status = status.ok_or(StoreError::UnknownTask(id))?;
-                there.push(status.is_terminal() || wanted.contains(status));
-            }
-            let over = if any {
-                there.contains(&true) || ids.is_empty()
-            } else {
-                !there.contains(&false)
-            };
-            Ok::<_, StoreError>(over.then_some(()))
-        };
-        let waiting = watch.until(look);
+        let waiting = self.arrived(ids, any, wanted);
         match timeout {
             None => waiting.await?,
             Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
@@ -229,6 +215,38 @@ impl Client {
             },
         }
         Ok(Some(self.store.tasks(ids)?.into_iter().flatten().collect()))
+    }
+
+    async fn arrived(
+        &self,
+        ids: &[TaskId],
+        any: bool,
+        wanted: StatusSet,
+    ) -> Result<(), StoreError> {
+        let arrived = |status: Status| status.is_terminal() || wanted.contains(status);
+        // Before the first look, so that nothing happens between it and the watch.
+        let mut watch = self.store.bus().watch(ids);
+        let mut missing: HashSet<TaskId> = ids.iter().copied().collect();
+        let most = missing.len();
+        let over = |missing: &HashSet<TaskId>| missing.is_empty() || any && missing.len() < most;
+        let look = |missing: &mut HashSet<TaskId>| {
+            let open: Vec<TaskId> = missing.iter().copied().collect();
+            for (status, id) in self.store.statuses(&open)?.into_iter().zip(open) {
+                if arrived(status.ok_or(StoreError::UnknownTask(id))?) {
+                    missing.remove(&id);
+                }
+            }
+            Ok::<_, StoreError>(())
+        };
+        look(&mut missing)?;
+        while !over(&missing) {
+            let news = watch.news().await;
+            missing.retain(|id| !news.moved.get(id).copied().is_some_and(arrived));
+            if news.outside {
+                look(&mut missing)?;
+            }
+        }
+        Ok(())
     }
 
     /// End a task and, unless `only`, all below it.

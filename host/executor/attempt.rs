@@ -1,7 +1,9 @@
 //! One attempt from its claim to its end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::Poll;
 use std::time::Duration;
 
 use wasmtime::{Store as Instance, UpdateDeadline};
@@ -46,7 +48,8 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, started: impl FnOnce(Arc<Con
     }
     started(control.clone());
     // A panic here would be a fault of ours; it must not leave the task running for ever.
-    let lived = tokio::spawn(live(agents.clone(), claim, handler.clone(), control)).await;
+    let life = live(agents.clone(), claim, handler.clone(), control);
+    let lived = caught(life).await;
     let (token, fate) = lived.unwrap_or_else(|panic| {
         tracing::error!(task = %task.id, %panic, "the host panicked while it ran this task");
         let message = format!("the host failed while it ran this task: {panic}");
@@ -66,6 +69,24 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, started: impl FnOnce(Arc<Con
         }
         Lived::Ended(end) => write(&agents, token, end).await,
     }
+}
+
+/// Run a future to its end, or to its panic: then what the panic said.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        // After a panic it is not looked at again.
+        let polled = AssertUnwindSafe(|| future.as_mut().poll(context));
+        match std::panic::catch_unwind(polled) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()))
+                .unwrap_or_else(|| "it panicked".to_owned()))),
+        }
+    })
+    .await
 }
 
 /// How an instance's life ended.

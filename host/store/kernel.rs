@@ -32,7 +32,8 @@ pub struct Turn<'a> {
     ids: &'a IdGenerator,
     now_ms: u64,
     touched: HashMap<TaskId, Touched>,
-    order: Vec<TaskId>,
+    /// Tasks to be saved, in the order in which they changed first.
+    changed: Vec<TaskId>,
     /// Tasks that moved.
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
@@ -41,11 +42,18 @@ pub struct Turn<'a> {
     pub alarm: Option<u64>,
 }
 
-/// A task as the store has it and as it shall be. Saved once, however often it changes in between:
+/// A task as it shall be. Saved once, however often it changes in between:
 /// a parent whose thousand children end together is one update, not a thousand.
 struct Touched {
-    saved: Task,
     task: Task,
+    /// What the store has, where that is not `task`.
+    saved: Option<Task>,
+}
+
+impl Touched {
+    fn unchanged(task: Task) -> Touched {
+        Touched { task, saved: None }
+    }
 }
 
 impl<'a> Turn<'a> {
@@ -56,7 +64,7 @@ impl<'a> Turn<'a> {
             ids,
             now_ms,
             touched: HashMap::new(),
-            order: Vec::new(),
+            changed: Vec::new(),
             notices: Vec::new(),
             stops: Vec::new(),
             alarm: None,
@@ -65,25 +73,29 @@ impl<'a> Turn<'a> {
 
     /// Save what changed. Called before the commit.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        for id in std::mem::take(&mut self.order) {
-            if let Some(touched) = self.touched.remove(&id)
-                && touched.task != touched.saved
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(touched) = self.touched.get_mut(&id)
+                && let Some(saved) = touched.saved.take()
+                && saved != touched.task
             {
-                self.rows.save(&touched.saved, &touched.task)?;
-                self.set_alarm(&touched.task);
+                self.rows.save(&saved, &touched.task)?;
+                let clock = clock_of(&touched.task);
+                self.alarm = clock.into_iter().chain(self.alarm).min();
             }
         }
         Ok(())
     }
 
-    fn set_alarm(&mut self, task: &Task) {
-        let clocks = match task.status {
-            Status::Pending if task.started_at_ms.is_none() => [task.run_at_ms, task.expires_at_ms],
-            Status::Pending => [task.run_at_ms, None],
-            Status::Waiting => [task.wait.as_ref().and_then(|wait| wait.until_ms), None],
-            _ => [None, None],
-        };
-        self.alarm = clocks.into_iter().flatten().chain(self.alarm).min();
+    /// A task becomes another; saved with the next flush.
+    fn change(&mut self, task: Task) {
+        if let Some(touched) = self.touched.get_mut(&task.id) {
+            if touched.saved.is_none() {
+                self.changed.push(task.id);
+                touched.saved = Some(std::mem::replace(&mut touched.task, task));
+            } else {
+                touched.task = task;
+            }
+        }
     }
 
     fn find(&mut self, id: TaskId) -> Result<Option<&Task>, StoreError> {
@@ -91,14 +103,7 @@ impl<'a> Turn<'a> {
             let Some(task) = self.rows.find(id)? else {
                 return Ok(None);
             };
-            self.touched.insert(
-                id,
-                Touched {
-                    saved: task.clone(),
-                    task,
-                },
-            );
-            self.order.push(id);
+            self.touched.insert(id, Touched::unchanged(task));
         }
         Ok(self.touched.get(&id).map(|touched| &touched.task))
     }
@@ -145,9 +150,7 @@ impl<'a> Turn<'a> {
         let now_ms = self.now_ms;
         let change = apply(self.get(id)?, event, now_ms)?;
         let task = change.task;
-        if let Some(touched) = self.touched.get_mut(&id) {
-            touched.task = task.clone();
-        }
+        self.change(task.clone());
         let mut caused = Vec::new();
         for effect in change.effects {
             match effect {
@@ -242,14 +245,13 @@ impl<'a> Turn<'a> {
         let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
         let task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
         self.rows.insert(&task)?;
-        self.set_alarm(&task);
+        self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
+        let status = task.status;
+        self.touched.insert(id, Touched::unchanged(task));
         for upstream in upstreams.iter().collect::<HashSet<_>>() {
             self.rows.add_edge(*upstream, id)?;
         }
-        self.notices.push(Notice {
-            task: id,
-            status: task.status,
-        });
+        self.notices.push(Notice { task: id, status });
         Ok(Submitted { id, created: true })
     }
 
@@ -267,12 +269,24 @@ impl<'a> Turn<'a> {
         Ok((blocked_by, lost))
     }
 
-    fn fresh_ids(&mut self) -> Result<(), StoreError> {
+    /// Another process may have made tasks: the next ids are to be newer than theirs.
+    pub fn fresh_ids(&mut self) -> Result<(), StoreError> {
         if let Some(newest) = self.rows.newest_id()? {
             self.ids.observe(newest);
         }
         Ok(())
     }
+}
+
+/// When the next of a task's clocks runs out, in milliseconds since the Unix epoch.
+fn clock_of(task: &Task) -> Option<u64> {
+    let clocks = match task.status {
+        Status::Pending if task.started_at_ms.is_none() => [task.run_at_ms, task.expires_at_ms],
+        Status::Pending => [task.run_at_ms, None],
+        Status::Waiting => [task.wait.as_ref().and_then(|wait| wait.until_ms), None],
+        _ => [None, None],
+    };
+    clocks.into_iter().flatten().min()
 }
 
 /// Names the wait that a task is in, so that the row of an earlier wait is told from it.
@@ -311,7 +325,6 @@ pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, 
             });
         }
     }
-    turn.fresh_ids()?;
     tasks.iter().map(|new| turn.add(new.clone())).collect()
 }
 
@@ -447,14 +460,13 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
             }
             Record::Progress(progress) => {
                 // Progress is no transition: nothing depends on it, and the last one counts.
-                if let Some(touched) = turn.touched.get_mut(&token.task) {
-                    touched.task.progress = Some(progress.clone());
-                    let status = touched.task.status;
-                    turn.notices.push(Notice {
-                        task: token.task,
-                        status,
-                    });
-                }
+                let mut task = turn.get(token.task)?.clone();
+                task.progress = Some(progress.clone());
+                turn.notices.push(Notice {
+                    task: task.id,
+                    status: task.status,
+                });
+                turn.change(task);
             }
         }
     }

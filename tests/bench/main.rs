@@ -1,5 +1,5 @@
 //! `cargo bench`: how long things take here, beside what the disk takes. Prints medians and ratios,
-//! asserts nothing.
+//! asserts nothing. `cargo bench -- trip drain` runs the cases whose names hold a word.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,16 @@ use fishway::client::Client;
 use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
 use fishway::executor::Settings;
-use fishway::task::{Options, Status, StatusSet};
+use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
+use fishway::task::{NewTask, Options, Status, StatusSet};
 use serde_json::json;
 
 fn main() {
+    // Words choose cases; cargo adds an option of its own.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let guests = guests(&place);
     let directory = place.join(format!("bench-{}", std::process::id()));
@@ -36,102 +42,183 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(run(&directory, sync));
+    runtime.block_on(run(&directory, sync, &wanted));
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-async fn run(directory: &Path, sync: Duration) {
-    let mut starts = Vec::new();
-    for round in 0..6 {
-        let started = Instant::now();
-        let host = start(directory).await;
-        // The first compiles; the others find what it kept.
-        if round > 0 {
+async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
+    let wants = |case: &str| wanted.is_empty() || wanted.iter().any(|word| case.contains(word));
+    // The first compiles; the others find what it kept.
+    let mut host = start(directory).await;
+    if wants("start") {
+        let mut starts = Vec::new();
+        for _ in 0..5 {
+            host.stop(Duration::ZERO).await;
+            let started = Instant::now();
+            host = start(directory).await;
             starts.push(started.elapsed());
         }
-        host.stop(Duration::ZERO).await;
+        let start = shown(median(&mut starts));
+        println!("start to ready, 10 cached handlers, median of 5: {start}");
     }
-    println!(
-        "start to ready, 10 cached handlers, median of 5: {}",
-        shown(median(&mut starts))
-    );
-
-    let host = start(directory).await;
     let client = host.client();
-    let mut trips = Vec::new();
-    for _ in 0..300 {
-        let started = Instant::now();
-        let id = client
-            .submit("echo", vec!["1".to_owned()], Options::default())
-            .await
-            .unwrap()[0]
-            .id;
-        client
-            .wait(&[id], false, StatusSet::terminal(), None)
-            .await
-            .unwrap();
-        trips.push(started.elapsed());
-    }
-    let trip = median(&mut trips);
-    println!(
-        "one submit-to-result round trip, median of 300: {} = {:.1} syncs",
-        shown(trip),
-        trip.as_secs_f64() / sync.as_secs_f64()
-    );
-
-    for many in [100u32, 1_000, 10_000] {
-        let mut times = Vec::new();
-        for _ in 0..3 {
-            let inputs: Vec<u32> = (0..many).collect();
-            let steps = json!({ "steps": [
-                { "spawn-all": { "handler": "echo", "inputs": inputs } },
-                { "wait-all": { "ids": "$0" } },
-                { "return": 1 },
-            ]});
-            times.push(one(&client, "script", steps.to_string()).await);
-        }
-        let time = median(&mut times);
+    let syncs = |time: Duration| time.as_secs_f64() / sync.as_secs_f64();
+    if wants("trip") {
+        let commits = raw_commits(directory);
+        let trip = trip(&client).await;
         println!(
-            "fan-out of {many} and wait-all, median of 3: {} = {:.0} children/s",
-            shown(time),
-            f64::from(many) / time.as_secs_f64()
+            "one submit-to-result round trip, median of 1000: {} = {:.1} syncs; \
+             its two commits alone, in plain SQLite: {} = {:.1} syncs",
+            shown(trip),
+            syncs(trip),
+            shown(commits),
+            syncs(commits),
         );
     }
+    if wants("fan-out") {
+        for many in [100, 1_000, 10_000] {
+            fan_out(&client, many).await;
+        }
+    }
+    if wants("chain") {
+        let time = chain(&client, 20).await;
+        println!(
+            "a chain of 20 calls: {} = {:.1} syncs for each",
+            shown(time),
+            syncs(time) / 20.0
+        );
+    }
+    if wants("drain") {
+        drain(&client, 20_000).await;
+    }
+    if wants("notice") {
+        notice(directory, &host).await;
+    }
+    host.stop(Duration::ZERO).await;
+}
 
+async fn trip(client: &Client) -> Duration {
+    let mut trips = Vec::new();
+    for _ in 0..1_000 {
+        trips.push(one(client, "echo", "1".to_owned()).await);
+    }
+    median(&mut trips)
+}
+
+/// What a round trip cannot be faster than: the same rows in the same tables, kept by two commits
+/// of a thread that does nothing else.
+fn raw_commits(directory: &Path) -> Duration {
+    const SUBMIT: &str = "\
+        insert into tasks (id, sequence, depth, handler, digest, queue, priority, input, spilled, status, phase,
+          attempt, restarts, fence, run, blocked_by, cancel_requested, created_at_ms, spent_ms)
+        values (?1, 0, 0, 'echo', '', 'default', 0, '1', 0, 'pending', '', 0, 0, 0, 0, 0, 0, 1, 0)";
+    const CLAIM: &str = "\
+        update tasks
+        set status = 'running', digest = ?2, fence = 1, attempt = 1, started_at_ms = 1, run_at_start_ms = 1
+        where id = ?1";
+    const FINISH: &str =
+        "update tasks set status = 'completed', output = '1', ended_at_ms = 1 where id = ?1";
+    let copy = directory.join("raw");
+    std::fs::create_dir_all(&copy).unwrap();
+    // The tables of a store, without the store.
+    drop(open(&copy, Role::Visitor));
+    let database = rusqlite::Connection::open(copy.join(FILE_NAME)).unwrap();
+    database.execute_batch("pragma synchronous = full").unwrap();
+    let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        let mut statement = database.prepare_cached(sql).unwrap();
+        statement.execute(values).unwrap();
+    };
+    let digest = "0".repeat(64);
+    let mut times = Vec::new();
+    for id in 1..=1_000_i64 {
+        let started = Instant::now();
+        run("begin immediate", &[]);
+        run(SUBMIT, &[&id]);
+        run(CLAIM, &[&id, &digest]);
+        run("commit", &[]);
+        run("begin immediate", &[]);
+        run(FINISH, &[&id]);
+        run("commit", &[]);
+        times.push(started.elapsed());
+    }
+    median(&mut times)
+}
+
+async fn fan_out(client: &Client, many: u32) {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let inputs: Vec<u32> = (0..many).collect();
+        let steps = json!({ "steps": [
+            { "spawn-all": { "handler": "echo", "inputs": inputs } },
+            { "wait-all": { "ids": "$0" } },
+            { "return": 1 },
+        ]});
+        times.push(one(client, "script", steps.to_string()).await);
+    }
+    let time = median(&mut times);
+    println!(
+        "fan-out of {many} and wait-all, median of 3: {} = {:.0} children/s",
+        shown(time),
+        f64::from(many) / time.as_secs_f64()
+    );
+}
+
+async fn chain(client: &Client, depth: usize) -> Duration {
     let mut chain = json!({ "steps": [{ "return": 0 }] });
     // Each level nests its input by five, and a payload has 128 levels.
-    for _ in 0..20 {
+    for _ in 0..depth {
         chain = json!({ "steps": [{ "call": { "handler": "script", "input": chain } }, { "return": 1 }] });
     }
-    let time = one(&client, "script", chain.to_string()).await;
-    println!(
-        "a chain of 20 calls: {} = {:.1} syncs for each",
-        shown(time),
-        time.as_secs_f64() / sync.as_secs_f64() / 20.0
-    );
+    one(client, "script", chain.to_string()).await
+}
 
+async fn drain(client: &Client, many: usize) {
     let started = Instant::now();
-    let many = 20_000;
     let inputs = vec!["1".to_owned(); many];
-    let ids: Vec<_> = client
-        .submit("echo", inputs, Options::default())
-        .await
-        .unwrap()
-        .iter()
-        .map(|one| one.id)
-        .collect();
+    let submitted = client.submit("echo", inputs, Options::default()).await;
+    let ids: Vec<_> = submitted.unwrap().iter().map(|one| one.id).collect();
     let submitted = started.elapsed();
-    client
-        .wait(&ids, false, StatusSet::terminal(), None)
-        .await
-        .unwrap();
+    let ended = client.wait(&ids, false, StatusSet::terminal(), None).await;
+    ended.unwrap();
     println!(
         "{many} tasks submitted in bulk ({}) and drained: {} = {:.0} tasks/s",
         shown(submitted),
         shown(started.elapsed()),
         many as f64 / started.elapsed().as_secs_f64()
     );
-    host.stop(Duration::ZERO).await;
+}
+
+/// How long a commit of another process goes unnoticed.
+async fn notice(directory: &Path, host: &Host) {
+    let other = open(&directory.join("data"), Role::Visitor);
+    let other = Client::new(Arc::new(other));
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let task = NewTask::root("nobody", "1", Options::default());
+        let ids = host.client().store().submit(vec![task]).await.unwrap();
+        let mut watch = host.client().store().bus().watch(&[ids[0].id]);
+        other.cancel(ids[0].id, false).await.unwrap();
+        let committed = Instant::now();
+        while !watch.news().await.outside {}
+        times.push(committed.elapsed());
+    }
+    let worst = *times.iter().max().unwrap();
+    println!(
+        "a commit of another process is noticed, median of 200: {}, at most {}",
+        shown(median(&mut times)),
+        shown(worst)
+    );
+}
+
+fn open(directory: &Path, role: Role) -> SqliteStore {
+    let opening = Opening {
+        directory: directory.to_owned(),
+        role,
+        watch: false,
+        bytes_max: None,
+        clock: Arc::new(SystemClock),
+    };
+    SqliteStore::open(opening).unwrap()
 }
 
 async fn one(client: &Client, handler: &str, input: String) -> Duration {

@@ -81,15 +81,33 @@ async fn a_commit_of_another_process_rings_every_bell() {
     let host = open(directory.path(), Role::Host);
     let visitor = open(directory.path(), Role::Visitor);
     let id = submit(&host, "{}").await.unwrap();
-    let watch = host.bus().watch(&[id]);
-    let ended = watch.until(|| {
-        let task = host.tasks(&[id])?[0].clone().unwrap();
-        Ok::<_, StoreError>(task.status.is_terminal().then_some(task))
-    });
-    let cancel = visitor.cancel(id, false, None);
-    let (ended, cancelled) = tokio::join!(tokio::time::timeout(PATIENCE, ended), cancel);
-    cancelled.unwrap();
-    assert_eq!(ended.expect("it rings").unwrap().status, Status::Cancelled);
+    let mut watch = host.bus().watch(&[id]);
+    visitor.cancel(id, false, None).await.unwrap();
+    told_from_outside(&mut watch).await;
+    assert_eq!(host.statuses(&[id]).unwrap(), [Some(Status::Cancelled)]);
+}
+
+#[tokio::test]
+async fn another_process_that_watches_is_told_of_the_hosts_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visitor = SqliteStore::open(Opening {
+        watch: true,
+        ..opening(directory.path(), Role::Visitor)
+    })
+    .unwrap();
+    let id = submit(&host, "{}").await.unwrap();
+    let mut watch = visitor.bus().watch(&[id]);
+    while visitor.statuses(&[id]).unwrap() != [Some(Status::Cancelled)] {
+        // Twice at most: the submit may be news, too.
+        host.cancel(id, false, None).await.unwrap();
+        told_from_outside(&mut watch).await;
+    }
+}
+
+async fn told_from_outside(watch: &mut fishway::bus::Watch) {
+    let news = tokio::time::timeout(PATIENCE, watch.news());
+    assert!(news.await.expect("it rings").outside);
 }
 
 #[tokio::test]

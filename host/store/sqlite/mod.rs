@@ -1,8 +1,7 @@
 //! SQLite: one file, one writer, readers beside it.
 //!
 //! WAL with `synchronous=FULL`: a commit is on disk before it is told, and readers never wait for
-//! the writer. Other processes open the same file; their commits are noticed by a watch on the
-//! write-ahead log, see [`watch`].
+//! the writer. Other processes open the same file; their commits are noticed, see [`watch`].
 
 mod columns;
 mod reads;
@@ -18,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::bus::Bus;
@@ -114,7 +114,7 @@ impl SqliteStore {
         let (sender, queue) = mpsc::channel();
         let watch = opening
             .watch
-            .then(|| watch::Watch::start(directory, sender.clone(), nudged.clone()));
+            .then(|| watch::Watch::start(directory, opening.role, sender.clone(), nudged.clone()));
         let thread = writer::Writer {
             connection,
             path: path.clone(),
@@ -122,6 +122,7 @@ impl SqliteStore {
             nudged,
             bus: bus.clone(),
             ids: ids.clone(),
+            bell: (opening.role == Role::Visitor).then(|| directory.clone()),
             clock: opening.clock,
             dispatch: None,
             data_version,
@@ -202,6 +203,10 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         .busy_timeout(BUSY_TIMEOUT)
         .map_err(|error| explain(path, error))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Else SQLite plans a statement anew whenever a value is bound that it has looked at.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|error| explain(path, error))?;
     Ok(connection)
 }
 

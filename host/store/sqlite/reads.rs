@@ -304,26 +304,30 @@ impl Store for SqliteStore {
     }
 
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
+        // One row without a name when a host ran and had loaded nothing.
         const SQL: &str = "\
-            select name, digest, description
-            from handlers
-            order by name";
-        self.read(|connection| {
-            let directory: Option<String> = connection
-                .query_row("select directory from host", [], |row| row.get(0))
-                .optional()?;
-            let Some(directory) = directory else {
-                return Ok(None);
-            };
-            let handlers = many(connection, SQL, [], |row| {
-                Ok(HandlerRow {
-                    name: row.get(0)?,
-                    digest: row.get(1)?,
-                    description: row.get(2)?,
-                })
-            })?;
-            Ok(Some((handlers, directory.into())))
-        })
+            select host.directory, handlers.name, handlers.digest, handlers.description
+            from host
+            left join handlers
+            order by handlers.name";
+        let rows = self.read(|connection| {
+            many(connection, SQL, [], |row| {
+                let directory: String = row.get(0)?;
+                let Some(name) = row.get(1)? else {
+                    return Ok((directory, None));
+                };
+                let (digest, description) = (row.get(2)?, row.get(3)?);
+                let handler = HandlerRow {
+                    name,
+                    digest,
+                    description,
+                };
+                Ok((directory, Some(handler)))
+            })
+        })?;
+        let directory = rows.first().map(|(directory, _)| directory.into());
+        let handlers = rows.into_iter().filter_map(|(_, handler)| handler);
+        Ok(directory.map(|directory| (handlers.collect(), directory)))
     }
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {

@@ -398,12 +398,27 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn lane_after(&mut self, lane: &Lane) -> Result<Option<Lane>, StoreError> {
+        // Three seeks: a comparison of whole rows would walk over all tasks of the lane before.
         const SQL: &str = "\
-            select queue, handler, digest
-            from tasks
-            where status = 'pending' and blocked_by = 0 and run_at_ms is null
-              and (queue, handler, digest) > (:queue, :handler, :digest)
-            order by queue, handler, digest
+            with ready as not materialized (
+              select queue, handler, digest
+              from tasks
+              where status = 'pending' and blocked_by = 0 and run_at_ms is null
+            )
+            select * from (
+              select * from ready
+              where queue = :queue and handler = :handler and digest > :digest
+              order by digest limit 1)
+            union all
+            select * from (
+              select * from ready
+              where queue = :queue and handler > :handler
+              order by handler, digest limit 1)
+            union all
+            select * from (
+              select * from ready
+              where queue > :queue
+              order by queue, handler, digest limit 1)
             limit 1";
         let values = named_params! {
             ":queue": lane.queue, ":handler": lane.handler, ":digest": lane.digest

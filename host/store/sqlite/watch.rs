@@ -1,14 +1,22 @@
 //! Notices commits of other processes.
 //!
-//! Every commit writes to the write-ahead log, and the operating system tells when that file is
-//! written; so an idle host costs nothing. But the log is written first, then synced, and only then
-//! is the commit to be seen, of which nobody tells. So after each write the writer is nudged to ask
-//! SQLite's `data_version`, and again after one millisecond, after two more, four and so on: a
-//! commit is noticed after at most twice the time that its sync took. The rests grow up to a
-//! second, which also serves file systems that tell nothing; where the operating system says that
-//! it will not tell, they grow up to 15 milliseconds.
+//! The host commits often and must not hear of its own commits, so whoever else commits rings a
+//! bell: it writes to a file of its own beside the database, after the commit, and the operating
+//! system tells the host.
+//!
+//! Other processes commit seldom and watch the write-ahead log instead, which everybody writes to.
+//! But the log is written first, then synced, and only then is the commit to be seen, of which
+//! nobody tells. So after each write the writer is nudged to ask SQLite's `data_version`, and
+//! again after one millisecond, after two more, four and so on: a commit is noticed after at most
+//! twice the time that its sync took.
+//!
+//! The rests grow up to a second, which also serves file systems that tell nothing, and a process
+//! that died before it rang; where the operating system says that it will not tell, they grow up
+//! to 15 milliseconds.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -16,8 +24,11 @@ use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
 
-use super::FILE_NAME;
 use super::writer::Message;
+use super::{FILE_NAME, Role};
+
+/// What other processes write to when they have committed.
+const BELL: &str = "fishway.bell";
 
 /// How soon to look again after a write.
 const REST_MIN: Duration = Duration::from_millis(1);
@@ -36,10 +47,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Start to watch the data directory.
-    pub fn start(directory: &Path, queue: mpsc::Sender<Message>, nudged: Arc<AtomicBool>) -> Watch {
+    /// Start to watch for what the other processes do to the database in `directory`.
+    pub fn start(
+        directory: &Path,
+        role: Role,
+        queue: mpsc::Sender<Message>,
+        nudged: Arc<AtomicBool>,
+    ) -> Watch {
         let (told, writes) = mpsc::channel();
-        let watcher = match watcher(directory, told.clone()) {
+        let watcher = match watcher(directory, role, told.clone()) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
                 tracing::warn!(%error, "the data directory cannot be watched; looking every 15 ms instead");
@@ -58,14 +74,23 @@ impl Watch {
     }
 }
 
-/// Tells of each write to the log.
-fn watcher(directory: &Path, told: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+/// Tells of each ring, or of each write to the log.
+fn watcher(
+    directory: &Path,
+    role: Role,
+    told: mpsc::Sender<()>,
+) -> notify::Result<notify::RecommendedWatcher> {
     let log = format!("{FILE_NAME}-wal");
-    let is_log = move |path: &std::path::PathBuf| path.file_name() == Some(OsStr::new(&log));
+    let name = match role {
+        Role::Host => BELL,
+        Role::Visitor => log.as_str(),
+    };
+    let name = OsStr::new(name).to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let written = match event {
             Ok(event) => {
-                !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(&is_log)
+                !matches!(event.kind, EventKind::Access(_))
+                    && (event.paths.iter()).any(|path| path.file_name() == Some(&name))
             }
             // Events may have been lost.
             Err(_) => true,
@@ -74,8 +99,34 @@ fn watcher(directory: &Path, told: mpsc::Sender<()>) -> notify::Result<notify::R
             let _ = told.send(());
         }
     })?;
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    match role {
+        // The bell alone: a watch on the directory tells of the log as well.
+        Role::Host => {
+            let bell = directory.join(BELL);
+            File::options()
+                .create(true)
+                .append(true)
+                .open(&bell)
+                .map_err(notify::Error::io)?;
+            watcher.watch(&bell, RecursiveMode::NonRecursive)?;
+        }
+        // The log comes and goes.
+        Role::Visitor => watcher.watch(directory, RecursiveMode::NonRecursive)?,
+    }
     Ok(watcher)
+}
+
+/// Tell the host of a commit that is done.
+pub fn ring(directory: &Path) {
+    let bell = File::options()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(directory.join(BELL));
+    // A host that nobody can tell looks for itself.
+    if let Err(error) = bell.and_then(|mut bell| bell.write_all(b"!")) {
+        tracing::debug!(%error, "the host cannot be told of a commit");
+    }
 }
 
 fn look(

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::explain;
 use super::rows::SqliteRows;
+use super::{explain, watch};
 use crate::bus::{Bus, Notice};
 use crate::clock::Clock;
 use crate::store::kernel::{self, Turn};
@@ -58,6 +58,8 @@ pub struct Writer {
     pub queue: mpsc::Receiver<Message>,
     /// Whether a nudge is in the queue already.
     pub nudged: Arc<AtomicBool>,
+    /// The directory with the bell that tells the host; none in the host itself.
+    pub bell: Option<PathBuf>,
     pub bus: Arc<Bus>,
     pub ids: Arc<IdGenerator>,
     pub clock: Arc<dyn Clock>,
@@ -165,9 +167,12 @@ impl Writer {
     }
 
     fn settle(&mut self, batch: Vec<Box<dyn Job>>, done: Done) {
-        for (job, outcome) in batch.into_iter().zip(done.outcomes) {
-            job.settle(outcome);
+        if let Some(directory) = &self.bell
+            && !batch.is_empty()
+        {
+            watch::ring(directory);
         }
+        // First whoever has something to do now, then whoever only wants to know.
         if let Some(dispatch) = &self.dispatch {
             if !done.claimed.is_empty() {
                 dispatch.claimed(done.claimed);
@@ -184,12 +189,15 @@ impl Writer {
             self.bus.changed_outside();
         }
         self.bus.committed(&done.notices);
+        for (job, outcome) in batch.into_iter().zip(done.outcomes) {
+            job.settle(outcome);
+        }
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, StoreError> {
         self.begin()?;
         match self.work(batch) {
-            Ok(done) => match self.connection.execute_batch("commit") {
+            Ok(done) => match self.execute("commit") {
                 Ok(()) => {
                     // Not before: a turn that is rolled back has told nobody.
                     self.data_version = done.data_version;
@@ -210,7 +218,7 @@ impl Writer {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         loop {
-            match self.connection.execute_batch("begin immediate") {
+            match self.execute("begin immediate") {
                 Ok(()) => return Ok(()),
                 Err(error) => match explain(&self.path, error) {
                     // A host outlasts whoever holds the lock; what it has to write is not lost.
@@ -223,9 +231,16 @@ impl Writer {
         }
     }
 
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
     fn work(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, StoreError> {
+        // Asked inside the transaction: from here on nobody else commits.
+        let data_version = data_version(&self.connection).unwrap_or(self.data_version);
         let mut done = Done {
-            outside: self.changed_outside(),
+            outside: data_version != self.data_version,
+            data_version,
             ..Done::default()
         };
         let mut rows = SqliteRows {
@@ -233,6 +248,9 @@ impl Writer {
             path: &self.path,
         };
         let mut turn = Turn::new(&mut rows, &self.ids, self.clock.now_ms());
+        if done.outside {
+            turn.fresh_ids()?;
+        }
         for job in batch.iter_mut() {
             let outcome = match job.token() {
                 Some(token) if self.lost.contains(&token) => Err(StoreError::Stale(token.task)),
@@ -253,8 +271,6 @@ impl Writer {
         done.notices = std::mem::take(&mut turn.notices);
         done.stops.append(&mut turn.stops);
         done.alarm = turn.alarm;
-        drop(turn);
-        done.data_version = data_version(&self.connection).unwrap_or(self.data_version);
         Ok(done)
     }
 
