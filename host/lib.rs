@@ -7,6 +7,7 @@
 #![deny(unsafe_code, missing_docs)]
 
 // Nouns.
+pub mod group;
 pub mod journal;
 pub mod limits;
 pub mod task;

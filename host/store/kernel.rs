@@ -16,7 +16,7 @@ pub use claim::{claim, stopping};
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
-use crate::store::rows::{Alarm, Rows};
+use crate::store::rows::{Alarm, Rows, Source};
 use crate::store::{
     CallBy, Cancelled, End, HandlerRow, Record, StoreError, Submitted, Suspension, Until,
 };
@@ -148,10 +148,16 @@ impl<'a> Turn<'a> {
     /// One event on one task; answers with the events that it causes.
     fn step(&mut self, id: TaskId, event: &Event) -> Result<Vec<(TaskId, Event)>, StoreError> {
         let now_ms = self.now_ms;
-        let change = apply(self.get(id)?, event, now_ms)?;
+        let before = self.get(id)?;
+        let status_before = before.status;
+        let change = apply(before, event, now_ms)?;
         let task = change.task;
         self.change(task.clone());
         let mut caused = Vec::new();
+        if let (Event::Retried { .. }, true, Some(group)) = (event, task.member, task.parent) {
+            let status = status_before;
+            caused.push((group, Event::MemberRetried { status }));
+        }
         for effect in change.effects {
             match effect {
                 Effect::Moved => {
@@ -162,6 +168,11 @@ impl<'a> Turn<'a> {
                     self.wake(&task, &mut caused)?;
                 }
                 Effect::Ended => {
+                    if let (true, Some(group)) = (task.member, task.parent) {
+                        let status = task.status;
+                        caused.push((group, Event::MemberEnded { status }));
+                    }
+                    self.drain_all(&task, &mut caused)?;
                     for downstream in self.rows.downstreams(id)? {
                         caused.push((
                             downstream,
@@ -178,9 +189,34 @@ impl<'a> Turn<'a> {
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
                 Effect::Continue { handler, output } => self.go_on(&task, handler, &output)?,
                 Effect::Stop => self.stops.push(id),
+                Effect::CancelMembers => {
+                    for member in self.rows.children(id)? {
+                        caused.push((member, Event::CancelRequested));
+                    }
+                }
             }
         }
         Ok(caused)
+    }
+
+    /// A source that has ended in any way has drained.
+    fn drain_all(
+        &mut self,
+        task: &Task,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        if task.group.is_some() {
+            return Ok(());
+        }
+        for group in self.rows.open_groups(task.id)? {
+            let drained = Source {
+                run: task.run,
+                drained: true,
+            };
+            self.rows.save_source(task.id, group, drained)?;
+            caused.push((group, Event::SourceDrained));
+        }
+        Ok(())
     }
 
     /// Whoever waits for the status that `task` has now.
@@ -211,6 +247,8 @@ impl<'a> Turn<'a> {
             parent: task.id,
             sequence: self.rows.last_sequence(task.id)? + 1,
             depth: task.depth + 1,
+            scope: task.scope,
+            member: false,
             place: None,
         };
         let new = NewTask {

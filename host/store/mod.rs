@@ -136,6 +136,8 @@ pub struct Lane {
     pub queue: String,
     /// Their handler.
     pub handler: String,
+    /// The group whose limit of members at once they run under.
+    pub gate: Option<TaskId>,
     /// The component that they go on with; empty when they start anew.
     pub digest: String,
 }

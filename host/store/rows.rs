@@ -49,6 +49,24 @@ pub trait Rows {
     /// What a task starts after.
     fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<TaskId>, StoreError>;
 
+    /// The newest pool of that name in a scope.
+    fn pool_named(&mut self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError>;
+    /// Whether a task is, or was, a source of a group.
+    fn source(&mut self, task: TaskId, group: TaskId) -> Result<Option<Source>, StoreError>;
+    /// A task is a source of a group, or is none any more.
+    fn save_source(
+        &mut self,
+        task: TaskId,
+        group: TaskId,
+        source: Source,
+    ) -> Result<(), StoreError>;
+    /// Groups that a task is a source of and has not drained.
+    fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Sources of a group that have not drained.
+    fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Members that run now, of a group that limits them.
+    fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError>;
+
     /// Keep an answer. One that is kept already stays.
     fn add_entry(&mut self, task: TaskId, run: u32, entry: &Entry) -> Result<(), StoreError>;
     /// Drop all that a task's runs recorded.
@@ -60,7 +78,8 @@ pub trait Rows {
     /// Keep a value under a name, in place of the one before.
     fn save_checkpoint(&mut self, task: TaskId, name: &str, value: &str) -> Result<(), StoreError>;
 
-    /// The first lane after `lane` that has ready tasks, in order of queue, handler and digest.
+    /// The first lane after `lane` that has ready tasks, in order of queue, handler,
+    /// gate and digest.
     fn lane_after(&mut self, lane: &Lane) -> Result<Option<Lane>, StoreError>;
     /// Ready tasks of a lane with their priority: higher priority first, then older first.
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;
@@ -76,6 +95,15 @@ pub trait Rows {
     /// Remember these handlers and where they came from, in place of those before.
     fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
     -> Result<(), StoreError>;
+}
+
+/// A task as a source of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// The run in which it opened the group last.
+    pub run: u32,
+    /// Whether it adds no more.
+    pub drained: bool,
 }
 
 /// The clocks of a task.

@@ -29,7 +29,7 @@ impl TaskId {
     }
 
     /// The reverse of [`TaskId::to_i64`]; the sign bit is dropped.
-    pub fn from_i64(value: i64) -> TaskId {
+    pub const fn from_i64(value: i64) -> TaskId {
         TaskId(value as u64 & (i64::MAX as u64))
     }
 

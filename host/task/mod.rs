@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
+use crate::group::Group;
 use crate::limits;
 
 /// A JSON document as text, shared and never changed.
@@ -43,6 +44,14 @@ pub struct Task {
     pub retry_of: Option<TaskId>,
     /// Levels of parents above it.
     pub depth: u32,
+    /// The root of its tree: within it, the name of a pool means one pool.
+    pub scope: TaskId,
+    /// Whether its parent is a group, so that it is a member.
+    pub member: bool,
+    /// The group, where that limits how many of its members run at once.
+    pub gate: Option<TaskId>,
+    /// What it has as a group; none when a handler runs it.
+    pub group: Option<Box<Group>>,
 
     /// The handler that runs it.
     pub handler: Arc<str>,
@@ -257,6 +266,8 @@ pub enum FailureKind {
     Component,
     /// A task that it comes after did not complete.
     Upstream,
+    /// Members of a group did not complete.
+    Members,
 }
 
 impl FailureKind {
@@ -271,6 +282,7 @@ impl FailureKind {
             FailureKind::HostLost => "host-lost",
             FailureKind::Component => "component",
             FailureKind::Upstream => "upstream",
+            FailureKind::Members => "members",
         }
     }
 }
@@ -466,6 +478,10 @@ impl NewTask {
             sequence: self.spawner.map_or(0, |spawner| spawner.sequence),
             retry_of: self.retry_of,
             depth: self.spawner.map_or(0, |spawner| spawner.depth),
+            scope: self.spawner.map_or(id, |spawner| spawner.scope),
+            member: self.spawner.is_some_and(|spawner| spawner.member),
+            gate: None,
+            group: None,
             handler: self.handler,
             digest: None,
             key: options.key,
@@ -517,6 +533,10 @@ pub struct Spawner {
     pub sequence: u64,
     /// The child's depth.
     pub depth: u32,
+    /// The root of the tree.
+    pub scope: TaskId,
+    /// Whether the parent is a group; the store then gives the child its rank.
+    pub member: bool,
     /// Where in the parent's journal; `None` when no call of the parent made it.
     pub place: Option<Place>,
 }

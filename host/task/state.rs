@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::group;
 use crate::limits;
 use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, Woken};
 
@@ -85,10 +86,30 @@ pub enum Event {
         /// Tasks that it comes after and that have not completed.
         blocked_by: u32,
     },
+    /// To a group: somebody may add members until it has drained.
+    SourceOpened,
+    /// To a group: one of those adds no more.
+    SourceDrained,
+    /// To a group: it has one member more.
+    MemberAdded {
+        /// The status of the ended member whose place it takes.
+        replaces: Option<Status>,
+    },
+    /// To a group: a member has ended.
+    MemberEnded {
+        /// How.
+        status: Status,
+    },
+    /// To a group: an ended member has another go.
+    MemberRetried {
+        /// How it had ended.
+        status: Status,
+    },
 }
 
 impl Event {
-    fn name(&self) -> &'static str {
+    /// The name that people read.
+    pub fn name(&self) -> &'static str {
         match self {
             Event::Claimed { .. } => "claimed",
             Event::Completed { .. } => "completed",
@@ -106,6 +127,11 @@ impl Event {
             Event::Interrupted => "interrupted",
             Event::HostLost => "host lost",
             Event::Retried { .. } => "retried",
+            Event::SourceOpened => "source opened",
+            Event::SourceDrained => "source drained",
+            Event::MemberAdded { .. } => "member added",
+            Event::MemberEnded { .. } => "member ended",
+            Event::MemberRetried { .. } => "member retried",
         }
     }
 }
@@ -130,6 +156,8 @@ pub enum Effect {
     },
     /// Tell the attempt that runs now to stop.
     Stop,
+    /// Cancel the members of the group that have not ended.
+    CancelMembers,
 }
 
 /// What is left of an attempt that did not complete.
@@ -204,6 +232,9 @@ pub enum Refusal {
 /// Total: every event has an answer in every status. An answer with no effects says that the
 /// event is allowed and changes nothing.
 pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    if let Some(group) = &task.group {
+        return group::apply(task, group, event, now_ms);
+    }
     match task.status {
         Status::Pending => pending(task, event, now_ms),
         Status::Running => running(task, event, now_ms),

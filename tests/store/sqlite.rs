@@ -218,6 +218,8 @@ async fn an_attempt_whose_record_was_lost_does_not_end() {
             parent: id,
             sequence: 1,
             depth: 1,
+            scope: id,
+            member: false,
             place: None,
         }),
         ..NewTask::root("h", large, Options::default())

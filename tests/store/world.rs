@@ -133,6 +133,8 @@ impl World {
                     parent: parent.id,
                     sequence: before + 1 + u64::from(index),
                     depth: parent.depth + 1,
+                    scope: parent.scope,
+                    member: false,
                     place: Some(Place {
                         run: parent.run,
                         call,

@@ -110,6 +110,8 @@ impl Guest {
                 parent: self.task.id,
                 sequence,
                 depth: self.task.depth + 1,
+                scope: self.task.scope,
+                member: false,
                 place: Some(place),
             };
             records.push(Record::Task(Box::new(NewTask {

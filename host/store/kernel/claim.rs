@@ -18,9 +18,13 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
     let mut again = true;
     while again && slots > 0 {
         again = false;
-        for (id, handler, room) in candidates(turn, dispatch, slots, &taken)? {
-            let taken = taken.entry(handler).or_default();
-            if slots == 0 || *taken >= room.slots {
+        // And several may share the limit of one group.
+        let mut gates: HashMap<TaskId, usize> = HashMap::new();
+        for candidate in candidates(turn, dispatch, slots, &taken, &mut gates)? {
+            let Candidate { id, lane, room, .. } = candidate;
+            let taken = taken.entry(lane.handler.clone()).or_default();
+            let gate = lane.gate.and_then(|gate| gates.get_mut(&gate));
+            if slots == 0 || *taken >= room.slots || gate.as_ref().is_some_and(|left| **left == 0) {
                 continue;
             }
             if late(turn, id)? {
@@ -42,40 +46,80 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             claimed.push(task);
             *taken += 1;
             slots -= 1;
+            if let Some(left) = gate {
+                *left -= 1;
+            }
         }
     }
     turn.flush()?;
     Ok(claimed)
 }
 
-/// Ready tasks that there is room for, the best of each lane, in the order in which they start.
+/// A ready task that there is room for.
+struct Candidate {
+    priority: i32,
+    id: TaskId,
+    lane: Lane,
+    room: Room,
+}
+
+/// Ready tasks that there is room for, the best of each lane, in the order in which they start;
+/// and how many more members of each group that limits them may run.
 fn candidates(
     turn: &mut Turn<'_>,
     dispatch: &dyn Dispatch,
     slots: usize,
     taken: &HashMap<String, usize>,
-) -> Result<Vec<(TaskId, String, Room)>, StoreError> {
+    gates: &mut HashMap<TaskId, usize>,
+) -> Result<Vec<Candidate>, StoreError> {
     turn.flush()?;
     let mut found = Vec::new();
     let mut lane = Lane {
         queue: String::new(),
         handler: String::new(),
+        gate: None,
         digest: String::new(),
     };
     while let Some(next) = turn.rows.lane_after(&lane)? {
         let taken = taken.get(&next.handler).copied().unwrap_or(0);
         if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
-            for (priority, id) in turn.rows.ready(&next, slots.min(room.slots - taken))? {
-                found.push((priority, id, next.handler.clone(), room.clone()));
+            let mut most = slots.min(room.slots - taken);
+            if let Some(gate) = next.gate {
+                most = most.min(left_of(turn, gate, gates)?);
+            }
+            for (priority, id) in turn.rows.ready(&next, most)? {
+                found.push(Candidate {
+                    priority,
+                    id,
+                    lane: next.clone(),
+                    room: room.clone(),
+                });
             }
         }
         lane = next;
     }
-    found.sort_unstable_by_key(|&(priority, id, ..)| (std::cmp::Reverse(priority), id));
-    let found = found.into_iter();
-    Ok(found
-        .map(|(_, id, handler, room)| (id, handler, room))
-        .collect())
+    found.sort_unstable_by_key(|one| (std::cmp::Reverse(one.priority), one.id));
+    Ok(found)
+}
+
+/// How many more members of a group may run.
+fn left_of(
+    turn: &mut Turn<'_>,
+    gate: TaskId,
+    gates: &mut HashMap<TaskId, usize>,
+) -> Result<usize, StoreError> {
+    if let Some(left) = gates.get(&gate) {
+        return Ok(*left);
+    }
+    let group = turn.find(gate)?.and_then(|task| task.group.as_deref());
+    let most = group.and_then(|group| group.concurrency);
+    let left = match most {
+        // The limit went with the group.
+        None => usize::MAX,
+        Some(most) => (most as usize).saturating_sub(turn.rows.members_running(gate)?),
+    };
+    gates.insert(gate, left);
+    Ok(left)
 }
 
 /// Whether the time to start ran out before a tick said so; then the task expires here.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 
+use crate::group::{Group, OnFailure};
 use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
@@ -16,17 +17,30 @@ pub const PHASE_INPUT: i64 = 2;
 /// See [`INPUT`].
 pub const OUTPUT: i64 = 4;
 
+/// The gate of a task that runs under none.
+pub const NO_GATE: TaskId = TaskId::from_i64(0);
+
+/// Beside the payloads that a task has elsewhere: that it is a group, which has a row of its own.
+pub const GROUP: i64 = 8;
+
+/// The kind of a task that is no group.
+pub const HANDLER: &str = "handler";
+
+/// The kind of a group that is a pool.
+pub const POOL: &str = "pool";
+
 /// Every column, in the order that [`task`] reads.
 pub const COLUMNS: &str = "\
   id, parent_id, origin_id, place_run, place_call, place_index, content, sequence, retry_of, depth,
   handler, digest, key, queue, priority, input, phase_input, output, spilled, failure,
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
-  created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms";
+  created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
+  kind, scope_id, gate_id, member";
 
-/// A task and the payloads that it has elsewhere. Those are empty in the task.
+/// A task and what it has elsewhere: payloads, which are empty in the task, and its group.
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
-    let spilled: i64 = row.get(18)?;
+    let mut spilled: i64 = row.get(18)?;
     let payload = |index: usize, bit: i64| -> rusqlite::Result<Option<Json>> {
         match row.get_ref(index)?.as_str_or_null()? {
             Some(text) => Ok(Some(text.into())),
@@ -52,6 +66,10 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         sequence: unsigned(row, 7)?,
         retry_of: optional_id(row, 8)?,
         depth: row.get(9)?,
+        scope: id(row, 41)?,
+        gate: Some(id(row, 42)?).filter(|gate| *gate != NO_GATE),
+        member: row.get(43)?,
+        group: None,
         handler: text(row, 10)?,
         digest: (!digest.is_empty()).then(|| digest.into()),
         key: optional_text(row, 12)?,
@@ -82,7 +100,28 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         ended_at_ms: optional_unsigned(row, 38)?,
         spent_ms: unsigned(row, 39)?,
     };
+    if row.get_ref(40)?.as_str()? != HANDLER {
+        spilled |= GROUP;
+    }
     Ok((task, spilled))
+}
+
+/// The columns of a group, from its name on.
+pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
+    let word = row.get_ref(1)?.as_str()?;
+    Ok(Group {
+        name: text(row, 0)?,
+        on_failure: OnFailure::from_word(word)
+            .ok_or_else(|| damaged(1, format!("{word} is no policy of a group")))?,
+        concurrency: row.get(2)?,
+        closed: row.get(3)?,
+        sources: unsigned(row, 4)?,
+        live: unsigned(row, 5)?,
+        spawned: unsigned(row, 6)?,
+        completed: unsigned(row, 7)?,
+        failed: unsigned(row, 8)?,
+        skipped: unsigned(row, 9)?,
+    })
 }
 
 /// Put a payload that [`task`] left empty in its place.

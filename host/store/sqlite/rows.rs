@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
 use super::explain;
+use crate::group::Group;
 use crate::journal::Entry;
-use crate::store::rows::{Alarm, Rows};
+use crate::store::rows::{Alarm, Rows, Source};
 use crate::store::{HandlerRow, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Json, Status, StatusSet, Task, TaskId};
@@ -58,6 +59,35 @@ impl SqliteRows<'_> {
         self.many(sql, values, |row| columns::id(row, 0))
     }
 
+    fn keep_group(&self, task: &Task, group: &Group) -> Result<(), StoreError> {
+        const SQL: &str = "\
+            insert into groups (
+              task_id, scope_id, name, on_failure, concurrency, closed,
+              sources, live, spawned, completed, failed, skipped)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+            on conflict do update set
+              closed = excluded.closed, sources = excluded.sources, live = excluded.live,
+              spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
+              skipped = excluded.skipped";
+        self.run(
+            SQL,
+            params![
+                task.id.to_i64(),
+                task.scope.to_i64(),
+                &*group.name,
+                group.on_failure.as_str(),
+                group.concurrency,
+                group.closed,
+                group.sources as i64,
+                group.live as i64,
+                group.spawned as i64,
+                group.completed as i64,
+                group.failed as i64,
+                group.skipped as i64,
+            ],
+        )
+    }
+
     fn keep_payload(&self, task: TaskId, kind: i64, body: &Json) -> Result<(), StoreError> {
         const SQL: &str = "\
             insert into payloads (task_id, kind, body)
@@ -71,6 +101,10 @@ impl SqliteRows<'_> {
             named_params! { ":task": task.to_i64(), ":kind": kind, ":body": &**body },
         )
     }
+}
+
+fn gate(lane: &Lane) -> i64 {
+    lane.gate.unwrap_or(columns::NO_GATE).to_i64()
 }
 
 /// All rows of a query.
@@ -101,13 +135,31 @@ pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite:
             columns::set_payload(task, kind, body.into());
         }
     }
+    fill_group(connection, task, spilled)
+}
+
+/// Read what a group has besides what every task has.
+fn fill_group(connection: &Connection, task: &mut Task, elsewhere: i64) -> rusqlite::Result<()> {
+    const SQL: &str = "\
+        select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped
+        from groups
+        where task_id = :task";
+    if elsewhere & columns::GROUP != 0 {
+        let values = named_params! { ":task": task.id.to_i64() };
+        let group = connection
+            .prepare_cached(SQL)?
+            .query_row(values, columns::group)?;
+        task.group = Some(Box::new(group));
+    }
     Ok(())
 }
 
 impl Rows for SqliteRows<'_> {
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.one(find_sql(), named_params! { ":id": id.to_i64() }, |row| {
-            Ok(columns::task(row)?.0)
+            let (mut task, elsewhere) = columns::task(row)?;
+            fill_group(self.connection, &mut task, elsewhere)?;
+            Ok(task)
         })
     }
 
@@ -132,13 +184,15 @@ impl Rows for SqliteRows<'_> {
               handler, digest, key, queue, priority, input, phase_input, output, spilled, failure,
               timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
               run_at_ms, expires_at_ms, cancel_requested, wait, progress,
-              created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms)
+              created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
+              kind, scope_id, gate_id, member)
             values (
               ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
               ?11, ?12, ?13, ?14, ?15, ?16, null, null, ?17, ?18,
               ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
               ?29, ?30, ?31, null, null,
-              ?32, null, null, ?33, 0)";
+              ?32, null, null, ?33, 0,
+              ?34, ?35, ?36, ?37)";
         let place = task.place;
         let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
         self.run(
@@ -177,8 +231,18 @@ impl Rows for SqliteRows<'_> {
                 task.cancel_requested,
                 task.created_at_ms as i64,
                 signed(task.ended_at_ms),
+                match task.group {
+                    Some(_) => columns::POOL,
+                    None => columns::HANDLER,
+                },
+                task.scope.to_i64(),
+                task.gate.unwrap_or(columns::NO_GATE).to_i64(),
+                task.member,
             ],
         )?;
+        if let Some(group) = &task.group {
+            self.keep_group(task, group)?;
+        }
         self.keep_payload(task.id, INPUT, &task.input)
     }
 
@@ -231,6 +295,11 @@ impl Rows for SqliteRows<'_> {
                 written,
             ],
         )?;
+        if let Some(group) = &after.group
+            && before.group != after.group
+        {
+            self.keep_group(after, group)?;
+        }
         for (payload, kind) in [(phase_input, PHASE_INPUT), (output, OUTPUT)] {
             if let Some(body) = payload {
                 self.keep_payload(after.id, kind, body)?;
@@ -329,6 +398,62 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
+    fn pool_named(&mut self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError> {
+        pool_named(self.connection, scope, name).map_err(|error| explain(self.path, error))
+    }
+
+    fn source(&mut self, task: TaskId, group: TaskId) -> Result<Option<Source>, StoreError> {
+        source(self.connection, task, group).map_err(|error| explain(self.path, error))
+    }
+
+    fn save_source(
+        &mut self,
+        task: TaskId,
+        group: TaskId,
+        source: Source,
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "\
+            insert into sources (task_id, group_id, run, drained)
+            values (:task, :group, :run, :drained)
+            on conflict do update set run = excluded.run, drained = excluded.drained";
+        self.run(
+            SQL,
+            named_params! {
+                ":task": task.to_i64(),
+                ":group": group.to_i64(),
+                ":run": source.run,
+                ":drained": source.drained,
+            },
+        )
+    }
+
+    fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select group_id
+            from sources
+            where task_id = :task and drained = 0";
+        self.ids(SQL, named_params! { ":task": source.to_i64() })
+    }
+
+    fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select task_id
+            from sources
+            where group_id = :group and drained = 0";
+        self.ids(SQL, named_params! { ":group": group.to_i64() })
+    }
+
+    fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError> {
+        const SQL: &str = "\
+            select count(*)
+            from tasks
+            where status = 'running' and gate_id = :group";
+        let running = self.one(SQL, named_params! { ":group": group.to_i64() }, |row| {
+            row.get::<_, i64>(0)
+        })?;
+        Ok(running.unwrap_or(0) as usize)
+    }
+
     fn add_entry(&mut self, task: TaskId, run: u32, entry: &Entry) -> Result<(), StoreError> {
         const SQL: &str = "\
             insert or ignore into journal (task_id, run, number, call, answer, at_ms)
@@ -401,33 +526,39 @@ impl Rows for SqliteRows<'_> {
         // Three seeks: a comparison of whole rows would walk over all tasks of the lane before.
         const SQL: &str = "\
             with ready as not materialized (
-              select queue, handler, digest
+              select queue, handler, gate_id, digest
               from tasks
               where status = 'pending' and blocked_by = 0 and run_at_ms is null
             )
             select * from (
               select * from ready
-              where queue = :queue and handler = :handler and digest > :digest
+              where queue = :queue and handler = :handler and gate_id = :gate and digest > :digest
               order by digest limit 1)
             union all
             select * from (
               select * from ready
+              where queue = :queue and handler = :handler and gate_id > :gate
+              order by gate_id, digest limit 1)
+            union all
+            select * from (
+              select * from ready
               where queue = :queue and handler > :handler
-              order by handler, digest limit 1)
+              order by handler, gate_id, digest limit 1)
             union all
             select * from (
               select * from ready
               where queue > :queue
-              order by queue, handler, digest limit 1)
+              order by queue, handler, gate_id, digest limit 1)
             limit 1";
         let values = named_params! {
-            ":queue": lane.queue, ":handler": lane.handler, ":digest": lane.digest
+            ":queue": lane.queue, ":handler": lane.handler, ":gate": gate(lane), ":digest": lane.digest
         };
         self.one(SQL, values, |row| {
             Ok(Lane {
                 queue: row.get(0)?,
                 handler: row.get(1)?,
-                digest: row.get(2)?,
+                gate: Some(columns::id(row, 2)?).filter(|gate| *gate != columns::NO_GATE),
+                digest: row.get(3)?,
             })
         })
     }
@@ -437,25 +568,26 @@ impl Rows for SqliteRows<'_> {
             select priority, id
             from tasks
             where status = 'pending' and blocked_by = 0 and run_at_ms is null
-              and queue = :queue and handler = :handler and digest = :digest
+              and queue = :queue and handler = :handler and gate_id = :gate and digest = :digest
             order by priority desc, id
             limit :limit";
         let values = named_params! {
-            ":queue": lane.queue, ":handler": lane.handler, ":digest": lane.digest, ":limit": limit as i64
+            ":queue": lane.queue, ":handler": lane.handler, ":gate": gate(lane), ":digest": lane.digest,
+            ":limit": limit as i64
         };
         self.many(SQL, values, |row| Ok((row.get(0)?, columns::id(row, 1)?)))
     }
 
     fn running(&mut self) -> Result<Vec<TaskId>, StoreError> {
         self.ids(
-            "select id from tasks where status = 'running' order by id",
+            "select id from tasks where status = 'running' and kind = 'handler' order by id",
             [],
         )
     }
 
     fn stopping(&mut self) -> Result<Vec<TaskId>, StoreError> {
         self.ids(
-            "select id from tasks where status = 'running' and cancel_requested = 1",
+            "select id from tasks where status = 'running' and kind = 'handler' and cancel_requested = 1",
             [],
         )
     }
@@ -548,6 +680,47 @@ pub const UPSTREAMS: &str = "\
     from edges
     where downstream_id = :downstream
     order by upstream_id";
+
+/// The newest pool of that name in a scope.
+pub fn pool_named(
+    connection: &Connection,
+    scope: TaskId,
+    name: &str,
+) -> rusqlite::Result<Option<TaskId>> {
+    const SQL: &str = "\
+        select task_id
+        from groups
+        where scope_id = :scope and name = :name
+        order by task_id desc
+        limit 1";
+    let values = named_params! { ":scope": scope.to_i64(), ":name": name };
+    connection
+        .prepare_cached(SQL)?
+        .query_row(values, |row| columns::id(row, 0))
+        .optional()
+}
+
+/// Whether a task is a source of a group.
+pub fn source(
+    connection: &Connection,
+    task: TaskId,
+    group: TaskId,
+) -> rusqlite::Result<Option<Source>> {
+    const SQL: &str = "\
+        select run, drained
+        from sources
+        where task_id = :task and group_id = :group";
+    let values = named_params! { ":task": task.to_i64(), ":group": group.to_i64() };
+    connection
+        .prepare_cached(SQL)?
+        .query_row(values, |row| {
+            Ok(Source {
+                run: row.get(0)?,
+                drained: row.get(1)?,
+            })
+        })
+        .optional()
+}
 
 /// The newest task with that key among the children of `parent`, or among those without one.
 pub fn by_key(

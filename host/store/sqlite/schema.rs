@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -153,6 +153,151 @@ create table host (
   only_row integer primary key check (only_row = 1),
   directory text not null
 ) strict;
+";
+
+/// Groups: tasks that contain tasks and have no code. A task gets its scope (the root of its tree:
+/// within it a pool's name means one pool) and its gate (the group whose limit it runs under).
+/// Signals, and counts that outlive the tasks that they count.
+const SECOND: &str = "
+create table tasks_2 (
+  id integer primary key,
+  kind text not null check (kind in ('handler', 'pool')),
+  scope_id integer not null,
+  gate_id integer not null,
+  member integer not null check (member in (0, 1)),
+  parent_id integer,
+  origin_id integer,
+  place_run integer,
+  place_call integer,
+  place_index integer,
+  content integer,
+  sequence integer not null,
+  retry_of integer,
+  depth integer not null,
+  handler text not null,
+  digest text not null,
+  key text,
+  queue text not null,
+  priority integer not null,
+  input text,
+  phase_input text,
+  output text,
+  spilled integer not null,
+  failure text,
+  timeout_ms integer,
+  attempts_max integer,
+  on_complete text,
+  status text not null check (status in
+    ('pending', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'expired', 'skipped')),
+  phase text not null,
+  attempt integer not null check (attempt >= 0),
+  restarts integer not null check (restarts >= 0),
+  fence integer not null check (fence >= 0),
+  run integer not null check (run >= 0),
+  blocked_by integer not null check (blocked_by >= 0),
+  run_at_ms integer,
+  expires_at_ms integer,
+  cancel_requested integer not null check (cancel_requested in (0, 1)),
+  wait text,
+  wait_until_ms integer,
+  progress text,
+  created_at_ms integer not null,
+  started_at_ms integer,
+  run_at_start_ms integer,
+  ended_at_ms integer,
+  spent_ms integer not null,
+  check ((status in ('pending', 'running', 'waiting')) = (ended_at_ms is null)),
+  check (status <> 'waiting' or wait is not null),
+  check (status <> 'running' or kind <> 'handler' or (digest <> '' and run_at_start_ms is not null))
+) strict;
+
+with recursive scopes (id, scope_id) as (
+  select id, id
+  from tasks
+  where parent_id is null or parent_id not in (select id from tasks)
+  union all
+  select tasks.id, scopes.scope_id
+  from scopes
+  join tasks on tasks.parent_id = scopes.id
+)
+insert into tasks_2 (kind, scope_id, gate_id, member,
+  id, parent_id, origin_id, place_run, place_call, place_index, content, sequence, retry_of, depth, handler,
+  digest, key, queue, priority, input, phase_input, output, spilled, failure, timeout_ms, attempts_max,
+  on_complete, status, phase, attempt, restarts, fence, run, blocked_by, run_at_ms, expires_at_ms,
+  cancel_requested, wait, wait_until_ms, progress, created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms,
+  spent_ms)
+select 'handler', (select scope_id from scopes where scopes.id = tasks.id), 0, 0,
+  id, parent_id, origin_id, place_run, place_call, place_index, content, sequence, retry_of, depth, handler,
+  digest, key, queue, priority, input, phase_input, output, spilled, failure, timeout_ms, attempts_max,
+  on_complete, status, phase, attempt, restarts, fence, run, blocked_by, run_at_ms, expires_at_ms,
+  cancel_requested, wait, wait_until_ms, progress, created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms,
+  spent_ms
+from tasks;
+
+drop table tasks;
+alter table tasks_2 rename to tasks;
+
+-- Ready work, and nothing but ready work: its cost does not grow with history.
+create index tasks_ready on tasks (queue, handler, gate_id, digest, priority desc, id)
+  where status = 'pending' and blocked_by = 0 and run_at_ms is null;
+create index tasks_running on tasks (id) where status = 'running';
+create index tasks_waiting on tasks (id) where status = 'waiting';
+create index tasks_unusual on tasks (status, id) where status in ('failed', 'cancelled', 'expired', 'skipped');
+create index tasks_scheduled on tasks (run_at_ms) where status = 'pending' and run_at_ms is not null;
+create index tasks_expiring on tasks (expires_at_ms)
+  where status = 'pending' and expires_at_ms is not null and started_at_ms is null;
+create index tasks_wait_until on tasks (wait_until_ms) where status = 'waiting' and wait_until_ms is not null;
+create index tasks_children on tasks (parent_id, sequence) where parent_id is not null;
+create index tasks_key on tasks (key, parent_id) where key is not null;
+create index tasks_retry_of on tasks (retry_of) where retry_of is not null;
+
+create index tasks_origin on tasks (origin_id) where origin_id is not null;
+
+create table groups (
+  task_id integer primary key,
+  scope_id integer not null,
+  name text not null,
+  on_failure text not null check (on_failure in ('fail', 'fail-fast', 'collect', 'skip')),
+  concurrency integer check (concurrency > 0),
+  closed integer not null check (closed in (0, 1)),
+  sources integer not null check (sources >= 0),
+  live integer not null check (live >= 0),
+  spawned integer not null check (spawned >= 0),
+  completed integer not null check (completed >= 0),
+  failed integer not null check (failed >= 0),
+  skipped integer not null check (skipped >= 0)
+) strict;
+create index groups_name on groups (scope_id, name);
+
+-- Who may add members from outside, until it has drained.
+create table sources (
+  task_id integer not null,
+  group_id integer not null,
+  run integer not null,
+  drained integer not null check (drained in (0, 1)),
+  primary key (task_id, group_id)
+) strict, without rowid;
+create index sources_group on sources (group_id) where drained = 0;
+
+create table signals (
+  task_id integer not null,
+  number integer not null,
+  name text not null,
+  value text not null,
+  sent_at_ms integer not null,
+  primary key (task_id, number)
+) strict, without rowid;
+create index signals_name on signals (task_id, name, number);
+
+-- Counts that outlive the tasks that they count; labels are JSON.
+create table counters (
+  name text not null,
+  labels text not null,
+  value real not null,
+  primary key (name, labels)
+) strict, without rowid;
+
+create index waits_waiter on waits (waiter_id);
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

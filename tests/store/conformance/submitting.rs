@@ -46,6 +46,8 @@ pub async fn a_key_names_a_task_within_its_parent(world: &mut World) {
             parent: root,
             sequence,
             depth: 1,
+            scope: root,
+            member: false,
             place: None,
         }),
         ..NewTask::root("c", "{}", keyed("k"))

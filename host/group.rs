@@ -1,0 +1,267 @@
+//! Groups: tasks that contain tasks and have no code of their own.
+//!
+//! A group is *creating* while any source is open, *draining* while all sources have drained and
+//! members live, and then terminal. The phase follows from two counters and is never set by hand.
+//! Pure: [`crate::task::state::apply`] hands the events of groups to [`apply`].
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::task::state::{Change, Effect, Event, Refusal};
+use crate::task::{Failure, FailureKind, Status, Task};
+
+/// What a group has besides what every task has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name within its scope.
+    pub name: Arc<str>,
+    /// What one failed member does to it.
+    pub on_failure: OnFailure,
+    /// Members that run at once; `None`: as many as there is room for.
+    pub concurrency: Option<u32>,
+    /// Nothing may be added any more: it was cancelled, or one member failed and that was enough.
+    pub closed: bool,
+    /// Sources that have not drained.
+    pub sources: u64,
+    /// Members that have not ended.
+    pub live: u64,
+    /// Members in all.
+    pub spawned: u64,
+    /// Members that completed.
+    pub completed: u64,
+    /// Members that failed, expired or were cancelled, and that no other took the place of.
+    pub failed: u64,
+    /// Members that were skipped, because what they came after did not complete, and those whose
+    /// place another took.
+    pub skipped: u64,
+}
+
+/// What one failed member does to its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The others finish, then the group has failed.
+    #[default]
+    Fail,
+    /// The others are cancelled, and the group has failed.
+    FailFast,
+    /// The group completes; failed members stand among the others.
+    Collect,
+    /// The group completes; failed members are left out.
+    Skip,
+}
+
+impl OnFailure {
+    /// All of them.
+    pub const ALL: [OnFailure; 4] = [
+        OnFailure::Fail,
+        OnFailure::FailFast,
+        OnFailure::Collect,
+        OnFailure::Skip,
+    ];
+
+    /// The word that is stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnFailure::Fail => "fail",
+            OnFailure::FailFast => "fail-fast",
+            OnFailure::Collect => "collect",
+            OnFailure::Skip => "skip",
+        }
+    }
+
+    /// The one whose word this is.
+    pub fn from_word(word: &str) -> Option<OnFailure> {
+        OnFailure::ALL.into_iter().find(|one| one.as_str() == word)
+    }
+}
+
+/// Where a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupPhase {
+    /// A source may still add members.
+    Creating,
+    /// Only members may still add members.
+    Draining,
+    /// It has ended well.
+    Completed,
+    /// It has ended, and not well.
+    Failed,
+}
+
+impl GroupPhase {
+    /// The word that is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GroupPhase::Creating => "creating",
+            GroupPhase::Draining => "draining",
+            GroupPhase::Completed => "completed",
+            GroupPhase::Failed => "failed",
+        }
+    }
+}
+
+impl Group {
+    /// A group with no source and no member yet.
+    pub fn new(name: Arc<str>, on_failure: OnFailure, concurrency: Option<u32>) -> Group {
+        Group {
+            name,
+            on_failure,
+            concurrency,
+            closed: false,
+            sources: 0,
+            live: 0,
+            spawned: 0,
+            completed: 0,
+            failed: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Where it is, when its task has `status`.
+    pub fn phase(&self, status: Status) -> GroupPhase {
+        match status {
+            Status::Completed => GroupPhase::Completed,
+            status if status.is_terminal() => GroupPhase::Failed,
+            _ if self.sources > 0 => GroupPhase::Creating,
+            _ => GroupPhase::Draining,
+        }
+    }
+
+    /// The counts as people and handlers are shown them: the output of an ended group.
+    pub fn counts(&self) -> String {
+        format!(
+            r#"{{"spawned":{},"completed":{},"failed":{},"skipped":{}}}"#,
+            self.spawned, self.completed, self.failed, self.skipped
+        )
+    }
+
+    fn member_ended(&mut self, status: Status) {
+        match status {
+            Status::Completed => self.completed += 1,
+            Status::Skipped => self.skipped += 1,
+            _ => self.failed += 1,
+        }
+    }
+
+    fn member_unended(&mut self, status: Status) {
+        let count = match status {
+            Status::Completed => &mut self.completed,
+            Status::Skipped => &mut self.skipped,
+            _ => &mut self.failed,
+        };
+        *count = count.saturating_sub(1);
+    }
+}
+
+/// What `event` does to the group of `task`. Total, like the state machine of which it is a part.
+pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    let mut next = group.clone();
+    match event {
+        // Whatever the group has become, its members are counted.
+        Event::MemberAdded { replaces } => {
+            next.spawned += 1;
+            next.live += 1;
+            if let Some(status) = replaces {
+                next.member_unended(*status);
+                next.skipped += 1;
+            }
+        }
+        Event::MemberEnded { status } => {
+            next.live = next.live.saturating_sub(1);
+            next.member_ended(*status);
+        }
+        Event::MemberRetried { status } => {
+            next.live += 1;
+            next.member_unended(*status);
+            if !matches!(task.status, Status::Running | Status::Completed) {
+                return reopen(task, next);
+            }
+        }
+        Event::SourceDrained => next.sources = next.sources.saturating_sub(1),
+        Event::Retried { .. } if task.status == Status::Completed => {
+            return Err(Refusal::Completed { id: task.id });
+        }
+        Event::Retried { .. } if task.status.is_terminal() => {
+            // Those of its members that had failed were retried before it; perhaps there was none.
+            let again = reopen(task, next)?;
+            let group = again.task.group.as_deref().unwrap_or(group).clone();
+            let mut settled = settle(again.task, group, now_ms)?;
+            settled.effects.splice(0..0, again.effects);
+            return Ok(settled);
+        }
+        Event::SourceOpened if !task.status.is_terminal() && !group.closed => next.sources += 1,
+        Event::CancelRequested if !task.status.is_terminal() => {
+            next.closed = true;
+            next.sources = 0;
+            let mut task = task.clone();
+            task.cancel_requested = true;
+            return settle(task, next, now_ms);
+        }
+        event => {
+            return Err(match task.status.is_terminal() {
+                true => Refusal::Ended {
+                    id: task.id,
+                    status: task.status,
+                    ended_at_ms: task.ended_at_ms.unwrap_or(now_ms),
+                },
+                false => Refusal::Misplaced {
+                    id: task.id,
+                    status: task.status,
+                    event: event.name(),
+                },
+            });
+        }
+    }
+    settle(task.clone(), next, now_ms)
+}
+
+/// The group as it is now, and its end when nothing is left to come.
+fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
+    let mut effects = Vec::new();
+    if !task.status.is_terminal() {
+        if group.on_failure == OnFailure::FailFast && group.failed > 0 && !group.closed {
+            group.closed = true;
+            group.sources = 0;
+            effects.push(Effect::CancelMembers);
+        }
+        if group.sources == 0 && group.live == 0 {
+            let fails = matches!(group.on_failure, OnFailure::Fail | OnFailure::FailFast);
+            task.status = match () {
+                () if task.cancel_requested => Status::Cancelled,
+                () if fails && group.failed > 0 => Status::Failed,
+                () => Status::Completed,
+            };
+            if task.status == Status::Failed {
+                let message = format!(
+                    "{} of {} members of the pool \"{}\" did not complete",
+                    group.failed, group.spawned, group.name
+                );
+                task.failure = Some(Failure::new(FailureKind::Members, message, true));
+            }
+            task.ended_at_ms = Some(now_ms);
+            task.output = Some(group.counts().into());
+            effects.extend([Effect::Ended, Effect::Moved]);
+        }
+    }
+    task.group = Some(Box::new(group));
+    Ok(Change { task, effects })
+}
+
+/// An ended group runs again: one of its members does.
+fn reopen(task: &Task, mut group: Group) -> Result<Change, Refusal> {
+    group.closed = false;
+    let mut next = task.clone();
+    next.status = Status::Running;
+    next.cancel_requested = false;
+    next.failure = None;
+    next.output = None;
+    next.ended_at_ms = None;
+    next.group = Some(Box::new(group));
+    Ok(Change {
+        task: next,
+        effects: vec![Effect::Moved],
+    })
+}
