@@ -517,6 +517,66 @@ fn handlers_are_listed_checked_and_described() {
 }
 
 #[test]
+fn pools_are_listed_and_shown_by_name_and_by_id() {
+    let place = Place::with_guests();
+    place
+        .run(&["pool", "status", "docs"])
+        .refused(1, "there is no fishway data", "fishway serve");
+    let _host = place.serve();
+    let resting =
+        r#"{"pool-spawn":{"name":"docs","handler":"echo","input":1,"options":{"delay":3600000}}}"#;
+    let fill = format!(
+        r#"{{"steps":[{{"pool-open":{{"name":"docs","concurrency":3}}}},{resting},{{"pool-spawn":{{"name":"docs","handler":"nobody","input":1}}}},{{"pool-start-drain":"docs"}}]}}"#
+    );
+    let task = place
+        .run(&["submit", "script", &fill, "--wait", "--json"])
+        .json();
+    assert_eq!(task["status"], "completed", "{task}");
+    let pool = place.run(&["pool", "status", "docs", "--json"]).json();
+    assert_eq!(pool["task_type"], "pool");
+    assert_eq!(pool["parent_task_id"], task["id"]);
+    let group = &pool["pool"];
+    assert_eq!(
+        (&group["name"], &group["phase"]),
+        (&"docs".into(), &"draining".into())
+    );
+    assert_eq!(
+        (&group["spawned"], &group["in_flight"]),
+        (&1.into(), &1.into())
+    );
+    let id = pool["id"].as_str().unwrap();
+    let shown = place.run(&["pool", "status", id]).ok();
+    assert!(
+        shown.contains("1 spawned: 0 completed, 0 failed, 0 skipped, 1 in flight"),
+        "{shown}"
+    );
+    assert!(shown.contains("at once   3"), "{shown}");
+    assert!(place.run(&["get", id]).ok().contains("pool      docs"));
+    assert!(place.run(&["pool", "list"]).ok().contains("docs"));
+    place.run(&["pool", "status", "dogs"]).refused(
+        1,
+        "there is no pool \"dogs\"",
+        "fishway pool list --all",
+    );
+    // A pool is a task: it is cancelled, waited for and retried like one.
+    place.run(&["cancel", id]).ok();
+    let waited = place.run(&["wait", id, "--json"]);
+    assert_eq!(waited.code, 1, "{}", waited.err);
+    assert!(waited.out.contains("\"cancelled\""), "{}", waited.out);
+    assert_eq!(place.run(&["pool", "list"]).ok(), "");
+    assert!(
+        place
+            .run(&["pool", "list", "--all"])
+            .ok()
+            .contains("failed")
+    );
+    // A retry rests no more.
+    place.run(&["retry", id]).ok();
+    let ended = place.run(&["wait", id, "--json"]).json();
+    assert_eq!(ended["pool"]["completed"], 1, "{ended}");
+}
+
+#[test]
 fn doctor_and_completions_answer() {
     let place = Place::with_guests();
     let doctor = place.run(&["doctor"]).ok();
@@ -538,22 +598,13 @@ fn the_help_of_every_command_stands_in_the_reference() {
     let mut text = String::from(
         "# Commands\n\nMade of the program's own help; a test holds the two together.\n",
     );
-    let commands = [
-        "demo",
-        "serve",
-        "submit",
-        "get",
-        "wait",
-        "list",
-        "logs",
-        "trace",
-        "cancel",
-        "retry",
-        "handler",
-        "build",
-        "doctor",
-        "completions",
-    ];
+    let help = place.run(&["--help"]).ok();
+    let commands = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next());
     for command in commands {
         let help = place.run(&[command, "--help"]).ok();
         // The default depends on where the program runs.

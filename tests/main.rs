@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The handlers directory.
 mod loader;
+/// Pools, from inside a guest.
+mod pools;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
 /// The guest that most tests are programs for.

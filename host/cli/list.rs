@@ -44,6 +44,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         parent: resolve(&args.parent)?,
         after: resolve(&args.after)?,
         limit: args.limit,
+        ..Filter::default()
     };
     let tasks = client.list(&filter)?;
     if global.json {

@@ -12,6 +12,7 @@ mod get;
 mod handler;
 mod list;
 mod logs;
+mod pool;
 mod retry;
 mod serve;
 mod submit;
@@ -99,6 +100,7 @@ enum Command {
     List(list::Args),
     Logs(logs::Args),
     Trace(trace::Args),
+    Pool(pool::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Handler(handler::Args),
@@ -187,6 +189,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Logs(args) => logs::run(&global, args).await,
         Command::Trace(args) => trace::run(&global, &args),
         Command::Cancel(args) => cancel::run(&global, args).await,
+        Command::Pool(args) => pool::run(&global, &args),
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),

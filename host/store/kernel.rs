@@ -8,11 +8,14 @@
 //! other verbs of the same transaction stand.
 
 mod claim;
+mod deadlock;
+mod pools;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use claim::{claim, stopping};
+pub use pools::{open_pool, spawn_member};
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
@@ -281,16 +284,32 @@ impl<'a> Turn<'a> {
         let upstreams = new.options.after.clone();
         let (blocked_by, lost) = self.upstreams(&upstreams)?;
         let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
-        let task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
-        self.rows.insert(&task)?;
-        self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
+        let mut task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
+        let member_of = task.parent.filter(|_| task.member);
+        let replaces = match member_of {
+            Some(_) => self.join(&mut task)?,
+            None => None,
+        };
         let status = task.status;
-        self.touched.insert(id, Touched::unchanged(task));
+        self.insert(task)?;
+        if let Some(group) = member_of {
+            self.joined(group, replaces, status)?;
+        }
         for upstream in upstreams.iter().collect::<HashSet<_>>() {
             self.rows.add_edge(*upstream, id)?;
         }
-        self.notices.push(Notice { task: id, status });
         Ok(Submitted { id, created: true })
+    }
+
+    fn insert(&mut self, task: Task) -> Result<(), StoreError> {
+        self.rows.insert(&task)?;
+        self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
+        self.notices.push(Notice {
+            task: task.id,
+            status: task.status,
+        });
+        self.touched.insert(task.id, Touched::unchanged(task));
+        Ok(())
     }
 
     /// How many of the tasks have not completed yet, and one that never will.
@@ -399,7 +418,8 @@ pub fn cancel(
         }
         cancelled.changed |= id == task;
         cancelled.tasks += 1;
-        cancelled.stopping += u64::from(after.status == Status::Running);
+        let runs = after.status == Status::Running && after.group.is_none();
+        cancelled.stopping += u64::from(runs);
     }
     if let Some(by) = by {
         let answer = Answer::Flag(cancelled.changed);
@@ -429,6 +449,9 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
             },
         ));
     }
+    if turn.get(task)?.group.is_some() {
+        return retry_group(turn, task);
+    }
     turn.drive(task, Event::Retried { blocked_by })?;
     // What was skipped because of it waits for it again, and so on down.
     let mut open = turn.rows.downstreams(task)?;
@@ -444,6 +467,29 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
         }
     }
     Ok(turn.get(task)?.clone())
+}
+
+/// Another go for each member that did not complete and that no other took the place of.
+fn retry_group(turn: &mut Turn<'_>, group: TaskId) -> Result<Task, StoreError> {
+    match turn.get(group)?.status {
+        Status::Running | Status::Completed => {
+            // Refused, with the reason.
+            turn.drive(group, Event::Retried { blocked_by: 0 })?;
+        }
+        _ => {
+            for member in turn.rows.members_to_retry(group)? {
+                match retry(turn, member) {
+                    // One that comes after a task that is still lost stays as it is.
+                    Ok(_) | Err(StoreError::Refused(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if turn.get(group)?.status.is_terminal() {
+                turn.drive(group, Event::Retried { blocked_by: 0 })?;
+            }
+        }
+    }
+    Ok(turn.get(group)?.clone())
 }
 
 /// See [`Store::recover`](crate::store::Store::recover).
@@ -492,6 +538,7 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
                 turn.add((**new).clone())?;
             }
             Record::Entry(entry) => turn.rows.add_entry(token.task, run, entry)?,
+            Record::Drain(pool) => pools::drain(turn, token.task, *pool)?,
             Record::Log(line) => turn.rows.add_log(token.task, line)?,
             Record::Checkpoint { name, value } => {
                 turn.rows.save_checkpoint(token.task, name, value)?;
@@ -514,6 +561,15 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
 /// See [`Store::suspend`](crate::store::Store::suspend).
 pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
+    if let (Until::All(targets, wanted), None) = (&wait.until, wait.until_ms)
+        && deadlock::only_ends(*wanted)
+        && let Some(through) = deadlock::deadlock(turn, token.task, targets)?
+    {
+        return Err(StoreError::Deadlock {
+            waiter: token.task,
+            through,
+        });
+    }
     let stamp = i64::from(run) << 32 | i64::from(wait.number);
     let remaining = await_tasks(turn, token.task, stamp, &wait.until)?;
     turn.drive(

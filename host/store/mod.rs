@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::bus::Bus;
-use crate::journal::{Call, Entry};
+use crate::group::PoolOptions;
+use crate::journal::{Call, Entry, RefusedCall};
 use crate::task::state::{Attempt, Refusal};
 use crate::task::{
     Failure, IdGenerator, Json, NewTask, PendingReason, Progress, Status, StatusSet, Task, TaskId,
@@ -60,7 +61,17 @@ pub trait Store: Send + Sync + 'static {
     fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
     /// Ends when all that was recorded before is on disk.
     async fn flush(&self) -> Result<(), StoreError>;
-    /// The attempt waits.
+    /// Open or join the pool of that name in the caller's scope: the caller becomes a source of it.
+    /// Answers with the pool, or why not, and keeps that as the record of the call.
+    async fn open_pool(
+        &self,
+        by: CallBy,
+        name: Arc<str>,
+        options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError>;
+    /// Add a member that has a key, which may name an earlier one; keeps the record of the call.
+    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError>;
+    /// The attempt waits. Refused when the wait could never end.
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
     /// The attempt ended.
     async fn finish(&self, token: Token, end: End) -> Result<(), StoreError>;
@@ -84,6 +95,13 @@ pub trait Store: Send + Sync + 'static {
     fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError>;
     /// The children of all runs, as far as a later run has to recognise them.
     fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
+    /// The members that earlier runs of a task added to pools, as far as a later run has to
+    /// recognise them.
+    fn earlier_members(&self, spawner: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
+    /// The newest pool of that name in a scope.
+    fn pool_named(&self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError>;
+    /// Whether a task is a source of a pool that has not drained.
+    fn is_source(&self, task: TaskId, pool: TaskId) -> Result<bool, StoreError>;
     /// Rank of the last child; 0 when there is none.
     fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError>;
     /// The child with that key, the newest where there are several.
@@ -193,6 +211,8 @@ pub enum Record {
     Task(Box<NewTask>),
     /// A host call was answered.
     Entry(Entry),
+    /// It adds no more to the pool.
+    Drain(TaskId),
     /// It wrote a line.
     Log(LogLine),
     /// It says how far it is.
@@ -298,6 +318,10 @@ pub struct Filter {
     pub reason: Option<PendingReason>,
     /// Of this handler.
     pub handler: Option<String>,
+    /// Pools, and nothing else.
+    pub pools: bool,
+    /// Pools of this name.
+    pub pool_name: Option<String>,
     /// In this queue.
     pub queue: Option<String>,
     /// Children of this task, in the order in which they were spawned.
@@ -392,6 +416,14 @@ pub enum StoreError {
         /// The key.
         key: Arc<str>,
     },
+    /// The wait could never end.
+    #[error("task {waiter} cannot wait for {through}: that hangs on task {waiter} itself")]
+    Deadlock {
+        /// Who wants to wait.
+        waiter: TaskId,
+        /// What it wants to wait for.
+        through: TaskId,
+    },
     /// The attempt has lost its claim.
     #[error("the attempt at task {0} has lost its claim: another took its place")]
     Stale(TaskId),
@@ -476,6 +508,7 @@ impl StoreError {
             }
             StoreError::Refused(_)
             | StoreError::Stale(_)
+            | StoreError::Deadlock { .. }
             | StoreError::Failed { .. }
             | StoreError::Closed => {
                 return None;

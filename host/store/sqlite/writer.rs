@@ -296,6 +296,7 @@ fn breaks_the_turn(error: &StoreError) -> bool {
             | StoreError::KeyTaken { .. }
             | StoreError::KeyTwice { .. }
             | StoreError::Stale(_)
+            | StoreError::Deadlock { .. }
     )
 }
 
