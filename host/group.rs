@@ -268,7 +268,9 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.sources = 0;
             let mut task = task.clone();
             task.cancel_requested = true;
-            return settle(task, next, now_ms);
+            let mut settled = settle(task, next, now_ms)?;
+            settled.effects.insert(0, Effect::SourcesClosed);
+            return Ok(settled);
         }
         event => {
             return Err(match task.status.is_terminal() {
@@ -295,7 +297,7 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
         if group.on_failure == OnFailure::FailFast && group.failed > 0 && !group.closed {
             group.closed = true;
             group.sources = 0;
-            effects.push(Effect::CancelMembers);
+            effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
         if group.sources == 0 && group.live == 0 {
             let fails = matches!(group.on_failure, OnFailure::Fail | OnFailure::FailFast);

@@ -29,6 +29,9 @@ use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Tas
 /// Clocks that one transaction looks after; the rest comes with the next.
 const ALARMS_PER_TURN: usize = 1_000;
 
+/// Tasks that a transaction keeps in memory; it may touch many more.
+const TOUCHED_MAX: usize = 4_096;
+
 /// One transaction: the tasks that it has touched, and what is to be told after its commit.
 pub struct Turn<'a> {
     rows: &'a mut dyn Rows,
@@ -89,6 +92,16 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    /// Let go of what was touched when that is much. Called between two events, when nobody holds
+    /// a task.
+    fn relieve(&mut self) -> Result<(), StoreError> {
+        if self.touched.len() > TOUCHED_MAX {
+            self.flush()?;
+            self.touched.clear();
+        }
+        Ok(())
+    }
+
     /// A task becomes another; saved with the next flush.
     fn change(&mut self, task: Task) {
         if let Some(touched) = self.touched.get_mut(&task.id) {
@@ -135,9 +148,11 @@ impl<'a> Turn<'a> {
 
     /// Apply an event to a task, and what follows from it to others.
     fn drive(&mut self, id: TaskId, event: Event) -> Result<(), StoreError> {
+        self.relieve()?;
         let first = self.step(id, &event)?;
         let mut queue = VecDeque::from(first);
         while let Some((next, event)) = queue.pop_front() {
+            self.relieve()?;
             match self.step(next, &event) {
                 Ok(more) => queue.extend(more),
                 // What follows reaches tasks in any state: an ended dependent stays as it is.
@@ -192,6 +207,11 @@ impl<'a> Turn<'a> {
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
                 Effect::Continue { handler, output } => self.go_on(&task, handler, &output)?,
                 Effect::Stop => self.stops.push(id),
+                Effect::SourcesClosed => {
+                    for source in self.rows.open_sources(id)? {
+                        self.close_source(source, id)?;
+                    }
+                }
                 Effect::CancelMembers => {
                     for member in self.rows.children(id)? {
                         caused.push((member, Event::CancelRequested));
@@ -212,14 +232,23 @@ impl<'a> Turn<'a> {
             return Ok(());
         }
         for group in self.rows.open_groups(task.id)? {
-            let drained = Source {
-                run: task.run,
-                drained: true,
-            };
-            self.rows.save_source(task.id, group, drained)?;
+            self.close_source(task.id, group)?;
             caused.push((group, Event::SourceDrained));
         }
         Ok(())
+    }
+
+    fn close_source(&mut self, source: TaskId, group: TaskId) -> Result<(), StoreError> {
+        match self.rows.source(source, group)? {
+            None => Ok(()),
+            Some(known) => {
+                let drained = Source {
+                    drained: true,
+                    ..known
+                };
+                self.rows.save_source(source, group, drained)
+            }
+        }
     }
 
     /// Whoever waits for the status that `task` has now.
@@ -302,6 +331,7 @@ impl<'a> Turn<'a> {
     }
 
     fn insert(&mut self, task: Task) -> Result<(), StoreError> {
+        self.relieve()?;
         self.rows.insert(&task)?;
         self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
         self.notices.push(Notice {
@@ -453,20 +483,36 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
         return retry_group(turn, task);
     }
     turn.drive(task, Event::Retried { blocked_by })?;
-    // What was skipped because of it waits for it again, and so on down.
-    let mut open = turn.rows.downstreams(task)?;
+    restore(turn, task)?;
+    Ok(turn.get(task)?.clone())
+}
+
+/// What was skipped because of a task waits for it again, and so on down; so does what comes after
+/// the groups that open again by it.
+fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
+    let mut seen = HashSet::new();
+    let mut open = vec![task];
     while let Some(id) = open.pop() {
-        if turn.get(id)?.status != Status::Skipped {
+        if !seen.insert(id) {
             continue;
         }
-        let upstreams = turn.rows.upstreams(id)?;
-        let (blocked_by, lost) = turn.upstreams(&upstreams)?;
-        if lost.is_none() {
-            turn.drive(id, Event::Retried { blocked_by })?;
-            open.extend(turn.rows.downstreams(id)?);
+        let Some(task) = turn.find(id)? else {
+            continue;
+        };
+        open.extend(task.parent.filter(|_| task.member));
+        for next in turn.rows.downstreams(id)? {
+            if turn.get(next)?.status != Status::Skipped {
+                continue;
+            }
+            let upstreams = turn.rows.upstreams(next)?;
+            let (blocked_by, lost) = turn.upstreams(&upstreams)?;
+            if lost.is_none() {
+                turn.drive(next, Event::Retried { blocked_by })?;
+                open.push(next);
+            }
         }
     }
-    Ok(turn.get(task)?.clone())
+    Ok(())
 }
 
 /// Another go for each member that did not complete and that no other took the place of.
@@ -487,6 +533,7 @@ fn retry_group(turn: &mut Turn<'_>, group: TaskId) -> Result<Task, StoreError> {
             if turn.get(group)?.status.is_terminal() {
                 turn.drive(group, Event::Retried { blocked_by: 0 })?;
             }
+            restore(turn, group)?;
         }
     }
     Ok(turn.get(group)?.clone())

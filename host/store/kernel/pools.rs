@@ -166,6 +166,7 @@ fn open(
         || turn.get(pool)?.status.is_terminal()
     {
         turn.drive(pool, Event::SourceOpened)?;
+        super::restore(turn, pool)?;
     }
     let source = Source {
         run,
@@ -198,11 +199,7 @@ pub fn drain(turn: &mut Turn<'_>, source: TaskId, pool: TaskId) -> Result<(), St
     if known.drained {
         return Ok(());
     }
-    let drained = Source {
-        drained: true,
-        ..known
-    };
-    turn.rows.save_source(source, pool, drained)?;
+    turn.close_source(source, pool)?;
     match turn.drive(pool, Event::SourceDrained) {
         Err(StoreError::UnknownTask(_)) => Ok(()),
         drained => drained,

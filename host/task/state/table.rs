@@ -272,6 +272,7 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::JournalEnded => "drop the journal",
         Effect::Continue { .. } => "spawn the continuation",
         Effect::Stop => "tell the attempt to stop",
+        Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
     }
 }
