@@ -535,6 +535,39 @@ fn a_followed_trace_tells_each_change_and_ends_with_the_work() {
 }
 
 #[test]
+fn a_followed_trace_waits_for_children_that_outlive_their_parent() {
+    let rows = Rows::new();
+    rows.child("2", "1", &[COMPLETED]);
+    rows.child("3", "2", &[]);
+    rows.child("4", "3", &[FAILED]);
+    let mut running = Running::start(&rows.place, &["trace", "0000000000002", "--follow"]);
+    for line in [
+        "in 0000000000001 (deleted)",
+        "item (0000000000002) [completed, 45.0s]",
+        "└── item (0000000000003) [pending]",
+        "    └── item (0000000000004) [failed, 2m 30s]",
+        "        └── error: Connection timeout",
+    ] {
+        assert_eq!(running.line(), line);
+    }
+    let change = |sql: &str| rows.connection.execute(sql, []).unwrap();
+    // Somebody retries the one that failed, and it spawns another.
+    change(
+        "update tasks set status = 'pending', ended_at_ms = null, started_at_ms = null where id = 4",
+    );
+    assert_eq!(running.line(), "item (0000000000004) [pending]");
+    rows.child("5", "4", &[]);
+    assert_eq!(running.line(), "item (0000000000005) [pending]");
+    for id in ["3", "4", "5"] {
+        let ended = "status = 'completed', started_at_ms = 0, ended_at_ms = 1000";
+        change(&format!("update tasks set {ended} where id = {id}"));
+        let line = format!("item (000000000000{id}) [completed, 1.0s]");
+        assert_eq!(running.line(), line);
+    }
+    running.ends(0);
+}
+
+#[test]
 fn a_followed_trace_of_what_has_ended_ends_at_once() {
     let rows = Rows::new();
     rows.child("2", "1", &[COMPLETED]);

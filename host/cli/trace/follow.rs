@@ -25,6 +25,9 @@ const RESTS: u32 = 9;
 /// The shortest rest, in which a burst of commits becomes one look.
 const REST_MIN: Duration = Duration::from_millis(20);
 
+/// How often durations go on where they are seen.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Rows of a terminal that does not say how many it has.
 const ROWS: usize = 24;
 
@@ -42,6 +45,8 @@ pub async fn run(client: Client, id: TaskId, json: bool, full: bool) -> anyhow::
         id,
         full,
     };
+    // A large tree is seen before all of it has been looked at.
+    follower.draw()?;
     loop {
         commits.mark_unchanged();
         let began = Instant::now();
@@ -56,7 +61,12 @@ pub async fn run(client: Client, id: TaskId, json: bool, full: bool) -> anyhow::
             return Ok(Done::OK);
         }
         tokio::time::sleep((began.elapsed() * RESTS).max(REST_MIN)).await;
-        commits.changed().await?;
+        loop {
+            tokio::select! {
+                changed = commits.changed() => break changed?,
+                () = tokio::time::sleep(SECOND), if follower.on_screen() => follower.draw()?,
+            }
+        }
     }
 }
 
@@ -84,13 +94,14 @@ impl Follower {
     fn look(&mut self) -> anyhow::Result<bool> {
         let store = self.client.store();
         if let Shown::Screen(screen) = &mut self.shown {
-            if self.changes.look(&**store, &mut |_| Ok(()))? {
-                screen.draw(Tree::of(&self.client, self.id, false)?)?;
-                return Ok(true);
+            let open = self.changes.look(&**store, &mut |_| Ok(()))?;
+            if open {
+                self.draw()?;
+            } else {
+                screen.draw(std::iter::empty())?;
+                write(Tree::of(&self.client, self.id, self.full)?, "\n")?;
             }
-            screen.draw(std::iter::empty())?;
-            write(Tree::of(&self.client, self.id, self.full)?, "\n")?;
-            return Ok(false);
+            return Ok(open);
         }
         let mut told = HashMap::new();
         let mut reader_there = true;
@@ -122,6 +133,18 @@ impl Follower {
         };
         let open = self.changes.look(&**store, &mut tell)?;
         Ok(open && reader_there)
+    }
+
+    fn on_screen(&self) -> bool {
+        matches!(self.shown, Shown::Screen(_))
+    }
+
+    /// Draw as much of the tree as there is room for, as it is now.
+    fn draw(&mut self) -> anyhow::Result<()> {
+        match &mut self.shown {
+            Shown::Screen(screen) => screen.draw(Tree::of(&self.client, self.id, false)?),
+            _ => Ok(()),
+        }
     }
 }
 
