@@ -1,169 +1,18 @@
 //! `fishway trace`: trees of any shape and size, and what changes in them.
 
-use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc;
+mod rows; // trees that are written by hand
+mod running; // traces beside the test
 
-use fishway::store::sqlite::FILE_NAME;
+use std::collections::HashSet;
+use std::process::Command;
+
 use fishway::task::TaskId;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use self::rows::{COMPLETED, FAILED, Rows};
+use self::running::Running;
+use crate::support::World;
 use crate::support::place::Place;
-use crate::support::{PATIENCE, World};
-
-/// A database of which the rows are written by hand. The ids are small numbers: task 1 is called
-/// `0000000000001`.
-struct Rows {
-    place: Place,
-    connection: Connection,
-    columns: Vec<String>,
-}
-
-/// The columns of a task that completed.
-const COMPLETED: &[(&str, &str)] = &[
-    ("status", "'completed'"),
-    ("started_at_ms", "0"),
-    ("ended_at_ms", "45000"),
-];
-
-/// The columns of a task that failed.
-const FAILED: &[(&str, &str)] = &[
-    ("status", "'failed'"),
-    ("started_at_ms", "0"),
-    ("ended_at_ms", "150000"),
-    (
-        "failure",
-        r#"'{"kind":"handler","message":"Connection timeout","retryable":false}'"#,
-    ),
-];
-
-impl Rows {
-    fn new() -> Rows {
-        let place = Place::new();
-        // All other rows are this one with other values.
-        place.run(&["submit", "item", "1"]).ok();
-        let connection = Connection::open(place.path(".fishway").join(FILE_NAME)).unwrap();
-        let columns = connection
-            .prepare("select name from pragma_table_info('tasks')")
-            .unwrap()
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        Rows {
-            place,
-            connection,
-            columns,
-        }
-    }
-
-    /// Add `count` tasks. The values are SQL, in which `i` counts from 1.
-    fn add(&self, count: u32, values: &[&[(&str, &str)]]) {
-        let values = values.concat();
-        let value = |column: &String| {
-            let given = values.iter().rev().find(|(name, _)| name == column);
-            given.map_or(format!("tasks.{column}"), |(_, sql)| (*sql).to_owned())
-        };
-        let names = self.columns.join(", ");
-        let chosen: Vec<String> = self.columns.iter().map(value).collect();
-        let sql = format!(
-            "with recursive numbers (i) as (
-               select 1 union all select i + 1 from numbers where i < {count}
-             )
-             insert into tasks ({names})
-             select {} from numbers, (select * from tasks order by id desc limit 1) tasks",
-            chosen.join(", ")
-        );
-        self.connection.execute(&sql, []).unwrap();
-    }
-
-    /// Add a child of a task.
-    fn child(&self, id: &str, parent: &str, values: &[&[(&str, &str)]]) {
-        let kin = [("id", id), ("parent_id", parent), ("sequence", id)];
-        self.add(1, &[values, &[&kin[..]]].concat());
-    }
-
-    /// A root with so many children.
-    fn wide(count: u32) -> Rows {
-        let rows = Rows::new();
-        rows.add(1, &[&[("id", "1")]]);
-        let child = [("id", "1 + i"), ("parent_id", "1"), ("sequence", "i")];
-        rows.add(count, &[&child, &[("depth", "1"), ("scope_id", "1")]]);
-        rows
-    }
-
-    /// A root, its child, the child of that, and so on.
-    fn deep(count: u32) -> Rows {
-        let rows = Rows::new();
-        rows.add(1, &[&[("id", "1")]]);
-        let child = [("id", "1 + i"), ("parent_id", "i"), ("sequence", "1")];
-        rows.add(count, &[&child, &[("depth", "i"), ("scope_id", "1")]]);
-        rows
-    }
-
-    fn trace(&self, id: &str, arguments: &[&str]) -> String {
-        self.place.run(&[&["trace", id], arguments].concat()).ok()
-    }
-}
-
-/// A trace that runs beside the test; killed at the end, or when it would hang.
-struct Running {
-    child: Child,
-    out: Option<BufReader<ChildStdout>>,
-    _ended: mpsc::Sender<()>,
-}
-
-impl Running {
-    fn start(place: &Place, arguments: &[&str]) -> Running {
-        let mut command = place.command(arguments);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = child.stdout.take().map(BufReader::new);
-        let pid = child.id().to_string();
-        let (_ended, ended) = mpsc::channel::<()>();
-        std::thread::spawn(move || {
-            if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = Command::new("kill").args(["-KILL", &pid]).status();
-            }
-        });
-        Running { child, out, _ended }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.as_mut().unwrap().read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// All that is still to come.
-    fn rest(&mut self) -> Vec<String> {
-        let out = self.out.take().unwrap();
-        out.lines().map(Result::unwrap).collect()
-    }
-
-    /// It ends with this code and has nothing to say on stderr, though nobody reads what it prints.
-    fn ends(mut self, code: i32) {
-        self.out = None;
-        let mut err = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut err).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{err}");
-        assert_eq!(err, "");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_trace_shows_phases_pools_progress_and_retries_where_they_belong() {
@@ -552,9 +401,8 @@ fn a_followed_trace_waits_for_children_that_outlive_their_parent() {
     }
     let change = |sql: &str| rows.connection.execute(sql, []).unwrap();
     // Somebody retries the one that failed, and it spawns another.
-    change(
-        "update tasks set status = 'pending', ended_at_ms = null, started_at_ms = null where id = 4",
-    );
+    let afresh = "status = 'pending', failure = null, started_at_ms = null, ended_at_ms = null";
+    change(&format!("update tasks set {afresh} where id = 4"));
     assert_eq!(running.line(), "item (0000000000004) [pending]");
     rows.child("5", "4", &[]);
     assert_eq!(running.line(), "item (0000000000005) [pending]");
