@@ -23,3 +23,5 @@ mod script;
 mod store;
 /// Host functions: spawn, wait, retry, replay.
 mod tasks;
+/// `fishway trace`: trees of any shape and size, and what changes in them.
+mod trace;

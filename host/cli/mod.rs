@@ -187,7 +187,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Wait(args) => wait::run(&global, args).await,
         Command::List(args) => list::run(&global, &args),
         Command::Logs(args) => logs::run(&global, args).await,
-        Command::Trace(args) => trace::run(&global, &args),
+        Command::Trace(args) => trace::run(&global, args).await,
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
         Command::Retry(args) => retry::run(&global, args).await,

@@ -7,11 +7,14 @@
 //! does not wait, and is committed before anything that its caller writes later.
 
 pub mod kernel;
+mod nodes;
 pub mod rows;
 pub mod sqlite;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use nodes::{Node, Rank};
 
 use crate::bus::Bus;
 use crate::group::PoolOptions;
@@ -89,6 +92,15 @@ pub trait Store: Send + Sync + 'static {
     fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError>;
     /// Ids of the children of a task, in the order in which they were spawned.
     fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// A task as a trace shows it.
+    fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError>;
+    /// The children of a task that come after a rank, at most `limit`, in the order in which they
+    /// were spawned. None of them is large, so that a page of any tree fits in memory.
+    fn child_nodes(&self, parent: TaskId, after: Rank, limit: u64)
+    -> Result<Vec<Node>, StoreError>;
+    /// The siblings that took the place of a task, one after the other: those that come after a
+    /// rank, at most `limit`, in the order in which they were spawned.
+    fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError>;
     /// How many tasks there are in each status: of all, or of the children of one.
     fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError>;
     /// What a run recorded, children included.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
+use super::nodes;
 use super::rows::{self, many};
 use super::writer::{Ask, Message, Tell};
 use crate::bus::Bus;
@@ -15,7 +16,7 @@ use crate::journal::{Answer, Call, Entry, RefusedCall};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     CallBy, Cancelled, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Record, Store, StoreError, Submitted, Suspension, Urgency,
+    LogPosition, Node, Rank, Record, Store, StoreError, Submitted, Suspension, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
@@ -168,6 +169,23 @@ impl Store for SqliteStore {
 
     fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
         self.read(|connection| rows::child_ids(connection, parent))
+    }
+
+    fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
+        self.read(|connection| nodes::node(connection, task))
+    }
+
+    fn child_nodes(
+        &self,
+        parent: TaskId,
+        after: Rank,
+        limit: u64,
+    ) -> Result<Vec<Node>, StoreError> {
+        self.read(|connection| nodes::child_nodes(connection, parent, after, limit))
+    }
+
+    fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError> {
+        self.read(|connection| nodes::retry_nodes(connection, task, after, limit))
     }
 
     fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError> {

@@ -139,7 +139,11 @@ pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite:
 }
 
 /// Read what a group has besides what every task has.
-fn fill_group(connection: &Connection, task: &mut Task, elsewhere: i64) -> rusqlite::Result<()> {
+pub fn fill_group(
+    connection: &Connection,
+    task: &mut Task,
+    elsewhere: i64,
+) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped
         from groups
