@@ -1,12 +1,13 @@
 //! Random sequences of verbs, and what holds after each whatever came before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use fishway::store::{End, Filter, Until};
+use fishway::journal::Function;
+use fishway::store::{CallBy, End, Filter, Signal, Until};
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 use proptest::prelude::*;
 
-use super::world::{START_MS, SqliteEngine, World, done, failed, set};
+use super::world::{START_MS, SqliteEngine, World, call, done, failed, set};
 
 /// One verb. Numbers choose among what there is, so that every sequence means something.
 #[derive(Debug, Clone)]
@@ -27,6 +28,9 @@ enum Verb {
         running: bool,
         for_ms: Option<u64>,
     },
+    Send(usize, &'static str),
+    Receive(usize, &'static str),
+    AwaitSignal(usize, &'static str, Option<u64>),
     Cancel(usize, bool),
     Retry(usize),
     Advance(u64),
@@ -46,6 +50,7 @@ enum Ending {
 fn verb() -> impl Strategy<Value = Verb> {
     let some = || prop::collection::vec(0..40usize, 0..3);
     let ms = || prop::option::of(0..200u64);
+    let name = || prop::sample::select(vec!["go", "stop"]);
     let ending = prop_oneof![
         4 => Just(Ending::Completed),
         3 => (any::<bool>(), 0..100u64).prop_map(|(again, rest_ms)| Ending::Failed { again, rest_ms }),
@@ -63,6 +68,11 @@ fn verb() -> impl Strategy<Value = Verb> {
         4 => (any::<usize>(), some(), any::<bool>(), any::<bool>(), ms()).prop_map(
             |(task, targets, all, running, for_ms)| Verb::Suspend { task, targets, all, running, for_ms }
         ),
+        3 => (any::<usize>(), name()).prop_map(|(task, name)| Verb::Send(task, name)),
+        2 => (any::<usize>(), name()).prop_map(|(task, name)| Verb::Receive(task, name)),
+        2 => (any::<usize>(), name(), ms()).prop_map(|(task, name, for_ms)| {
+            Verb::AwaitSignal(task, name, for_ms)
+        }),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Cancel(task, only)),
         3 => any::<usize>().prop_map(Verb::Retry),
         3 => (0..150u64).prop_map(Verb::Advance),
@@ -77,6 +87,8 @@ struct Model {
     ids: Vec<TaskId>,
     calls: u32,
     waits: HashMap<TaskId, (Vec<TaskId>, bool)>,
+    /// Unread signals: name and value, oldest first.
+    signals: HashMap<TaskId, VecDeque<(&'static str, String)>>,
 }
 
 type Snapshot = BTreeMap<TaskId, Task>;
@@ -165,6 +177,49 @@ impl Model {
                     world.suspend(task, self.calls, until, until_ms).await;
                 }
             }
+            Verb::Send(number, name) => {
+                if let Some(id) = self.pick(*number) {
+                    self.calls += 1;
+                    let value = self.calls.to_string();
+                    let signal = Signal {
+                        to: id,
+                        name: (*name).to_owned(),
+                        value: value.clone(),
+                    };
+                    let sent = world.store().send(signal, None).await;
+                    assert_eq!(sent.is_err(), before[&id].status.is_terminal(), "{sent:?}");
+                    if let Ok(sent) = sent {
+                        let awaited = before[&id].awaited_signal() == Some(name);
+                        assert_eq!(sent.awaited, awaited);
+                        self.signals.entry(id).or_default().push_back((name, value));
+                    }
+                }
+            }
+            Verb::Receive(number, name) => {
+                if let Some(task) = running(*number) {
+                    self.calls += 1;
+                    let by = CallBy {
+                        token: task.token(),
+                        number: self.calls,
+                        call: call(Function::SignalReceive, name),
+                    };
+                    let received = world.store().receive((*name).to_owned(), by).await;
+                    let unread = self.signals.entry(task.id).or_default();
+                    let oldest = unread.iter().position(|(one, _)| one == name);
+                    let expected = oldest.and_then(|index| unread.remove(index));
+                    let expected = expected.map(|(_, value)| value);
+                    assert_eq!(received.unwrap().value, expected);
+                }
+            }
+            Verb::AwaitSignal(number, name, for_ms) => {
+                if let Some(task) = running(*number) {
+                    self.waits.insert(task.id, (vec![], false));
+                    self.calls += 1;
+                    let until = Until::Signal((*name).to_owned());
+                    let until_ms = for_ms.map(|ms| now_ms(world) + ms);
+                    world.suspend(task, self.calls, until, until_ms).await;
+                }
+            }
             Verb::Cancel(number, only) => {
                 if let Some(id) = self.pick(*number) {
                     world.store().cancel(id, *only, None).await.unwrap();
@@ -210,11 +265,12 @@ impl Model {
         }
     }
 
-    fn check(&self, world: &World, before: &Snapshot, after: &Snapshot, verb: &Verb) {
+    fn check(&mut self, world: &World, before: &Snapshot, after: &Snapshot, verb: &Verb) {
         assert_eq!(after.len(), self.ids.len(), "none is lost, none appears");
         let counted = world.store().counts(None).unwrap();
         let counted: u64 = counted.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, self.ids.len() as u64);
+        self.signals.retain(|id, _| !after[id].status.is_terminal());
         for task in after.values() {
             self.check_state(world, after, task, verb);
             if let Some(earlier) = before.get(&task.id) {
@@ -265,6 +321,13 @@ impl Model {
                 _ => false,
             };
             assert!(!late, "its clock ran out: {task:#?}");
+        }
+        let unread = self.signals.get(&task.id).map_or(0, VecDeque::len);
+        let found = world.store().signals_unread(task.id).unwrap();
+        assert_eq!(found, unread as u64, "{task:#?}");
+        if let Some(name) = task.awaited_signal() {
+            let there = world.store().has_signal(task.id, name).unwrap();
+            assert!(!there, "what it waits for has come: {task:#?}");
         }
         assert!(task.attempt <= task.attempts_max.unwrap_or(3), "{task:#?}");
     }

@@ -7,6 +7,7 @@ mod columns;
 mod reads;
 mod rows;
 mod schema;
+mod signals;
 mod watch;
 mod writer;
 
