@@ -17,6 +17,8 @@ mod loader;
 mod sandbox;
 /// The guest that most tests are programs for.
 mod script;
+/// Messages to tasks: sent, kept, received, refused.
+mod signals;
 /// What every store promises, and what SQLite adds.
 mod store;
 /// Host functions: spawn, wait, retry, replay.
