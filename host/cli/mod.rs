@@ -9,11 +9,13 @@ mod completions;
 mod demo;
 mod doctor;
 mod get;
+mod given;
 mod handler;
 mod list;
 mod logs;
 mod retry;
 mod serve;
+mod signal;
 mod submit;
 mod trace;
 mod view;
@@ -101,6 +103,7 @@ enum Command {
     Trace(trace::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
+    Signal(signal::Args),
     Handler(handler::Args),
     Build(build::Args),
     Doctor(doctor::Args),
@@ -188,6 +191,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Trace(args) => trace::run(&global, &args),
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
+        Command::Signal(args) => signal::run(&global, args).await,
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),
