@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::group::Group;
-use crate::store::{Cancelled, Filter, LogLine, LogPosition, Store, StoreError, Submitted};
+use crate::store::{
+    Cancelled, Filter, LogLine, LogPosition, Sent, Signal, Store, StoreError, Submitted,
+};
 use crate::task::state::Attempt;
 use crate::task::{
     IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
@@ -113,6 +115,8 @@ pub struct Detail {
     pub child_counts: Vec<(Status, u64)>,
     /// Its attempts that did not complete.
     pub attempts: Vec<Attempt>,
+    /// Signals that it has been sent and has not received.
+    pub signals_unread: u64,
     /// Whether a handler of its name is loaded, as far as the last host said.
     pub handler_loaded: bool,
 }
@@ -188,6 +192,7 @@ impl Client {
             child_ids: self.store.child_ids(id)?,
             child_counts: self.store.counts(Some(id))?,
             attempts: self.store.attempts(id)?,
+            signals_unread: self.store.signals_unread(id)?,
             handler_loaded: self.loaded(&task.handler)?,
             task,
         })
@@ -298,6 +303,15 @@ impl Client {
     /// Give an ended task another go.
     pub async fn retry(&self, id: TaskId) -> Result<Task, ClientError> {
         Ok(self.store.retry(id).await?)
+    }
+
+    /// Send a task a signal: kept until the task receives it or ends.
+    pub async fn signal(&self, to: TaskId, name: &str, value: &str) -> Result<Sent, ClientError> {
+        let invalid = |what| ClientError::Invalid { what, line: None };
+        check_name("signal's name", name).map_err(invalid)?;
+        check_payload(value).map_err(invalid)?;
+        let (name, value) = (name.to_owned(), value.to_owned());
+        Ok(self.store.send(Signal { to, name, value }, None).await?)
     }
 
     /// What a task has printed and logged after a position.

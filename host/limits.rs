@@ -37,6 +37,10 @@ pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 /// Most attempts that a task may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 
+/// Signals that a task may have and has not received. Whoever sends more sends to a task that does
+/// not listen, and fills the disk.
+pub const SIGNALS_UNREAD_MAX: u64 = 10_000;
+
 /// A task that was running each of this many times when its host died is failed, not run for
 /// ever: it is likely to be what kills the host.
 pub const RESTARTS_MAX: u32 = 10;

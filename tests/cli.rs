@@ -467,6 +467,92 @@ fn doctor_and_completions_answer() {
 }
 
 #[test]
+fn a_signal_reaches_a_task_while_a_host_runs_and_while_none_does() {
+    let place = Place::with_guests();
+    let program = r#"{"steps":[
+        {"signal-receive":{"name":"early"}}, {"signal-receive":{"name":"early"}}, {"signal-receive":{"name":"go"}}]}"#;
+    let id = place
+        .run(&["submit", "script", program])
+        .ok()
+        .trim()
+        .to_owned();
+    let kept = place.run(&["signal", &id, "early", "{\"by\": \"Ada\"}"]);
+    assert_eq!(
+        kept.err,
+        format!("sent early to {id}, kept until the task receives it\n")
+    );
+    assert_eq!(kept.ok(), "", "nothing of it is data");
+    place.run(&["signal", &id, "early"]).ok();
+    let shown = place.run(&["get", &id]).ok();
+    assert!(shown.contains("signals   2 unread"), "{shown}");
+    assert_eq!(
+        place.run(&["get", &id, "--json"]).json()["signals_unread"],
+        2
+    );
+
+    let _host = place.serve();
+    assert_eq!(place.run(&["wait", &id, "--status", "waiting"]).code, 0);
+    let shown = place.run(&["get", &id]).ok();
+    assert!(
+        shown.contains("status    waiting (for signal go)") && !shown.contains("unread"),
+        "{shown}"
+    );
+    let task = place.run(&["get", &id, "--json"]).json();
+    assert_eq!(
+        (&task["awaited_signal"], &task["signals_unread"]),
+        (&"go".into(), &0.into())
+    );
+    let beginning = id[..12].to_lowercase();
+    let sent = place.run_with(&["signal", &beginning, "go", "-", "--json"], "[1]\n");
+    let sent = sent.json();
+    assert_eq!(
+        (&sent["id"], &sent["name"], &sent["awaited"]),
+        (&id.as_str().into(), &"go".into(), &true.into())
+    );
+    assert!(sent["sent_at"].is_string());
+    let output = place.run(&["wait", &id]).ok();
+    assert_eq!(output, "{\"results\":[{\"by\":\"Ada\"},null,[1]]}\n");
+    place
+        .run(&["signal", &id, "go"])
+        .refused(1, "has completed already", "shows its result");
+}
+
+#[test]
+fn a_signal_that_cannot_be_sent_is_answered_with_a_sentence_and_a_hint() {
+    let place = Place::with_guests();
+    place
+        .run(&["signal", "0", "go"])
+        .refused(1, "there is no fishway data", "fishway submit");
+    let id = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
+    place.run(&["signal", "ZZZZ", "go"]).refused(
+        1,
+        "no task has an id that begins with \"ZZZZ\"",
+        "fishway list",
+    );
+    place.run(&["signal", &id, "go", "{oops"]).refused(
+        2,
+        "the payload is not JSON: key must be a string",
+        "quote the JSON for the shell: fishway signal ID approve",
+    );
+    place.run(&["signal", &id, ""]).refused(
+        2,
+        "the signal's name is empty",
+        "fishway signal ID approve",
+    );
+    let large = format!("\"{}\"", "x".repeat(5 << 20));
+    place.run_with(&["signal", &id, "go", "-"], &large).refused(
+        1,
+        "more than the 4194304",
+        "a file of a granted directory",
+    );
+    assert_eq!(place.run(&["signal", &id]).code, 2);
+    assert_eq!(
+        place.run(&["get", &id, "--json"]).json()["signals_unread"],
+        0
+    );
+}
+
+#[test]
 fn the_help_of_every_command_stands_in_the_reference() {
     let place = Place::new();
     let mut text = String::from(

@@ -1,4 +1,4 @@
-//! A host that is killed, at every point of the word count that can be named, and started again.
+//! A host that is killed, at every point that can be named, and started again.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -145,4 +145,59 @@ async fn a_host_killed_at_any_commit_of_the_word_count_gives_the_same_result_and
     }
     let value: Value = serde_json::from_str(expected.output.as_deref().unwrap()).unwrap();
     assert_eq!(value["top"][0][0], "the");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_killed_between_signals_loses_none_and_repeats_none() {
+    const ROUNDS: usize = 8;
+    let handlers = guests::guest("script");
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let client = client(&data);
+    // Both wait for what the other sends. The parent's id is put in the place of $0.id before the
+    // child is given its steps.
+    let (mut parent, mut child) = (Vec::new(), vec![json!({ "random": 1 })]);
+    for round in 0..ROUNDS {
+        child.push(json!({ "signal-send": { "to": "$0.id", "name": "ping", "value": round } }));
+        child.push(json!({ "signal-receive": { "name": "pong" } }));
+        let heard = format!("${}", 2 + 2 * round);
+        parent.push(json!({ "signal-receive": { "name": "ping" } }));
+        parent.push(json!({ "signal-send": { "to": "$1", "name": "pong", "value": heard } }));
+    }
+    let mut steps = vec![
+        json!({ "context": {} }),
+        json!({ "spawn": { "handler": "script", "input": { "steps": child } } }),
+    ];
+    steps.append(&mut parent);
+    steps.push(json!({ "wait-all": { "ids": ["$1"] } }));
+    let input = json!({ "steps": steps }).to_string();
+    let task = client
+        .submit("script", vec![input], Options::default())
+        .await
+        .unwrap()[0]
+        .id;
+
+    let recorded = |task: TaskId| client.store().journal(task, 0).unwrap().len();
+    // Fewer than a task may have deaths of hosts while it runs.
+    for point in [1, 2, 3, 4, 7, 9, 12, 14, 16] {
+        let host = Killable::serve(handlers.parent().unwrap(), &data);
+        until(&client, task, |_| recorded(task) >= point).await;
+        drop(host);
+    }
+    let host = Killable::serve(handlers.parent().unwrap(), &data);
+    until(&client, task, |_| false).await;
+    drop(host);
+
+    let ended = client.task(task).unwrap();
+    assert_eq!(ended.status, Status::Completed, "{:?}", ended.failure);
+    assert_eq!((ended.attempt, ended.run), (1, 0));
+    let output: Value = serde_json::from_str(ended.output.as_deref().unwrap()).unwrap();
+    let results = output["results"].as_array().unwrap();
+    let odd = |results: &[Value]| -> Vec<Value> { results.iter().step_by(2).cloned().collect() };
+    let expected: Vec<Value> = (0..ROUNDS).map(|round| json!(round)).collect();
+    assert_eq!(odd(&results[2..2 + 2 * ROUNDS]), expected);
+    let child = results[2 + 2 * ROUNDS][0]["output"]["results"]
+        .as_array()
+        .unwrap();
+    assert_eq!(odd(&child[2..]), expected);
 }

@@ -19,6 +19,8 @@ mod pools;
 mod sandbox;
 /// The guest that most tests are programs for.
 mod script;
+/// Messages to tasks: sent, kept, received, refused.
+mod signals;
 /// What every store promises, and what SQLite adds.
 mod store;
 /// Host functions: spawn, wait, retry, replay.

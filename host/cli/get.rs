@@ -36,7 +36,10 @@ fn lines(detail: &Detail) -> Vec<String> {
         None if task.cancel_requested && !task.status.is_terminal() => {
             " (asked to stop)".to_owned()
         }
-        None => String::new(),
+        None => match task.awaited_signal() {
+            Some(name) => format!(" (for signal {name})"),
+            None => String::new(),
+        },
     };
     let mut lines = vec![
         format!("id        {}", task.id),
@@ -90,6 +93,9 @@ fn lines(detail: &Detail) -> Vec<String> {
             "children",
             format!("{} ({})", detail.child_ids.len(), counts.join(", ")),
         );
+    }
+    if detail.signals_unread > 0 {
+        line("signals", format!("{} unread", detail.signals_unread));
     }
     if let Some(progress) = &task.progress {
         let total = progress

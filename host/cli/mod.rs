@@ -9,12 +9,14 @@ mod completions;
 mod demo;
 mod doctor;
 mod get;
+mod given;
 mod handler;
 mod list;
 mod logs;
 mod pool;
 mod retry;
 mod serve;
+mod signal;
 mod submit;
 mod trace;
 mod view;
@@ -103,6 +105,7 @@ enum Command {
     Pool(pool::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
+    Signal(signal::Args),
     Handler(handler::Args),
     Build(build::Args),
     Doctor(doctor::Args),
@@ -191,6 +194,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
         Command::Retry(args) => retry::run(&global, args).await,
+        Command::Signal(args) => signal::run(&global, args).await,
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),

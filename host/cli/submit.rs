@@ -1,11 +1,6 @@
-use std::io::Read;
-use std::path::Path;
-
-use anyhow::Context;
-
+use super::given::{checked, text};
 use super::wait::report;
-use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
-use crate::limits::PAYLOAD_BYTES_MAX;
+use super::{Done, Global, duration_ms, now_ms, print_json, print_line};
 use crate::task::{Options, StatusSet};
 
 /// Submit a task, or many
@@ -104,42 +99,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 }
 
 fn inputs(given: &str, each: bool) -> anyhow::Result<Vec<String>> {
-    let text = match given.strip_prefix('@') {
-        Some(path) => read(path)?,
-        None if given == "-" => {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("standard input cannot be read")?;
-            text
-        }
-        None => given.to_owned(),
-    };
-    let lines: Vec<(usize, &str)> = match each {
-        true => text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty())
-            .collect(),
-        false => vec![(0, text.trim())],
-    };
-    let checked = lines.into_iter().map(|(index, line)| {
-        let place = if each { format!(" in line {}", index + 1) } else { String::new() };
-        match crate::task::check_payload(line) {
-            Ok(()) => Ok(line.trim().to_owned()),
-            Err(why) if line.len() > PAYLOAD_BYTES_MAX => Err(anyhow::Error::new(Refused::new(
-                format!("{why}{place}"),
-                "put the data into a file of a granted directory, and its name into the input",
-            ))),
-            Err(why) => {
-                let hint = format!("quote the JSON for the shell: fishway submit HANDLER '{{\"name\": \"Ada\"}}' (found {})", super::view::cut(line, 60));
-                Err(Refused::usage(format!("{why}{place}"), hint).into())
-            }
-        }
-    });
-    checked.collect()
-}
-
-fn read(path: &str) -> anyhow::Result<String> {
-    std::fs::read_to_string(Path::new(path)).with_context(|| format!("{path} cannot be read"))
+    const EXAMPLE: &str = "fishway submit HANDLER '{\"name\": \"Ada\"}'";
+    let text = text(given)?;
+    if !each {
+        return Ok(vec![checked(&text, "", EXAMPLE)?]);
+    }
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| checked(line, &format!(" in line {}", index + 1), EXAMPLE))
+        .collect()
 }

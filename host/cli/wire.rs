@@ -40,6 +40,11 @@ pub struct TaskJson {
     pub queue: String,
     pub priority: i32,
     pub cancel_requested: bool,
+    /// The name of the signal that it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaited_signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signals_unread: Option<u64>,
     pub progress: Option<Progress>,
     pub duration_ms: Option<u64>,
     pub created_at: String,
@@ -126,6 +131,8 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         queue: task.queue.to_string(),
         priority: task.priority,
         cancel_requested: task.cancel_requested,
+        awaited_signal: task.awaited_signal().map(str::to_owned),
+        signals_unread: None,
         progress: task.progress.clone(),
         duration_ms: task.duration_ms(now_ms),
         created_at: time(task.created_at_ms),
@@ -173,6 +180,7 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
             .map(|reason| reason.to_string()),
         child_task_ids: Some(detail.child_ids.iter().map(ToString::to_string).collect()),
         children: Some(counts.collect()),
+        signals_unread: Some(detail.signals_unread),
         attempts: attempts.collect(),
         ..task(&detail.task, now_ms)
     }

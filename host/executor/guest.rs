@@ -24,7 +24,7 @@ use super::slots::Slot;
 use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
-use crate::store::{EarlierChild, Record, StoreError, Suspension, Until, Urgency};
+use crate::store::{CallBy, EarlierChild, Record, StoreError, Suspension, Until, Urgency};
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
 /// Records that an attempt may have on their way to the disk; then it waits for them, so that a
@@ -220,6 +220,15 @@ impl Guest {
             call,
             answer,
             at_ms: self.durable_now_ms(),
+        }
+    }
+
+    /// The call that was made last, for a verb of the store that keeps its record.
+    pub fn by(&self, call: Call) -> CallBy {
+        CallBy {
+            token: self.token(),
+            number: self.cursor.number(),
+            call,
         }
     }
 

@@ -10,12 +10,14 @@
 mod claim;
 mod deadlock;
 mod pools;
+mod signals;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use claim::{claim, stopping};
 pub use pools::{open_pool, spawn_member};
+pub use signals::{receive, send};
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
@@ -191,6 +193,7 @@ impl<'a> Turn<'a> {
                         caused.push((group, Event::MemberEnded { status }));
                     }
                     self.drain_all(&task, &mut caused)?;
+                    self.rows.drop_signals(id)?;
                     for downstream in self.rows.downstreams(id)? {
                         caused.push((
                             downstream,
@@ -356,6 +359,18 @@ impl<'a> Turn<'a> {
         Ok((blocked_by, lost))
     }
 
+    /// The record of a host call that is answered here.
+    fn keep_answer(&mut self, by: &CallBy, answer: Answer) -> Result<(), StoreError> {
+        let entry = Entry {
+            number: by.number,
+            call: by.call.clone(),
+            answer,
+            at_ms: self.now_ms,
+        };
+        let run = self.get(by.token.task)?.run;
+        self.rows.add_entry(by.token.task, run, &entry)
+    }
+
     /// Another process may have made tasks: the next ids are to be newer than theirs.
     pub fn fresh_ids(&mut self) -> Result<(), StoreError> {
         if let Some(newest) = self.rows.newest_id()? {
@@ -452,15 +467,7 @@ pub fn cancel(
         cancelled.stopping += u64::from(runs);
     }
     if let Some(by) = by {
-        let answer = Answer::Flag(cancelled.changed);
-        let entry = Entry {
-            number: by.number,
-            call: by.call.clone(),
-            answer,
-            at_ms: turn.now_ms,
-        };
-        let run = turn.get(by.token.task)?.run;
-        turn.rows.add_entry(by.token.task, run, &entry)?;
+        turn.keep_answer(by, Answer::Flag(cancelled.changed))?;
     }
     Ok(cancelled)
 }
@@ -624,6 +631,10 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
         Event::Suspended {
             call: wait.number,
             remaining,
+            signal: match &wait.until {
+                Until::Signal(name) => Some(name.clone()),
+                _ => None,
+            },
             until_ms: wait.until_ms,
             spent_ms: wait.spent_ms,
         },
@@ -639,6 +650,7 @@ fn await_tasks(
 ) -> Result<u64, StoreError> {
     let (targets, wanted, all) = match until {
         Until::Time => return Ok(1),
+        Until::Signal(name) => return signals::missing(turn, waiter, name),
         Until::All(targets, wanted) => (targets, *wanted, true),
         Until::Any(targets, wanted) => (targets, *wanted, false),
     };

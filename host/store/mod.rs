@@ -43,6 +43,10 @@ pub trait Store: Send + Sync + 'static {
     /// Give an ended task another go, and what was skipped because of it.
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
 
+    /// Keep a signal until its task receives it or ends, and wake the task where it waits for one of
+    /// that name. With `by`, the call of a handler: its record is kept in the same transaction.
+    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
+
     // What the scheduler asks for.
 
     /// From now on offer ready work to `dispatch`, at the end of each transaction.
@@ -64,6 +68,9 @@ pub trait Store: Send + Sync + 'static {
     fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
     /// Ends when all that was recorded before is on disk.
     async fn flush(&self) -> Result<(), StoreError>;
+    /// Take the oldest unread signal of that name and keep the record of the call, in one
+    /// transaction; no value when there is none.
+    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError>;
     /// Open or join the pool of that name in the caller's scope: the caller becomes a source of it.
     /// Answers with the pool, or why not, and keeps that as the record of the call.
     async fn open_pool(
@@ -122,6 +129,10 @@ pub trait Store: Send + Sync + 'static {
     fn upstreams(&self, task: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// A value that outlives attempts.
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
+    /// Whether a task has an unread signal of that name.
+    fn has_signal(&self, task: TaskId, name: &str) -> Result<bool, StoreError>;
+    /// How many signals a task has been sent and has not received.
+    fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError>;
     /// Log lines of a task after a position, at most `limit`.
     fn logs(
         &self,
@@ -205,6 +216,35 @@ pub struct Cancelled {
     pub at_ms: u64,
 }
 
+/// A message to a task. Checked by whoever makes it: the store keeps what it is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// The task that shall receive it.
+    pub to: TaskId,
+    /// Its name, by which that task asks for it.
+    pub name: String,
+    /// JSON.
+    pub value: String,
+}
+
+/// The answer to a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Whether the task was waiting for it.
+    pub awaited: bool,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// The answer to a receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The value of the signal; none when there was none.
+    pub value: Option<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
 /// A host call that a verb keeps the record of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallBy {
@@ -269,6 +309,8 @@ pub enum Until {
     All(Vec<TaskId>, StatusSet),
     /// One of these has.
     Any(Vec<TaskId>, StatusSet),
+    /// There is an unread signal of that name.
+    Signal(String),
 }
 
 /// How an attempt ended.
@@ -436,6 +478,19 @@ pub enum StoreError {
         /// What it wants to wait for.
         through: TaskId,
     },
+    /// The task contains tasks, and runs no handler.
+    #[error(
+        "task {0} contains tasks and runs no handler: there is nothing that could receive a signal"
+    )]
+    NoReceiver(TaskId),
+    /// The task does not receive what it is sent.
+    #[error("task {task} has {unread} signals that it has not received, and may not have more")]
+    SignalsFull {
+        /// The task.
+        task: TaskId,
+        /// How many it has.
+        unread: u64,
+    },
     /// The attempt has lost its claim.
     #[error("the attempt at task {0} has lost its claim: another took its place")]
     Stale(TaskId),
@@ -503,6 +558,12 @@ impl StoreError {
             }
             StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
                 "choose another key, or leave it out".to_owned()
+            }
+            StoreError::NoReceiver(id) => {
+                format!("fishway list --parent {id} shows the tasks that it contains")
+            }
+            StoreError::SignalsFull { task, .. } => {
+                format!("fishway get {task} shows what it does, and what it waits for")
             }
             StoreError::NewerSchema { .. } => {
                 "use the version that made it; the file was left as it is".to_owned()

@@ -3,12 +3,12 @@
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
 use crate::journal::Entry;
-use crate::store::{HandlerRow, Lane, LogLine, StoreError};
+use crate::store::{HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows {
+pub trait Rows: SignalRows {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -104,6 +104,27 @@ pub trait Rows {
     /// Remember these handlers and where they came from, in place of those before.
     fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
     -> Result<(), StoreError>;
+}
+
+/// The signals that tasks have been sent and have not received.
+pub trait SignalRows {
+    /// Keep a signal under a number that its task has no other of.
+    fn add_signal(
+        &mut self,
+        signal: &Signal,
+        number: u64,
+        sent_at_ms: u64,
+    ) -> Result<(), StoreError>;
+    /// Remove the signal of that name with the lowest number; answers with its value.
+    fn take_signal(&mut self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
+    /// Whether a task has one of that name.
+    fn has_signal(&mut self, task: TaskId, name: &str) -> Result<bool, StoreError>;
+    /// The lowest and the highest number that a task has; none when it has no signal.
+    fn signal_numbers(&mut self, task: TaskId) -> Result<Option<(u64, u64)>, StoreError>;
+    /// How many a task has.
+    fn signals_unread(&mut self, task: TaskId) -> Result<u64, StoreError>;
+    /// Remove all of a task.
+    fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError>;
 }
 
 /// A task as a source of a group.

@@ -140,6 +140,13 @@ impl Task {
         }
     }
 
+    /// The name of the signal that it waits for at this moment, where it waits for one.
+    pub fn awaited_signal(&self) -> Option<&str> {
+        let wait = self.wait.as_ref()?;
+        let name = wait.signal.as_deref()?;
+        (self.status == Status::Waiting).then_some(name)
+    }
+
     /// Time from the first start to the end, or to `now_ms`; `None` before the start.
     pub fn duration_ms(&self, now_ms: u64) -> Option<u64> {
         let started = self.started_at_ms?;
@@ -292,9 +299,12 @@ impl FailureKind {
 pub struct Wait {
     /// The host call that waits; `None` when it is the step to the next phase.
     pub call: Option<u32>,
-    /// Awaited tasks that have not reached a status that is waited for. When it is time alone that
-    /// is waited for: 1.
+    /// Awaited tasks that have not reached a status that is waited for. When it is a signal, or
+    /// time alone, that is waited for: 1.
     pub remaining: u64,
+    /// The name of the signal that is waited for, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
     /// When the wait began.
     pub since_ms: u64,
     /// When it ends all the same.

@@ -37,8 +37,10 @@ pub enum Event {
     Suspended {
         /// The host call that waits.
         call: u32,
-        /// Awaited tasks that are not there yet; for a wait on time alone: 1.
+        /// Awaited tasks that are not there yet; for a wait on a signal, or on time alone: 1.
         remaining: u64,
+        /// The name of the signal that it waits for, where it waits for one.
+        signal: Option<String>,
         /// When the wait ends all the same.
         until_ms: Option<u64>,
         /// Running time that the attempt has used so far.
@@ -60,7 +62,7 @@ pub enum Event {
         /// When the next phase begins all the same.
         until_ms: Option<u64>,
     },
-    /// One of the tasks that it waits for got there.
+    /// One of the tasks that it waits for got there, or the signal that it waits for.
     AwaitedArrived,
     /// The time of its wait ran out.
     WaitTimedOut,
@@ -117,7 +119,7 @@ impl Event {
             Event::Suspended { .. } => "suspended",
             Event::Rescheduled { .. } => "rescheduled",
             Event::PhaseEnded { .. } => "phase ended",
-            Event::AwaitedArrived => "awaited task arrived",
+            Event::AwaitedArrived => "awaited arrived",
             Event::WaitTimedOut => "wait timed out",
             Event::Due => "due",
             Event::Expired => "expired",
@@ -334,11 +336,20 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         Event::Suspended {
             call,
             remaining,
+            signal,
             until_ms,
             spent_ms,
         } => {
             next.spent_ms = *spent_ms;
-            suspend(next, Some(*call), *remaining, *until_ms, now_ms)
+            let wait = Wait {
+                call: Some(*call),
+                remaining: *remaining,
+                signal: signal.clone(),
+                since_ms: now_ms,
+                until_ms: *until_ms,
+                woken: None,
+            };
+            suspend(next, wait, now_ms)
         }
         Event::Rescheduled { delay_ms } => {
             // The claim of the next run counts one attempt; this run was none.
@@ -362,7 +373,15 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.attempt = 0;
             new_run(&mut next);
             next.digest = task.digest.clone();
-            let mut change = suspend(next, None, *remaining, *until_ms, now_ms)?;
+            let wait = Wait {
+                call: None,
+                remaining: *remaining,
+                signal: None,
+                since_ms: now_ms,
+                until_ms: *until_ms,
+                woken: None,
+            };
+            let mut change = suspend(next, wait, now_ms)?;
             change.effects.insert(0, Effect::JournalEnded);
             Ok(change)
         }
@@ -486,20 +505,8 @@ fn fail(
     }
 }
 
-fn suspend(
-    mut next: Task,
-    call: Option<u32>,
-    remaining: u64,
-    until_ms: Option<u64>,
-    now_ms: u64,
-) -> Result<Change, Refusal> {
-    let wait = Wait {
-        call,
-        remaining,
-        since_ms: now_ms,
-        until_ms,
-        woken: None,
-    };
+fn suspend(mut next: Task, wait: Wait, now_ms: u64) -> Result<Change, Refusal> {
+    let (remaining, until_ms) = (wait.remaining, wait.until_ms);
     next.wait = Some(wait);
     if remaining == 0 {
         return wake(next, false, now_ms);

@@ -6,6 +6,7 @@ pub mod claiming;
 pub mod clocks;
 pub mod edges;
 pub mod keeping;
+pub mod signals;
 pub mod submitting;
 pub mod waiting;
 
@@ -77,6 +78,20 @@ macro_rules! conformance {
                 an_end_of_another_kind_ends_the_wait_too
                 a_thousand_children_wake_their_parent_with_the_last
                 waits_of_a_run_that_failed_do_not_reach_the_next
+            }
+            signals {
+                signals_are_received_once_in_the_order_of_their_sending
+                signals_of_other_names_and_other_tasks_are_left_alone
+                a_send_ends_a_wait_for_its_name_and_no_other
+                a_wait_for_a_signal_that_is_there_is_no_wait
+                a_wait_for_a_signal_ends_when_its_time_runs_out
+                a_wait_for_a_signal_goes_on_when_its_host_is_gone
+                a_receipt_and_its_record_are_one
+                a_send_and_its_record_are_one
+                unread_signals_outlive_attempts_phases_and_hosts
+                unread_signals_end_with_their_task
+                unread_signals_are_bounded_and_a_receipt_makes_room
+                a_task_that_has_ended_or_never_was_is_sent_nothing
             }
             edges {
                 a_task_comes_after_its_upstreams

@@ -1,14 +1,14 @@
 //! Random sequences of verbs, and what holds after each whatever came before.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use fishway::group::{OnFailure, PoolOptions};
-use fishway::journal::RefusedCall;
-use fishway::store::{End, Filter, Record, StoreError, Suspension, Until};
+use fishway::journal::{Function, RefusedCall};
+use fishway::store::{CallBy, End, Filter, Record, Signal, StoreError, Suspension, Until};
 use fishway::task::{NewTask, Options, Place, Spawner, Status, StatusSet, Task, TaskId};
 use proptest::prelude::*;
 
-use super::world::{START_MS, SqliteEngine, World, call_by, done, failed, set};
+use super::world::{START_MS, SqliteEngine, World, call, call_by, done, failed, set};
 
 /// One verb. Numbers choose among what there is, so that every sequence means something.
 #[derive(Debug, Clone)]
@@ -29,6 +29,9 @@ enum Verb {
         running: bool,
         for_ms: Option<u64>,
     },
+    Send(usize, &'static str),
+    Receive(usize, &'static str),
+    AwaitSignal(usize, &'static str, Option<u64>),
     Cancel(usize, bool),
     Retry(usize),
     OpenPool(usize, usize),
@@ -56,6 +59,7 @@ enum Ending {
 fn verb() -> impl Strategy<Value = Verb> {
     let some = || prop::collection::vec(0..40usize, 0..3);
     let ms = || prop::option::of(0..200u64);
+    let name = || prop::sample::select(vec!["go", "stop"]);
     let ending = prop_oneof![
         4 => Just(Ending::Completed),
         3 => (any::<bool>(), 0..100u64).prop_map(|(again, rest_ms)| Ending::Failed { again, rest_ms }),
@@ -73,6 +77,11 @@ fn verb() -> impl Strategy<Value = Verb> {
         4 => (any::<usize>(), some(), any::<bool>(), any::<bool>(), ms()).prop_map(
             |(task, targets, all, running, for_ms)| Verb::Suspend { task, targets, all, running, for_ms }
         ),
+        3 => (any::<usize>(), name()).prop_map(|(task, name)| Verb::Send(task, name)),
+        2 => (any::<usize>(), name()).prop_map(|(task, name)| Verb::Receive(task, name)),
+        2 => (any::<usize>(), name(), ms()).prop_map(|(task, name, for_ms)| {
+            Verb::AwaitSignal(task, name, for_ms)
+        }),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Cancel(task, only)),
         3 => any::<usize>().prop_map(Verb::Retry),
         2 => (any::<usize>(), 0..POOLS.len()).prop_map(|(task, pool)| Verb::OpenPool(task, pool)),
@@ -103,6 +112,8 @@ struct Model {
     pools: Vec<TaskId>,
     /// Sources that have not drained.
     sources: HashMap<TaskId, HashSet<TaskId>>,
+    /// Unread signals: name and value, oldest first.
+    signals: HashMap<TaskId, VecDeque<(&'static str, String)>>,
 }
 
 struct Waits {
@@ -196,6 +207,55 @@ impl Model {
                     let until_ms = for_ms.map(|ms| now_ms(world) + ms);
                     self.suspend(world, before, task, waits, wanted, until_ms)
                         .await;
+                }
+            }
+            Verb::Send(number, name) => {
+                if let Some(id) = self.pick(*number) {
+                    self.calls += 1;
+                    let value = self.calls.to_string();
+                    let signal = Signal {
+                        to: id,
+                        name: (*name).to_owned(),
+                        value: value.clone(),
+                    };
+                    let sent = world.store().send(signal, None).await;
+                    let deaf = before[&id].status.is_terminal() || before[&id].group.is_some();
+                    assert_eq!(sent.is_err(), deaf, "{sent:?}");
+                    if let Ok(sent) = sent {
+                        let awaited = before[&id].awaited_signal() == Some(name);
+                        assert_eq!(sent.awaited, awaited);
+                        self.signals.entry(id).or_default().push_back((name, value));
+                    }
+                }
+            }
+            Verb::Receive(number, name) => {
+                if let Some(task) = running(*number) {
+                    self.calls += 1;
+                    let by = CallBy {
+                        token: task.token(),
+                        number: self.calls,
+                        call: call(Function::SignalReceive, name),
+                    };
+                    let received = world.store().receive((*name).to_owned(), by).await;
+                    let unread = self.signals.entry(task.id).or_default();
+                    let oldest = unread.iter().position(|(one, _)| one == name);
+                    let expected = oldest.and_then(|index| unread.remove(index));
+                    let expected = expected.map(|(_, value)| value);
+                    assert_eq!(received.unwrap().value, expected);
+                }
+            }
+            Verb::AwaitSignal(number, name, for_ms) => {
+                if let Some(task) = running(*number) {
+                    let waits = Waits {
+                        targets: Vec::new(),
+                        all: false,
+                        only_ends: false,
+                    };
+                    self.waits.insert(task.id, waits);
+                    self.calls += 1;
+                    let until = Until::Signal((*name).to_owned());
+                    let until_ms = for_ms.map(|ms| now_ms(world) + ms);
+                    world.suspend(task, self.calls, until, until_ms).await;
                 }
             }
             Verb::Cancel(number, only) => {
@@ -447,6 +507,7 @@ impl Model {
         let counted = world.store().counts(None).unwrap();
         let counted: u64 = counted.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, self.ids.len() as u64);
+        self.signals.retain(|id, _| !after[id].status.is_terminal());
         for task in after.values() {
             self.check_pool(world, after, task);
             self.check_state(world, after, task, verb);
@@ -553,6 +614,13 @@ impl Model {
                 _ => false,
             };
             assert!(!late, "its clock ran out: {task:#?}");
+        }
+        let unread = self.signals.get(&task.id).map_or(0, VecDeque::len);
+        let found = world.store().signals_unread(task.id).unwrap();
+        assert_eq!(found, unread as u64, "{task:#?}");
+        if let Some(name) = task.awaited_signal() {
+            let there = world.store().has_signal(task.id, name).unwrap();
+            assert!(!there, "what it waits for has come: {task:#?}");
         }
         assert!(task.attempt <= task.attempts_max.unwrap_or(3), "{task:#?}");
     }

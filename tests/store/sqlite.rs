@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fishway::clock::HandClock;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
-use fishway::store::{Record, Store, StoreError, Urgency};
+use fishway::store::{Record, Signal, Store, StoreError, Urgency};
 use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -108,6 +108,36 @@ async fn another_process_that_watches_is_told_of_the_hosts_commits() {
 async fn told_from_outside(watch: &mut fishway::bus::Watch) {
     let news = tokio::time::timeout(PATIENCE, watch.news());
     assert!(news.await.expect("it rings").outside);
+}
+
+#[tokio::test]
+async fn a_task_that_runs_no_handler_is_sent_no_signals() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Role::Host);
+    let id = submit(&store, "{}").await.unwrap();
+    let other = Connection::open(directory.path().join(FILE_NAME)).unwrap();
+    let group = format!(
+        "update tasks set kind = 'pool';
+         insert into groups values ({}, 1, 'crawl', 'fail', null, 0, 1, 0, 0, 0, 0, 0);",
+        id.to_i64()
+    );
+    other.execute_batch(&group).unwrap();
+    let (name, value) = ("go".to_owned(), "1".to_owned());
+    let sent = store
+        .send(
+            Signal {
+                to: id,
+                name,
+                value,
+            },
+            None,
+        )
+        .await;
+    assert!(
+        matches!(sent, Err(StoreError::NoReceiver(group)) if group == id),
+        "{sent:?}"
+    );
+    assert_eq!(store.signals_unread(id).unwrap(), 0);
 }
 
 #[tokio::test]

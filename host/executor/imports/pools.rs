@@ -14,7 +14,7 @@ use crate::executor::guest::{Guest, call_of};
 use crate::group::{GroupPhase, OnFailure, PoolOptions, PoolStatus};
 use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
 use crate::limits::DURATION_MS_MAX;
-use crate::store::{CallBy, EarlierChild, Record, StoreError, Until, Urgency};
+use crate::store::{EarlierChild, Record, StoreError, Until, Urgency};
 use crate::task::{
     NewTask, Options as TaskOptions, Place, Spawner, Status, StatusSet, Task, TaskId, check_name,
 };
@@ -380,15 +380,6 @@ impl Guest {
         let earlier = self.children.earlier_members.get_or_insert_default();
         let place = earlier.iter().position(|child| child.content == content);
         Ok(place.map(|place| earlier.remove(place)))
-    }
-
-    /// The call that was made last, for the store to keep the record of.
-    fn by(&self, call: Call) -> CallBy {
-        CallBy {
-            token: self.token(),
-            number: self.cursor.number(),
-            call,
-        }
     }
 }
 

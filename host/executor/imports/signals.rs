@@ -1,13 +1,20 @@
 //! `signals`: messages to a task.
 //!
-//! Nothing in this version sends one, and `send` says so. `receive` does what it promises of a task
-//! that nobody sends to: it waits for its time, and answers with none.
+//! A send and its record are one transaction, and so are a receipt and its record: wherever an
+//! attempt is cut off, its replay sends nothing twice, and misses and repeats nothing that it
+//! received.
 
+use std::sync::atomic::Ordering;
+
+use super::context::refused;
+use super::tasks::check_input;
 use super::types;
 use crate::executor::bindings::fishway::task::{signals, types as wit};
 use crate::executor::guest::{Guest, call_of};
 use crate::journal::{Answer, Function, RefusedCall};
-use crate::store::Until;
+use crate::limits::DURATION_MS_MAX;
+use crate::store::{Signal, StoreError, Until};
+use crate::task::check_name;
 
 impl signals::Host for Guest {
     async fn send(
@@ -17,13 +24,31 @@ impl signals::Host for Guest {
         value: String,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let parts = [to.as_bytes(), name.as_bytes(), value.as_bytes()];
-        let call = call_of(Function::SignalSend, name.clone(), parts);
-        if let Some(Answer::Refused(refusal)) = self.step(&call)? {
-            return Ok(Err(types::error(refusal)));
+        let call = call_of(Function::SignalSend, format!("{name} to {to}"), parts);
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(types::error(refusal))),
+            Some(_) => return Ok(Ok(())),
+            None => {}
         }
-        let refusal =
-            RefusedCall::Invalid("signals are not part of this version of the host".to_owned());
-        Ok(self.refuse(call, refusal).await?.map_err(types::error))
+        let sent = match signal(&to, name, value) {
+            Ok(signal) => {
+                let by = self.by(call.clone());
+                let store = self.agents.store.clone();
+                store.send(signal, Some(by)).await
+            }
+            Err(refusal) => return Ok(self.refuse(call, refusal).await?.map_err(types::error)),
+        };
+        match sent {
+            Ok(sent) => {
+                // The time of the record, so that a replay sees the same.
+                self.clock.fetch_max(sent.at_ms, Ordering::Relaxed);
+                Ok(Ok(()))
+            }
+            Err(error) => match unsent(to, &error) {
+                Some(refusal) => Ok(self.refuse(call, refusal).await?.map_err(types::error)),
+                None => Err(self.store_failed(&error)),
+            },
+        }
     }
 
     async fn receive(
@@ -31,11 +56,60 @@ impl signals::Host for Guest {
         name: String,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Option<String>> {
-        let call = call_of(Function::SignalReceive, name.clone(), [name.as_bytes()]);
-        if self.step(&call)?.is_none() {
-            self.wait(Until::Time, timeout).await?.ok();
-            self.answer(call, Answer::Document(None)).await?;
+        let timeout_ms = timeout.map(|timeout| timeout.min(DURATION_MS_MAX));
+        let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
+        let parts = [name.as_bytes(), timeout.as_slice()];
+        let call = call_of(Function::SignalReceive, name.clone(), parts);
+        if let Some(answer) = self.step(&call)? {
+            return Ok(match answer {
+                Answer::Document(value) => value,
+                _ => None,
+            });
         }
-        Ok(None)
+        if let Err(why) = check_name("signal's name", &name) {
+            // The call has no way to say no, so the attempt says it.
+            return Err(self.fail(refused("signals.receive", &why)));
+        }
+        let store = self.agents.store.clone();
+        let there = store
+            .has_signal(self.task.id, &name)
+            .map_err(|error| self.store_failed(&error))?;
+        if !there && timeout_ms == Some(0) {
+            self.answer(call, Answer::Document(None)).await?;
+            return Ok(None);
+        }
+        if !there {
+            // No wait for a signal hangs on other tasks, so none is refused.
+            self.wait(Until::Signal(name.clone()), timeout_ms)
+                .await?
+                .ok();
+        }
+        // Also after a wait whose time ran out: one that came since is not left lying there.
+        let received = store
+            .receive(name, self.by(call))
+            .await
+            .map_err(|error| self.store_failed(&error))?;
+        self.clock.fetch_max(received.at_ms, Ordering::Relaxed);
+        Ok(received.value)
+    }
+}
+
+/// A signal, as the guest gave it; checked.
+fn signal(to: &str, name: String, value: String) -> Result<Signal, RefusedCall> {
+    let to = types::task_id(to)?;
+    check_name("signal's name", &name).map_err(RefusedCall::Invalid)?;
+    check_input(&value)?;
+    Ok(Signal { to, name, value })
+}
+
+/// Why the store does not keep it, as far as that is the sender's doing.
+fn unsent(to: String, error: &StoreError) -> Option<RefusedCall> {
+    match error {
+        StoreError::UnknownTask(_) => Some(RefusedCall::UnknownTask(to)),
+        StoreError::Refused(_) | StoreError::NoReceiver(_) => {
+            Some(RefusedCall::Invalid(error.to_string()))
+        }
+        StoreError::SignalsFull { .. } => Some(RefusedCall::Limit(error.to_string())),
+        _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Turn;
 use crate::group::{Group, PoolOptions};
-use crate::journal::{Answer, Entry, RefusedCall};
+use crate::journal::{Answer, RefusedCall};
 use crate::store::rows::Source;
 use crate::store::{CallBy, StoreError, Submitted};
 use crate::task::state::Event;
@@ -117,7 +117,7 @@ pub fn open_pool(
         Ok(pool) => Answer::Tasks(vec![*pool]),
         Err(refusal) => Answer::Refused(refusal.clone()),
     };
-    keep(turn, by, run, answer)?;
+    turn.keep_answer(by, answer)?;
     Ok(opened)
 }
 
@@ -182,12 +182,12 @@ pub fn spawn_member(
     by: &CallBy,
     new: &NewTask,
 ) -> Result<Submitted, StoreError> {
-    let run = turn.claimed(by.token)?.run;
+    turn.claimed(by.token)?;
     for &upstream in &new.options.after {
         turn.get(upstream)?;
     }
     let submitted = turn.add(new.clone())?;
-    keep(turn, by, run, Answer::Tasks(vec![submitted.id]))?;
+    turn.keep_answer(by, Answer::Tasks(vec![submitted.id]))?;
     Ok(submitted)
 }
 
@@ -204,14 +204,4 @@ pub fn drain(turn: &mut Turn<'_>, source: TaskId, pool: TaskId) -> Result<(), St
         Err(StoreError::UnknownTask(_)) => Ok(()),
         drained => drained,
     }
-}
-
-fn keep(turn: &mut Turn<'_>, by: &CallBy, run: u32, answer: Answer) -> Result<(), StoreError> {
-    let entry = Entry {
-        number: by.number,
-        call: by.call.clone(),
-        answer,
-        at_ms: turn.now_ms,
-    };
-    turn.rows.add_entry(by.token.task, run, &entry)
 }

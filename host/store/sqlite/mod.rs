@@ -8,6 +8,7 @@ mod nodes;
 mod reads;
 mod rows;
 mod schema;
+mod signals;
 mod watch;
 mod writer;
 

@@ -9,6 +9,7 @@ use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::nodes;
 use super::rows::{self, many};
+use super::signals;
 use super::writer::{Ask, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
@@ -16,7 +17,8 @@ use crate::journal::{Answer, Call, Entry, RefusedCall};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     CallBy, Cancelled, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Node, Rank, Record, Store, StoreError, Submitted, Suspension, Urgency,
+    LogPosition, Node, Rank, Received, Record, Sent, Signal, Store, StoreError, Submitted,
+    Suspension, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
@@ -64,6 +66,12 @@ impl Store for SqliteStore {
 
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
         self.ask(move |turn| kernel::retry(turn, task)).await
+    }
+
+    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        self.ask_under(token, move |turn| kernel::send(turn, &signal, by.as_ref()))
+            .await
     }
 
     fn serve(&self, dispatch: Arc<dyn Dispatch>) {
@@ -116,6 +124,13 @@ impl Store for SqliteStore {
 
     async fn flush(&self) -> Result<(), StoreError> {
         self.ask(|_| Ok(())).await
+    }
+
+    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError> {
+        self.ask_under(Some(by.token), move |turn| {
+            kernel::receive(turn, &name, &by)
+        })
+        .await
     }
 
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
@@ -276,6 +291,14 @@ impl Store for SqliteStore {
                 )
                 .optional()
         })
+    }
+
+    fn has_signal(&self, task: TaskId, name: &str) -> Result<bool, StoreError> {
+        self.read(|connection| signals::has(connection, task, name))
+    }
+
+    fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError> {
+        self.read(|connection| signals::unread(connection, task))
     }
 
     fn logs(

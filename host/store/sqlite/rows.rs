@@ -25,7 +25,7 @@ pub struct SqliteRows<'a> {
 }
 
 impl SqliteRows<'_> {
-    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+    pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
         let done = self
             .connection
             .prepare_cached(sql)
@@ -33,7 +33,7 @@ impl SqliteRows<'_> {
         done.map(|_| ()).map_err(|error| explain(self.path, error))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &str,
         values: impl rusqlite::Params,
@@ -46,7 +46,7 @@ impl SqliteRows<'_> {
         found.map_err(|error| explain(self.path, error))
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         sql: &str,
         values: impl rusqlite::Params,

@@ -295,6 +295,8 @@ fn breaks_the_turn(error: &StoreError) -> bool {
             | StoreError::Refused(_)
             | StoreError::KeyTaken { .. }
             | StoreError::KeyTwice { .. }
+            | StoreError::NoReceiver(_)
+            | StoreError::SignalsFull { .. }
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
     )

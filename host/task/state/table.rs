@@ -34,6 +34,7 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         Some(Wait {
             call: Some(1),
             remaining,
+            signal: None,
             since_ms: NOW_MS,
             until_ms: Some(NOW_MS),
             woken: None,
@@ -70,6 +71,7 @@ fn events() -> Vec<(&'static str, Event)> {
     let suspended = |remaining| Event::Suspended {
         call: 1,
         remaining,
+        signal: None,
         until_ms: None,
         spent_ms: 0,
     };
@@ -113,7 +115,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("rescheduled", Event::Rescheduled { delay_ms: 1_000 }),
         ("phase ended", phase(1)),
         ("phase ended, nothing to await", phase(0)),
-        ("awaited task arrived", Event::AwaitedArrived),
+        ("awaited arrived", Event::AwaitedArrived),
         ("wait timed out", Event::WaitTimedOut),
         ("due", Event::Due),
         ("expired", Event::Expired),

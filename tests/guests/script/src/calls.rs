@@ -13,7 +13,8 @@
 //! | `context`, `dependencies`, `should-stop` | what it is |
 //! | `until-stop` | `"stopped"`, once the host asks for it |
 //! | `load` NAME, `save` `{name, value}` | the checkpoint, null |
-//! | `signal-send` `{to, name, value}`, `signal-receive` `{name, timeout}` | null, the value |
+//! | `signal-send` `{to, name, value}`, or `text` in the place of `value` | null |
+//! | `signal-receive` `{name, timeout}` | the value, or null |
 //! | `pool-open` NAME or `{name, on-failure, concurrency}`, `pool-start-drain` NAME | null |
 //! | `pool-spawn` `{name, handler, input, O}` | id |
 //! | `pool-wait` NAME or `{name, timeout}`, `pool-status` NAME | status |
@@ -155,10 +156,11 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "signal-send" => {
             let to = argument["to"].as_str().unwrap_or_default();
             let name = argument["name"].as_str().unwrap_or_default();
-            told(
-                signals::send(to, name, &argument["value"].to_string()),
-                |()| Value::Null,
-            )
+            let value = match argument["text"].as_str() {
+                Some(text) => text.to_owned(),
+                None => argument["value"].to_string(),
+            };
+            told(signals::send(to, name, &value), |()| Value::Null)
         }
         "signal-receive" => {
             let name = argument["name"].as_str().unwrap_or_default();
