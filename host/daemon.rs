@@ -73,7 +73,10 @@ impl HostError {
                 "mkdir {} and put handlers in it, or name another: fishway serve HANDLERS_DIR",
                 directory.display()
             )),
-            HostError::Lock { .. } => Some("choose another directory with --data".to_owned()),
+            HostError::Lock { .. } => Some(
+                "see that the directory can be written and has room, or choose another with --data"
+                    .to_owned(),
+            ),
             HostError::Loader(_) | HostError::Executor(_) => None,
         }
     }

@@ -362,6 +362,27 @@ fn a_full_disk_is_said_and_nothing_that_was_reported_is_lost() {
 }
 
 #[test]
+fn a_submit_that_the_full_disk_cuts_short_tells_what_is_there() {
+    let place = Place::with_guests();
+    let small = ["--database-bytes-max", "1000000"];
+    // A thousand go into one transaction; there is room for the first, and none for the last.
+    let lines = format!("\"{}\"\n", "x".repeat(200)).repeat(20_000);
+    let cut = place.run_with(
+        &[&small[..], &["submit", "echo", "-", "--each"]].concat(),
+        &lines,
+    );
+    let reported = cut.out.lines().count();
+    assert!(reported > 0 && reported % 1_000 == 0, "{reported}");
+    cut.refused(
+        1,
+        &format!("only the first {reported} of 20000 tasks were submitted: the disk is full"),
+        "submit only the others again",
+    );
+    let listed = place.run(&["list", "--limit", "100000", "--json"]).ok();
+    assert_eq!(listed.lines().count(), reported);
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_said() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
