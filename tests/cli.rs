@@ -228,7 +228,7 @@ fn wait_tells_by_its_exit_code_how_it_went() {
     assert_eq!(place.run(&["wait", &good]).code, 0);
     let failed = place.run(&["wait", &good, &bad]);
     assert_eq!(failed.code, 1);
-    assert!(failed.err.contains("is failed: broken"), "{}", failed.err);
+    assert!(failed.err.contains("has failed: broken"), "{}", failed.err);
     assert_eq!(place.run(&["wait", &slow, "--timeout", "50ms"]).code, 124);
     assert_eq!(place.run(&["wait", &slow, &good, "--any"]).ok(), "1\n");
     assert_eq!(place.run(&["wait", &slow, "--status", "waiting"]).code, 0);
@@ -245,6 +245,25 @@ fn wait_tells_by_its_exit_code_how_it_went() {
             .code,
         1
     );
+}
+
+#[test]
+fn who_waits_where_no_host_serves_is_told() {
+    let place = Place::with_guests();
+    let task = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
+    let look = || place.run(&["wait", &task, "--timeout", "0"]).err;
+    assert!(
+        look().contains("no host seems to serve .fishway"),
+        "{}",
+        look()
+    );
+    let host = place.serve();
+    assert_eq!(place.run(&["wait", &task]).err, "");
+    drop(host);
+    assert_eq!(place.run(&["wait", &task]).err, "", "it has ended anyway");
+    let other = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
+    let told = place.run(&["wait", &other, "--timeout", "0"]).err;
+    assert!(told.contains("no host seems to serve .fishway"), "{told}");
 }
 
 #[test]

@@ -593,7 +593,7 @@ async fn a_cancelled_running_task_is_told_and_ends_cancelled_with_all_below_it()
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("has cancelled already"), "{refused}");
+    assert!(refused.contains("was cancelled already"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

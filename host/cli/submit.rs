@@ -104,11 +104,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
     if args.wait {
         let ids: Vec<_> = submitted.iter().map(|one| one.id).collect();
-        if !global.json && client.store().handlers()?.is_none() {
-            global.say(
-                "no host has served this data directory yet: fishway serve HANDLERS_DIR starts one",
-            );
-        }
+        super::wait::tell_of_no_host(global);
         let tasks = client
             .wait(&ids, false, StatusSet::terminal(), None)
             .await?;
