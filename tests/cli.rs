@@ -391,7 +391,7 @@ fn a_submit_that_the_full_disk_cuts_short_tells_what_is_there() {
         &lines,
     );
     let reported = cut.out.lines().count();
-    assert!(reported > 0 && reported % 1_000 == 0, "{reported}");
+    assert!(reported > 0 && reported.is_multiple_of(1_000), "{reported}");
     cut.refused(
         1,
         &format!("only the first {reported} of 20000 tasks were submitted: the disk is full"),
