@@ -16,7 +16,7 @@ use crate::task::{
 };
 
 /// Tasks that one transaction of a bulk submit keeps.
-const SUBMIT_BATCH: usize = 1_000;
+pub const SUBMIT_BATCH: usize = 1_000;
 
 /// Why a verb was refused. Each is a sentence; [`ClientError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -73,7 +73,10 @@ impl HostError {
                 "mkdir {} and put handlers in it, or name another: fishway serve HANDLERS_DIR",
                 directory.display()
             )),
-            HostError::Lock { .. } => Some("choose another directory with --data".to_owned()),
+            HostError::Lock { .. } => Some(
+                "see that the directory can be written and has room, or choose another with --data"
+                    .to_owned(),
+            ),
             HostError::Loader(_) | HostError::Executor(_) => None,
         }
     }
@@ -219,6 +222,15 @@ impl Host {
     }
 }
 
+/// Whether a host serves a data directory, by the process that its lock file names. To ask for the
+/// lock would get in the way of a host that starts at that moment.
+pub fn seems_served(data_dir: &Path) -> bool {
+    let text = std::fs::read_to_string(data_dir.join(LOCK_FILE)).unwrap_or_default();
+    let number = text.trim().parse().ok().filter(|pid: &i32| *pid > 0);
+    let host = number.and_then(rustix::process::Pid::from_raw);
+    host.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 fn rows(loader: &Loader) -> Vec<HandlerRow> {
     let row = |handler: Arc<crate::loader::Handler>| HandlerRow {
         name: handler.name.clone(),
@@ -248,6 +260,9 @@ fn forget(store: &dyn Store, loader: &Loader, sandbox: &Sandbox) {
     sandbox.keep_prepared(|digest| needed.contains(digest) || loaded.contains(digest));
 }
 
+/// Locked by the host that serves the directory, and has its process number.
+const LOCK_FILE: &str = "host.lock";
+
 /// The lock that one host has on a data directory. The system lets it go when the process ends,
 /// however it ends.
 struct Lock {
@@ -256,7 +271,7 @@ struct Lock {
 
 impl Lock {
     fn take(data_dir: &Path) -> Result<Lock, HostError> {
-        let path = data_dir.join("host.lock");
+        let path = data_dir.join(LOCK_FILE);
         let failed = |error: std::io::Error| HostError::Lock {
             path: path.clone(),
             why: error.to_string(),

@@ -1,7 +1,9 @@
 //! Building handlers, and what is said when that does not work.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use fishway::builder::{BuildError, Report, Request, build, examples};
 
@@ -251,16 +253,22 @@ impl Tools {
     }
 
     fn build(&self, environment: &[(&str, &str)]) -> Output {
-        let root = self.directory.path();
-        let mut path = vec![root.join("bin")];
-        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
-        Command::new(env!("CARGO_BIN_EXE_fishway"))
-            .args(["build", "--no-install", "project", "-o", "out"])
-            .current_dir(root)
-            .env("PATH", std::env::join_paths(path).unwrap())
+        self.command()
             .envs(environment.iter().copied())
             .output()
             .unwrap()
+    }
+
+    fn command(&self) -> Command {
+        let root = self.directory.path();
+        let mut path = vec![root.join("bin")];
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fishway"));
+        command
+            .args(["build", "--no-install", "project", "-o", "out"])
+            .current_dir(root)
+            .env("PATH", std::env::join_paths(path).unwrap());
+        command
     }
 
     fn noted(&self) -> Option<String> {
@@ -306,6 +314,42 @@ fn what_an_outer_cargo_has_set_does_not_reach_the_compiler() {
     let noted = tools.noted().unwrap();
     assert!(!noted.contains("outer"), "{noted}");
     assert!(noted.contains("CARGO_NET_OFFLINE=kept"), "{noted}");
+}
+
+#[test]
+fn a_build_waits_for_another_one_of_the_project_and_lets_no_other_in_while_it_compiles() {
+    let tools = Tools::with_targets(&["wasm32-wasip2"]);
+    let root = tools.directory.path();
+    let place = root.join("project/target/fishway");
+    std::fs::create_dir_all(&place).unwrap();
+    let other = File::create(place.join("fishway.lock")).unwrap();
+    other.lock().unwrap();
+    // A cargo that tries to get in itself, and notes whether it could.
+    std::fs::rename(root.join("bin/cargo"), root.join("bin/plain-cargo")).unwrap();
+    let here = root.display();
+    tools.tool(
+        "cargo",
+        &format!(
+            "[ $1 = build ] && {{ flock --nonblock {here}/project/target/fishway/fishway.lock true; echo $? > {here}/flock; }}\n\
+             exec {here}/bin/plain-cargo \"$@\""
+        ),
+    );
+    let mut build = tools
+        .command()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(build.stderr.take().unwrap()).lines();
+    let first = said.next().unwrap().unwrap();
+    assert_eq!(first, "waiting for another build of this project");
+    assert_eq!(tools.noted(), None, "nothing is compiled meanwhile");
+    drop(other);
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert!(build.wait().unwrap().success(), "{rest:?}");
+    assert_eq!(names(&root.join("out")), ["mine.wasm"]);
+    let flock = std::fs::read_to_string(root.join("flock")).unwrap();
+    assert_eq!(flock, "1\n", "the lock was free while it compiled");
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn wait_tells_by_its_exit_code_how_it_went() {
     assert_eq!(place.run(&["wait", &good]).code, 0);
     let failed = place.run(&["wait", &good, &bad]);
     assert_eq!(failed.code, 1);
-    assert!(failed.err.contains("is failed: broken"), "{}", failed.err);
+    assert!(failed.err.contains("has failed: broken"), "{}", failed.err);
     assert_eq!(place.run(&["wait", &slow, "--timeout", "50ms"]).code, 124);
     assert_eq!(place.run(&["wait", &slow, &good, "--any"]).ok(), "1\n");
     assert_eq!(place.run(&["wait", &slow, "--status", "waiting"]).code, 0);
@@ -119,6 +119,25 @@ fn wait_tells_by_its_exit_code_how_it_went() {
             .code,
         1
     );
+}
+
+#[test]
+fn who_waits_where_no_host_serves_is_told() {
+    let place = Place::with_guests();
+    let task = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
+    let look = || place.run(&["wait", &task, "--timeout", "0"]).err;
+    assert!(
+        look().contains("no host seems to serve .fishway"),
+        "{}",
+        look()
+    );
+    let host = place.serve();
+    assert_eq!(place.run(&["wait", &task]).err, "");
+    drop(host);
+    assert_eq!(place.run(&["wait", &task]).err, "", "it has ended anyway");
+    let other = place.run(&["submit", "echo", "1"]).ok().trim().to_owned();
+    let told = place.run(&["wait", &other, "--timeout", "0"]).err;
+    assert!(told.contains("no host seems to serve .fishway"), "{told}");
 }
 
 #[test]
@@ -233,6 +252,27 @@ fn a_full_disk_is_said_and_nothing_that_was_reported_is_lost() {
     host.refused(1, "the host cannot go on: the disk is full", "make room");
     let _host = place.serve();
     place.run(&["wait", &first, &big]).ok();
+}
+
+#[test]
+fn a_submit_that_the_full_disk_cuts_short_tells_what_is_there() {
+    let place = Place::with_guests();
+    let small = ["--database-bytes-max", "1000000"];
+    // A thousand go into one transaction; there is room for the first, and none for the last.
+    let lines = format!("\"{}\"\n", "x".repeat(200)).repeat(20_000);
+    let cut = place.run_with(
+        &[&small[..], &["submit", "echo", "-", "--each"]].concat(),
+        &lines,
+    );
+    let reported = cut.out.lines().count();
+    assert!(reported > 0 && reported.is_multiple_of(1_000), "{reported}");
+    cut.refused(
+        1,
+        &format!("only the first {reported} of 20000 tasks were submitted: the disk is full"),
+        "submit only the others again",
+    );
+    let listed = place.run(&["list", "--limit", "100000", "--json"]).ok();
+    assert_eq!(listed.lines().count(), reported);
 }
 
 #[test]

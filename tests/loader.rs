@@ -137,6 +137,24 @@ fn a_bad_file_is_reported_and_stops_no_other() {
 }
 
 #[test]
+fn a_handler_that_asks_for_what_no_host_has_is_refused_when_it_is_loaded() {
+    let shelf = Shelf::new();
+    let exports = "(instance $empty) (export \"fishway:task/handler@0.1.0\" (instance $empty))";
+    let import = "(import \"unknown:thing/here\" (instance (export \"help\" (func))))";
+    shelf.put("asks.wat", format!("(component {import} {exports})"));
+    shelf.put("lacks.wat", format!("(component {exports})"));
+    let loader = shelf.loader();
+    let told = told(&loader.scan());
+    let check = |index: usize, start: &str, word: &str| {
+        let found: &String = &told[index];
+        assert!(found.starts_with(start) && found.contains(word), "{found}");
+    };
+    check(0, "asks.wat: it cannot be linked: ", "unknown:thing/here");
+    check(1, "lacks.wat: it cannot be linked: ", "run");
+    assert_eq!(loader.handlers().len(), 0);
+}
+
+#[test]
 fn a_bad_replacement_leaves_the_version_before_it_in_use() {
     let shelf = Shelf::new();
     shelf.guest("echo", "one.wasm");
@@ -180,6 +198,18 @@ fn compiled_code_is_found_again_and_never_trusted_when_it_was_touched() {
     assert!(matches!(origin(&shelf.loader()), Origin::Cached(_)));
     std::fs::set_permissions(&code, std::fs::Permissions::from_mode(0o666)).unwrap();
     assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
+    // Whole, and the code of another.
+    shelf.guest("script", "two.wasm");
+    assert!(matches!(origin(&shelf.loader()), Origin::Cached(_)));
+    let codes = std::fs::read_dir(&compiled).unwrap().flatten();
+    let other = codes
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "cwasm") && *path != code)
+        .unwrap();
+    std::fs::remove_file(&code).unwrap();
+    std::fs::copy(other, &code).unwrap();
+    std::fs::set_permissions(&code, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
     // Without its seal.
     std::fs::remove_file(code.with_extension("seal")).unwrap();
     assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
@@ -222,14 +252,19 @@ fn many_copies_of_one_component_are_loaded_at_once_and_kept_once() {
 fn a_component_is_kept_until_nobody_needs_it() {
     let shelf = Shelf::new();
     shelf.guest("echo", "one.wasm");
+    shelf.put("one.toml", "[limits]\nchildren = 2");
     let loader = shelf.loader();
     loader.scan();
     let old = loader.get("one").unwrap().digest.clone();
     shelf.guest("script", "one.wasm");
+    std::fs::remove_file(shelf.path("one.toml")).unwrap();
     loader.scan();
     assert_ne!(loader.get("one").unwrap().digest, old);
     assert_eq!(loader.forget_kept(&[old.clone()].into()).unwrap(), 0);
-    assert_eq!(shelf.loader().by_digest("one", &old).unwrap().digest, old);
+    let kept = shelf.loader().by_digest("one", &old).unwrap();
+    assert_eq!(kept.digest, old);
+    let children = kept.manifest.limits.children_max;
+    assert_eq!(children, 2, "with the manifest that it had");
     assert_eq!(loader.forget_kept(&Default::default()).unwrap(), 1);
     let gone = loader.by_digest("one", &old).err().unwrap().to_string();
     assert!(gone.contains("neither loaded nor kept"), "{gone}");
@@ -315,12 +350,15 @@ async fn a_waiting_task_goes_on_with_the_component_it_started_with() {
     })
     .await;
     let child = json!({ "steps": [{ "sleep": 3_600_000 }] });
-    let parent = world
-        .submit(json!([{ "spawn": { "handler": "script", "input": child } }, { "wait-all": { "ids": ["$0"] } }, { "return": "old" }]))
-        .await;
-    world.reach_status(parent, Status::Waiting).await;
-    let child = world.detail(parent).child_ids[0];
-    world.reach_status(child, Status::Waiting).await;
+    let steps = json!([{ "spawn": { "handler": "script", "input": child } }, { "wait-all": { "ids": ["$0"] } }, { "return": "old" }]);
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let parent = world.submit(steps.clone()).await;
+        world.reach_status(parent, Status::Waiting).await;
+        let child = world.detail(parent).child_ids[0];
+        world.reach_status(child, Status::Waiting).await;
+        waiting.push((parent, child));
+    }
     // The name now means another program, and soon none.
     std::fs::copy(guests::guest("echo"), world.handlers().join("script.wasm")).unwrap();
     world.stop().await;
@@ -329,9 +367,13 @@ async fn a_waiting_task_goes_on_with_the_component_it_started_with() {
         .end(world.submit_to("script", json!(1), options(|_| {})).await)
         .await;
     assert_eq!(results(&echoed), json!(1));
+    let (parent, child) = waiting[0];
+    world.client.cancel(child, false).await.unwrap();
+    assert_eq!(results(&world.end(parent).await), json!("old"));
     std::fs::remove_file(world.handlers().join("script.wasm")).unwrap();
     world.stop().await;
     world.restart().await;
+    let (parent, child) = waiting[1];
     world.client.cancel(child, false).await.unwrap();
     assert_eq!(results(&world.end(parent).await), json!("old"));
     // Nobody needs it any more: the next start lets it go.

@@ -27,6 +27,10 @@ async fn every_fault_of_a_guest_is_a_failed_task_that_says_why() {
             "[limits]\nmemory = \"16MiB\"\ncalls = 5\nlog = \"10kB\"\nchildren = 2",
         )
         .await;
+    world
+        .handler("narrow", "[limits]\ntable-elements = 1")
+        .await;
+    world.handler("shallow", "[limits]\ndepth = 1").await;
     let check = |task: Task, kind: FailureKind, words: &str| {
         let found = task.failure.as_ref().map(|failure| failure.kind);
         let message = failure(&task);
@@ -67,12 +71,26 @@ async fn every_fault_of_a_guest_is_a_failed_task_that_says_why() {
         FailureKind::Limit,
         "its limit is 16 MiB",
     );
+    check(
+        small(json!([{ "allocate": 6_000_000 }, { "allocate": 12_000_000 }, { "allocate": 20_000_000 }])).await,
+        FailureKind::Limit,
+        "its limit is 16 MiB",
+    );
     let calls: Vec<Value> = (0..6).map(|_| json!({ "should-stop": {} })).collect();
     check(
         small(json!(calls)).await,
         FailureKind::Limit,
         "more than 5 host calls",
     );
+    check(
+        once(&world, "narrow", json!([])).await,
+        FailureKind::Limit,
+        "its limit is 1 (limits.table-elements",
+    );
+    let child = json!({ "steps": [{ "spawn": { "handler": "echo", "input": 1 } }] });
+    let deep = json!([{ "call": { "handler": "shallow", "input": child } }]);
+    let found = results(&once(&world, "shallow", deep).await);
+    assert_eq!(found[0]["output"]["results"][0]["error"]["kind"], "limit");
     let crowd = json!([{ "spawn-all": { "handler": "echo", "inputs": [1, 2, 3] } }]);
     let found = results(&small(crowd).await);
     assert_eq!(found[0]["error"]["kind"], "limit");
@@ -113,6 +131,53 @@ async fn an_endless_loop_ends_on_time_and_others_run_beside_it() {
     assert!(
         started.elapsed() < Duration::from_secs(30),
         "a loop that never ends would hang"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_time_stands_still_in_a_wait_and_goes_on_after_it() {
+    let mut world = World::start().await;
+    world.handler("brief", "[limits]\ntimeout = \"2s\"").await;
+    let timeout = json!({ "timeout": 2_500, "max-attempts": 1 });
+    let slow =
+        json!({ "handler": "script", "input": { "steps": [{ "loop": {} }] }, "options": timeout });
+    // The wait takes longer than the waiter may run, and does not end it; its loop does.
+    let steps = json!([{ "call": slow }, { "print": "awake" }, { "loop": {} }]);
+    let task = once(&world, "brief", steps).await;
+    assert_eq!(task.failure.as_ref().unwrap().kind, FailureKind::Timeout);
+    let logs = world.client.logs(task.id, Default::default(), 10).unwrap();
+    assert_eq!(logs.len(), 1, "it came through the wait: {logs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_time_before_a_wait_counts_when_the_instance_was_dropped() {
+    let (mut world, clock) = World::set_by_hand(fishway::executor::Settings {
+        parked_max: 0,
+        ..Default::default()
+    })
+    .await;
+    // It computes for as long as a file says, so that its replay can be quicker.
+    let directory = world.directory.path().join("in");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("rounds"), "50000000").unwrap();
+    let manifest = format!("[grants]\nread = [\"{}\"]", directory.display());
+    world.handler("reader", &manifest).await;
+    let steps = json!([{ "read-file": "/in/rounds" }, { "spin": "$0" }, { "sleep": 1_000 }, { "sleep": 1_000 }]);
+    let program = json!({ "steps": steps });
+    let task = world.submit_to("reader", program, options(|_| {})).await;
+    let spent_ms = |fence: u64| {
+        world.until(move |client| {
+            let task = client.task(task).unwrap();
+            (task.status == Status::Waiting && task.fence == fence).then_some(task.spent_ms)
+        })
+    };
+    let first_ms = spent_ms(1).await;
+    std::fs::write(directory.join("rounds"), "0").unwrap();
+    clock.advance(1_000);
+    let second_ms = spent_ms(2).await;
+    assert!(
+        second_ms >= first_ms && first_ms > 0,
+        "{first_ms} ms, then {second_ms} ms"
     );
 }
 
@@ -180,6 +245,32 @@ async fn nothing_is_seen_of_the_world_that_was_not_granted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_connects_where_its_manifest_says_and_nowhere_else() {
+    let mut world = World::start().await;
+    // Somebody listens, so what is refused is refused by the host.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let grant = |pattern: &str| format!("[grants]\nallowed-outbound-hosts = [\"{pattern}\"]");
+    world.handler("exact", &grant(&place)).await;
+    world.handler("any-port", &grant("127.0.0.1")).await;
+    world.handler("named", &grant("localhost")).await;
+    world.handler("other-port", &grant("127.0.0.1:1")).await;
+    world.handler("other-host", &grant("127.0.0.2")).await;
+    for (handler, connected) in [
+        ("exact", true),
+        ("any-port", true),
+        ("named", true),
+        ("other-port", false),
+        ("other-host", false),
+        ("script", false),
+    ] {
+        let task = once(&world, handler, json!([{ "connect": place }])).await;
+        let found = &results(&task)[0];
+        assert_eq!(found == "connected", connected, "{handler}: {found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_granted_directory_may_be_written_where_it_says_so() {
     let mut world = World::start().await;
     let directory = world.directory.path().join("out");
@@ -244,6 +335,44 @@ async fn a_handler_that_diverges_on_replay_fails_with_both_calls_named() {
     assert_eq!(calls.len(), 2, "{message}");
     assert!(
         message.contains("host call 1 is tasks.spawn(echo, "),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_returns_earlier_on_replay_fails_with_the_call_that_it_left_out() {
+    let (mut world, clock) = World::set_by_hand(fishway::executor::Settings {
+        parked_max: 0,
+        ..Default::default()
+    })
+    .await;
+    // A file decides, and changes in between.
+    let directory = world.directory.path().join("in");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("end"), "").unwrap();
+    let manifest = format!("[grants]\nread = [\"{}\"]", directory.display());
+    world.handler("reader", &manifest).await;
+    let steps = json!([{ "read-file": "/in/end" }, { "return-if": "$0" }, { "sleep": 1_000 }, { "sleep": 1_000 }]);
+    let once = options(|options| options.attempts_max = Some(1));
+    let program = json!({ "steps": steps });
+    let task = world.submit_to("reader", program, once).await;
+    for fence in 1..3 {
+        world
+            .until(|client| {
+                let task = client.task(task).unwrap();
+                (task.status == Status::Waiting && task.fence == fence).then_some(())
+            })
+            .await;
+        if fence == 2 {
+            std::fs::write(directory.join("end"), "early").unwrap();
+        }
+        clock.advance(1_000);
+    }
+    let task = world.end(task).await;
+    let message = failure(&task);
+    assert_eq!(task.failure.as_ref().unwrap().kind, FailureKind::Diverged);
+    assert!(
+        message.contains("host call 1 is the handler's return, but was tasks.sleep(1000 ms)"),
         "{message}"
     );
 }

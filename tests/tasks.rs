@@ -116,6 +116,7 @@ async fn refusals_are_values_that_name_what_is_wrong() {
             { "pool-status": "nowhere" },
             { "context": {} },
             { "wait-all": { "ids": ["$11.id"] } },
+            { "spawn": { "handler": "echo", "input": 1, "options": { "on-complete": "nobody" } } },
         ]))
         .await;
     let kinds: Vec<&str> = (0..11)
@@ -139,6 +140,7 @@ async fn refusals_are_values_that_name_what_is_wrong() {
     );
     assert_eq!(found[12]["error"]["kind"], "would-deadlock");
     assert_eq!(found[0]["error"]["message"], "nobody");
+    assert_eq!(found[13]["error"]["kind"], "unknown-handler");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,6 +323,162 @@ async fn a_replayed_wait_hears_what_the_parked_one_would_have_heard() {
     }
 }
 
+/// Ids in the order in which they appear, so that two worlds can be compared.
+fn without_ids(value: &Value) -> String {
+    let mut text = value.to_string();
+    let mut count = 0;
+    let is_id = |word: &str| word.parse::<TaskId>().is_ok() && word != "0000000000000";
+    while let Some(id) = text.split('"').find(|word| is_id(word)).map(str::to_owned) {
+        count += 1;
+        text = text.replace(&id, &format!("task {count}"));
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_call_answers_a_replay_as_it_answered_before() {
+    let failing = json!({ "steps": [{ "fail": { "message": "no luck", "retryable": false, "details": { "code": 7 } } }] });
+    let sleeper = json!({ "steps": [{ "sleep": 3_600_000 }] });
+    let steps = json!([
+        { "spawn-all": { "handler": "echo", "inputs": [1, 2] } },
+        { "wait-all": { "ids": "$0" } },
+        { "call": { "handler": "script", "input": failing } },
+        { "spawn": { "handler": "script", "input": failing } },
+        { "wait-all": { "ids": ["$3", "$0.1"] } },
+        { "spawn": { "handler": "script", "input": sleeper } },
+        { "wait-all": { "ids": ["$5"], "statuses": ["waiting"] } },
+        { "wait-all": { "ids": ["$5", "$0.0"], "timeout": 0 } },
+        { "wait-any": { "ids": ["$5", "$0.1"] } },
+        { "get": "$5" },
+        { "get": "$3" },
+        { "cancel": "$5" },
+        { "cancel": "$5" },
+        { "get": "$5" },
+        { "get": "0000000000000" },
+        { "spawn": { "handler": "nobody", "input": 1 } },
+        { "submit": { "handler": "echo", "input": 3 } },
+        { "save": { "name": "place", "value": 7 } },
+        { "load": "place" },
+        { "load": "nowhere" },
+        { "signal-send": { "to": "$0.0", "name": "go", "value": 1 } },
+        { "signal-receive": { "name": "go", "timeout": 1 } },
+        { "children": {} },
+        // What follows is done once: all above is a replay here where nothing is parked.
+        { "sleep": 1 },
+    ]);
+    let parked = World::start().await.results(steps.clone()).await;
+    let replayed = World::set(no_parking(Settings::default())).await;
+    let replayed = replayed.results(steps).await;
+    assert_eq!(without_ids(&replayed), without_ids(&parked));
+    assert_eq!(parked[4][0]["failure"]["details"]["code"], 7);
+    assert_eq!(parked[7]["error"]["kind"], "timed-out");
+    assert_eq!((&parked[11], &parked[12]), (&json!(true), &json!(false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_run_sees_the_clock_and_the_randomness_that_it_saw_before() {
+    let (world, clock) = World::set_by_hand(no_parking(Settings::default())).await;
+    let steps = json!([
+        { "clock": {} }, { "sleep": 1_000 }, { "clock": {} }, { "sleep": 1_000 }, { "clock": {} },
+        // Another number would be another call.
+        { "random": 1 }, { "save": { "name": "number", "value": "$5" } }, { "sleep": 1_000 },
+    ]);
+    let task = world.submit(steps).await;
+    for fence in 1..4 {
+        world
+            .until(|client| {
+                let task = client.task(task).unwrap();
+                (task.status == Status::Waiting && task.fence == fence).then_some(())
+            })
+            .await;
+        clock.advance(1_000);
+    }
+    let found = results(&world.end(task).await);
+    let start_ms = found[0].as_u64().unwrap();
+    assert_eq!(
+        (&found[2], &found[4]),
+        (&json!(start_ms + 1_000), &json!(start_ms + 2_000))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_a_guest_has_seen_is_seen_by_its_replay_too() {
+    let mut world = World::set(no_parking(Settings::default())).await;
+    let task = world
+        .submit(json!([{ "until-stop": {} }, { "call": { "handler": "echo", "input": 1 } }]))
+        .await;
+    world.reach_status(task, Status::Running).await;
+    // It sees the stop and calls; no child starts any more, so it waits.
+    world.stop_within(crate::support::PATIENCE).await;
+    world.restart().await;
+    let task = world.end(task).await;
+    assert_eq!(results(&task), json!(["stopped", { "output": 1 }]));
+    assert_eq!((task.attempt, task.restarts), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_does_not_set_the_progress_back() {
+    let world = World::set(no_parking(Settings::default())).await;
+    let task = world
+        .submit(json!([
+            { "progress": { "done": 1 } }, { "sleep": 1 }, { "progress": { "done": 2 } }, { "sleep": 1 },
+            { "print": "awake" }, { "until-stop": {} },
+        ]))
+        .await;
+    world
+        .until(|client| {
+            client
+                .logs(task, Default::default(), 10)
+                .unwrap()
+                .first()
+                .cloned()
+        })
+        .await;
+    let progress = world.client.task(task).unwrap().progress.unwrap();
+    assert_eq!(progress.done, 2);
+    world.client.cancel(task, false).await.unwrap();
+    world.end(task).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_any_gives_the_one_that_ended_first_not_the_one_named_first() {
+    let (world, clock) = World::by_hand().await;
+    let sleeper = |ms: u64| json!({ "steps": [{ "sleep": ms }, { "return": ms }] });
+    let parent = world
+        .submit(json!([
+            { "spawn": { "handler": "script", "input": sleeper(2_000) } },
+            { "spawn": { "handler": "script", "input": sleeper(1_000) } },
+            { "sleep": 3_000 },
+            { "wait-any": { "ids": ["$0", "$1"] } },
+        ]))
+        .await;
+    world.reach_status(parent, Status::Waiting).await;
+    let children = world.detail(parent).child_ids;
+    for child in &children {
+        world.reach_status(*child, Status::Waiting).await;
+    }
+    for child in [children[1], children[0]] {
+        clock.advance(1_000);
+        world.end(child).await;
+    }
+    clock.advance(1_000);
+    let found = results(&world.end(parent).await);
+    assert_eq!(found[3]["output"], 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_was_spawned_just_now_is_found() {
+    let world = World::start().await;
+    let pairs = (0..50).flat_map(|index| {
+        let spawn = json!({ "spawn": { "handler": "echo", "input": index } });
+        [spawn, json!({ "get": format!("${}", index * 2) })]
+    });
+    let found = world.results(pairs.collect()).await;
+    for pair in found.as_array().unwrap().chunks(2) {
+        assert_eq!(pair[0], pair[1]["id"], "{pair:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_instance_goes_when_its_wait_grows_old_and_is_replayed() {
     let settings = Settings {
@@ -369,6 +527,8 @@ async fn clocks_and_randomness_are_real_only_where_the_manifest_says_so() {
         durable.run_at_start_ms,
         "the clock shows the last durable event"
     );
+    let other = world.results(json!([{ "random": 1 }])).await;
+    assert_ne!(other[0], results(&durable)[0], "each task has its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -545,6 +705,25 @@ async fn the_next_phase_starts_when_its_children_have_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phase_that_was_waited_for_long_enough_starts_without_the_rest() {
+    let (world, clock) = World::by_hand().await;
+    let sleeper = json!({ "steps": [{ "sleep": 3_600_000 }] });
+    let program = json!({ "phases": {
+        "ingest": [
+            { "spawn": { "handler": "script", "input": sleeper } },
+            { "next-phase": { "phase": "aggregate", "after": ["$0"], "timeout": 1_000 } },
+            { "return": { "phases": { "aggregate": [{ "children": {} }] } } },
+        ],
+    }});
+    let task = world.submit_to("script", program, options(|_| {})).await;
+    world.reach_status(task, Status::Waiting).await;
+    let child = world.detail(task).child_ids[0];
+    world.reach_status(child, Status::Waiting).await;
+    clock.advance(1_000);
+    assert_eq!(results(&world.end(task).await)[0][0]["status"], "waiting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rescheduled_task_runs_again_and_counts_no_attempt() {
     let (world, clock) = World::by_hand().await;
     let task = world
@@ -591,7 +770,27 @@ async fn a_cancelled_running_task_is_told_and_ends_cancelled_with_all_below_it()
         .await
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("has cancelled already"), "{refused}");
+    assert!(refused.contains("was cancelled already"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_task_that_listens_may_tidy_up() {
+    let settings = Settings {
+        grace: crate::support::PATIENCE,
+        ..Settings::default()
+    };
+    let world = World::set(settings).await;
+    let task = world
+        .submit(json!([{ "print": "at work" }, { "until-stop": {} }, { "print": "tidied up" }]))
+        .await;
+    let lines = |client: &fishway::client::Client| client.logs(task, Default::default(), 10);
+    world
+        .until(|client| lines(client).unwrap().first().cloned())
+        .await;
+    world.client.cancel(task, false).await.unwrap();
+    assert_eq!(world.end(task).await.status, Status::Cancelled);
+    let last = lines(&world.client).unwrap().pop().unwrap();
+    assert_eq!(last.message, "tidied up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -605,6 +804,30 @@ async fn a_cancelled_task_that_does_not_listen_is_interrupted_after_its_grace() 
     world.reach_status(task, Status::Running).await;
     world.client.cancel(task, false).await.unwrap();
     assert_eq!(world.end(task).await.status, Status::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_cancelled_before_a_thread_is_free_for_it_hears_of_it() {
+    let settings = Settings {
+        slots: 40,
+        grace: Duration::ZERO,
+        ..Settings::default()
+    };
+    let world = World::set(settings).await;
+    let input = json!({ "steps": [{ "loop": {} }] }).to_string();
+    let client = &world.client;
+    let submitted = client.submit("script", vec![input; 40], options(|_| {}));
+    let tasks = submitted.await.unwrap();
+    // All are claimed at once, and each thread runs one of them.
+    for task in &tasks {
+        world.reach_status(task.id, Status::Running).await;
+    }
+    for task in &tasks {
+        client.cancel(task.id, false).await.unwrap();
+    }
+    for task in &tasks {
+        assert_eq!(world.end(task.id).await.status, Status::Cancelled);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,8 +109,9 @@ impl BuildError {
             ),
             BuildError::NoTool { .. } => Some("install Rust from https://rustup.rs".to_owned()),
             BuildError::NoTarget { .. } => Some(
-                "rustup target add wasm32-wasip2, or on Debian, as root: apt-get install rustc-web \
-                 cargo-web rust-web-src wasi-libc, and the lld of the LLVM that rustc -vV names"
+                "install Rust from https://rustup.rs and run rustup target add wasm32-wasip2, or on \
+                 Debian, as root: apt-get install rustc-web cargo-web rust-web-src wasi-libc, and \
+                 the lld of the LLVM that /usr/bin/rustc -vV names"
                     .to_owned(),
             ),
             BuildError::SameLibrary { .. } => Some(

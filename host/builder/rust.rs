@@ -19,7 +19,14 @@ pub fn compile(
     target_dir: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Vec<Artifact>, String), BuildError> {
-    let packages = packages(&request.project)?;
+    let mut find = || toolchain::find(&request.project, request.install, progress);
+    // The packages are read first, so that nothing is installed for what is no project. Only cargo
+    // can read them: where there is none, the compiler comes first, and brings its own.
+    let (cargo, found) = match cargo() {
+        Some(cargo) => (cargo, None),
+        None => find().map(|found| (found.cargo.clone(), Some(found)))?,
+    };
+    let packages = packages(&request.project, &cargo)?;
     if packages.is_empty() {
         let why = "no package in it has a library of crate-type cdylib".to_owned();
         return Err(BuildError::NoProject {
@@ -28,7 +35,10 @@ pub fn compile(
         });
     }
     refuse_one_library_twice(&request.project, &packages)?;
-    let toolchain = toolchain::find(&request.project, request.install, progress)?;
+    let toolchain = match found {
+        Some(found) => found,
+        None => find()?,
+    };
     // Several compilers share the directory; each keeps to its own part of it.
     let target_dir = target_dir.join(if toolchain.arguments.is_empty() {
         "rustup"
@@ -90,13 +100,17 @@ struct MetadataTarget {
     crate_types: Vec<String>,
 }
 
+/// A cargo that is there already.
+fn cargo() -> Option<PathBuf> {
+    let debian = Path::new(toolchain::DEBIAN_CARGO);
+    match on_path("cargo") {
+        true => Some("cargo".into()),
+        false => debian.exists().then(|| debian.to_owned()),
+    }
+}
+
 /// The packages that make handlers: all of a workspace, or the one whose directory was named.
-fn packages(project: &Path) -> Result<Vec<Package>, BuildError> {
-    let cargo = if on_path("cargo") {
-        Path::new("cargo")
-    } else {
-        Path::new(toolchain::DEBIAN_CARGO)
-    };
+fn packages(project: &Path, cargo: &Path) -> Result<Vec<Package>, BuildError> {
     let mut command = scrubbed(cargo);
     command
         .current_dir(project)

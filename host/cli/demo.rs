@@ -83,7 +83,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
          fishway serve {handlers} --data {data} &\n  \
          fishway submit hello '{{\"name\": \"Ada\"}}' --wait --data {data}\n  \
          fishway trace {id} --data {data}\n\
-         Write a handler of your own: docs/handlers.md"
+         Write a handler of your own: docs/start.md"
     ));
     Ok(done)
 }

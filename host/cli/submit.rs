@@ -1,6 +1,8 @@
 use super::given::{checked, text};
 use super::wait::report;
-use super::{Done, Global, duration_ms, now_ms, print_json, print_line};
+use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
+use crate::client::{Client, SUBMIT_BATCH};
+use crate::store::Submitted;
 use crate::task::{Options, StatusSet};
 
 /// Submit a task, or many
@@ -71,23 +73,43 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         global.say("no inputs: nothing was submitted");
         return Ok(Done::OK);
     }
-    let submitted = client.submit(&args.handler, inputs, options).await?;
+    let mut submitted = Vec::with_capacity(inputs.len());
+    for batch in inputs.chunks(SUBMIT_BATCH) {
+        let made = client.submit(&args.handler, batch.to_vec(), options.clone());
+        let made = match made.await {
+            Ok(made) => made,
+            // What was made before stays: run again, the command would make it twice.
+            Err(error) if !submitted.is_empty() => {
+                let (some, all) = (submitted.len(), inputs.len());
+                return Err(Refused::new(
+                    format!("only the first {some} of {all} tasks were submitted: {error}"),
+                    "they are there (fishway list shows them): submit only the others again",
+                )
+                .into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !args.wait {
+            print(global, &client, &made)?;
+        }
+        submitted.extend(made);
+    }
     if submitted.iter().any(|one| !one.created) {
         global.say("that key was used before: this is the first task of that name");
     }
     if args.wait {
         let ids: Vec<_> = submitted.iter().map(|one| one.id).collect();
-        if !global.json && client.store().handlers()?.is_none() {
-            global.say(
-                "no host has served this data directory yet: fishway serve HANDLERS_DIR starts one",
-            );
-        }
+        super::wait::tell_of_no_host(global);
         let tasks = client
             .wait(&ids, false, StatusSet::terminal(), None)
             .await?;
         return report(global, &tasks.unwrap_or_default());
     }
-    for one in &submitted {
+    Ok(Done::OK)
+}
+
+fn print(global: &Global, client: &Client, submitted: &[Submitted]) -> anyhow::Result<()> {
+    for one in submitted {
         if global.json {
             let task = client.task(one.id)?;
             print_json(&super::wire::task(&task, now_ms()))?;
@@ -95,7 +117,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             print_line(&one.id.to_string())?;
         }
     }
-    Ok(Done::OK)
+    Ok(())
 }
 
 fn inputs(given: &str, each: bool) -> anyhow::Result<Vec<String>> {

@@ -36,8 +36,13 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let ids = ids?;
     let wanted: StatusSet = args.status.iter().map(|filter| filter.status).collect();
     let timeout = args.timeout.map(Duration::from_millis);
+    let arrived = |status: Status| status.is_terminal() || wanted.contains(status);
+    let statuses = client.store().statuses(&ids)?;
+    if !statuses.into_iter().flatten().all(arrived) {
+        tell_of_no_host(global);
+    }
     let found = client.wait(&ids, args.any, wanted, timeout).await?;
-    let there = |task: &Task| task.status.is_terminal() || wanted.contains(task.status);
+    let there = |task: &Task| arrived(task.status);
     match found {
         None => {
             let tasks: Vec<Task> = client.store().tasks(&ids)?.into_iter().flatten().collect();
@@ -62,6 +67,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
 }
 
+/// What is waited for does not come by itself.
+pub fn tell_of_no_host(global: &Global) {
+    if !crate::daemon::seems_served(&global.data) {
+        let data = global.data.display();
+        global.say(format!(
+            "no host seems to serve {data}: fishway serve HANDLERS_DIR starts one"
+        ));
+    }
+}
+
 /// Print ended tasks, and say by the exit code whether all have completed.
 pub fn report(global: &Global, tasks: &[Task]) -> anyhow::Result<Done> {
     print(global, tasks)?;
@@ -81,12 +96,8 @@ fn print(global: &Global, tasks: &[Task]) -> anyhow::Result<()> {
                 .as_ref()
                 .map(|failure| format!(": {}", failure.message))
                 .unwrap_or_default();
-            anstream::eprintln!(
-                "task {} ({}) is {}{why}",
-                task.id,
-                task.handler,
-                task.status
-            );
+            let (id, handler, status) = (task.id, &task.handler, task.status.predicate());
+            anstream::eprintln!("task {id} ({handler}) {status}{why}");
         }
     }
     Ok(())

@@ -26,9 +26,8 @@ use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
 /// Epochs between two looks of a running guest: each lets others have the thread.
 const EPOCHS_PER_TURN: u64 = 1;
 
-/// Run a claimed task until it ends, or waits for so long that its instance goes. `started` is
-/// given the reins before the guest runs.
-pub async fn run(agents: Arc<Agents>, claim: Claim, started: impl FnOnce(Arc<Control>)) {
+/// Run a claimed task until it ends, or waits for so long that its instance goes.
+pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
     let task = claim.task.clone();
     let handler = match handler(&agents, &task) {
         Ok(handler) => handler,
@@ -42,11 +41,10 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, started: impl FnOnce(Arc<Con
         .unwrap_or(u64::MAX)
         .min(handler.manifest.limits.timeout_ms);
     let spent = Duration::from_millis(task.spent_ms);
-    let control = Arc::new(Control::start(Duration::from_millis(limit_ms), spent));
+    control.start(Duration::from_millis(limit_ms), spent);
     if task.cancel_requested {
         control.stop(super::control::Interrupt::Cancelled, agents.settings.grace);
     }
-    started(control.clone());
     // A panic here would be a fault of ours; it must not leave the task running for ever.
     let life = live(agents.clone(), claim, handler.clone(), control);
     let lived = caught(life).await;

@@ -35,18 +35,24 @@ struct State {
 }
 
 impl Control {
-    /// An attempt that begins to run now, after `spent` of the `limit` that it has.
-    pub fn start(limit: Duration, spent: Duration) -> Control {
-        let running_since = Some(Instant::now());
+    /// The reins of an attempt that does not run yet: it can be asked to stop already.
+    pub fn new() -> Control {
         Control {
             state: Mutex::new(State {
-                limit,
-                spent,
-                running_since,
+                limit: Duration::MAX,
+                spent: Duration::ZERO,
+                running_since: None,
                 stop: None,
             }),
             bell: Notify::new(),
         }
+    }
+
+    /// The attempt begins to run now, after `spent` of the `limit` that it has.
+    pub fn start(&self, limit: Duration, spent: Duration) {
+        let mut state = self.state();
+        (state.limit, state.spent) = (limit, spent);
+        state.running_since = Some(Instant::now());
     }
 
     /// The guest stops running; answers with the running time so far.
@@ -132,7 +138,8 @@ mod tests {
 
     #[test]
     fn waiting_uses_no_running_time_and_a_stop_only_comes_nearer() {
-        let control = Control::start(Duration::from_secs(3_600), Duration::ZERO);
+        let control = Control::new();
+        control.start(Duration::from_secs(3_600), Duration::ZERO);
         assert_eq!(control.verdict(), None);
         control.pause();
         assert_eq!(
@@ -150,7 +157,8 @@ mod tests {
 
     #[test]
     fn time_that_was_spent_before_counts() {
-        let control = Control::start(Duration::from_secs(5), Duration::from_secs(5));
+        let control = Control::new();
+        control.start(Duration::from_secs(5), Duration::from_secs(5));
         assert_eq!(control.verdict(), Some(Interrupt::Timeout));
     }
 }

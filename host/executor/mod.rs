@@ -183,20 +183,17 @@ impl Executor {
         let agents = self.agents.clone();
         let running = self.running.clone();
         let live = Live::begin(&self.live);
+        // Before anyone can ask it to stop: the first thread that is free may be long in coming.
+        let control = Arc::new(Control::new());
+        lock(&running).insert(id, control.clone());
         self.guests.spawn(async move {
             let _until_its_end_is_written = live;
-            let mut own = None;
-            attempt::run(agents, claim, |control| {
-                own = Some(control.clone());
-                lock(&running).insert(id, control);
-            })
-            .await;
+            attempt::run(agents, claim, control.clone()).await;
             // A dropped wait may be over already, and its task run in another instance.
             let mut running = lock(&running);
-            if let Some(own) = own
-                && running
-                    .get(&id)
-                    .is_some_and(|control| Arc::ptr_eq(control, &own))
+            if running
+                .get(&id)
+                .is_some_and(|other| Arc::ptr_eq(other, &control))
             {
                 running.remove(&id);
             }

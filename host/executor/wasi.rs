@@ -77,7 +77,12 @@ pub fn context(
         builder.socket_addr_check(move |address, purpose| {
             let allowed = allowed.clone();
             Box::pin(async move {
-                matches!(purpose, SocketAddrUse::TcpConnect) && may_connect(&allowed, address).await
+                match purpose {
+                    SocketAddrUse::TcpConnect => may_connect(&allowed, address).await,
+                    // Every connection begins with a bind to no address and no port in particular.
+                    SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+                    _ => false,
+                }
             }) as Pin<Box<dyn Future<Output = bool> + Send + Sync>>
         });
     }

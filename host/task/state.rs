@@ -194,7 +194,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The event needs a task that has not ended.
-    #[error("task {id} has {status} already")]
+    #[error("task {id} {} already", status.predicate())]
     Ended {
         /// Which task.
         id: TaskId,
@@ -579,8 +579,10 @@ fn refuse(task: &Task, event: &Event) -> Result<Change, Refusal> {
 /// Why a task that comes after `upstream` is skipped.
 pub fn upstream_failure(upstream: &Task) -> Failure {
     let message = format!(
-        "it was to start after task {} ({}), which has {}",
-        upstream.id, upstream.handler, upstream.status
+        "it was to start after task {} ({}), which {}",
+        upstream.id,
+        upstream.handler,
+        upstream.status.predicate()
     );
     Failure::new(FailureKind::Upstream, message, true)
 }

@@ -57,6 +57,16 @@ impl Status {
         }
     }
 
+    /// What a sentence says of a task: it "is waiting", "has failed", "was cancelled".
+    pub fn predicate(self) -> String {
+        let verb = match self {
+            Status::Pending | Status::Running | Status::Waiting => "is",
+            Status::Completed | Status::Failed | Status::Expired => "has",
+            Status::Cancelled | Status::Skipped => "was",
+        };
+        format!("{verb} {self}")
+    }
+
     /// Whether the task has ended; only `retry` moves an ended task, and never a completed one.
     pub fn is_terminal(self) -> bool {
         !matches!(self, Status::Pending | Status::Running | Status::Waiting)

@@ -39,8 +39,13 @@ impl World {
 
     /// On a clock that stands still until it is turned.
     pub async fn by_hand() -> (World, Arc<HandClock>) {
+        World::set_by_hand(Settings::default()).await
+    }
+
+    /// The same, with other settings.
+    pub async fn set_by_hand(settings: Settings) -> (World, Arc<HandClock>) {
         let clock = Arc::new(HandClock::at(1_790_000_000_000));
-        (World::with(Settings::default(), clock.clone()).await, clock)
+        (World::with(settings, clock.clone()).await, clock)
     }
 
     async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
@@ -71,7 +76,12 @@ impl World {
 
     /// Stop the host in an orderly way, without any grace.
     pub async fn stop(&mut self) {
-        self.host.take().unwrap().stop(Duration::ZERO).await;
+        self.stop_within(Duration::ZERO).await;
+    }
+
+    /// Stop it, and let what runs come to its end.
+    pub async fn stop_within(&mut self, grace: Duration) {
+        self.host.take().unwrap().stop(grace).await;
     }
 
     /// Start it again on the same directory.

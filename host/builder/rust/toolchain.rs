@@ -140,10 +140,16 @@ fn debian() -> Result<Toolchain, String> {
         return Err("rust-web-src, the standard library's sources, is missing".to_owned());
     }
     let version = debian_version()?;
-    let linker = linker(&version);
-    if !on_path(&format!("wasm-ld-{linker}")) && !on_path("wasm-ld") && !on_path("rust-lld") {
-        return Err(format!("lld-{linker}, the linker, is missing"));
-    }
+    let llvm = linker(&version);
+    // The compiler calls it rust-lld, a name that only a package which it recommends brings.
+    let linkers = [
+        "rust-lld".to_owned(),
+        format!("wasm-ld-{llvm}"),
+        "wasm-ld".to_owned(),
+    ];
+    let Some(linker) = linkers.into_iter().find(|linker| on_path(linker)) else {
+        return Err(format!("lld-{llvm}, the linker, is missing"));
+    };
     if !Path::new(DEBIAN_LIBC).exists() {
         return Err("wasi-libc, the C library, is missing".to_owned());
     }
@@ -156,6 +162,7 @@ fn debian() -> Result<Toolchain, String> {
             ("RUSTC".to_owned(), DEBIAN_RUSTC.to_owned()),
             // Building the standard library is a feature of nightly compilers.
             ("RUSTC_BOOTSTRAP".to_owned(), "1".to_owned()),
+            ("CARGO_TARGET_WASM32_WASIP1_LINKER".to_owned(), linker),
             (
                 "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS".to_owned(),
                 format!("-L native={DEBIAN_LIBC}"),

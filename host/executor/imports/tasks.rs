@@ -90,7 +90,7 @@ impl tasks::Host for Guest {
             Outcome {
                 status, handler, ..
             } => Ok(Err(wit::Failure {
-                message: format!("task {id} ({handler}) was {status}"),
+                message: format!("task {id} ({handler}) {}", status.predicate()),
                 retryable: false,
                 details: None,
             })),

@@ -19,6 +19,7 @@
 //! | `pool-spawn` `{name, handler, input, O}` | id |
 //! | `pool-wait` NAME or `{name, timeout}`, `pool-status` NAME | status |
 //! | `fail` `{message, retryable, details}`, `return` X | ends the task |
+//! | `return-if` X | ends the task with X, unless that is null or an empty text |
 //! | `fail-unless-attempt` N | fails before attempt N, to be tried again; then the attempt |
 
 use serde_json::{Value, json};
@@ -202,6 +203,8 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             }));
         }
         "return" => return Err(Stop::Return(argument.clone())),
+        "return-if" if argument.is_null() || argument == "" => Value::Null,
+        "return-if" => return Err(Stop::Return(argument.clone())),
         _ => return Ok(None),
     }))
 }

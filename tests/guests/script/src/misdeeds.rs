@@ -6,7 +6,7 @@
 //! | `read-file` PATH, `write-file` `{path, text}`, `list-dir` PATH, `env` NAME, `connect` HOST:PORT | tries |
 //! | `clock`, `monotonic` | the time in ms since 1970; ns since the first of these steps |
 //! | `random`, `randoms` N | a number, a list of N of them |
-//! | `spin` N | computes N rounds, gives their sum |
+//! | `spin` N | computes N rounds, gives their sum; N may be text, as a file has it |
 //! | `allocate` BYTES | takes and touches them |
 //! | `loop`, `recurse` | never end by themselves |
 //! | `panic` TEXT, `trap`, `exit` CODE | ends the instance |
@@ -14,17 +14,24 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
+use std::net::SocketAddrV4;
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use wasip2::sockets::instance_network::instance_network;
+use wasip2::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
+use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
 use crate::Stop;
 
 /// Do one step, when it is one of these.
 pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
     let text = || argument.as_str().unwrap_or_default();
-    let number = || argument.as_u64().unwrap_or_default();
+    let number = || {
+        let text = argument.as_str().and_then(|text| text.parse().ok());
+        argument.as_u64().or(text).unwrap_or_default()
+    };
     Ok(Some(match name {
         "print" => {
             println!("{}", text());
@@ -54,7 +61,10 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         // The keys of the standard library's hash maps come from the host's randomness.
         "random" => json!(random()),
         "randoms" => (0..number()).map(|_| random()).collect(),
-        "connect" => tried(std::net::TcpStream::connect(text()).map(|_| json!("connected"))),
+        "connect" => match connect(text().parse().expect("connect takes ADDRESS:PORT")) {
+            Ok(()) => json!("connected"),
+            Err(code) => json!({ "error": { "kind": "io", "message": format!("{code:?}") } }),
+        },
         "exit" => std::process::exit(number() as i32),
         "panic" => panic!("{}", text()),
         "trap" => std::arch::wasm32::unreachable(),
@@ -83,6 +93,24 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "invalid-output" => return Err(Stop::Text("this is no JSON".to_owned())),
         _ => return Ok(None),
     }))
+}
+
+/// By WASI itself: not every target of the standard library has sockets.
+fn connect(address: SocketAddrV4) -> Result<(), ErrorCode> {
+    let [a, b, c, d] = address.ip().octets();
+    let address = IpSocketAddress::Ipv4(Ipv4SocketAddress {
+        port: address.port(),
+        address: (a, b, c, d),
+    });
+    let socket = create_tcp_socket(IpAddressFamily::Ipv4)?;
+    socket.start_connect(&instance_network(), address)?;
+    let ready = socket.subscribe();
+    loop {
+        match socket.finish_connect() {
+            Err(ErrorCode::WouldBlock) => ready.block(),
+            found => return found.map(|_| ()),
+        }
+    }
 }
 
 fn list(path: &str) -> std::io::Result<Value> {
