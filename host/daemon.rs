@@ -266,7 +266,14 @@ const LOCK_FILE: &str = "host.lock";
 /// The lock that one host has on a data directory. The system lets it go when the process ends,
 /// however it ends.
 struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud, because a process that is just being started may hold a copy of the file.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -297,6 +304,6 @@ impl Lock {
         file.set_len(0)
             .and_then(|()| write!(file, "{}", std::process::id()))
             .map_err(failed)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
