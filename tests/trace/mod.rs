@@ -314,14 +314,14 @@ fn a_trace_is_written_while_it_is_read() {
 
 #[test]
 fn a_reader_that_has_seen_enough_ends_the_trace_quietly() {
-    let rows = Rows::wide(100_000);
-    for arguments in [&[][..], &["--json"], &["--follow"], &["--follow", "--json"]] {
-        let mut running = Running::start(
-            &rows.place,
-            &[&["trace", "0000000000001"], arguments].concat(),
-        );
-        running.line();
-        running.ends(0);
+    // There is more to write, or there is nothing more to write but to wait.
+    for rows in [Rows::wide(100_000), Rows::wide(3)] {
+        for more in [&[][..], &["--json"], &["--follow"], &["--follow", "--json"]] {
+            let arguments = [&["trace", "0000000000001"], more].concat();
+            let mut running = Running::start(&rows.place, &arguments);
+            running.line();
+            running.ends(0);
+        }
     }
 }
 

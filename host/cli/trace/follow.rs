@@ -10,6 +10,9 @@ use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
 
 use super::changes::Changes;
 use super::tree::{Tree, line, notes};
@@ -45,6 +48,7 @@ pub async fn run(client: Client, id: TaskId, json: bool, full: bool) -> anyhow::
         id,
         full,
     };
+    let mut gone = reader_gone();
     // A large tree is seen before all of it has been looked at.
     follower.draw()?;
     loop {
@@ -64,10 +68,26 @@ pub async fn run(client: Client, id: TaskId, json: bool, full: bool) -> anyhow::
         loop {
             tokio::select! {
                 changed = commits.changed() => break changed?,
+                Ok(()) = &mut gone => return Ok(Done::OK),
                 () = tokio::time::sleep(SECOND), if follower.on_screen() => follower.draw()?,
             }
         }
     }
+}
+
+/// Tells when nobody reads any more what is printed, though there may be nothing to print for long.
+fn reader_gone() -> oneshot::Receiver<()> {
+    let (tell, gone) = oneshot::channel();
+    std::thread::spawn(move || {
+        let stdout = std::io::stdout();
+        // Nothing is asked for, so only the loss of the reader ends it.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Err(Errno::INTR) = poll(&mut watched, None) {}
+        if !watched[0].revents().is_empty() {
+            let _ = tell.send(());
+        }
+    });
+    gone
 }
 
 struct Follower {
