@@ -8,11 +8,13 @@
 //! other verbs of the same transaction stand.
 
 mod claim;
+mod delete;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use claim::{claim, stopping};
+pub use delete::sweep;
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
@@ -25,6 +27,10 @@ use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Tas
 
 /// Clocks that one transaction looks after; the rest comes with the next.
 const ALARMS_PER_TURN: usize = 1_000;
+
+/// The stamp of a row that is no wait any more: it says that the waiter uses the result of a task
+/// that it does not contain, which is kept for as long as the waiter lives.
+const USED: i64 = -1;
 
 /// One transaction: the tasks that it has touched, and what is to be told after its commit.
 pub struct Turn<'a> {
@@ -222,10 +228,13 @@ impl<'a> Turn<'a> {
     /// Whoever waits for the status that `task` has now.
     fn wake(&mut self, task: &Task, caused: &mut Vec<(TaskId, Event)>) -> Result<(), StoreError> {
         for (waiter, stamp, wanted) in self.rows.waits(task.id)? {
-            if !arrived(task.status, wanted) {
+            if stamp < 0 || !arrived(task.status, wanted) {
                 continue;
             }
-            self.rows.remove_wait(task.id, waiter)?;
+            match task.parent == Some(waiter) {
+                true => self.rows.remove_wait(task.id, waiter)?,
+                false => self.rows.add_wait(task.id, waiter, USED, wanted)?,
+            }
             let current = self.find(waiter)?.is_some_and(|waiter| {
                 waiter.status == Status::Waiting && stamp_of(waiter) == stamp
             });
@@ -305,6 +314,27 @@ impl<'a> Turn<'a> {
             }
         }
         Ok((blocked_by, lost))
+    }
+
+    /// `user` knows how `target` ended, and may read it again: when it is replayed, for one.
+    fn uses(&mut self, user: TaskId, target: TaskId) -> Result<(), StoreError> {
+        let brief = self.rows.brief(target)?;
+        if brief.is_some_and(|brief| brief.parent != Some(user)) {
+            self.rows
+                .add_wait(target, user, USED, StatusSet::default())?;
+        }
+        Ok(())
+    }
+
+    /// One of the tasks that was deleted. The edge from it is still there, so it had not completed:
+    /// a completed one takes its edges with it.
+    fn deleted(&mut self, ids: &[TaskId]) -> Result<Option<TaskId>, StoreError> {
+        for &id in ids {
+            if self.status(id)?.is_none() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// Another process may have made tasks: the next ids are to be newer than theirs.
@@ -418,6 +448,9 @@ pub fn cancel(
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
     let upstreams = turn.rows.upstreams(task)?;
+    if let Some(upstream) = turn.deleted(&upstreams)? {
+        return Err(StoreError::UpstreamDeleted { id: task, upstream });
+    }
     let (blocked_by, lost) = turn.upstreams(&upstreams)?;
     if let Some(lost) = lost {
         // It would be skipped again at once.
@@ -437,6 +470,9 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
             continue;
         }
         let upstreams = turn.rows.upstreams(id)?;
+        if turn.deleted(&upstreams)?.is_some() {
+            continue;
+        }
         let (blocked_by, lost) = turn.upstreams(&upstreams)?;
         if lost.is_none() {
             turn.drive(id, Event::Retried { blocked_by })?;
@@ -549,7 +585,7 @@ fn await_tasks(
             Some(status) if !arrived(status, wanted) => missing.push(target),
             // What is gone will not move any more either.
             _ if !all => return Ok(0),
-            _ => {}
+            _ => turn.uses(waiter, target)?,
         }
     }
     for &target in &missing {

@@ -9,6 +9,9 @@
 pub mod kernel;
 pub mod rows;
 pub mod sqlite;
+mod sweep;
+
+pub use sweep::{Keep, Sweep};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +41,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Cancelled, StoreError>;
     /// Give an ended task another go, and what was skipped because of it.
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
+
+    /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
+    /// called again with the answer until that is over.
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
 
     // What the scheduler asks for.
 
@@ -125,6 +132,8 @@ pub trait Dispatch: Send + Sync + 'static {
     /// A clock of some task runs out at `at_ms`, in milliseconds since the Unix epoch: call
     /// [`Store::tick`] then.
     fn alarm(&self, at_ms: u64);
+    /// Tasks have ended, in these ways.
+    fn ended(&self, _how: StatusSet) {}
     /// The store cannot go on; `error` is a sentence for people.
     fn broken(&self, error: StoreError);
 }
@@ -376,6 +385,38 @@ pub enum StoreError {
     /// The state machine says no.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Only what has ended is deleted.
+    #[error("task {id} cannot be deleted: {} {status}", lives(.id, .live))]
+    Lives {
+        /// Which was to be deleted.
+        id: TaskId,
+        /// It, or one below it, that has not ended.
+        live: TaskId,
+        /// Where that one stands.
+        status: Status,
+    },
+    /// What a task uses that has not ended is not deleted.
+    #[error("task {id} cannot be deleted: task {by}, which is {status}, {how} {}", it(.id, .task))]
+    Needed {
+        /// Which was to be deleted.
+        id: TaskId,
+        /// It, or the one below it, that is used.
+        task: TaskId,
+        /// Who uses it.
+        by: TaskId,
+        /// Where that one stands.
+        status: Status,
+        /// What for.
+        how: &'static str,
+    },
+    /// `retry` of a task that comes after one that can never complete any more.
+    #[error("task {id} comes after task {upstream}, which did not complete and was deleted")]
+    UpstreamDeleted {
+        /// Which was to be retried.
+        id: TaskId,
+        /// What it comes after.
+        upstream: TaskId,
+    },
     /// The key names a task of another handler.
     #[error("key \"{key}\" already names task {id}, which is a {handler}")]
     KeyTaken {
@@ -446,6 +487,20 @@ pub enum StoreError {
     Closed,
 }
 
+fn lives(id: &TaskId, live: &TaskId) -> String {
+    match id == live {
+        true => "it is".to_owned(),
+        false => format!("task {live} below it is"),
+    }
+}
+
+fn it(id: &TaskId, task: &TaskId) -> String {
+    match id == task {
+        true => "it".to_owned(),
+        false => format!("task {task} below it"),
+    }
+}
+
 impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -456,6 +511,18 @@ impl StoreError {
             }
             StoreError::Refused(Refusal::Unended { id, .. }) => {
                 format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
+            }
+            StoreError::Lives { id, live, .. } if id == live => {
+                format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
+            }
+            StoreError::Lives { id, .. } => format!(
+                "fishway delete {id} --cancel-children cancels what is below it first, --only leaves that as it is"
+            ),
+            StoreError::Needed { by, .. } => {
+                format!("fishway wait {by} waits for its end, fishway cancel {by} ends it")
+            }
+            StoreError::UpstreamDeleted { .. } => {
+                "fishway submit makes a new task, which need not come after it".to_owned()
             }
             StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
                 "choose another key, or leave it out".to_owned()

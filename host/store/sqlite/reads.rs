@@ -14,7 +14,7 @@ use crate::journal::{Answer, Call, Entry};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     CallBy, Cancelled, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Record, Store, StoreError, Submitted, Suspension, Urgency,
+    LogPosition, Record, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
@@ -62,6 +62,11 @@ impl Store for SqliteStore {
 
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
         self.ask(move |turn| kernel::retry(turn, task)).await
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
+        self.ask(move |turn| kernel::sweep(turn, sweep.clone()))
+            .await
     }
 
     fn serve(&self, dispatch: Arc<dyn Dispatch>) {

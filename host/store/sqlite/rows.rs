@@ -25,15 +25,24 @@ pub struct SqliteRows<'a> {
 }
 
 impl SqliteRows<'_> {
-    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+    pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.change(sql, values).map(|_| ())
+    }
+
+    /// Answers with the number of rows that changed.
+    pub(super) fn change(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<usize, StoreError> {
         let done = self
             .connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(values));
-        done.map(|_| ()).map_err(|error| explain(self.path, error))
+        done.map_err(|error| explain(self.path, error))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &str,
         values: impl rusqlite::Params,
@@ -46,7 +55,7 @@ impl SqliteRows<'_> {
         found.map_err(|error| explain(self.path, error))
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         sql: &str,
         values: impl rusqlite::Params,
@@ -55,7 +64,11 @@ impl SqliteRows<'_> {
         many(self.connection, sql, values, read).map_err(|error| explain(self.path, error))
     }
 
-    fn ids(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<TaskId>, StoreError> {
+    pub(super) fn ids(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<TaskId>, StoreError> {
         self.many(sql, values, |row| columns::id(row, 0))
     }
 
