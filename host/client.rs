@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::{Cancelled, Filter, LogLine, LogPosition, Store, StoreError, Submitted};
+use crate::store::{
+    Cancelled, Filter, Keep, LogLine, LogPosition, Store, StoreError, Submitted, Sweep,
+};
 use crate::task::state::Attempt;
 use crate::task::{
     IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
@@ -42,6 +44,14 @@ pub enum ClientError {
     /// No task has that id, or an id that begins so.
     #[error("no task has an id that begins with \"{0}\"")]
     UnknownTask(String),
+    /// What was cancelled before a deletion has not stopped yet.
+    #[error("task {id} is not deleted yet: task {live} below it was asked to stop, and still runs")]
+    Stopping {
+        /// Which was to be deleted.
+        id: TaskId,
+        /// One that runs.
+        live: TaskId,
+    },
     /// Several tasks have ids that begin so.
     #[error("\"{prefix}\" begins the ids of several tasks: {}", .some.join(", "))]
     Ambiguous {
@@ -71,6 +81,9 @@ impl ClientError {
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
             }
+            ClientError::Stopping { id, live } => Some(format!(
+                "fishway wait {live} waits for its end; fishway delete {id} goes on then"
+            )),
             ClientError::Ambiguous { .. } => Some("give more of the id".to_owned()),
         }
     }
@@ -106,6 +119,8 @@ pub struct Detail {
     pub child_counts: Vec<(Status, u64)>,
     /// Its attempts that did not complete.
     pub attempts: Vec<Attempt>,
+    /// Whether it has a parent that was deleted.
+    pub parent_deleted: bool,
     /// Whether a handler of its name is loaded, as far as the last host said.
     pub handler_loaded: bool,
 }
@@ -181,6 +196,10 @@ impl Client {
             child_ids: self.store.child_ids(id)?,
             child_counts: self.store.counts(Some(id))?,
             attempts: self.store.attempts(id)?,
+            parent_deleted: match task.parent {
+                None => false,
+                Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
+            },
             handler_loaded: self.loaded(&task.handler)?,
             task,
         })
@@ -268,6 +287,41 @@ impl Client {
     /// Give an ended task another go.
     pub async fn retry(&self, id: TaskId) -> Result<Task, ClientError> {
         Ok(self.store.retry(id).await?)
+    }
+
+    /// Delete an ended task and, unless `only`, all below it, which is cancelled first with
+    /// `cancel_children`. Answers with the number of tasks that are gone.
+    pub async fn delete(
+        &self,
+        id: TaskId,
+        only: bool,
+        cancel_children: bool,
+    ) -> Result<u64, ClientError> {
+        let ended = self.task(id)?.status.is_terminal();
+        if cancel_children && ended {
+            self.store.cancel(id, false, None).await?;
+        }
+        match self.sweep(Sweep::of(id, only)).await {
+            Ok(sweep) => Ok(sweep.tasks()),
+            Err(StoreError::Lives { live, .. }) if cancel_children && live != id => {
+                Err(ClientError::Stopping { id, live })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Delete trees that `keep` keeps no longer; answers with the number of tasks that are gone or,
+    /// with `dry`, that would be.
+    pub async fn prune(&self, keep: Keep, dry: bool) -> Result<u64, ClientError> {
+        Ok(self.sweep(Sweep::old(keep, dry)).await?.tasks())
+    }
+
+    /// Do a sweep to its end.
+    pub async fn sweep(&self, mut sweep: Sweep) -> Result<Sweep, StoreError> {
+        while !sweep.over() {
+            sweep = self.store.sweep(sweep).await?;
+        }
+        Ok(sweep)
     }
 
     /// What a task has printed and logged after a position.

@@ -6,12 +6,14 @@
 mod build;
 mod cancel;
 mod completions;
+mod delete;
 mod demo;
 mod doctor;
 mod get;
 mod handler;
 mod list;
 mod logs;
+mod prune;
 mod retry;
 mod serve;
 mod submit;
@@ -101,6 +103,8 @@ enum Command {
     Trace(trace::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
+    Delete(delete::Args),
+    Prune(prune::Args),
     Handler(handler::Args),
     Build(build::Args),
     Doctor(doctor::Args),
@@ -188,6 +192,8 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Trace(args) => trace::run(&global, &args),
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
+        Command::Delete(args) => delete::run(&global, args).await,
+        Command::Prune(args) => prune::run(&global, args).await,
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),
@@ -327,7 +333,7 @@ fn print_line(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A duration such as `30s`, `5m` or `1h 30m`, in milliseconds; a bare number is seconds.
+/// A duration such as `30s`, `1h 30m` or `30d`, in milliseconds; a bare number is seconds.
 fn duration_ms(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse::<f64>()
         && (0.0..=1e9).contains(&seconds)
@@ -335,6 +341,6 @@ fn duration_ms(text: &str) -> Result<u64, String> {
         return Ok((seconds * 1_000.0) as u64);
     }
     crate::loader::manifest::duration_ms(text).ok_or_else(|| {
-        format!("\"{text}\" is no duration: write 30s, 5m or \"1h 30m\", or a number of seconds")
+        format!("\"{text}\" is no duration: write 30s, \"1h 30m\" or 30d, or a number of seconds")
     })
 }

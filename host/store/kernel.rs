@@ -527,7 +527,14 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
             Record::Task(new) => {
                 turn.add((**new).clone())?;
             }
-            Record::Entry(entry) => turn.rows.add_entry(token.task, run, entry)?,
+            Record::Entry(entry) => {
+                if let Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) = &entry.answer {
+                    for target in snapshot.named() {
+                        turn.uses(token.task, target)?;
+                    }
+                }
+                turn.rows.add_entry(token.task, run, entry)?;
+            }
             Record::Log(line) => turn.rows.add_log(token.task, line)?,
             Record::Checkpoint { name, value } => {
                 turn.rows.save_checkpoint(token.task, name, value)?;
