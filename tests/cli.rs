@@ -1,5 +1,7 @@
 //! The program, as people run it: what it prints, what it exits with, what it advises.
 
+mod deleting;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -549,6 +551,8 @@ fn the_help_of_every_command_stands_in_the_reference() {
         "trace",
         "cancel",
         "retry",
+        "delete",
+        "prune",
         "handler",
         "build",
         "doctor",

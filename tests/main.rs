@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The handlers directory.
 mod loader;
+/// Old tasks, and a clock that deletes them.
+mod retention;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
 /// The guest that most tests are programs for.

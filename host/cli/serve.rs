@@ -195,3 +195,36 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_status_is_kept_by_its_own_rule_or_by_the_one_for_all() {
+        let check = |flags: &[&str], completed: Option<u64>, failed: Option<u64>| {
+            let line = [&["serve"], flags].concat();
+            let keep = Line::parse_from(line).args.keep();
+            let found = (keep.of(Status::Completed), keep.of(Status::Failed));
+            assert_eq!(found, (completed, failed), "{flags:?}");
+            assert_eq!(keep.of(Status::Running), None);
+        };
+        let day = 24 * 3_600_000;
+        check(&[], None, None);
+        check(&["--keep", "30d"], Some(30 * day), Some(30 * day));
+        check(
+            &["--keep", "2w", "--keep-failed", "90d"],
+            Some(14 * day),
+            Some(90 * day),
+        );
+        check(&["--keep-failed", "1h 30m"], None, Some(5_400_000));
+    }
+}
