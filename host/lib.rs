@@ -20,6 +20,7 @@ pub mod clock;
 pub mod daemon;
 pub mod executor;
 pub mod loader;
+pub mod metrics;
 pub mod retention;
 pub mod scheduler;
 pub mod store;

@@ -1,6 +1,7 @@
 //! The program, as people run it: what it prints, what it exits with, what it advises.
 
 mod deleting;
+mod metrics;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -553,6 +554,7 @@ fn the_help_of_every_command_stands_in_the_reference() {
         "retry",
         "delete",
         "prune",
+        "metrics",
         "handler",
         "build",
         "doctor",

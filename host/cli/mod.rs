@@ -13,6 +13,7 @@ mod get;
 mod handler;
 mod list;
 mod logs;
+mod metrics;
 mod prune;
 mod retry;
 mod serve;
@@ -105,6 +106,7 @@ enum Command {
     Retry(retry::Args),
     Delete(delete::Args),
     Prune(prune::Args),
+    Metrics(metrics::Args),
     Handler(handler::Args),
     Build(build::Args),
     Doctor(doctor::Args),
@@ -194,6 +196,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
+        Command::Metrics(args) => metrics::run(&global, &args),
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),

@@ -8,6 +8,7 @@
 //! other verbs of the same transaction stand.
 
 mod claim;
+mod counts;
 mod delete;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -40,6 +41,7 @@ pub struct Turn<'a> {
     touched: HashMap<TaskId, Touched>,
     /// Tasks to be saved, in the order in which they changed first.
     changed: Vec<TaskId>,
+    counts: counts::Counts,
     /// Tasks that moved.
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
@@ -71,6 +73,7 @@ impl<'a> Turn<'a> {
             now_ms,
             touched: HashMap::new(),
             changed: Vec::new(),
+            counts: counts::Counts::default(),
             notices: Vec::new(),
             stops: Vec::new(),
             alarm: None,
@@ -159,6 +162,7 @@ impl<'a> Turn<'a> {
         let change = apply(before, event, now_ms)?;
         let task = change.task;
         self.change(task.clone());
+        self.count_waited(status_before, &task)?;
         let mut caused = Vec::new();
         if let (Event::Retried { .. }, true, Some(group)) = (event, task.member, task.parent) {
             let status = status_before;
@@ -174,6 +178,7 @@ impl<'a> Turn<'a> {
                     self.wake(&task, &mut caused)?;
                 }
                 Effect::Ended => {
+                    self.counts.ended(&task);
                     if let (true, Some(group)) = (task.member, task.parent) {
                         let status = task.status;
                         caused.push((group, Event::MemberEnded { status }));
@@ -293,7 +298,13 @@ impl<'a> Turn<'a> {
         let task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
         self.rows.insert(&task)?;
         self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
+        if let Some(parent) = parent {
+            self.count_spawned(parent, &task.handler)?;
+        }
         let status = task.status;
+        if status.is_terminal() {
+            self.counts.ended(&task);
+        }
         self.touched.insert(id, Touched::unchanged(task));
         for upstream in upstreams.iter().collect::<HashSet<_>>() {
             self.rows.add_edge(*upstream, id)?;

@@ -6,11 +6,13 @@
 //! client and the daemon. A verb that writes returns after the commit; [`Store::record`] alone
 //! does not wait, and is committed before anything that its caller writes later.
 
+pub mod counter;
 pub mod kernel;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
 
+pub use counter::Counter;
 pub use sweep::{Keep, Sweep};
 
 use std::path::PathBuf;
@@ -112,6 +114,8 @@ pub trait Store: Send + Sync + 'static {
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
+    /// What was counted, in the order of names and labels.
+    fn counters(&self) -> Result<Vec<Counter>, StoreError>;
     /// Where commits are told.
     fn bus(&self) -> &Arc<Bus>;
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.

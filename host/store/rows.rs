@@ -3,7 +3,7 @@
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
 use crate::journal::Entry;
-use crate::store::{HandlerRow, Lane, LogLine, StoreError};
+use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Status, StatusSet, Task, TaskId};
 
@@ -41,6 +41,9 @@ pub trait Rows: Removal {
     fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
     /// `waiter` no longer waits for `target`.
     fn remove_wait(&mut self, target: TaskId, waiter: TaskId) -> Result<(), StoreError>;
+
+    /// Whether `waiter`, in the wait that `stamp` names, waits for any task.
+    fn awaits(&mut self, waiter: TaskId, stamp: i64) -> Result<bool, StoreError>;
 
     /// `downstream` starts after `upstream`.
     fn add_edge(&mut self, upstream: TaskId, downstream: TaskId) -> Result<(), StoreError>;
@@ -91,6 +94,9 @@ pub trait Rows: Removal {
     fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError>;
     /// When the next clock runs out, in milliseconds since the Unix epoch.
     fn next_due(&mut self) -> Result<Option<u64>, StoreError>;
+
+    /// Add to what was counted before.
+    fn add_count(&mut self, counter: &Counter) -> Result<(), StoreError>;
 
     /// Remember these handlers and where they came from, in place of those before.
     fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)

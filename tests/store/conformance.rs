@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod cancelling;
 pub mod claiming;
 pub mod clocks;
+pub mod counting;
 pub mod deleting;
 pub mod edges;
 pub mod keeping;
@@ -86,6 +87,12 @@ macro_rules! conformance {
                 a_diamond_is_restored_whole
                 a_task_below_a_lost_one_is_not_retried_alone
                 a_task_after_ended_ones_knows_it_from_the_start
+            }
+            counting {
+                children_are_counted_by_both_handlers
+                ends_are_counted_by_how_and_outlive_their_tasks
+                waits_are_counted_by_how_long_they_were
+                a_wait_for_what_is_there_is_counted_by_the_next_one_alone
             }
             deleting {
                 a_deleted_task_leaves_nothing_behind

@@ -13,7 +13,7 @@ use crate::bus::Bus;
 use crate::journal::{Answer, Call, Entry};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
-    CallBy, Cancelled, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
+    CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
     LogPosition, Record, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
@@ -344,6 +344,22 @@ impl Store for SqliteStore {
             union
             select distinct digest from tasks where status = 'waiting'";
         self.read(|connection| many(connection, SQL, [], |row| row.get(0)))
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>, StoreError> {
+        const SQL: &str = "\
+            select name, labels, value
+            from counters
+            order by name, labels";
+        self.read(|connection| {
+            many(connection, SQL, [], |row| {
+                Ok(Counter {
+                    name: row.get(0)?,
+                    labels: columns::json(row, 1)?.ok_or(rusqlite::Error::InvalidQuery)?,
+                    value: row.get(2)?,
+                })
+            })
+        })
     }
 
     fn bus(&self) -> &Arc<Bus> {

@@ -276,6 +276,7 @@ impl Writer {
                 done.stops = kernel::stopping(&mut turn)?;
             }
         }
+        turn.save_counts()?;
         done.notices = std::mem::take(&mut turn.notices);
         done.stops.append(&mut turn.stops);
         done.alarm = turn.alarm;
