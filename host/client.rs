@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::store::{
     Cancelled, Filter, Keep, LogLine, LogPosition, Store, StoreError, Submitted, Sweep,
@@ -233,7 +233,13 @@ impl Client {
                 Err(_) => return Ok(None),
             },
         }
-        Ok(Some(self.store.tasks(ids)?.into_iter().flatten().collect()))
+        let found = self.store.tasks(ids)?;
+        let gone = ids.iter().zip(&found).find(|(_, task)| task.is_none());
+        if let (Some((&id, _)), false) = (gone, any) {
+            // It has ended, but how it did was deleted before it was read.
+            return Err(StoreError::UnknownTask(id).into());
+        }
+        Ok(Some(found.into_iter().flatten().collect()))
     }
 
     async fn arrived(
@@ -316,12 +322,17 @@ impl Client {
         Ok(self.sweep(Sweep::old(keep, dry)).await?.tasks())
     }
 
-    /// Do a sweep to its end.
+    /// Do a sweep to its end, resting after each of its transactions for as long as that took: one
+    /// process that writes without a pause keeps the others from the file.
     pub async fn sweep(&self, mut sweep: Sweep) -> Result<Sweep, StoreError> {
-        while !sweep.over() {
+        loop {
+            let began = Instant::now();
             sweep = self.store.sweep(sweep).await?;
+            if sweep.over() {
+                return Ok(sweep);
+            }
+            tokio::time::sleep(began.elapsed()).await;
         }
-        Ok(sweep)
     }
 
     /// What a task has printed and logged after a position.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fishway::store::{End, Filter, Until};
+use fishway::store::{End, Filter, Keep, Sweep, Until};
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 use proptest::prelude::*;
 
@@ -29,6 +29,8 @@ enum Verb {
     },
     Cancel(usize, bool),
     Retry(usize),
+    Delete(usize, bool),
+    Prune(u64),
     Advance(u64),
     Recover,
     Reopen,
@@ -65,6 +67,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         ),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Cancel(task, only)),
         3 => any::<usize>().prop_map(Verb::Retry),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Delete(task, only)),
+        1 => (0..200u64).prop_map(Verb::Prune),
         3 => (0..150u64).prop_map(Verb::Advance),
         1 => Just(Verb::Recover),
         1 => Just(Verb::Reopen),
@@ -176,6 +180,16 @@ impl Model {
                     let _ = world.store().retry(id).await;
                 }
             }
+            Verb::Delete(number, only) => {
+                if let Some(id) = self.pick(*number) {
+                    // Refused or not; what follows must hold.
+                    sweep(world, Sweep::of(id, *only)).await;
+                }
+            }
+            Verb::Prune(ms) => {
+                let keep = Keep::for_ever().with(StatusSet::terminal(), *ms);
+                sweep(world, Sweep::old(keep, false)).await;
+            }
             Verb::Advance(ms) => {
                 world.advance(*ms).await;
             }
@@ -210,7 +224,11 @@ impl Model {
         }
     }
 
-    fn check(&self, world: &World, before: &Snapshot, after: &Snapshot, verb: &Verb) {
+    fn check(&mut self, world: &World, before: &Snapshot, after: &Snapshot, verb: &Verb) {
+        for gone in before.values().filter(|task| !after.contains_key(&task.id)) {
+            check_deleted(gone, after, verb);
+            self.ids.retain(|id| *id != gone.id);
+        }
         assert_eq!(after.len(), self.ids.len(), "none is lost, none appears");
         let counted = world.store().counts(None).unwrap();
         let counted: u64 = counted.iter().map(|(_, count)| count).sum();
@@ -226,7 +244,10 @@ impl Model {
     /// What holds of a task, whatever it was before.
     fn check_state(&self, world: &World, all: &Snapshot, task: &Task, verb: &Verb) {
         let upstreams = world.store().upstreams(task.id).unwrap();
-        let upstreams = upstreams.iter().map(|id| all[id].status);
+        // One that is gone and has left an edge had not completed.
+        let upstreams = upstreams
+            .iter()
+            .map(|id| all.get(id).map_or(Status::Failed, |task| task.status));
         let (mut unended, mut lost) = (0, 0);
         for status in upstreams.filter(|status| *status != Status::Completed) {
             *(if status.is_terminal() {
@@ -267,6 +288,27 @@ impl Model {
             assert!(!late, "its clock ran out: {task:#?}");
         }
         assert!(task.attempt <= task.attempts_max.unwrap_or(3), "{task:#?}");
+    }
+}
+
+/// What holds of a task that is gone.
+fn check_deleted(gone: &Task, after: &Snapshot, verb: &Verb) {
+    assert!(matches!(verb, Verb::Delete(..) | Verb::Prune(_)));
+    assert!(gone.status.is_terminal(), "it lived: {gone:#?}");
+    let parent = gone.parent.and_then(|parent| after.get(&parent));
+    let contained = parent.is_some_and(|parent| !parent.status.is_terminal());
+    assert!(!contained, "its parent lives: {gone:#?}");
+    if matches!(verb, Verb::Prune(_)) {
+        assert!(parent.is_none(), "its parent is there: {gone:#?}");
+    }
+}
+
+async fn sweep(world: &World, mut sweep: Sweep) {
+    while !sweep.over() {
+        match world.store().sweep(sweep).await {
+            Ok(next) => sweep = next,
+            Err(_) => return,
+        }
     }
 }
 
