@@ -1,7 +1,8 @@
 use std::fmt::Write;
 
 use super::view::{cut, duration, style};
-use super::{Done, Global, now_ms, print_line, wire};
+use super::wire::{self, TaskJson};
+use super::{Done, Global, now_ms, print_line};
 use crate::client::Client;
 use crate::store::Filter;
 use crate::task::{Status, Task, TaskId};
@@ -199,8 +200,11 @@ fn notes(task: &Task, full: bool, root: bool) -> Vec<String> {
 
 /// The tree as one JSON object, written as it is walked.
 fn json(client: &Client, id: TaskId) -> anyhow::Result<String> {
-    let root = client.task(id)?;
-    let mut text = open_node(&root)?;
+    let root = client.detail(id)?;
+    let mut text = open_node(&TaskJson {
+        parent_deleted: root.parent_deleted,
+        ..wire::task(&root.task, now_ms())
+    })?;
     let all = |parent| {
         client.list(&Filter {
             parent: Some(parent),
@@ -221,7 +225,7 @@ fn json(client: &Client, id: TaskId) -> anyhow::Result<String> {
                 if !first {
                     text.push(',');
                 }
-                text.push_str(&open_node(&task)?);
+                text.push_str(&open_node(&wire::task(&task, now_ms()))?);
                 open.push(all(task.id)?.into_iter());
                 first = true;
             }
@@ -231,8 +235,8 @@ fn json(client: &Client, id: TaskId) -> anyhow::Result<String> {
 }
 
 /// The object of a task up to the bracket of its children.
-fn open_node(task: &Task) -> anyhow::Result<String> {
-    let mut text = serde_json::to_string(&wire::task(task, now_ms()))?;
+fn open_node(task: &TaskJson) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string(task)?;
     text.pop();
     text.push_str(",\"children\":[");
     Ok(text)

@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use claim::{claim, stopping};
+use delete::USED;
 pub use delete::sweep;
 
 use crate::bus::Notice;
@@ -28,10 +29,6 @@ use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Tas
 
 /// Clocks that one transaction looks after; the rest comes with the next.
 const ALARMS_PER_TURN: usize = 1_000;
-
-/// The stamp of a row that is no wait any more: it says that the waiter uses the result of a task
-/// that it does not contain, which is kept for as long as the waiter lives.
-const USED: i64 = -1;
 
 /// One transaction: the tasks that it has touched, and what is to be told after its commit.
 pub struct Turn<'a> {
@@ -325,27 +322,6 @@ impl<'a> Turn<'a> {
             }
         }
         Ok((blocked_by, lost))
-    }
-
-    /// `user` knows how `target` ended, and may read it again: when it is replayed, for one.
-    fn uses(&mut self, user: TaskId, target: TaskId) -> Result<(), StoreError> {
-        let brief = self.rows.brief(target)?;
-        if brief.is_some_and(|brief| brief.parent != Some(user)) {
-            self.rows
-                .add_wait(target, user, USED, StatusSet::default())?;
-        }
-        Ok(())
-    }
-
-    /// One of the tasks that was deleted. The edge from it is still there, so it had not completed:
-    /// a completed one takes its edges with it.
-    fn deleted(&mut self, ids: &[TaskId]) -> Result<Option<TaskId>, StoreError> {
-        for &id in ids {
-            if self.status(id)?.is_none() {
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
     }
 
     /// Another process may have made tasks: the next ids are to be newer than theirs.

@@ -94,6 +94,8 @@ fn an_orphan_runs_on_and_its_parent_is_shown_as_deleted() {
         trace.starts_with(&format!("in {parent} (deleted)\n")),
         "{trace}"
     );
+    let trace = place.run(&["trace", &child, "--json"]).json();
+    assert_eq!(trace["parent_deleted"], true);
     let listed = place.run(&["list", "--parent", &parent]);
     assert!(listed.out.starts_with(&child), "{}", listed.out);
     assert_eq!(listed.err, format!("{parent} (deleted)\n"));

@@ -9,7 +9,7 @@ use super::Turn;
 use crate::store::StoreError;
 use crate::store::rows::Brief;
 use crate::store::sweep::{Aim, Hold, Keep, Sweep, Walk};
-use crate::task::{Status, TaskId};
+use crate::task::{Status, StatusSet, TaskId};
 
 /// Rows that one transaction deletes, about: some ten milliseconds.
 const ROWS_PER_TURN: usize = 500;
@@ -19,6 +19,10 @@ const LOOKS_PER_TURN: usize = 2_000;
 
 /// Trees that are found at once.
 const PAGE: usize = 100;
+
+/// The stamp of a row that is no wait any more: it says that the waiter uses the result of a task
+/// that it does not contain, which is kept for as long as the waiter lives.
+pub(super) const USED: i64 = -1;
 
 /// What one transaction may still do.
 struct Budget {
@@ -107,6 +111,29 @@ pub fn sweep(turn: &mut Turn<'_>, mut sweep: Sweep) -> Result<Sweep, StoreError>
         }
     }
     Ok(sweep)
+}
+
+impl Turn<'_> {
+    /// `user` knows how `target` ended, and may read it again: when it is replayed, for one.
+    pub(super) fn uses(&mut self, user: TaskId, target: TaskId) -> Result<(), StoreError> {
+        let brief = self.rows.brief(target)?;
+        if brief.is_some_and(|brief| brief.parent != Some(user)) {
+            self.rows
+                .add_wait(target, user, USED, StatusSet::default())?;
+        }
+        Ok(())
+    }
+
+    /// One of the tasks that was deleted. The edge from it is still there, so it had not completed:
+    /// a completed one takes its edges with it.
+    pub(super) fn deleted(&mut self, ids: &[TaskId]) -> Result<Option<TaskId>, StoreError> {
+        for &id in ids {
+            if self.status(id)?.is_none() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn hold(sweep: &mut Sweep, top: TaskId, why: Hold) {
@@ -267,7 +294,7 @@ fn stays(turn: &mut Turn<'_>, id: TaskId, brief: &Brief) -> Result<Option<Stays>
     let waits = turn.rows.waits(id)?;
     let users = (after.into_iter().map(|by| (by, "comes after")))
         .chain(tries.into_iter().map(|by| (by, "is another try of")))
-        .chain(waits.into_iter().map(|(by, ..)| (by, "waits for")))
+        .chain(waits.into_iter().map(|(by, ..)| (by, "uses the result of")))
         .chain(brief.origin.map(|by| (by, "submitted")));
     for (by, how) in users {
         if let Some(status) = lives(turn, by)? {

@@ -171,7 +171,10 @@ pub async fn what_a_task_has_waited_for_stays_while_that_lives(world: &mut World
     let waiter = world.start(id).await;
     assert_eq!(prune(world, days(0)).await, 0, "it has not read them yet");
     let error = delete(world, late).await.unwrap_err();
-    assert!(error.to_string().contains("waits for it"), "{error}");
+    assert!(
+        error.to_string().contains("uses the result of it"),
+        "{error}"
+    );
     world.complete(&waiter).await;
     assert_eq!(prune(world, days(0)).await, 3);
 }
