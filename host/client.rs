@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::group::Group;
 use crate::store::{
     Cancelled, Filter, Keep, LogLine, LogPosition, Store, StoreError, Submitted, Sweep,
 };
@@ -52,6 +53,9 @@ pub enum ClientError {
         /// One that runs.
         live: TaskId,
     },
+    /// No pool has that id or name.
+    #[error("there is no pool \"{0}\"")]
+    UnknownPool(String),
     /// Several tasks have ids that begin so.
     #[error("\"{prefix}\" begins the ids of several tasks: {}", .some.join(", "))]
     Ambiguous {
@@ -84,6 +88,9 @@ impl ClientError {
             ClientError::Stopping { id, live } => Some(format!(
                 "fishway wait {live} waits for its end; fishway delete {id} goes on then"
             )),
+            ClientError::UnknownPool(_) => {
+                Some("fishway pool list --all shows the pools that there are".to_owned())
+            }
             ClientError::Ambiguous { .. } => Some("give more of the id".to_owned()),
         }
     }
@@ -209,6 +216,29 @@ impl Client {
     pub fn task(&self, id: TaskId) -> Result<Task, ClientError> {
         let found = self.store.tasks(&[id])?.into_iter().flatten().next();
         found.ok_or(ClientError::Store(StoreError::UnknownTask(id)))
+    }
+
+    /// The pool of that id or beginning of an id; else the newest of that name.
+    pub fn pool(&self, id_or_name: &str) -> Result<(Task, Group), ClientError> {
+        let unknown = || ClientError::UnknownPool(id_or_name.to_owned());
+        let task = match self.resolve(id_or_name) {
+            Ok(id) => Some(self.task(id)?),
+            Err(_) => None,
+        };
+        let task = match task.filter(|task| task.group.is_some()) {
+            Some(task) => task,
+            None => self
+                .list(&Filter {
+                    pools: true,
+                    pool_name: Some(id_or_name.to_owned()),
+                    limit: 1,
+                    ..Filter::default()
+                })?
+                .pop()
+                .ok_or_else(unknown)?,
+        };
+        let group = task.group.as_deref().cloned().ok_or_else(unknown)?;
+        Ok((task, group))
     }
 
     /// Tasks that pass a filter.

@@ -78,7 +78,7 @@ impl OnFailure {
 }
 
 /// Where a group is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupPhase {
     /// A source may still add members.
@@ -103,13 +103,67 @@ impl GroupPhase {
     }
 }
 
+/// What somebody asks for who opens a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// What one failed member does to the pool; `None`: whatever the pool has, or
+    /// [`OnFailure::Fail`].
+    pub on_failure: Option<OnFailure>,
+    /// Members that run at once; `None`: whatever the pool has, or as many as there is room for.
+    pub concurrency: Option<u32>,
+}
+
+impl PoolOptions {
+    /// What is wrong with them, as a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        match self.concurrency {
+            Some(0) => Err("concurrency is 0: no member could ever run".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why whoever asks for this cannot join `group`.
+    pub fn differs(&self, group: &Group) -> Option<String> {
+        let name = &group.name;
+        if let Some(asked) = self.on_failure.filter(|asked| *asked != group.on_failure) {
+            return Some(format!(
+                "pool \"{name}\" was opened with on-failure {}, not {}",
+                group.on_failure.as_str(),
+                asked.as_str()
+            ));
+        }
+        let asked = self.concurrency?;
+        (group.concurrency != Some(asked)).then(|| match group.concurrency {
+            Some(known) => {
+                format!("pool \"{name}\" was opened with concurrency {known}, not {asked}")
+            }
+            None => format!("pool \"{name}\" was opened without a concurrency"),
+        })
+    }
+}
+
+/// How a pool stands: what `pools.status` and `pools.wait` answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Where it is.
+    pub phase: GroupPhase,
+    /// Members in all.
+    pub spawned: u64,
+    /// Members that completed.
+    pub completed: u64,
+    /// Members that failed, expired or were cancelled, and that no other took the place of.
+    pub failed: u64,
+    /// Members that have not ended.
+    pub in_flight: u64,
+}
+
 impl Group {
     /// A group with no source and no member yet.
-    pub fn new(name: Arc<str>, on_failure: OnFailure, concurrency: Option<u32>) -> Group {
+    pub fn new(name: Arc<str>, options: &PoolOptions) -> Group {
         Group {
             name,
-            on_failure,
-            concurrency,
+            on_failure: options.on_failure.unwrap_or_default(),
+            concurrency: options.concurrency,
             closed: false,
             sources: 0,
             live: 0,
@@ -127,6 +181,17 @@ impl Group {
             status if status.is_terminal() => GroupPhase::Failed,
             _ if self.sources > 0 => GroupPhase::Creating,
             _ => GroupPhase::Draining,
+        }
+    }
+
+    /// How it stands, when its task has `status`.
+    pub fn status(&self, status: Status) -> PoolStatus {
+        PoolStatus {
+            phase: self.phase(status),
+            spawned: self.spawned,
+            completed: self.completed,
+            failed: self.failed,
+            in_flight: self.live,
         }
     }
 
@@ -192,13 +257,20 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             settled.effects.splice(0..0, again.effects);
             return Ok(settled);
         }
-        Event::SourceOpened if !task.status.is_terminal() && !group.closed => next.sources += 1,
+        Event::SourceOpened if task.status == Status::Running && !group.closed => next.sources += 1,
+        // Another attempt of whoever filled it.
+        Event::SourceOpened if task.status.is_terminal() && task.status != Status::Completed => {
+            next.sources = 1;
+            return reopen(task, next);
+        }
         Event::CancelRequested if !task.status.is_terminal() => {
             next.closed = true;
             next.sources = 0;
             let mut task = task.clone();
             task.cancel_requested = true;
-            return settle(task, next, now_ms);
+            let mut settled = settle(task, next, now_ms)?;
+            settled.effects.insert(0, Effect::SourcesClosed);
+            return Ok(settled);
         }
         event => {
             return Err(match task.status.is_terminal() {
@@ -225,7 +297,7 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
         if group.on_failure == OnFailure::FailFast && group.failed > 0 && !group.closed {
             group.closed = true;
             group.sources = 0;
-            effects.push(Effect::CancelMembers);
+            effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
         if group.sources == 0 && group.live == 0 {
             let fails = matches!(group.on_failure, OnFailure::Fail | OnFailure::FailFast);

@@ -38,7 +38,11 @@ pub enum Function {
     CheckpointSave,
     SignalSend,
     SignalReceive,
-    Pool,
+    PoolOpen,
+    PoolSpawn,
+    PoolStartDrain,
+    PoolWait,
+    PoolStatus,
 }
 
 impl Function {
@@ -64,7 +68,11 @@ impl Function {
             Function::CheckpointSave => "checkpoints.save",
             Function::SignalSend => "signals.send",
             Function::SignalReceive => "signals.receive",
-            Function::Pool => "pools",
+            Function::PoolOpen => "pools.open",
+            Function::PoolSpawn => "pools.spawn",
+            Function::PoolStartDrain => "pools.start-drain",
+            Function::PoolWait => "pools.wait",
+            Function::PoolStatus => "pools.status",
         }
     }
 
@@ -79,7 +87,6 @@ impl Function {
                 | Function::Dependencies
                 | Function::NextPhase
                 | Function::Reschedule
-                | Function::Pool
         )
     }
 }
@@ -229,6 +236,8 @@ pub enum RefusedCall {
     Invalid(String),
     #[error("{0}")]
     WouldDeadlock(String),
+    #[error("{0}")]
+    PoolClosed(String),
     #[error("{0}")]
     Limit(String),
 }

@@ -3,136 +3,10 @@
 mod deleting;
 mod metrics;
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use serde_json::Value;
-
-use crate::support::guests;
-
-/// A directory in which commands are run.
-struct Place {
-    directory: tempfile::TempDir,
-}
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// A host that is ready; killed at the end.
-struct Served(Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Place {
-    fn new() -> Place {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("handlers")).unwrap();
-        Place { directory }
-    }
-
-    fn with_guests() -> Place {
-        let place = Place::new();
-        for name in ["script", "echo"] {
-            std::fs::copy(
-                guests::guest(name),
-                place.path(&format!("handlers/{name}.wasm")),
-            )
-            .unwrap();
-        }
-        place
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fishway"));
-        command
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env("NO_COLOR", "1")
-            .env_remove("FISHWAY_LOG");
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.run_with(arguments, "")
-    }
-
-    fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that does not read its input may be gone before it is written.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn serve(&self) -> Served {
-        let mut child = self
-            .command(&["serve"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().find(|line| {
-            line.as_ref()
-                .is_ok_and(|line| line.starts_with("fishway is ready"))
-        });
-        assert!(ready.is_some(), "the host did not start");
-        // Whoever writes to a pipe that nobody reads stops in the end.
-        std::thread::spawn(move || lines.for_each(drop));
-        Served(child)
-    }
-}
-
-impl Ran {
-    fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
-        self.out
-    }
-
-    fn json(self) -> Value {
-        serde_json::from_str(&self.ok()).unwrap()
-    }
-
-    /// Refused with this code, and these words in the sentence and in the hint.
-    fn refused(self, code: i32, words: &str, hint: &str) {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        let error = self
-            .err
-            .lines()
-            .find(|line| line.starts_with("error: "))
-            .unwrap_or_default();
-        let advice = self
-            .err
-            .lines()
-            .find(|line| line.starts_with("hint: "))
-            .unwrap_or_default();
-        assert!(error.contains(words), "{}", self.err);
-        assert!(advice.contains(hint), "{}", self.err);
-    }
-}
+use crate::support::place::Place;
 
 #[test]
 fn a_task_is_submitted_before_the_host_runs_and_shown_after() {
@@ -520,6 +394,66 @@ fn handlers_are_listed_checked_and_described() {
 }
 
 #[test]
+fn pools_are_listed_and_shown_by_name_and_by_id() {
+    let place = Place::with_guests();
+    place
+        .run(&["pool", "status", "docs"])
+        .refused(1, "there is no fishway data", "fishway serve");
+    let _host = place.serve();
+    let resting =
+        r#"{"pool-spawn":{"name":"docs","handler":"echo","input":1,"options":{"delay":3600000}}}"#;
+    let fill = format!(
+        r#"{{"steps":[{{"pool-open":{{"name":"docs","concurrency":3}}}},{resting},{{"pool-spawn":{{"name":"docs","handler":"nobody","input":1}}}},{{"pool-start-drain":"docs"}}]}}"#
+    );
+    let task = place
+        .run(&["submit", "script", &fill, "--wait", "--json"])
+        .json();
+    assert_eq!(task["status"], "completed", "{task}");
+    let pool = place.run(&["pool", "status", "docs", "--json"]).json();
+    assert_eq!(pool["task_type"], "pool");
+    assert_eq!(pool["parent_task_id"], task["id"]);
+    let group = &pool["pool"];
+    assert_eq!(
+        (&group["name"], &group["phase"]),
+        (&"docs".into(), &"draining".into())
+    );
+    assert_eq!(
+        (&group["spawned"], &group["in_flight"]),
+        (&1.into(), &1.into())
+    );
+    let id = pool["id"].as_str().unwrap();
+    let shown = place.run(&["pool", "status", id]).ok();
+    assert!(
+        shown.contains("1 spawned: 0 completed, 0 failed, 0 skipped, 1 in flight"),
+        "{shown}"
+    );
+    assert!(shown.contains("at once   3"), "{shown}");
+    assert!(place.run(&["get", id]).ok().contains("pool      docs"));
+    assert!(place.run(&["pool", "list"]).ok().contains("docs"));
+    place.run(&["pool", "status", "dogs"]).refused(
+        1,
+        "there is no pool \"dogs\"",
+        "fishway pool list --all",
+    );
+    // A pool is a task: it is cancelled, waited for and retried like one.
+    place.run(&["cancel", id]).ok();
+    let waited = place.run(&["wait", id, "--json"]);
+    assert_eq!(waited.code, 1, "{}", waited.err);
+    assert!(waited.out.contains("\"cancelled\""), "{}", waited.out);
+    assert_eq!(place.run(&["pool", "list"]).ok(), "");
+    assert!(
+        place
+            .run(&["pool", "list", "--all"])
+            .ok()
+            .contains("failed")
+    );
+    // A retry rests no more.
+    place.run(&["retry", id]).ok();
+    let ended = place.run(&["wait", id, "--json"]).json();
+    assert_eq!(ended["pool"]["completed"], 1, "{ended}");
+}
+
+#[test]
 fn doctor_and_completions_answer() {
     let place = Place::with_guests();
     let doctor = place.run(&["doctor"]).ok();
@@ -541,25 +475,13 @@ fn the_help_of_every_command_stands_in_the_reference() {
     let mut text = String::from(
         "# Commands\n\nMade of the program's own help; a test holds the two together.\n",
     );
-    let commands = [
-        "demo",
-        "serve",
-        "submit",
-        "get",
-        "wait",
-        "list",
-        "logs",
-        "trace",
-        "cancel",
-        "retry",
-        "delete",
-        "prune",
-        "metrics",
-        "handler",
-        "build",
-        "doctor",
-        "completions",
-    ];
+    let help = place.run(&["--help"]).ok();
+    let commands = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next());
     for command in commands {
         let help = place.run(&[command, "--help"]).ok();
         // The default depends on where the program runs.

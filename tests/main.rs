@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The handlers directory.
 mod loader;
+/// Pools, from inside a guest.
+mod pools;
 /// Old tasks, and a clock that deletes them.
 mod retention;
 /// Bounds and grants: what a guest cannot do.
@@ -23,3 +25,5 @@ mod script;
 mod store;
 /// Host functions: spawn, wait, retry, replay.
 mod tasks;
+/// `fishway trace`: trees of any shape and size, and what changes in them.
+mod trace;

@@ -113,7 +113,7 @@ async fn refusals_are_values_that_name_what_is_wrong() {
             { "spawn-raw": { "handler": "echo", "text": deep } },
             { "spawn": { "handler": "echo", "input": 1, "options": { "max-attempts": 0 } } },
             { "spawn": { "handler": "echo", "input": 1, "options": { "after": ["0000000000000"] } } },
-            { "pool-open": "crawl" },
+            { "pool-status": "nowhere" },
             { "signal-send": { "to": "0000000000000", "name": "go", "value": 1 } },
             { "context": {} },
             { "wait-all": { "ids": ["$12.id"] } },
@@ -135,7 +135,7 @@ async fn refusals_are_values_that_name_what_is_wrong() {
             "invalid",
             "invalid",
             "unknown-task",
-            "invalid",
+            "unknown-pool",
             "invalid",
         ]
     );

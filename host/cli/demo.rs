@@ -108,11 +108,8 @@ async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Do
                 changed?;
                 // indicatif draws no more than some twenty times a second.
                 if let Some(screen) = &screen {
-                    let mut lines = Vec::new();
-                    trace::tree(client, id, false, &mut |line| {
-                        lines.push(line.to_owned());
-                        Ok(())
-                    })?;
+                    let lines = trace::Tree::of(client, id, false)?;
+                    let lines: Vec<String> = lines.collect::<anyhow::Result<_>>()?;
                     screen.set_message(lines.join("\n"));
                 }
             }
@@ -133,10 +130,9 @@ async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Do
         });
     }
     global.say(format!("\n$ fishway trace {id}"));
-    trace::tree(client, id, false, &mut |line| {
-        global.say(line);
-        Ok(())
-    })?;
+    for line in trace::Tree::of(client, id, false)? {
+        global.say(line?);
+    }
     let Some(output) = task
         .output
         .as_deref()

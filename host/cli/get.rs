@@ -43,6 +43,20 @@ fn lines(detail: &Detail) -> Vec<String> {
         format!("handler   {}", task.handler),
         format!("status    {colour}{}{colour:#}{reason}", task.status),
     ];
+    if let Some(group) = &task.group {
+        lines.extend(super::pool::lines(task, group));
+        lines.push(format!(
+            "parent    {}",
+            task.parent
+                .map_or_else(|| "none".to_owned(), |id| id.to_string())
+        ));
+        lines.extend(
+            task.failure
+                .iter()
+                .map(|failure| format!("error     {}", failure.message)),
+        );
+        return lines;
+    }
     let mut line = |name: &str, value: String| lines.push(format!("{name:9} {value}"));
     if &*task.phase != crate::task::FIRST_PHASE {
         line("phase", task.phase.to_string());

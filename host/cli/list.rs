@@ -53,6 +53,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         parent,
         after: resolve(&args.after)?,
         limit: args.limit,
+        ..Filter::default()
     };
     let tasks = client.list(&filter)?;
     if global.json {

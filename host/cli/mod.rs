@@ -14,6 +14,7 @@ mod handler;
 mod list;
 mod logs;
 mod metrics;
+mod pool;
 mod prune;
 mod retry;
 mod serve;
@@ -102,6 +103,7 @@ enum Command {
     List(list::Args),
     Logs(logs::Args),
     Trace(trace::Args),
+    Pool(pool::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Delete(delete::Args),
@@ -191,8 +193,9 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Wait(args) => wait::run(&global, args).await,
         Command::List(args) => list::run(&global, &args),
         Command::Logs(args) => logs::run(&global, args).await,
-        Command::Trace(args) => trace::run(&global, &args),
+        Command::Trace(args) => trace::run(&global, args).await,
         Command::Cancel(args) => cancel::run(&global, args).await,
+        Command::Pool(args) => pool::run(&global, &args),
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,

@@ -5,8 +5,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::client::Detail;
+use crate::group::Group;
 use crate::store::LogLine;
-use crate::task::{Failure, Progress, Task};
+use crate::task::{Failure, Progress, Status, Task};
 
 /// A task.
 #[derive(Debug, Serialize)]
@@ -51,6 +52,25 @@ pub struct TaskJson {
     pub idempotency_key: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
+    /// What a pool has besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolJson>,
+}
+
+/// How a pool stands.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct PoolJson {
+    pub name: String,
+    pub phase: &'static str,
+    pub spawned: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub in_flight: u64,
+    pub sources: u64,
+    pub on_failure: &'static str,
+    pub concurrency: Option<u32>,
 }
 
 /// Why a task did not complete.
@@ -118,6 +138,22 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         component: task.digest.as_ref().map(ToString::to_string),
         idempotency_key: task.idempotency_key(),
         attempts: Vec::new(),
+        pool: task.group.as_deref().map(|group| pool(group, task.status)),
+    }
+}
+
+fn pool(group: &Group, status: Status) -> PoolJson {
+    PoolJson {
+        name: group.name.to_string(),
+        phase: group.phase(status).as_str(),
+        spawned: group.spawned,
+        completed: group.completed,
+        failed: group.failed,
+        skipped: group.skipped,
+        in_flight: group.live,
+        sources: group.sources,
+        on_failure: group.on_failure.as_str(),
+        concurrency: group.concurrency,
     }
 }
 

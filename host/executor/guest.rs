@@ -16,6 +16,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::Agents;
 use super::control::Control;
 use super::ended::{self, Ended, Verdict};
+use super::imports::pools::Known;
 use super::limiter::Limiter;
 use super::log::LogSink;
 use super::parking::{Claim, Parked};
@@ -23,7 +24,7 @@ use super::slots::Slot;
 use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
-use crate::store::{EarlierChild, Record, Suspension, Until, Urgency};
+use crate::store::{EarlierChild, Record, StoreError, Suspension, Until, Urgency};
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
 /// Records that an attempt may have on their way to the disk; then it waits for them, so that a
@@ -52,6 +53,8 @@ pub struct Guest {
     /// Why the attempt has to end, set before the trap that ends it.
     pub(super) verdict: Option<Verdict>,
     pub(super) children: Children,
+    /// Pools that it has named in this run.
+    pub(super) pools: HashMap<String, Known>,
     /// Values saved in this run that may not be on disk yet.
     pub(super) checkpoints: HashMap<String, String>,
     progress: PendingProgress,
@@ -69,6 +72,10 @@ pub struct Children {
     pub keys: HashMap<Arc<str>, TaskId>,
     /// Children of earlier runs that none of this run has taken up.
     pub earlier: Option<Vec<EarlierChild>>,
+    /// The same of members that it added to pools.
+    pub earlier_members: Option<Vec<EarlierChild>>,
+    /// Members that this run has added to pools.
+    pub added: u64,
 }
 
 #[derive(Default)]
@@ -124,6 +131,7 @@ impl Guest {
             next: None,
             verdict: None,
             children: Children::default(),
+            pools: HashMap::new(),
             checkpoints: HashMap::new(),
             progress: PendingProgress::default(),
             unconfirmed: 0,
@@ -270,7 +278,11 @@ impl Guest {
     ///
     /// The instance stays parked while there is room and the wait is young. Then it goes, by a
     /// trap, and the run starts again from its journal when the wait is over.
-    pub async fn wait(&mut self, until: Until, timeout_ms: Option<u64>) -> wasmtime::Result<Woken> {
+    pub async fn wait(
+        &mut self,
+        until: Until,
+        timeout_ms: Option<u64>,
+    ) -> wasmtime::Result<Result<Woken, RefusedCall>> {
         let number = self.cursor.number();
         if let Some(wait) = &self.task.wait
             && wait.call == Some(number)
@@ -278,7 +290,7 @@ impl Guest {
         {
             // The wait that this run was dropped in, or that a dead host did not see the end of.
             self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
-            return Ok(woken);
+            return Ok(Ok(woken));
         }
         self.flush().await?;
         let until_ms =
@@ -293,9 +305,15 @@ impl Guest {
         let agents = self.agents.clone();
         let parked = Parked::enter(&agents.parking, self.task.id);
         // Before the wait is written, so that the same transaction can give the slot to a child.
-        self.slot = None;
+        let slots = self.slot.take().map(|slot| slot.slots().clone());
         let claimed = match agents.store.suspend(self.token(), suspension).await {
             Ok(()) => parked.claimed_again(agents.settings.park).await,
+            Err(error @ StoreError::Deadlock { .. }) => {
+                // Nothing was written and the claim stands, so the attempt runs on.
+                self.slot = slots.map(|slots| slots.take(&self.task.handler));
+                self.control.go_on();
+                return Ok(Err(RefusedCall::WouldDeadlock(error.to_string())));
+            }
             Err(error) => return Err(self.store_failed(&error)),
         };
         let Some(Claim { task, slot }) = claimed else {
@@ -311,7 +329,7 @@ impl Guest {
             return Err(self.end(Verdict::Lost));
         };
         self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
-        Ok(woken)
+        Ok(Ok(woken))
     }
 
     /// Whether a wait for one of these could never end: the caller itself, or what contains it.

@@ -97,6 +97,13 @@ pub struct Slot {
     handler: String,
 }
 
+impl Slot {
+    /// Where it was taken.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.give(&self.handler);

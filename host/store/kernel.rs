@@ -9,7 +9,9 @@
 
 mod claim;
 mod counts;
+mod deadlock;
 mod delete;
+mod pools;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
+pub use pools::{open_pool, spawn_member};
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
@@ -29,6 +32,9 @@ use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Tas
 
 /// Clocks that one transaction looks after; the rest comes with the next.
 const ALARMS_PER_TURN: usize = 1_000;
+
+/// Tasks that a transaction keeps in memory; it may touch many more.
+const TOUCHED_MAX: usize = 4_096;
 
 /// One transaction: the tasks that it has touched, and what is to be told after its commit.
 pub struct Turn<'a> {
@@ -92,6 +98,16 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
+    /// Let go of what was touched when that is much. Called between two events, when nobody holds
+    /// a task.
+    fn relieve(&mut self) -> Result<(), StoreError> {
+        if self.touched.len() > TOUCHED_MAX {
+            self.flush()?;
+            self.touched.clear();
+        }
+        Ok(())
+    }
+
     /// A task becomes another; saved with the next flush.
     fn change(&mut self, task: Task) {
         if let Some(touched) = self.touched.get_mut(&task.id) {
@@ -138,9 +154,11 @@ impl<'a> Turn<'a> {
 
     /// Apply an event to a task, and what follows from it to others.
     fn drive(&mut self, id: TaskId, event: Event) -> Result<(), StoreError> {
+        self.relieve()?;
         let first = self.step(id, &event)?;
         let mut queue = VecDeque::from(first);
         while let Some((next, event)) = queue.pop_front() {
+            self.relieve()?;
             match self.step(next, &event) {
                 Ok(more) => queue.extend(more),
                 // What follows reaches tasks in any state: an ended dependent stays as it is.
@@ -197,6 +215,11 @@ impl<'a> Turn<'a> {
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
                 Effect::Continue { handler, output } => self.go_on(&task, handler, &output)?,
                 Effect::Stop => self.stops.push(id),
+                Effect::SourcesClosed => {
+                    for source in self.rows.open_sources(id)? {
+                        self.close_source(source, id)?;
+                    }
+                }
                 Effect::CancelMembers => {
                     for member in self.rows.children(id)? {
                         caused.push((member, Event::CancelRequested));
@@ -217,14 +240,23 @@ impl<'a> Turn<'a> {
             return Ok(());
         }
         for group in self.rows.open_groups(task.id)? {
-            let drained = Source {
-                run: task.run,
-                drained: true,
-            };
-            self.rows.save_source(task.id, group, drained)?;
+            self.close_source(task.id, group)?;
             caused.push((group, Event::SourceDrained));
         }
         Ok(())
+    }
+
+    fn close_source(&mut self, source: TaskId, group: TaskId) -> Result<(), StoreError> {
+        match self.rows.source(source, group)? {
+            None => Ok(()),
+            Some(known) => {
+                let drained = Source {
+                    drained: true,
+                    ..known
+                };
+                self.rows.save_source(source, group, drained)
+            }
+        }
     }
 
     /// Whoever waits for the status that `task` has now.
@@ -292,22 +324,39 @@ impl<'a> Turn<'a> {
         let upstreams = new.options.after.clone();
         let (blocked_by, lost) = self.upstreams(&upstreams)?;
         let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
-        let task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
-        self.rows.insert(&task)?;
-        self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
+        let mut task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
+        let member_of = task.parent.filter(|_| task.member);
+        let replaces = match member_of {
+            Some(_) => self.join(&mut task)?,
+            None => None,
+        };
+        let status = task.status;
         if let Some(parent) = parent {
             self.count_spawned(parent, &task.handler)?;
         }
-        let status = task.status;
         if status.is_terminal() {
             self.counts.ended(&task);
         }
-        self.touched.insert(id, Touched::unchanged(task));
+        self.insert(task)?;
+        if let Some(group) = member_of {
+            self.joined(group, replaces, status)?;
+        }
         for upstream in upstreams.iter().collect::<HashSet<_>>() {
             self.rows.add_edge(*upstream, id)?;
         }
-        self.notices.push(Notice { task: id, status });
         Ok(Submitted { id, created: true })
+    }
+
+    fn insert(&mut self, task: Task) -> Result<(), StoreError> {
+        self.relieve()?;
+        self.rows.insert(&task)?;
+        self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
+        self.notices.push(Notice {
+            task: task.id,
+            status: task.status,
+        });
+        self.touched.insert(task.id, Touched::unchanged(task));
+        Ok(())
     }
 
     /// How many of the tasks have not completed yet, and one that never will.
@@ -416,7 +465,8 @@ pub fn cancel(
         }
         cancelled.changed |= id == task;
         cancelled.tasks += 1;
-        cancelled.stopping += u64::from(after.status == Status::Running);
+        let runs = after.status == Status::Running && after.group.is_none();
+        cancelled.stopping += u64::from(runs);
     }
     if let Some(by) = by {
         let answer = Answer::Flag(cancelled.changed);
@@ -449,24 +499,67 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
             },
         ));
     }
+    if turn.get(task)?.group.is_some() {
+        return retry_group(turn, task);
+    }
     turn.drive(task, Event::Retried { blocked_by })?;
-    // What was skipped because of it waits for it again, and so on down.
-    let mut open = turn.rows.downstreams(task)?;
+    restore(turn, task)?;
+    Ok(turn.get(task)?.clone())
+}
+
+/// What was skipped because of a task waits for it again, and so on down; so does what comes after
+/// the groups that open again by it.
+fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
+    let mut seen = HashSet::new();
+    let mut open = vec![task];
     while let Some(id) = open.pop() {
-        if turn.get(id)?.status != Status::Skipped {
+        if !seen.insert(id) {
             continue;
         }
-        let upstreams = turn.rows.upstreams(id)?;
-        if turn.deleted(&upstreams)?.is_some() {
+        let Some(task) = turn.find(id)? else {
             continue;
-        }
-        let (blocked_by, lost) = turn.upstreams(&upstreams)?;
-        if lost.is_none() {
-            turn.drive(id, Event::Retried { blocked_by })?;
-            open.extend(turn.rows.downstreams(id)?);
+        };
+        open.extend(task.parent.filter(|_| task.member));
+        for next in turn.rows.downstreams(id)? {
+            if turn.get(next)?.status != Status::Skipped {
+                continue;
+            }
+            let upstreams = turn.rows.upstreams(next)?;
+            if turn.deleted(&upstreams)?.is_some() {
+                continue;
+            }
+            let (blocked_by, lost) = turn.upstreams(&upstreams)?;
+            if lost.is_none() {
+                turn.drive(next, Event::Retried { blocked_by })?;
+                open.push(next);
+            }
         }
     }
-    Ok(turn.get(task)?.clone())
+    Ok(())
+}
+
+/// Another go for each member that did not complete and that no other took the place of.
+fn retry_group(turn: &mut Turn<'_>, group: TaskId) -> Result<Task, StoreError> {
+    match turn.get(group)?.status {
+        Status::Running | Status::Completed => {
+            // Refused, with the reason.
+            turn.drive(group, Event::Retried { blocked_by: 0 })?;
+        }
+        _ => {
+            for member in turn.rows.members_to_retry(group)? {
+                match retry(turn, member) {
+                    // One that comes after a task that is still lost stays as it is.
+                    Ok(_) | Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if turn.get(group)?.status.is_terminal() {
+                turn.drive(group, Event::Retried { blocked_by: 0 })?;
+            }
+            restore(turn, group)?;
+        }
+    }
+    Ok(turn.get(group)?.clone())
 }
 
 /// See [`Store::recover`](crate::store::Store::recover).
@@ -522,6 +615,7 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
                 }
                 turn.rows.add_entry(token.task, run, entry)?;
             }
+            Record::Drain(pool) => pools::drain(turn, token.task, *pool)?,
             Record::Log(line) => turn.rows.add_log(token.task, line)?,
             Record::Checkpoint { name, value } => {
                 turn.rows.save_checkpoint(token.task, name, value)?;
@@ -544,6 +638,15 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
 /// See [`Store::suspend`](crate::store::Store::suspend).
 pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
+    if let (Until::All(targets, wanted), None) = (&wait.until, wait.until_ms)
+        && deadlock::only_ends(*wanted)
+        && let Some(through) = deadlock::deadlock(turn, token.task, targets)?
+    {
+        return Err(StoreError::Deadlock {
+            waiter: token.task,
+            through,
+        });
+    }
     let stamp = i64::from(run) << 32 | i64::from(wait.number);
     let remaining = await_tasks(turn, token.task, stamp, &wait.until)?;
     turn.drive(

@@ -8,6 +8,7 @@
 
 pub mod counter;
 pub mod kernel;
+mod nodes;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
@@ -18,8 +19,11 @@ pub use sweep::{Keep, Sweep};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use nodes::{Node, Rank};
+
 use crate::bus::Bus;
-use crate::journal::{Call, Entry};
+use crate::group::PoolOptions;
+use crate::journal::{Call, Entry, RefusedCall};
 use crate::task::state::{Attempt, Refusal};
 use crate::task::{
     Failure, IdGenerator, Json, NewTask, PendingReason, Progress, Status, StatusSet, Task, TaskId,
@@ -69,7 +73,17 @@ pub trait Store: Send + Sync + 'static {
     fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
     /// Ends when all that was recorded before is on disk.
     async fn flush(&self) -> Result<(), StoreError>;
-    /// The attempt waits.
+    /// Open or join the pool of that name in the caller's scope: the caller becomes a source of it.
+    /// Answers with the pool, or why not, and keeps that as the record of the call.
+    async fn open_pool(
+        &self,
+        by: CallBy,
+        name: Arc<str>,
+        options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError>;
+    /// Add a member that has a key, which may name an earlier one; keeps the record of the call.
+    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError>;
+    /// The attempt waits. Refused when the wait could never end.
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
     /// The attempt ended.
     async fn finish(&self, token: Token, end: End) -> Result<(), StoreError>;
@@ -87,12 +101,28 @@ pub trait Store: Send + Sync + 'static {
     fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError>;
     /// Ids of the children of a task, in the order in which they were spawned.
     fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// A task as a trace shows it.
+    fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError>;
+    /// The children of a task that come after a rank, at most `limit`, in the order in which they
+    /// were spawned. None of them is large, so that a page of any tree fits in memory.
+    fn child_nodes(&self, parent: TaskId, after: Rank, limit: u64)
+    -> Result<Vec<Node>, StoreError>;
+    /// The siblings that took the place of a task, one after the other: those that come after a
+    /// rank, at most `limit`, in the order in which they were spawned.
+    fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError>;
     /// How many tasks there are in each status: of all, or of the children of one.
     fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError>;
     /// What a run recorded, children included.
     fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError>;
     /// The children of all runs, as far as a later run has to recognise them.
     fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
+    /// The members that earlier runs of a task added to pools, as far as a later run has to
+    /// recognise them.
+    fn earlier_members(&self, spawner: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
+    /// The newest pool of that name in a scope.
+    fn pool_named(&self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError>;
+    /// Whether a task is a source of a pool that has not drained.
+    fn is_source(&self, task: TaskId, pool: TaskId) -> Result<bool, StoreError>;
     /// Rank of the last child; 0 when there is none.
     fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError>;
     /// The child with that key, the newest where there are several.
@@ -206,6 +236,8 @@ pub enum Record {
     Task(Box<NewTask>),
     /// A host call was answered.
     Entry(Entry),
+    /// It adds no more to the pool.
+    Drain(TaskId),
     /// It wrote a line.
     Log(LogLine),
     /// It says how far it is.
@@ -311,6 +343,10 @@ pub struct Filter {
     pub reason: Option<PendingReason>,
     /// Of this handler.
     pub handler: Option<String>,
+    /// Pools, and nothing else.
+    pub pools: bool,
+    /// Pools of this name.
+    pub pool_name: Option<String>,
     /// In this queue.
     pub queue: Option<String>,
     /// Children of this task, in the order in which they were spawned.
@@ -437,6 +473,14 @@ pub enum StoreError {
         /// The key.
         key: Arc<str>,
     },
+    /// The wait could never end.
+    #[error("task {waiter} cannot wait for {through}: that hangs on task {waiter} itself")]
+    Deadlock {
+        /// Who wants to wait.
+        waiter: TaskId,
+        /// What it wants to wait for.
+        through: TaskId,
+    },
     /// The attempt has lost its claim.
     #[error("the attempt at task {0} has lost its claim: another took its place")]
     Stale(TaskId),
@@ -547,6 +591,7 @@ impl StoreError {
             }
             StoreError::Refused(_)
             | StoreError::Stale(_)
+            | StoreError::Deadlock { .. }
             | StoreError::Failed { .. }
             | StoreError::Closed => {
                 return None;

@@ -39,6 +39,8 @@ pub trait Rows: Removal {
     ) -> Result<(), StoreError>;
     /// Who waits for `target`: waiter, stamp and set.
     fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
+    /// What `waiter` waits for, or waited for: target, stamp and set.
+    fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
     /// `waiter` no longer waits for `target`.
     fn remove_wait(&mut self, target: TaskId, waiter: TaskId) -> Result<(), StoreError>;
 
@@ -67,6 +69,13 @@ pub trait Rows: Removal {
     fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Sources of a group that have not drained.
     fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Live members of a group that wait or are blocked, at most `limit`.
+    fn members_that_hang(&mut self, group: TaskId, limit: usize)
+    -> Result<Vec<TaskId>, StoreError>;
+    /// Whether a task waits, is blocked, or is a group that has not ended.
+    fn hangs(&mut self, id: TaskId) -> Result<bool, StoreError>;
+    /// Members that failed, expired or were cancelled, and that no other took the place of.
+    fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Members that run now, of a group that limits them.
     fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError>;
 

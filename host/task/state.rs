@@ -156,6 +156,8 @@ pub enum Effect {
     },
     /// Tell the attempt that runs now to stop.
     Stop,
+    /// No source of the group adds any more.
+    SourcesClosed,
     /// Cancel the members of the group that have not ended.
     CancelMembers,
 }

@@ -76,9 +76,12 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
         );
     }
     if wants("fan-out") {
-        for many in [100, 1_000, 10_000] {
+        for many in [100, 1_000, 10_000, 100_000] {
             fan_out(&client, many).await;
         }
+    }
+    if wants("waiting") {
+        waiting(&client, 100_000).await;
     }
     if wants("chain") {
         let time = chain(&client, 20).await;
@@ -146,21 +149,78 @@ fn raw_commits(directory: &Path) -> Duration {
 
 async fn fan_out(client: &Client, many: u32) {
     let mut times = Vec::new();
+    let before = resident_mb();
     for _ in 0..3 {
         let inputs: Vec<u32> = (0..many).collect();
         let steps = json!({ "steps": [
             { "spawn-all": { "handler": "echo", "inputs": inputs } },
-            { "wait-all": { "ids": "$0" } },
+            { "wait-all": { "ids": "$0", "count": true } },
             { "return": 1 },
         ]});
         times.push(one(client, "script", steps.to_string()).await);
     }
     let time = median(&mut times);
     println!(
-        "fan-out of {many} and wait-all, median of 3: {} = {:.0} children/s",
+        "fan-out of {many} and wait-all, median of 3: {} = {:.0} children/s, {:+} MB resident, {} MB at most so far",
         shown(time),
-        f64::from(many) / time.as_secs_f64()
+        f64::from(many) / time.as_secs_f64(),
+        resident_mb() - before,
+        peak_mb()
     );
+}
+
+/// Many tasks that wait for one, which then ends.
+async fn waiting(client: &Client, many: usize) {
+    let held = Options {
+        delay_ms: Some(3_600_000),
+        ..Options::default()
+    };
+    let gate = client
+        .submit("echo", vec!["1".to_owned()], held)
+        .await
+        .unwrap()[0]
+        .id;
+    let steps = json!({ "steps": [{ "wait-all": { "ids": [gate] } }, { "return": 1 }] });
+    let inputs = vec![steps.to_string(); many];
+    let started = Instant::now();
+    let submitted = client.submit("script", inputs, Options::default()).await;
+    let ids: Vec<_> = submitted.unwrap().iter().map(|one| one.id).collect();
+    let waits = [Status::Waiting].into_iter().collect();
+    client.wait(&ids, false, waits, None).await.unwrap();
+    let (asleep, resident) = (started.elapsed(), resident_mb());
+    let started = Instant::now();
+    client.cancel(gate, false).await.unwrap();
+    let ended = client.wait(&ids, false, StatusSet::terminal(), None).await;
+    let once = |task: &fishway::task::Task| task.status == Status::Completed && task.fence == 2;
+    println!(
+        "{many} tasks that wait for one: all asleep after {} with {resident} MB resident, all awake and ended after {}, at most {} MB; {} of them claimed exactly twice",
+        shown(asleep),
+        shown(started.elapsed()),
+        peak_mb(),
+        ended
+            .unwrap()
+            .unwrap()
+            .iter()
+            .filter(|task| once(task))
+            .count()
+    );
+}
+
+/// What the process has in memory now.
+fn resident_mb() -> i64 {
+    status_mb("VmRSS:")
+}
+
+/// The most that it has had.
+fn peak_mb() -> i64 {
+    status_mb("VmHWM:")
+}
+
+fn status_mb(name: &str) -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<i64>().ok());
+    kilobytes.unwrap_or(0) / 1_024
 }
 
 async fn chain(client: &Client, depth: usize) -> Duration {

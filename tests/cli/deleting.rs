@@ -1,6 +1,6 @@
 //! `delete` and `prune`, and how the other commands speak of what is gone.
 
-use super::{Place, Served};
+use crate::support::place::{Place, Served};
 
 /// A parent that has completed, and its child that runs the other steps.
 fn family(place: &Place, steps: &str) -> (String, String) {

@@ -1,6 +1,6 @@
 //! `metrics`, as Prometheus reads it.
 
-use super::Place;
+use crate::support::place::Place;
 
 #[test]
 fn metrics_are_printed_for_prometheus_and_outlive_host_and_tasks() {

@@ -117,6 +117,7 @@ macro_rules! conformance {
                 checkpoints_outlive_attempts
                 progress_is_the_last_that_was_told
                 a_list_is_filtered_ordered_and_continued
+                nodes_come_in_pages_and_say_what_kin_they_have
                 counts_are_by_status
                 ids_are_found_by_their_range
                 handlers_are_remembered

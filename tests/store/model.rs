@@ -1,12 +1,14 @@
 //! Random sequences of verbs, and what holds after each whatever came before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use fishway::store::{End, Filter, Keep, Sweep, Until};
-use fishway::task::{Options, Status, StatusSet, Task, TaskId};
+use fishway::group::{OnFailure, PoolOptions};
+use fishway::journal::RefusedCall;
+use fishway::store::{End, Filter, Keep, Record, StoreError, Suspension, Sweep, Until};
+use fishway::task::{NewTask, Options, Place, Spawner, Status, StatusSet, Task, TaskId};
 use proptest::prelude::*;
 
-use super::world::{START_MS, SqliteEngine, World, done, failed, set};
+use super::world::{START_MS, SqliteEngine, World, call_by, done, failed, set};
 
 /// One verb. Numbers choose among what there is, so that every sequence means something.
 #[derive(Debug, Clone)]
@@ -31,6 +33,14 @@ enum Verb {
     Retry(usize),
     Delete(usize, bool),
     Prune(u64),
+    OpenPool(usize, usize),
+    AddMember {
+        task: usize,
+        pool: usize,
+        keyed: bool,
+    },
+    Drain(usize, usize),
+    WaitPool(usize, usize),
     Advance(u64),
     Recover,
     Reopen,
@@ -69,18 +79,43 @@ fn verb() -> impl Strategy<Value = Verb> {
         3 => any::<usize>().prop_map(Verb::Retry),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Delete(task, only)),
         1 => (0..200u64).prop_map(Verb::Prune),
+        2 => (any::<usize>(), 0..POOLS.len()).prop_map(|(task, pool)| Verb::OpenPool(task, pool)),
+        4 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(task, pool, keyed)| {
+            Verb::AddMember { task, pool, keyed }
+        }),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(task, pool)| Verb::Drain(task, pool)),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(task, pool)| Verb::WaitPool(task, pool)),
         3 => (0..150u64).prop_map(Verb::Advance),
         1 => Just(Verb::Recover),
         1 => Just(Verb::Reopen),
     ]
 }
 
+/// The names of pools, and what one failed member does to each.
+const POOLS: [(&str, OnFailure); 3] = [
+    ("strict", OnFailure::Fail),
+    ("hasty", OnFailure::FailFast),
+    ("patient", OnFailure::Collect),
+];
+
 /// What the store cannot be asked for: what was asked of it.
 #[derive(Default)]
 struct Model {
     ids: Vec<TaskId>,
     calls: u32,
-    waits: HashMap<TaskId, (Vec<TaskId>, bool)>,
+    waits: HashMap<TaskId, Waits>,
+    pools: Vec<TaskId>,
+    /// Sources that have not drained.
+    sources: HashMap<TaskId, HashSet<TaskId>>,
+    /// Pools of which a member was deleted alone; they still count it.
+    miscounted: HashSet<TaskId>,
+}
+
+struct Waits {
+    targets: Vec<TaskId>,
+    all: bool,
+    /// Ends with the end of what it waits for, and with nothing else.
+    only_ends: bool,
 }
 
 type Snapshot = BTreeMap<TaskId, Task>;
@@ -109,7 +144,7 @@ impl Model {
     async fn run(&mut self, world: &mut World, before: &Snapshot, verb: &Verb) {
         let runs: Vec<&Task> = before
             .values()
-            .filter(|task| task.status == Status::Running)
+            .filter(|task| task.status == Status::Running && task.group.is_none())
             .collect();
         let running = |number: usize| runs.get(number % runs.len().max(1)).copied();
         match verb {
@@ -153,20 +188,20 @@ impl Model {
             } => {
                 if let Some(task) = running(*task) {
                     let mut targets = self.pick_some(targets);
-                    targets.retain(|target| *target != task.id);
+                    targets.retain(|target| *target != task.id && !contains(before, *target, task));
                     let wanted = if *for_running {
                         set(&[Status::Running])
                     } else {
                         StatusSet::terminal()
                     };
-                    self.waits.insert(task.id, (targets.clone(), *all));
-                    let until = match all {
-                        true => Until::All(targets, wanted),
-                        false => Until::Any(targets, wanted),
+                    let waits = Waits {
+                        targets,
+                        all: *all,
+                        only_ends: !for_running && for_ms.is_none(),
                     };
-                    self.calls += 1;
                     let until_ms = for_ms.map(|ms| now_ms(world) + ms);
-                    world.suspend(task, self.calls, until, until_ms).await;
+                    self.suspend(world, before, task, waits, wanted, until_ms)
+                        .await;
                 }
             }
             Verb::Cancel(number, only) => {
@@ -190,6 +225,38 @@ impl Model {
                 let keep = Keep::for_ever().with(StatusSet::terminal(), *ms);
                 sweep(world, Sweep::old(keep, false)).await;
             }
+            Verb::OpenPool(number, pool) => {
+                if let Some(task) = running(*number) {
+                    self.open(world, before, task, *pool).await;
+                }
+            }
+            Verb::AddMember { task, pool, keyed } => {
+                if let (Some(task), Some(pool)) = (running(*task), self.pool(*pool)) {
+                    self.add_member(world, task, pool, *keyed).await;
+                }
+            }
+            Verb::Drain(task, pool) => {
+                if let (Some(task), Some(pool)) = (running(*task), self.pool(*pool)) {
+                    world.record(task, vec![Record::Drain(pool)]).await;
+                    self.sources.entry(pool).or_default().remove(&task.id);
+                }
+            }
+            Verb::WaitPool(task, pool) => {
+                if let (Some(task), Some(pool)) = (running(*task), self.pool(*pool))
+                    && !contains(before, pool, task)
+                {
+                    world.record(task, vec![Record::Drain(pool)]).await;
+                    self.sources.entry(pool).or_default().remove(&task.id);
+                    let waits = Waits {
+                        targets: vec![pool],
+                        all: true,
+                        only_ends: true,
+                    };
+                    let now = snapshot(world);
+                    self.suspend(world, &now, task, waits, StatusSet::terminal(), None)
+                        .await;
+                }
+            }
             Verb::Advance(ms) => {
                 world.advance(*ms).await;
             }
@@ -204,6 +271,168 @@ impl Model {
         }
     }
 
+    fn pool(&self, number: usize) -> Option<TaskId> {
+        self.pools.get(number % self.pools.len().max(1)).copied()
+    }
+
+    async fn open(&mut self, world: &World, before: &Snapshot, task: &Task, pool: usize) {
+        let (name, on_failure) = POOLS[pool];
+        let options = PoolOptions {
+            on_failure: Some(on_failure),
+            concurrency: None,
+        };
+        self.calls += 1;
+        let by = call_by(task, self.calls);
+        match world
+            .store()
+            .open_pool(by, name.into(), options)
+            .await
+            .unwrap()
+        {
+            Err(refusal) => {
+                assert!(matches!(refusal, RefusedCall::PoolClosed(_)), "{refusal}");
+            }
+            Ok(id) => {
+                if !before.contains_key(&id) {
+                    self.ids.push(id);
+                    self.pools.push(id);
+                }
+                self.sources.entry(id).or_default().insert(task.id);
+            }
+        }
+    }
+
+    /// Who may: a source, and a member that runs.
+    async fn add_member(&mut self, world: &World, task: &Task, pool: TaskId, keyed: bool) {
+        let source = self
+            .sources
+            .get(&pool)
+            .is_some_and(|sources| sources.contains(&task.id));
+        if !source && task.parent != Some(pool) {
+            return;
+        }
+        self.calls += 1;
+        let place = Place {
+            run: task.run,
+            call: self.calls,
+            index: 0,
+            content: 1,
+        };
+        let new = NewTask {
+            id: Some(world.store().ids().next(now_ms(world))),
+            spawner: Some(Spawner {
+                parent: pool,
+                sequence: 0,
+                depth: 0,
+                scope: task.scope,
+                member: true,
+                place: Some(place),
+            }),
+            origin: Some(task.id),
+            ..NewTask::root("h", "{}", Options::default())
+        };
+        let id = new.id.unwrap();
+        if !keyed {
+            world.record(task, vec![Record::Task(Box::new(new))]).await;
+            self.ids.push(id);
+            return;
+        }
+        let new = NewTask {
+            options: super::world::keyed("k"),
+            ..new
+        };
+        let by = call_by(task, self.calls);
+        let spawned = world.store().spawn_member(by, new).await.unwrap();
+        assert_eq!(spawned.created, spawned.id == id);
+        if spawned.created {
+            self.ids.push(id);
+        } else {
+            assert_eq!(world.get(spawned.id).parent, Some(pool));
+        }
+    }
+
+    async fn suspend(
+        &mut self,
+        world: &World,
+        before: &Snapshot,
+        task: &Task,
+        waits: Waits,
+        wanted: StatusSet,
+        until_ms: Option<u64>,
+    ) {
+        self.calls += 1;
+        let until = match waits.all {
+            true => Until::All(waits.targets.clone(), wanted),
+            false => Until::Any(waits.targets.clone(), wanted),
+        };
+        let wait = Suspension {
+            number: self.calls,
+            until,
+            until_ms,
+            spent_ms: 0,
+        };
+        let hangs =
+            waits.all && waits.only_ends && self.hangs_on(world, before, &waits.targets, task.id);
+        match world.store().suspend(task.token(), wait).await {
+            Ok(()) => {
+                assert!(!hangs, "{} waits for itself", task.id);
+                self.waits.insert(task.id, waits);
+            }
+            Err(error) => {
+                assert!(matches!(error, StoreError::Deadlock { .. }), "{error}");
+                assert!(hangs, "{error}, but it does not");
+            }
+        }
+    }
+
+    /// Whether one of these cannot end before `waiter` does.
+    fn hangs_on(&self, world: &World, all: &Snapshot, targets: &[TaskId], waiter: TaskId) -> bool {
+        let mut seen: HashSet<TaskId> = targets.iter().copied().collect();
+        let mut open: Vec<TaskId> = targets.to_vec();
+        while let Some(id) = open.pop() {
+            if id == waiter {
+                return true;
+            }
+            for next in self.hangs(world, all, &all[&id]) {
+                if seen.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        false
+    }
+
+    fn hangs(&self, world: &World, all: &Snapshot, task: &Task) -> Vec<TaskId> {
+        if task.status.is_terminal() {
+            return Vec::new();
+        }
+        let waits = self.waits.get(&task.id);
+        match task.status {
+            _ if task.group.is_some() => {
+                let mut on: Vec<TaskId> = self.sources[&task.id].iter().copied().collect();
+                let members = all.values().filter(|one| one.parent == Some(task.id));
+                let rests = |one: &&Task| one.status == Status::Waiting || one.blocked_by > 0;
+                on.extend(members.filter(rests).map(|member| member.id));
+                on
+            }
+            Status::Waiting => {
+                let waits = waits.unwrap();
+                let mut open = waits.targets.clone();
+                open.retain(|id| !all[id].status.is_terminal());
+                open.sort();
+                open.dedup();
+                // The last of several is waited for like one.
+                let one = open.len() == 1 && waits.targets.iter().all(|id| *id == open[0]);
+                match waits.only_ends && (waits.all || one) {
+                    true => open,
+                    false => Vec::new(),
+                }
+            }
+            Status::Pending if task.blocked_by > 0 => world.store().upstreams(task.id).unwrap(),
+            _ => Vec::new(),
+        }
+    }
+
     fn end(&mut self, task: TaskId, ending: &Ending) -> End {
         match ending {
             Ending::Completed => done(),
@@ -213,7 +442,12 @@ impl Model {
             Ending::PhaseEnded(after) => {
                 let mut after = self.pick_some(after);
                 after.retain(|target| *target != task);
-                self.waits.insert(task, (after.clone(), true));
+                let waits = Waits {
+                    targets: after.clone(),
+                    all: true,
+                    only_ends: true,
+                };
+                self.waits.insert(task, waits);
                 End::PhaseEnded {
                     phase: "next".into(),
                     input: "1".into(),
@@ -228,16 +462,83 @@ impl Model {
         for gone in before.values().filter(|task| !after.contains_key(&task.id)) {
             check_deleted(gone, after, verb);
             self.ids.retain(|id| *id != gone.id);
+            self.pools.retain(|id| *id != gone.id);
+            self.sources.remove(&gone.id);
+            if gone.member {
+                self.miscounted.extend(gone.parent);
+            }
         }
         assert_eq!(after.len(), self.ids.len(), "none is lost, none appears");
         let counted = world.store().counts(None).unwrap();
         let counted: u64 = counted.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, self.ids.len() as u64);
         for task in after.values() {
+            self.check_pool(world, after, task);
             self.check_state(world, after, task, verb);
             if let Some(earlier) = before.get(&task.id) {
                 check_move(self, earlier, task, verb);
             }
+        }
+        // One that is retried is no source again by itself.
+        for (pool, sources) in &mut self.sources {
+            let closed = after[pool].group.as_ref().unwrap().closed;
+            sources.retain(|source| {
+                let source = after.get(source);
+                !closed && source.is_some_and(|source| !source.status.is_terminal())
+            });
+        }
+    }
+
+    /// What holds of a pool: its counts are those of its members, and it ends when nothing is to come.
+    fn check_pool(&self, world: &World, all: &Snapshot, pool: &Task) {
+        let Some(group) = &pool.group else {
+            return;
+        };
+        let members: Vec<&Task> = all
+            .values()
+            .filter(|task| task.parent == Some(pool.id))
+            .collect();
+        let count = |is: &dyn Fn(Status) -> bool| {
+            members.iter().filter(|member| is(member.status)).count() as u64
+        };
+        let live = count(&|status| !status.is_terminal());
+        let completed = count(&|status| status == Status::Completed);
+        let skipped = count(&|status| status == Status::Skipped);
+        if self.miscounted.contains(&pool.id) {
+            return;
+        }
+        assert_eq!(group.spawned, members.len() as u64, "{pool:#?}");
+        assert_eq!(
+            (group.live, group.completed, group.skipped),
+            (live, completed, skipped),
+            "{pool:#?}"
+        );
+        assert_eq!(
+            group.failed,
+            group.spawned - live - completed - skipped,
+            "{pool:#?}"
+        );
+        let open = self.sources[&pool.id]
+            .iter()
+            .filter(|source| world.store().is_source(**source, pool.id).unwrap())
+            .count() as u64;
+        assert_eq!(group.sources, open, "{pool:#?}");
+        for source in self.sources[&pool.id].iter().filter(|_| !group.closed) {
+            let ended = all[source].status.is_terminal();
+            let open = world.store().is_source(*source, pool.id).unwrap();
+            assert_eq!(open, !ended, "a source drains with its end: {pool:#?}");
+        }
+        match pool.status {
+            Status::Running => assert!(group.sources + group.live > 0, "it is over: {pool:#?}"),
+            // A member that is tried again does not undo what others have seen.
+            Status::Completed => assert_eq!(group.sources, 0, "{pool:#?}"),
+            _ => assert_eq!((group.sources, group.live), (0, 0), "{pool:#?}"),
+        }
+        let strict = group.on_failure != OnFailure::Collect;
+        match pool.status {
+            Status::Failed => assert!(strict && group.failed > 0, "{pool:#?}"),
+            Status::Completed => assert!(!strict || group.failed == 0, "{pool:#?}"),
+            _ => {}
         }
     }
 
@@ -265,9 +566,9 @@ impl Model {
             _ => {}
         }
         if task.status == Status::Waiting {
-            let (targets, every) = &self.waits[&task.id];
-            let mut ended = targets.iter().map(|id| all[id].status.is_terminal());
-            let over = if *every {
+            let waits = &self.waits[&task.id];
+            let mut ended = waits.targets.iter().map(|id| all[id].status.is_terminal());
+            let over = if waits.all {
                 ended.all(|ended| ended)
             } else {
                 ended.any(|ended| ended)
@@ -315,13 +616,21 @@ async fn sweep(world: &World, mut sweep: Sweep) {
 /// What holds between two states of a task.
 fn check_move(model: &Model, before: &Task, after: &Task, verb: &Verb) {
     assert!(after.fence >= before.fence && after.run >= before.run);
+    if before.group.is_some() {
+        assert!(before.status != Status::Completed || after.status == Status::Completed);
+        return;
+    }
     let started = before.status != Status::Running && after.status == Status::Running;
     let claimed = matches!(verb, Verb::Claim(_));
     assert_eq!(after.fence - before.fence, u64::from(started), "{after:#?}");
     assert!(claimed || !started);
     if before.status.is_terminal() && before != after {
         let asked = match verb {
-            Verb::Retry(number) => model.pick(*number) == Some(before.id),
+            Verb::Retry(number) => {
+                let asked = model.pick(*number);
+                // Of a pool: of its members.
+                asked == Some(before.id) || (before.member && asked == before.parent)
+            }
             _ => false,
         };
         let restored = matches!(verb, Verb::Retry(_)) && before.status == Status::Skipped;
@@ -329,6 +638,18 @@ fn check_move(model: &Model, before: &Task, after: &Task, verb: &Verb) {
         assert_ne!(before.status, Status::Completed);
         assert_eq!(after.status, Status::Pending);
     }
+}
+
+/// Whether a pool contains a task, at any depth: the handler's side refuses such a wait.
+fn contains(all: &Snapshot, pool: TaskId, task: &Task) -> bool {
+    let mut parent = task.parent;
+    while let Some(id) = parent {
+        if id == pool {
+            return true;
+        }
+        parent = all.get(&id).and_then(|task| task.parent);
+    }
+    false
 }
 
 /// The best of what was ready, and no more than there are slots.

@@ -407,3 +407,24 @@ async fn a_closed_store_refuses_and_has_kept_what_it_answered() {
     let store = open(directory.path(), Role::Host);
     assert_eq!(store.tasks(&[id]).unwrap().iter().flatten().count(), 1);
 }
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Connection::open(directory.path().join(FILE_NAME)).unwrap();
+    old.execute_batch(include_str!("schema_1.sql")).unwrap();
+    drop(old);
+    let store = open(directory.path(), Role::Host);
+    let dispatch = serve(&store, 10);
+    let ids = [100, 101, 102].map(TaskId::from_i64);
+    let tasks = store.tasks(&ids).unwrap();
+    let [parent, child, orphan] = [0, 1, 2].map(|index| tasks[index].clone().unwrap());
+    assert_eq!(parent.output.as_deref(), Some("2"));
+    assert_eq!(
+        (parent.scope, child.scope, orphan.scope),
+        (ids[0], ids[0], ids[2])
+    );
+    assert_eq!(store.child_ids(ids[0]).unwrap(), [ids[1]]);
+    let started = [claimed(&dispatch).await.id, claimed(&dispatch).await.id];
+    assert!(started.contains(&ids[1]) && started.contains(&ids[2]));
+}

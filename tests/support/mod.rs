@@ -1,6 +1,7 @@
 //! A host in this process, on a directory of its own, with the test guests.
 
 pub mod guests;
+pub mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

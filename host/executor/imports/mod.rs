@@ -5,7 +5,7 @@
 
 mod checkpoints;
 mod context;
-mod pools;
+pub(super) mod pools;
 mod signals;
 mod spawn;
 mod tasks;

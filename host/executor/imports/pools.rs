@@ -1,16 +1,441 @@
-//! `pools`: named groups of tasks. Not part of this version: every call says so.
+//! `pools`: named groups of tasks that several sources fill and anyone may wait for.
+//!
+//! Who may do what: a source that has not drained adds members; a member that runs adds members to
+//! its own pool; anyone waits, but a member never for its own pool. A member without a key goes
+//! with the next commit like any spawn; one with a key may name a member that another task added,
+//! so the store answers.
+
+use std::sync::Arc;
 
 use super::types;
 use crate::executor::bindings::fishway::task::tasks::{Options, WaitError};
 use crate::executor::bindings::fishway::task::{pools, types as wit};
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Function, RefusedCall};
+use crate::group::{GroupPhase, OnFailure, PoolOptions, PoolStatus};
+use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
+use crate::limits::DURATION_MS_MAX;
+use crate::store::{CallBy, EarlierChild, Record, StoreError, Until, Urgency};
+use crate::task::{
+    NewTask, Options as TaskOptions, Place, Spawner, Status, StatusSet, Task, TaskId, check_name,
+};
+
+type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
+
+/// A pool, as the guest stands to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    id: TaskId,
+    /// Whether it is a source that has not drained.
+    source: bool,
+    member: bool,
+}
 
 impl Guest {
-    fn no_pools(&mut self, name: &str) -> wasmtime::Result<wit::Error> {
-        self.step(&call_of(Function::Pool, name, [name.as_bytes()]))?;
-        let why = "pools are not part of this version of the host".to_owned();
-        Ok(types::error(RefusedCall::Invalid(why)))
+    async fn open_pool(&mut self, name: String, options: PoolOptions) -> Answered<()> {
+        let asked = format!("{options:?}");
+        let call = call_of(
+            Function::PoolOpen,
+            name.clone(),
+            [name.as_bytes(), asked.as_bytes()],
+        );
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::Tasks(ids)) if ids.len() == 1 => {
+                self.is_source_of(name, ids[0]);
+                return Ok(Ok(()));
+            }
+            _ => {}
+        }
+        let checked = check_name("pool's name", &name).and_then(|()| options.check());
+        if let Err(why) = checked {
+            return self.refuse(call, RefusedCall::Invalid(why)).await;
+        }
+        let by = self.by(call);
+        let store = self.agents.store.clone();
+        let opened = store.open_pool(by, name.as_str().into(), options).await;
+        match opened.map_err(|error| self.store_failed(&error))? {
+            Err(refusal) => Ok(Err(refusal)),
+            Ok(pool) => {
+                self.is_source_of(name, pool);
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    async fn spawn_into(
+        &mut self,
+        name: String,
+        handler: String,
+        input: String,
+        options: Option<Options>,
+    ) -> Answered<TaskId> {
+        let checked = types::options(options);
+        let plain = self.content(&handler, &input, checked.as_ref().ok());
+        let content = crate::journal::content([name.as_bytes(), &plain.to_le_bytes()]);
+        let excerpt: String = input.chars().take(60).collect();
+        let call = Call {
+            function: Function::PoolSpawn,
+            subject: format!("{name}, {handler}, {excerpt}"),
+            content,
+        };
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::Tasks(ids)) if ids.len() == 1 => {
+                self.children.fresh.insert(ids[0], handler.into());
+                return Ok(Ok(ids[0]));
+            }
+            _ => {}
+        }
+        let checked = checked.and_then(|options| {
+            self.acceptable(&handler, &input, &options)?;
+            Ok(options)
+        });
+        let options = match checked {
+            Ok(options) => options,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        let pool = match self.pool(&name)? {
+            Ok(pool) => pool,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        if !pool.source && !pool.member {
+            let why = format!(
+                "task {} may not add to pool \"{name}\": it is no source that has not drained, and no member",
+                self.task.id
+            );
+            return self.refuse(call, RefusedCall::PoolClosed(why)).await;
+        }
+        if let Some(refusal) = self.unknown_upstream(&options.after)? {
+            return self.refuse(call, refusal).await;
+        }
+        let most = self.handler.manifest.limits.children_max;
+        if self.children.added >= most {
+            let why = format!("the task would add more than {most} members (limits.children)");
+            return self.refuse(call, RefusedCall::Limit(why)).await;
+        }
+        let retry_of = match self.earlier_member(content)? {
+            Some(child) if !child.status.is_terminal() || child.status == Status::Completed => {
+                self.answer(call, Answer::Tasks(vec![child.id])).await?;
+                return Ok(Ok(child.id));
+            }
+            earlier => earlier.map(|child| child.id),
+        };
+        self.children.added += 1;
+        let handler: Arc<str> = handler.into();
+        let new = self.member(pool.id, handler.clone(), input, options, content, retry_of);
+        let id = if new.options.key.is_some() {
+            self.settle().await?;
+            let store = self.agents.store.clone();
+            let spawned = store.spawn_member(self.by(call), new).await;
+            spawned.map_err(|error| self.store_failed(&error))?.id
+        } else {
+            let id = new.id.unwrap_or(pool.id);
+            let entry = self.entry(call, Answer::Tasks(vec![id]));
+            let records = vec![Record::Task(Box::new(new)), Record::Entry(entry)];
+            self.record(records, Urgency::Soon).await?;
+            id
+        };
+        self.children.fresh.insert(id, handler);
+        Ok(Ok(id))
+    }
+
+    fn member(
+        &mut self,
+        pool: TaskId,
+        handler: Arc<str>,
+        input: String,
+        options: TaskOptions,
+        content: u64,
+        retry_of: Option<TaskId>,
+    ) -> NewTask {
+        let place = Place {
+            run: self.task.run,
+            call: self.cursor.number(),
+            index: 0,
+            content,
+        };
+        // Rank and depth are the pool's to give.
+        let spawner = Spawner {
+            parent: pool,
+            sequence: 0,
+            depth: 0,
+            scope: self.task.scope,
+            member: true,
+            place: Some(place),
+        };
+        NewTask {
+            id: Some(self.agents.store.ids().next(self.agents.clock.now_ms())),
+            spawner: Some(spawner),
+            origin: Some(self.task.id),
+            retry_of,
+            created_at_ms: Some(self.durable_now_ms()),
+            ..NewTask::root(handler, input, options)
+        }
+    }
+
+    async fn drain_pool(&mut self, name: String) -> Answered<()> {
+        let call = call_of(Function::PoolStartDrain, name.clone(), [name.as_bytes()]);
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(_) => {
+                if let Some(known) = self.pools.get_mut(&name) {
+                    known.source = false;
+                }
+                return Ok(Ok(()));
+            }
+            None => {}
+        }
+        let pool = match self.pool(&name)? {
+            Ok(pool) => pool,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        let entry = Record::Entry(self.entry(call, Answer::Done));
+        let mut records = self.drained(&name, pool);
+        records.push(entry);
+        self.record(records, Urgency::Soon).await?;
+        Ok(Ok(()))
+    }
+
+    async fn wait_for_pool(
+        &mut self,
+        name: String,
+        timeout_ms: Option<u64>,
+    ) -> Answered<Result<PoolStatus, Task>> {
+        let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
+        let call = call_of(
+            Function::PoolWait,
+            name.clone(),
+            [name.as_bytes(), timeout.as_slice()],
+        );
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::Document(Some(status))) => return self.recorded_status(&status),
+            Some(Answer::TimedOut(snapshot)) => return self.recorded_pool(&snapshot),
+            _ => {}
+        }
+        let pool = match self.pool(&name)? {
+            Ok(pool) => pool,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        if let Some(id) = self.deadlock(&[pool.id])? {
+            let why = format!(
+                "task {} is a member of pool \"{name}\" ({id}), which cannot end before it",
+                self.task.id
+            );
+            return self.refuse(call, RefusedCall::WouldDeadlock(why)).await;
+        }
+        // A source that waits has nothing more to add.
+        let records = self.drained(&name, pool);
+        if !records.is_empty() {
+            self.record(records, Urgency::Lazy).await?;
+        }
+        let until = Until::All(vec![pool.id], StatusSet::terminal());
+        let woken = match timeout_ms {
+            // Looks once.
+            Some(0) => None,
+            timeout_ms => match self.wait(until, timeout_ms).await? {
+                Ok(woken) => Some(woken),
+                Err(refusal) => return self.refuse(call, refusal).await,
+            },
+        };
+        let task = self.pool_task(pool.id).await?;
+        let over = task.status.is_terminal();
+        if !over && woken.is_none_or(|woken| woken.timed_out) {
+            let snapshot = Snapshot {
+                tasks: vec![task.id],
+                ..Snapshot::of(&[task.outcome()])
+            };
+            self.answer(call, Answer::TimedOut(snapshot)).await?;
+            return Ok(Ok(Err(task)));
+        }
+        let status = status_of(&task);
+        self.answer(call, Answer::Document(Some(to_json(&status))))
+            .await?;
+        Ok(Ok(Ok(status)))
+    }
+
+    async fn pool_status(&mut self, name: String) -> Answered<PoolStatus> {
+        let call = call_of(Function::PoolStatus, name.clone(), [name.as_bytes()]);
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(Answer::Document(Some(status))) => {
+                let status = self.recorded_status(&status)?;
+                return Ok(status.and_then(|status| {
+                    status.map_err(|task| RefusedCall::UnknownTask(task.id.to_string()))
+                }));
+            }
+            _ => {}
+        }
+        let pool = match self.pool(&name)? {
+            Ok(pool) => pool,
+            Err(refusal) => return self.refuse(call, refusal).await,
+        };
+        let status = status_of(&self.pool_task(pool.id).await?);
+        self.answer(call, Answer::Document(Some(to_json(&status))))
+            .await?;
+        Ok(Ok(status))
+    }
+
+    fn is_source_of(&mut self, name: String, pool: TaskId) {
+        let known = Known {
+            id: pool,
+            source: true,
+            member: self.is_member_of(pool),
+        };
+        self.pools.insert(name, known);
+    }
+
+    fn is_member_of(&self, pool: TaskId) -> bool {
+        self.task.member && self.task.parent == Some(pool)
+    }
+
+    /// The pool of that name in this run: the one that was opened here, or the newest.
+    fn pool(&mut self, name: &str) -> Answered<Known> {
+        if let Some(known) = self.pools.get(name) {
+            return Ok(Ok(*known));
+        }
+        let store = self.agents.store.clone();
+        let found = store
+            .pool_named(self.task.scope, name)
+            .map_err(|error| self.store_failed(&error))?;
+        let Some(id) = found else {
+            return Ok(Err(RefusedCall::UnknownPool(name.to_owned())));
+        };
+        // Opened in an earlier phase, perhaps.
+        let source = store
+            .is_source(self.task.id, id)
+            .map_err(|error| self.store_failed(&error))?;
+        let known = Known {
+            id,
+            source,
+            member: self.is_member_of(id),
+        };
+        self.pools.insert(name.to_owned(), known);
+        Ok(Ok(known))
+    }
+
+    /// What is to be kept when the guest adds no more from outside.
+    fn drained(&mut self, name: &str, pool: Known) -> Vec<Record> {
+        if !pool.source {
+            return Vec::new();
+        }
+        let known = Known {
+            source: false,
+            ..pool
+        };
+        self.pools.insert(name.to_owned(), known);
+        vec![Record::Drain(pool.id)]
+    }
+
+    /// The pool's task as it is, all that this attempt did included.
+    async fn pool_task(&mut self, pool: TaskId) -> wasmtime::Result<Task> {
+        self.settle().await?;
+        let store = self.agents.store.clone();
+        let found = store
+            .tasks(&[pool])
+            .map_err(|error| self.store_failed(&error))?;
+        let unknown = StoreError::UnknownTask(pool);
+        let task = found.into_iter().flatten().next();
+        task.ok_or_else(|| self.store_failed(&unknown))
+    }
+
+    fn recorded_status(&mut self, status: &str) -> Answered<Result<PoolStatus, Task>> {
+        match serde_json::from_str(status) {
+            Ok(status) => Ok(Ok(Ok(status))),
+            Err(error) => Err(wasmtime::Error::new(error)),
+        }
+    }
+
+    fn recorded_pool(&mut self, snapshot: &Snapshot) -> Answered<Result<PoolStatus, Task>> {
+        let store = self.agents.store.clone();
+        let found = store
+            .tasks(&snapshot.tasks)
+            .map_err(|error| self.store_failed(&error))?;
+        let Some(mut task) = found.into_iter().flatten().next() else {
+            return Ok(Err(RefusedCall::UnknownPool(String::new())));
+        };
+        // It may have ended since.
+        if let Some(mark) = snapshot.others.first() {
+            task.status = mark.status;
+            task.output = None;
+            task.failure = mark.failure.clone();
+        }
+        Ok(Ok(Err(task)))
+    }
+
+    /// A member that an earlier run added with the same content.
+    fn earlier_member(&mut self, content: u64) -> wasmtime::Result<Option<EarlierChild>> {
+        if self.task.run == 0 {
+            return Ok(None);
+        }
+        if self.children.earlier_members.is_none() {
+            let store = self.agents.store.clone();
+            let mut members = store
+                .earlier_members(self.task.id)
+                .map_err(|error| self.store_failed(&error))?;
+            members
+                .retain(|child| !child.succeeded && !self.children.fresh.contains_key(&child.id));
+            self.children.earlier_members = Some(members);
+        }
+        let earlier = self.children.earlier_members.get_or_insert_default();
+        let place = earlier.iter().position(|child| child.content == content);
+        Ok(place.map(|place| earlier.remove(place)))
+    }
+
+    /// The call that was made last, for the store to keep the record of.
+    fn by(&self, call: Call) -> CallBy {
+        CallBy {
+            token: self.token(),
+            number: self.cursor.number(),
+            call,
+        }
+    }
+}
+
+fn status_of(pool: &Task) -> PoolStatus {
+    match &pool.group {
+        Some(group) => group.status(pool.status),
+        None => PoolStatus {
+            phase: GroupPhase::Failed,
+            spawned: 0,
+            completed: 0,
+            failed: 0,
+            in_flight: 0,
+        },
+    }
+}
+
+fn to_json(status: &PoolStatus) -> String {
+    serde_json::to_string(status).expect("plain data has a JSON form")
+}
+
+fn told(status: PoolStatus) -> pools::PoolStatus {
+    pools::PoolStatus {
+        phase: match status.phase {
+            GroupPhase::Creating => pools::Phase::Creating,
+            GroupPhase::Draining => pools::Phase::Draining,
+            GroupPhase::Completed => pools::Phase::Completed,
+            GroupPhase::Failed => pools::Phase::Failed,
+        },
+        spawned: status.spawned,
+        completed: status.completed,
+        failed: status.failed,
+        in_flight: status.in_flight,
+    }
+}
+
+fn options(given: Option<pools::PoolOptions>) -> PoolOptions {
+    let Some(given) = given else {
+        return PoolOptions::default();
+    };
+    PoolOptions {
+        on_failure: given.on_failure.map(|on_failure| match on_failure {
+            pools::OnFailure::Fail => OnFailure::Fail,
+            pools::OnFailure::FailFast => OnFailure::FailFast,
+            pools::OnFailure::Collect => OnFailure::Collect,
+            pools::OnFailure::Skip => OnFailure::Skip,
+        }),
+        concurrency: given.concurrency,
     }
 }
 
@@ -18,37 +443,45 @@ impl pools::Host for Guest {
     async fn open(
         &mut self,
         name: String,
-        _options: Option<pools::PoolOptions>,
+        given: Option<pools::PoolOptions>,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
-        Ok(Err(self.no_pools(&name)?))
+        let opened = self.open_pool(name, options(given)).await?;
+        Ok(opened.map_err(types::error))
     }
 
     async fn spawn(
         &mut self,
         name: String,
-        _handler: String,
-        _input: String,
-        _options: Option<Options>,
+        handler: String,
+        input: String,
+        options: Option<Options>,
     ) -> wasmtime::Result<Result<String, wit::Error>> {
-        Ok(Err(self.no_pools(&name)?))
+        let spawned = self.spawn_into(name, handler, input, options).await?;
+        Ok(spawned.map(|id| id.to_string()).map_err(types::error))
     }
 
     async fn start_drain(&mut self, name: String) -> wasmtime::Result<Result<(), wit::Error>> {
-        Ok(Err(self.no_pools(&name)?))
+        Ok(self.drain_pool(name).await?.map_err(types::error))
     }
 
     async fn wait(
         &mut self,
         name: String,
-        _timeout: Option<u64>,
+        timeout: Option<u64>,
     ) -> wasmtime::Result<Result<pools::PoolStatus, WaitError>> {
-        Ok(Err(WaitError::Refused(self.no_pools(&name)?)))
+        let timeout_ms = timeout.map(|timeout| timeout.min(DURATION_MS_MAX));
+        Ok(match self.wait_for_pool(name, timeout_ms).await? {
+            Ok(Ok(status)) => Ok(told(status)),
+            Ok(Err(pool)) => Err(WaitError::TimedOut(vec![types::outcome(pool.outcome())])),
+            Err(refusal) => Err(WaitError::Refused(types::error(refusal))),
+        })
     }
 
     async fn status(
         &mut self,
         name: String,
     ) -> wasmtime::Result<Result<pools::PoolStatus, wit::Error>> {
-        Ok(Err(self.no_pools(&name)?))
+        let status = self.pool_status(name).await?;
+        Ok(status.map(told).map_err(types::error))
     }
 }

@@ -33,7 +33,7 @@ impl signals::Host for Guest {
     ) -> wasmtime::Result<Option<String>> {
         let call = call_of(Function::SignalReceive, name.clone(), [name.as_bytes()]);
         if self.step(&call)?.is_none() {
-            self.wait(Until::Time, timeout).await?;
+            self.wait(Until::Time, timeout).await?.ok();
             self.answer(call, Answer::Document(None)).await?;
         }
         Ok(None)

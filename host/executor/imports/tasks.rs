@@ -231,7 +231,7 @@ impl tasks::Host for Guest {
             [bytes.as_slice()],
         );
         if self.step(&call)?.is_none() {
-            self.wait(Until::Time, Some(duration)).await?;
+            self.wait(Until::Time, Some(duration)).await?.ok();
             self.answer(call, Answer::Done).await?;
         }
         Ok(())
@@ -315,7 +315,10 @@ impl Guest {
             } else {
                 Until::All(ids.clone(), wanted)
             };
-            self.wait(until, timeout_ms).await?.timed_out
+            match self.wait(until, timeout_ms).await? {
+                Ok(woken) => woken.timed_out,
+                Err(refusal) => return self.refuse(call, refusal).await,
+            }
         };
         // A wait of no length looks once, and so does not see what is only on its way to the disk.
         self.settle().await?;

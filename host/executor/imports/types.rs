@@ -15,6 +15,7 @@ pub fn error(refusal: RefusedCall) -> types::Error {
         RefusedCall::UnknownPool(name) => types::Error::UnknownPool(name),
         RefusedCall::Invalid(why) => types::Error::Invalid(why),
         RefusedCall::WouldDeadlock(why) => types::Error::WouldDeadlock(why),
+        RefusedCall::PoolClosed(why) => types::Error::PoolClosed(why),
         RefusedCall::Limit(why) => types::Error::Limit(why),
     }
 }

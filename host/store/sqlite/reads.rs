@@ -7,14 +7,16 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
+use super::nodes;
 use super::rows::{self, many};
 use super::writer::{Ask, Message, Tell};
 use crate::bus::Bus;
-use crate::journal::{Answer, Call, Entry};
+use crate::group::PoolOptions;
+use crate::journal::{Answer, Call, Entry, RefusedCall};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Record, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
+    LogPosition, Node, Rank, Record, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
@@ -91,6 +93,25 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn open_pool(
+        &self,
+        by: CallBy,
+        name: Arc<str>,
+        options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
+        self.ask_under(Some(by.token), move |turn| {
+            kernel::open_pool(turn, &by, &name, &options)
+        })
+        .await
+    }
+
+    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError> {
+        self.ask_under(Some(by.token), move |turn| {
+            kernel::spawn_member(turn, &by, &task)
+        })
+        .await
+    }
+
     fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
         let run = move |turn: &mut Turn<'_>| kernel::record(turn, token, &records);
         let job = Tell { token, run };
@@ -155,6 +176,23 @@ impl Store for SqliteStore {
         self.read(|connection| rows::child_ids(connection, parent))
     }
 
+    fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
+        self.read(|connection| nodes::node(connection, task))
+    }
+
+    fn child_nodes(
+        &self,
+        parent: TaskId,
+        after: Rank,
+        limit: u64,
+    ) -> Result<Vec<Node>, StoreError> {
+        self.read(|connection| nodes::child_nodes(connection, parent, after, limit))
+    }
+
+    fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError> {
+        self.read(|connection| nodes::retry_nodes(connection, task, after, limit))
+    }
+
     fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError> {
         const ALL: &str = "\
             select status, count(*)
@@ -196,28 +234,20 @@ impl Store for SqliteStore {
     }
 
     fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
-        const SQL: &str = "\
-            select id, content, status, sequence,
-              exists (select 1 from tasks later where later.retry_of = tasks.id)
-            from tasks
-            where parent_id = :parent and content is not null
-            order by sequence, id";
-        self.read(|connection| {
-            many(
-                connection,
-                SQL,
-                named_params! { ":parent": parent.to_i64() },
-                |row| {
-                    Ok(EarlierChild {
-                        id: columns::id(row, 0)?,
-                        content: columns::unsigned(row, 1)?,
-                        status: columns::status(row, 2)?,
-                        sequence: columns::unsigned(row, 3)?,
-                        succeeded: row.get(4)?,
-                    })
-                },
-            )
-        })
+        self.read(|connection| earlier(connection, "parent_id", parent))
+    }
+
+    fn earlier_members(&self, spawner: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+        self.read(|connection| earlier(connection, "origin_id", spawner))
+    }
+
+    fn pool_named(&self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError> {
+        self.read(|connection| rows::pool_named(connection, scope, name))
+    }
+
+    fn is_source(&self, task: TaskId, pool: TaskId) -> Result<bool, StoreError> {
+        let found = self.read(|connection| rows::source(connection, task, pool))?;
+        Ok(found.is_some_and(|source| !source.drained))
     }
 
     fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError> {
@@ -383,6 +413,31 @@ fn whole_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Ta
     Ok(Some(task))
 }
 
+/// What a task spawned: its children, or what it added elsewhere.
+fn earlier(
+    connection: &Connection,
+    column: &str,
+    spawner: TaskId,
+) -> rusqlite::Result<Vec<EarlierChild>> {
+    let sql = format!(
+        "select id, content, status, sequence,
+           exists (select 1 from tasks later where later.retry_of = tasks.id)
+         from tasks
+         where {column} = :spawner and content is not null
+         order by sequence, id"
+    );
+    let values = named_params! { ":spawner": spawner.to_i64() };
+    many(connection, &sql, values, |row| {
+        Ok(EarlierChild {
+            id: columns::id(row, 0)?,
+            content: columns::unsigned(row, 1)?,
+            status: columns::status(row, 2)?,
+            sequence: columns::unsigned(row, 3)?,
+            succeeded: row.get(4)?,
+        })
+    })
+}
+
 /// The spawns of a run, from the rows of the children themselves.
 fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
     const SQL: &str = "\
@@ -477,6 +532,13 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
     if let Some(handler) = &filter.handler {
         conditions.push("handler = :handler".to_owned());
         values.push((":handler", Box::new(handler.clone())));
+    }
+    if filter.pools {
+        conditions.push("id in (select task_id from groups)".to_owned());
+    }
+    if let Some(name) = &filter.pool_name {
+        conditions.push("id in (select task_id from groups where name = :pool)".to_owned());
+        values.push((":pool", Box::new(name.clone())));
     }
     if let Some(queue) = &filter.queue {
         conditions.push("queue = :queue".to_owned());

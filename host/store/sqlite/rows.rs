@@ -152,7 +152,11 @@ pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite:
 }
 
 /// Read what a group has besides what every task has.
-fn fill_group(connection: &Connection, task: &mut Task, elsewhere: i64) -> rusqlite::Result<()> {
+pub fn fill_group(
+    connection: &Connection,
+    task: &mut Task,
+    elsewhere: i64,
+) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped
         from groups
@@ -377,6 +381,17 @@ impl Rows for SqliteRows<'_> {
         })
     }
 
+    fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
+        const SQL: &str = "\
+            select target_id, stamp, wanted
+            from waits
+            where waiter_id = :waiter";
+        self.many(SQL, named_params! { ":waiter": waiter.to_i64() }, |row| {
+            let wanted = StatusSet::from_bits(row.get(2)?);
+            Ok((columns::id(row, 0)?, row.get(1)?, wanted))
+        })
+    }
+
     fn remove_wait(&mut self, target: TaskId, waiter: TaskId) -> Result<(), StoreError> {
         const SQL: &str = "\
             delete from waits
@@ -463,6 +478,42 @@ impl Rows for SqliteRows<'_> {
             select task_id
             from sources
             where group_id = :group and drained = 0";
+        self.ids(SQL, named_params! { ":group": group.to_i64() })
+    }
+
+    fn members_that_hang(
+        &mut self,
+        group: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select id
+            from tasks
+            where parent_id = :group and (status = 'waiting' or (status = 'pending' and blocked_by > 0))
+            limit :limit";
+        self.ids(
+            SQL,
+            named_params! { ":group": group.to_i64(), ":limit": limit as i64 },
+        )
+    }
+
+    fn hangs(&mut self, id: TaskId) -> Result<bool, StoreError> {
+        const SQL: &str = "\
+            select status = 'waiting' or (status = 'pending' and blocked_by > 0)
+              or (status = 'running' and kind <> 'handler')
+            from tasks
+            where id = :id";
+        let found = self.one(SQL, named_params! { ":id": id.to_i64() }, |row| row.get(0))?;
+        Ok(found.unwrap_or(false))
+    }
+
+    fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select id
+            from tasks
+            where parent_id = :group and status in ('failed', 'expired', 'cancelled')
+              and not exists (select 1 from tasks later where later.retry_of = tasks.id)
+            order by sequence";
         self.ids(SQL, named_params! { ":group": group.to_i64() })
     }
 

@@ -314,6 +314,7 @@ fn breaks_the_turn(error: &StoreError) -> bool {
             | StoreError::Needed { .. }
             | StoreError::UpstreamDeleted { .. }
             | StoreError::Stale(_)
+            | StoreError::Deadlock { .. }
     )
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{Effect, Event, apply};
+use crate::group::{Group, OnFailure, PoolOptions};
 use crate::task::{Failure, FailureKind, NewTask, Options, Status, Task, TaskId, Wait};
 
 const NOW_MS: u64 = 1_000_000;
@@ -130,15 +131,80 @@ fn events() -> Vec<(&'static str, Event)> {
     ]
 }
 
+/// A pool in one status, in one of the situations that make a difference there.
+fn pool_situations() -> Vec<(Status, &'static str, Task)> {
+    let id = TaskId::from_i64(1);
+    let fresh = NewTask::root("pool", "null", Options::default()).into_task(id, NOW_MS, 0, None);
+    let of = |status, name, on_failure, sources, live| {
+        let options = PoolOptions {
+            on_failure: Some(on_failure),
+            concurrency: None,
+        };
+        let mut group = Group::new("p".into(), &options);
+        (group.sources, group.live) = (sources, live);
+        (group.spawned, group.failed) = (live + 1, 1);
+        if !matches!(status, Status::Failed | Status::Cancelled) {
+            (group.completed, group.failed) = (1, 0);
+        }
+        let task = Task {
+            status,
+            ended_at_ms: status.is_terminal().then_some(NOW_MS),
+            group: Some(Box::new(group)),
+            ..fresh.clone()
+        };
+        (status, name, task)
+    };
+    use OnFailure::{Collect, Fail, FailFast};
+    vec![
+        of(Status::Running, "creating", Fail, 1, 0),
+        of(Status::Running, "draining, one member lives", Fail, 0, 1),
+        of(Status::Running, "the same, fail-fast", FailFast, 0, 2),
+        of(Status::Running, "the same, collect", Collect, 0, 1),
+        of(Status::Completed, "", Fail, 0, 0),
+        of(Status::Failed, "", Fail, 0, 0),
+        of(Status::Cancelled, "", Fail, 0, 0),
+    ]
+}
+
+fn pool_events() -> Vec<(&'static str, Event)> {
+    let added = |replaces| Event::MemberAdded { replaces };
+    let ended = |status| Event::MemberEnded { status };
+    vec![
+        ("source opened", Event::SourceOpened),
+        ("source drained", Event::SourceDrained),
+        ("member added", added(None)),
+        ("member completed", ended(Status::Completed)),
+        ("member failed", ended(Status::Failed)),
+        (
+            "member retried",
+            Event::MemberRetried {
+                status: Status::Failed,
+            },
+        ),
+        ("cancel requested, of the pool", Event::CancelRequested),
+        ("retried, of the pool", Event::Retried { blocked_by: 0 }),
+    ]
+}
+
 /// The page: every event in every situation, and what it does there.
 pub fn page() -> String {
-    let situations = situations();
     let mut page = String::from(HEAD);
-    for (event_name, event) in events() {
+    section(&mut page, &situations(), events());
+    page.push_str(POOLS);
+    section(&mut page, &pool_situations(), pool_events());
+    page
+}
+
+fn section(
+    page: &mut String,
+    situations: &[(Status, &'static str, Task)],
+    events: Vec<(&'static str, Event)>,
+) {
+    for (event_name, event) in events {
         let _ = writeln!(page, "\n## {event_name}\n");
         let mut refused = Vec::new();
         page.push_str("| status | becomes | and then |\n|---|---|---|\n");
-        for (status, situation, task) in &situations {
+        for (status, situation, task) in situations {
             let name = match *situation {
                 "" => status.to_string(),
                 situation => format!("{status}, {situation}"),
@@ -152,9 +218,10 @@ pub fn page() -> String {
                 }
             }
         }
-        let _ = writeln!(page, "\nRefused when {}.", refused.join("; "));
+        if !refused.is_empty() {
+            let _ = writeln!(page, "\nRefused when {}.", refused.join("; "));
+        }
     }
-    page
 }
 
 fn describe(before: &Task, after: &Task) -> String {
@@ -178,6 +245,19 @@ fn describe(before: &Task, after: &Task) -> String {
     {
         words.push("ready".to_owned());
     }
+    if let (Some(before), Some(after)) = (&before.group, &after.group) {
+        let counts = [
+            ("sources", before.sources, after.sources),
+            ("live", before.live, after.live),
+            ("completed", before.completed, after.completed),
+            ("failed", before.failed, after.failed),
+        ];
+        for (name, before, after) in counts {
+            if before != after {
+                words.push(format!("{name} {after}"));
+            }
+        }
+    }
     if after.cancel_requested && !before.cancel_requested {
         words.push("cancel requested".to_owned());
     }
@@ -192,9 +272,18 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::JournalEnded => "drop the journal",
         Effect::Continue { .. } => "spawn the continuation",
         Effect::Stop => "tell the attempt to stop",
+        Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
     }
 }
+
+const POOLS: &str = "
+# Pools
+
+A pool is a task that contains tasks and has no code. It runs while a source is open or a member lives;
+what it becomes follows from its counts and from its `on-failure`. Members are counted whatever the pool
+has become.
+";
 
 const HEAD: &str = "\
 # The state machine of a task

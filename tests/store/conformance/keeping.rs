@@ -1,6 +1,6 @@
 use fishway::journal::{Answer, Entry, Function};
-use fishway::store::{Filter, HandlerRow, LogPosition, Record};
-use fishway::task::{Options, PendingReason, Progress, Status, TaskId};
+use fishway::store::{Filter, HandlerRow, LogPosition, Node, Rank, Record};
+use fishway::task::{NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId};
 
 use crate::store::world::{START_MS, World, call, done, failed, keyed, log_line, set};
 
@@ -213,6 +213,59 @@ pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
     check(reason(PendingReason::Ready), &newest);
     check(below(None), &children);
     check(below(Some(children[0])), &children[1..]);
+}
+
+pub async fn nodes_come_in_pages_and_say_what_kin_they_have(world: &mut World) {
+    let a = world.submit("h").await;
+    let task = world.start(a).await;
+    let children = world.spawn_many(&task, 1, "child", 3).await;
+    let mut tries = vec![children[1]];
+    for sequence in [4, 5] {
+        let input = format!("\"{}\"", "x".repeat(10_000));
+        let again = NewTask {
+            id: Some(world.store().ids().next(START_MS)),
+            retry_of: tries.last().copied(),
+            spawner: Some(Spawner {
+                parent: a,
+                sequence,
+                depth: 1,
+                scope: a,
+                member: false,
+                place: None,
+            }),
+            ..NewTask::root("child", input, Options::default())
+        };
+        tries.extend(again.id);
+        world
+            .record(&task, vec![Record::Task(Box::new(again))])
+            .await;
+    }
+    let ids = |nodes: &[Node]| nodes.iter().map(|node| node.task.id).collect::<Vec<_>>();
+    let store = world.store();
+    let first = store.child_nodes(a, Rank::START, 2).unwrap();
+    assert_eq!(ids(&first), children[..2]);
+    let rest = store.child_nodes(a, first[1].rank(), 9).unwrap();
+    assert_eq!(ids(&rest), [children[2], tries[1], tries[2]]);
+    assert_eq!(store.child_nodes(a, rest[2].rank(), 9).unwrap(), []);
+    let kin = |node: &Node| (node.has_children, node.was_retried, node.is_retry);
+    assert_eq!(kin(&first[0]), (false, false, false));
+    assert_eq!(kin(&first[1]), (false, true, false));
+    assert_eq!(kin(&rest[1]), (false, true, true));
+    assert_eq!(kin(&rest[2]), (false, false, true));
+    assert_eq!(
+        &*rest[2].task.input, "",
+        "a large payload stays where it is"
+    );
+    let retries = store.retry_nodes(children[1], Rank::START, 9).unwrap();
+    assert_eq!(ids(&retries), tries[1..]);
+    let last = store
+        .retry_nodes(children[1], retries[0].rank(), 9)
+        .unwrap();
+    assert_eq!(ids(&last), tries[2..]);
+    assert_eq!(store.retry_nodes(children[0], Rank::START, 9).unwrap(), []);
+    let root = store.node(a).unwrap().unwrap();
+    assert_eq!((root.task.id, kin(&root)), (a, (true, false, false)));
+    assert_eq!(store.node(TaskId::from_i64(1)).unwrap(), None);
 }
 
 pub async fn counts_are_by_status(world: &mut World) {

@@ -5,7 +5,7 @@
 //! | `spawn` `submit` `{handler, input, O}`, `spawn-raw` `{handler, text}` | id |
 //! | `spawn-all` `{handler, inputs, O}` | ids |
 //! | `call` `{handler, input, O}` | `{output}` or `{failure}` |
-//! | `wait-all` `{ids, timeout, statuses}`, `children` | outcomes |
+//! | `wait-all` `{ids, timeout, statuses}`, `children` | outcomes; with `count: true` how many |
 //! | `wait-any` `{ids, timeout, statuses}`, `get` ID | outcome |
 //! | `cancel` ID | whether it did |
 //! | `sleep` MS, `reschedule` MS, `next-phase` `{phase, after, timeout}` | null |
@@ -64,6 +64,8 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         },
         "wait-all" => {
             match tasks::wait_all(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
+                // Of very many, only how many there are: their JSON is large.
+                Ok(outcomes) if argument["count"] == true => json!(outcomes.len()),
                 Ok(outcomes) => outcomes.iter().map(outcome).collect(),
                 Err(error) => wait_error(error),
             }

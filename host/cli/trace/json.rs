@@ -1,0 +1,74 @@
+//! A trace as one JSON object, in pieces.
+
+use super::walk::{Retries, Walk};
+use crate::cli::{now_ms, wire};
+use crate::client::Client;
+use crate::store::{Node, StoreError};
+use crate::task::TaskId;
+
+/// The text of the object, made as it is asked for. Children stand where they were spawned, those
+/// that took the place of another as well: their `retry_of` names it.
+pub struct JsonTree<'a> {
+    client: &'a Client,
+    /// Before the first piece.
+    root: Option<Node>,
+    walk: Walk<'a>,
+    /// Objects that are still open.
+    open: usize,
+}
+
+impl<'a> JsonTree<'a> {
+    /// The object for `id`.
+    pub fn of(client: &'a Client, id: TaskId) -> anyhow::Result<JsonTree<'a>> {
+        let store = client.store();
+        let root = store.node(id)?.ok_or(StoreError::UnknownTask(id))?;
+        Ok(JsonTree {
+            client,
+            walk: Walk::below(&**store, &root, Retries::InPlace),
+            root: Some(root),
+            open: 0,
+        })
+    }
+
+    /// The end of what lies between the node before and this one, and this one's beginning.
+    fn piece(&mut self) -> anyhow::Result<Option<String>> {
+        let (node, level) = match self.root.take() {
+            Some(root) => (root, 0),
+            None => match self.walk.step()? {
+                Some(step) => (step.node, step.level),
+                None if self.open == 0 => return Ok(None),
+                None => return Ok(Some("]}".repeat(std::mem::take(&mut self.open)))),
+            },
+        };
+        let mut text = "]}".repeat(self.open - level);
+        if self.open > level {
+            text.push(',');
+        }
+        self.open = level + 1;
+        text.push_str(&object(self.client, &node, level == 0)?);
+        text.pop();
+        text.push_str(",\"children\":[");
+        Ok(Some(text))
+    }
+}
+
+impl Iterator for JsonTree<'_> {
+    type Item = anyhow::Result<String>;
+
+    fn next(&mut self) -> Option<anyhow::Result<String>> {
+        self.piece().transpose()
+    }
+}
+
+/// A task by itself, with all of its payloads; of the `top` it is told whether its parent was
+/// deleted, as that of the others was not.
+pub fn object(client: &Client, node: &Node, top: bool) -> anyhow::Result<String> {
+    let id = node.task.id;
+    let whole = client.store().tasks(&[id])?.into_iter().flatten().next();
+    let task = whole.as_ref().unwrap_or(&node.task);
+    let mut shown = wire::task(task, now_ms());
+    if let (true, Some(parent)) = (top, task.parent) {
+        shown.parent_deleted = client.store().statuses(&[parent])?[0].is_none();
+    }
+    Ok(serde_json::to_string(&shown)?)
+}

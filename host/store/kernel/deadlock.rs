@@ -1,0 +1,101 @@
+//! Waits that could never end: found before they begin.
+//!
+//! A wait without a time, for all of some tasks, hangs on each of them. A task that waits in the
+//! same way hangs on what it waits for, a task that comes after others hangs on those, and a pool
+//! hangs on its open sources and on its members. When that leads back to the waiter, nothing that
+//! happens inside can end it.
+
+use std::collections::HashSet;
+
+use super::{Turn, stamp_of};
+use crate::store::StoreError;
+use crate::task::{Status, StatusSet, Task, TaskId};
+
+/// Tasks that are looked at; a longer way round is not found, and its waits can be cancelled.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// The task through which a wait of `waiter` for all of `targets` would lead back to it.
+pub fn deadlock(
+    turn: &mut Turn<'_>,
+    waiter: TaskId,
+    targets: &[TaskId],
+) -> Result<Option<TaskId>, StoreError> {
+    let mut seen: HashSet<TaskId> = HashSet::new();
+    let mut open: Vec<(TaskId, TaskId)> = Vec::new();
+    for &target in targets {
+        // Most are ready or run: they hang on nothing.
+        if seen.insert(target) && turn.hangs(target)? {
+            open.push((target, target));
+        }
+    }
+    while let Some((first, id)) = open.pop() {
+        if seen.len() > LOOKED_AT_MAX {
+            break;
+        }
+        for next in turn.hangs_on(id)? {
+            if next == waiter {
+                return Ok(Some(first));
+            }
+            if seen.insert(next) && turn.hangs(next)? {
+                open.push((first, next));
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl Turn<'_> {
+    /// Whether a task hangs on others, by its status alone.
+    fn hangs(&mut self, id: TaskId) -> Result<bool, StoreError> {
+        match self.touched.get(&id) {
+            Some(touched) => Ok(hangs(&touched.task)),
+            None => self.rows.hangs(id),
+        }
+    }
+
+    /// What a task cannot end without.
+    fn hangs_on(&mut self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        let Some(task) = self.find(id)?.cloned() else {
+            return Ok(Vec::new());
+        };
+        if task.group.is_some() {
+            let mut on = self.rows.open_sources(id)?;
+            on.extend(self.rows.members_that_hang(id, LOOKED_AT_MAX)?);
+            return Ok(on);
+        }
+        match (task.status, &task.wait) {
+            (Status::Pending, _) if task.blocked_by > 0 => self.rows.upstreams(id),
+            (Status::Waiting, Some(wait)) if wait.until_ms.is_none() => {
+                let stamp = stamp_of(&task);
+                let on: Vec<TaskId> = self
+                    .rows
+                    .awaited(id)?
+                    .into_iter()
+                    .filter(|&(_, known, wanted)| known == stamp && only_ends(wanted))
+                    .map(|(target, ..)| target)
+                    .collect();
+                // A wait for any of several may end by another.
+                Ok(match on.len() as u64 == wait.remaining {
+                    true => on,
+                    false => Vec::new(),
+                })
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Whether a wait for these ends with the end of what it waits for, and not on the way.
+pub fn only_ends(wanted: StatusSet) -> bool {
+    Status::ALL
+        .into_iter()
+        .all(|status| status.is_terminal() || !wanted.contains(status))
+}
+
+fn hangs(task: &Task) -> bool {
+    match task.status {
+        Status::Waiting => true,
+        Status::Pending => task.blocked_by > 0,
+        status => task.group.is_some() && !status.is_terminal(),
+    }
+}
