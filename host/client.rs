@@ -4,11 +4,12 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::group::Group;
 use crate::store::{
-    Cancelled, Filter, LogLine, LogPosition, Sent, Signal, Store, StoreError, Submitted,
+    Cancelled, Filter, Keep, LogLine, LogPosition, Sent, Signal, Store, StoreError, Submitted,
+    Sweep,
 };
 use crate::task::state::Attempt;
 use crate::task::{
@@ -45,6 +46,14 @@ pub enum ClientError {
     /// No task has that id, or an id that begins so.
     #[error("no task has an id that begins with \"{0}\"")]
     UnknownTask(String),
+    /// What was cancelled before a deletion has not stopped yet.
+    #[error("task {id} is not deleted yet: task {live} below it was asked to stop, and still runs")]
+    Stopping {
+        /// Which was to be deleted.
+        id: TaskId,
+        /// One that runs.
+        live: TaskId,
+    },
     /// No pool has that id or name.
     #[error("there is no pool \"{0}\"")]
     UnknownPool(String),
@@ -77,6 +86,9 @@ impl ClientError {
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
             }
+            ClientError::Stopping { id, live } => Some(format!(
+                "fishway wait {live} waits for its end; fishway delete {id} goes on then"
+            )),
             ClientError::UnknownPool(_) => {
                 Some("fishway pool list --all shows the pools that there are".to_owned())
             }
@@ -117,6 +129,8 @@ pub struct Detail {
     pub attempts: Vec<Attempt>,
     /// Signals that it has been sent and has not received.
     pub signals_unread: u64,
+    /// Whether it has a parent that was deleted.
+    pub parent_deleted: bool,
     /// Whether a handler of its name is loaded, as far as the last host said.
     pub handler_loaded: bool,
 }
@@ -193,6 +207,10 @@ impl Client {
             child_counts: self.store.counts(Some(id))?,
             attempts: self.store.attempts(id)?,
             signals_unread: self.store.signals_unread(id)?,
+            parent_deleted: match task.parent {
+                None => false,
+                Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
+            },
             handler_loaded: self.loaded(&task.handler)?,
             task,
         })
@@ -249,7 +267,13 @@ impl Client {
                 Err(_) => return Ok(None),
             },
         }
-        Ok(Some(self.store.tasks(ids)?.into_iter().flatten().collect()))
+        let found = self.store.tasks(ids)?;
+        let gone = ids.iter().zip(&found).find(|(_, task)| task.is_none());
+        if let (Some((&id, _)), false) = (gone, any) {
+            // It has ended, but how it did was deleted before it was read.
+            return Err(StoreError::UnknownTask(id).into());
+        }
+        Ok(Some(found.into_iter().flatten().collect()))
     }
 
     async fn arrived(
@@ -312,6 +336,46 @@ impl Client {
         check_payload(value).map_err(invalid)?;
         let (name, value) = (name.to_owned(), value.to_owned());
         Ok(self.store.send(Signal { to, name, value }, None).await?)
+    }
+
+    /// Delete an ended task and, unless `only`, all below it, which is cancelled first with
+    /// `cancel_children`. Answers with the number of tasks that are gone.
+    pub async fn delete(
+        &self,
+        id: TaskId,
+        only: bool,
+        cancel_children: bool,
+    ) -> Result<u64, ClientError> {
+        let ended = self.task(id)?.status.is_terminal();
+        if cancel_children && ended {
+            self.store.cancel(id, false, None).await?;
+        }
+        match self.sweep(Sweep::of(id, only)).await {
+            Ok(sweep) => Ok(sweep.tasks()),
+            Err(StoreError::Lives { live, .. }) if cancel_children && live != id => {
+                Err(ClientError::Stopping { id, live })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Delete trees that `keep` keeps no longer; answers with the number of tasks that are gone or,
+    /// with `dry`, that would be.
+    pub async fn prune(&self, keep: Keep, dry: bool) -> Result<u64, ClientError> {
+        Ok(self.sweep(Sweep::old(keep, dry)).await?.tasks())
+    }
+
+    /// Do a sweep to its end, resting after each of its transactions for as long as that took: one
+    /// process that writes without a pause keeps the others from the file.
+    pub async fn sweep(&self, mut sweep: Sweep) -> Result<Sweep, StoreError> {
+        loop {
+            let began = Instant::now();
+            sweep = self.store.sweep(sweep).await?;
+            if sweep.over() {
+                return Ok(sweep);
+            }
+            tokio::time::sleep(began.elapsed()).await;
+        }
     }
 
     /// What a task has printed and logged after a position.

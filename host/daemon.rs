@@ -13,9 +13,10 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
 use crate::loader::{Change, Loader, LoaderError, Watch};
+use crate::retention::Retention;
 use crate::scheduler::Scheduler;
 use crate::store::sqlite::{Opening, Role, SqliteStore};
-use crate::store::{HandlerRow, Store, StoreError};
+use crate::store::{HandlerRow, Keep, Store, StoreError};
 
 /// What a host is started with.
 pub struct Setup {
@@ -27,6 +28,8 @@ pub struct Setup {
     pub settings: Settings,
     /// The database grows no larger, in bytes.
     pub database_bytes_max: Option<u64>,
+    /// How long it keeps ended tasks.
+    pub keep: Keep,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -132,9 +135,12 @@ impl Host {
             setup.clock.clone(),
             setup.settings,
         )?);
-        let scheduler = Scheduler::new(executor.clone(), loader.clone());
+        let retention = Retention::new(setup.keep, setup.clock.clone());
+        let scheduler = Scheduler::new(executor.clone(), loader.clone(), retention.clone());
         store.serve(scheduler.clone());
         let clocks = tokio::spawn(scheduler.clone().watch_clocks(shared.clone(), setup.clock));
+
+        let keeping = tokio::spawn(retention.watch(Client::new(shared.clone())));
 
         let (changed, mut looks) = mpsc::unbounded_channel();
         let watch = match loader.watch(move || {
@@ -174,7 +180,7 @@ impl Host {
             scheduler,
             changes: Some(changes),
             recovered,
-            background: vec![clocks, looking],
+            background: vec![clocks, keeping, looking],
             _watch: watch,
             _lock: lock,
         })

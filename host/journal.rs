@@ -160,6 +160,10 @@ pub struct Snapshot {
     /// Those that had not completed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Mark>,
+    /// Those that had completed and are no children of the task: their outputs are read again on
+    /// replay, so they are kept for as long as the task lives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<TaskId>,
 }
 
 impl Snapshot {
@@ -177,7 +181,15 @@ impl Snapshot {
         Snapshot {
             tasks: Vec::new(),
             others,
+            used: Vec::new(),
         }
+    }
+
+    /// All tasks that it names.
+    pub fn named(&self) -> impl Iterator<Item = TaskId> {
+        let others = self.others.iter().map(|mark| mark.task);
+        let used = self.used.iter().copied();
+        self.tasks.iter().copied().chain(others).chain(used)
     }
 }
 
@@ -484,6 +496,7 @@ mod tests {
                     status: Status::Running,
                     failure: None,
                 }],
+                used: Vec::new(),
             }),
             Answer::Document(None),
             Answer::Refused(RefusedCall::UnknownHandler("x".into())),

@@ -20,6 +20,8 @@ pub mod clock;
 pub mod daemon;
 pub mod executor;
 pub mod loader;
+pub mod metrics;
+pub mod retention;
 pub mod scheduler;
 pub mod store;
 

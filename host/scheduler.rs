@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::executor::{Executor, Slots};
 use crate::loader::Loader;
+use crate::retention::Retention;
 use crate::store::{Dispatch, Lane, Room, Store, StoreError};
-use crate::task::{Task, TaskId};
+use crate::task::{StatusSet, Task, TaskId};
 
 /// No clock is set.
 const NEVER: u64 = u64::MAX;
@@ -22,6 +23,7 @@ pub struct Scheduler {
     executor: Arc<Executor>,
     slots: Arc<Slots>,
     loader: Arc<Loader>,
+    retention: Arc<Retention>,
     /// When the next clock runs out, in milliseconds since the Unix epoch.
     next_ms: AtomicU64,
     changed: Notify,
@@ -31,11 +33,16 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A scheduler for what `loader` has and `executor` runs.
-    pub fn new(executor: Arc<Executor>, loader: Arc<Loader>) -> Arc<Scheduler> {
+    pub fn new(
+        executor: Arc<Executor>,
+        loader: Arc<Loader>,
+        retention: Arc<Retention>,
+    ) -> Arc<Scheduler> {
         Arc::new(Scheduler {
             slots: executor.slots().clone(),
             executor,
             loader,
+            retention,
             next_ms: AtomicU64::new(0),
             changed: Notify::new(),
             broken: Mutex::default(),
@@ -129,6 +136,10 @@ impl Dispatch for Scheduler {
         if self.next_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms {
             self.changed.notify_one();
         }
+    }
+
+    fn ended(&self, how: StatusSet) {
+        self.retention.ended(how);
     }
 
     fn broken(&self, error: StoreError) {

@@ -1,5 +1,8 @@
 //! The program, as people run it: what it prints, what it exits with, what it advises.
 
+mod deleting;
+mod metrics;
+
 use std::path::Path;
 use std::process::Command;
 

@@ -15,6 +15,8 @@ mod crash;
 mod loader;
 /// Pools, from inside a guest.
 mod pools;
+/// Old tasks, and a clock that deletes them.
+mod retention;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
 /// The guest that most tests are programs for.

@@ -58,6 +58,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         data_dir: data_dir.clone(),
         settings: Settings::default(),
         database_bytes_max: global.database_bytes_max,
+        keep: crate::store::Keep::for_ever(),
         clock: Arc::new(SystemClock),
     })
     .await?;

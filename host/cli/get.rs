@@ -75,7 +75,12 @@ fn lines(detail: &Detail) -> Vec<String> {
         line("starts", wire::time(at));
     }
     if let Some(parent) = task.parent {
-        line("parent", parent.to_string());
+        let deleted = if detail.parent_deleted {
+            " (deleted)"
+        } else {
+            ""
+        };
+        line("parent", format!("{parent}{deleted}"));
     }
     if let Some(earlier) = task.retry_of {
         line("retry of", earlier.to_string());

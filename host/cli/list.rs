@@ -2,8 +2,9 @@ use std::io::IsTerminal;
 
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, wire};
+use crate::client::ClientError;
 use crate::store::Filter;
-use crate::task::{StatusFilter, Task};
+use crate::task::{StatusFilter, Task, TaskId};
 
 /// List tasks, newest first
 #[derive(clap::Args)]
@@ -36,12 +37,20 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
             .map(|prefix| client.resolve(prefix))
             .transpose()
     };
+    let parent = match resolve(&args.parent) {
+        // Its children may have outlived it.
+        Err(ClientError::UnknownTask(text)) if text.parse::<TaskId>().is_ok() => {
+            global.say(format!("{text} (deleted)"));
+            text.parse().ok()
+        }
+        found => found?,
+    };
     let filter = Filter {
         statuses: args.status.iter().map(|filter| filter.status).collect(),
         reason: args.status.iter().find_map(|filter| filter.reason),
         handler: args.handler.clone(),
         queue: args.queue.clone(),
-        parent: resolve(&args.parent)?,
+        parent,
         after: resolve(&args.after)?,
         limit: args.limit,
         ..Filter::default()

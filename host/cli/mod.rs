@@ -6,6 +6,7 @@
 mod build;
 mod cancel;
 mod completions;
+mod delete;
 mod demo;
 mod doctor;
 mod get;
@@ -13,7 +14,9 @@ mod given;
 mod handler;
 mod list;
 mod logs;
+mod metrics;
 mod pool;
+mod prune;
 mod retry;
 mod serve;
 mod signal;
@@ -106,6 +109,9 @@ enum Command {
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
+    Delete(delete::Args),
+    Prune(prune::Args),
+    Metrics(metrics::Args),
     Handler(handler::Args),
     Build(build::Args),
     Doctor(doctor::Args),
@@ -195,6 +201,9 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Pool(args) => pool::run(&global, &args),
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
+        Command::Delete(args) => delete::run(&global, args).await,
+        Command::Prune(args) => prune::run(&global, args).await,
+        Command::Metrics(args) => metrics::run(&global, &args),
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),
@@ -334,7 +343,7 @@ fn print_line(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A duration such as `30s`, `5m` or `1h 30m`, in milliseconds; a bare number is seconds.
+/// A duration such as `30s`, `1h 30m` or `30d`, in milliseconds; a bare number is seconds.
 fn duration_ms(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse::<f64>()
         && (0.0..=1e9).contains(&seconds)
@@ -342,6 +351,6 @@ fn duration_ms(text: &str) -> Result<u64, String> {
         return Ok((seconds * 1_000.0) as u64);
     }
     crate::loader::manifest::duration_ms(text).ok_or_else(|| {
-        format!("\"{text}\" is no duration: write 30s, 5m or \"1h 30m\", or a number of seconds")
+        format!("\"{text}\" is no duration: write 30s, \"1h 30m\" or 30d, or a number of seconds")
     })
 }

@@ -8,6 +8,8 @@ use crate::clock::SystemClock;
 use crate::daemon::{Host, Setup};
 use crate::executor::Settings;
 use crate::loader::{Change, Origin};
+use crate::store::Keep;
+use crate::task::{Status, StatusSet};
 
 /// Run the host: load the handlers of a directory and run their tasks
 ///
@@ -31,6 +33,44 @@ pub struct Args {
     /// Time that running tasks have to end when the host stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
     pub grace: u64,
+    /// Delete tasks, with all below them, so long after they ended [default: never]
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP", value_parser = duration_ms)]
+    pub keep: Option<u64>,
+    /// The same for tasks that completed
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_COMPLETED", value_parser = duration_ms, hide_short_help = true)]
+    pub keep_completed: Option<u64>,
+    /// The same for tasks that failed
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_FAILED", value_parser = duration_ms)]
+    pub keep_failed: Option<u64>,
+    /// The same for tasks that were cancelled
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_CANCELLED", value_parser = duration_ms, hide_short_help = true)]
+    pub keep_cancelled: Option<u64>,
+    /// The same for tasks that expired
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_EXPIRED", value_parser = duration_ms, hide_short_help = true)]
+    pub keep_expired: Option<u64>,
+    /// The same for tasks that were skipped
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_SKIPPED", value_parser = duration_ms, hide_short_help = true)]
+    pub keep_skipped: Option<u64>,
+}
+
+impl Args {
+    /// How long ended tasks are kept: by the rule for their own end, else by the one for all.
+    fn keep(&self) -> Keep {
+        let own = [
+            (Status::Completed, self.keep_completed),
+            (Status::Failed, self.keep_failed),
+            (Status::Cancelled, self.keep_cancelled),
+            (Status::Expired, self.keep_expired),
+            (Status::Skipped, self.keep_skipped),
+        ];
+        own.into_iter()
+            .fold(Keep::for_ever(), |keep, (status, own)| {
+                match own.or(self.keep) {
+                    Some(ms) => keep.with(StatusSet::from_iter([status]), ms),
+                    None => keep,
+                }
+            })
+    }
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
@@ -47,6 +87,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         data_dir: global.data.clone(),
         settings,
         database_bytes_max: global.database_bytes_max,
+        keep: args.keep(),
         clock: Arc::new(SystemClock),
     })
     .await?;
@@ -152,5 +193,38 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_status_is_kept_by_its_own_rule_or_by_the_one_for_all() {
+        let check = |flags: &[&str], completed: Option<u64>, failed: Option<u64>| {
+            let line = [&["serve"], flags].concat();
+            let keep = Line::parse_from(line).args.keep();
+            let found = (keep.of(Status::Completed), keep.of(Status::Failed));
+            assert_eq!(found, (completed, failed), "{flags:?}");
+            assert_eq!(keep.of(Status::Running), None);
+        };
+        let day = 24 * 3_600_000;
+        check(&[], None, None);
+        check(&["--keep", "30d"], Some(30 * day), Some(30 * day));
+        check(
+            &["--keep", "2w", "--keep-failed", "90d"],
+            Some(14 * day),
+            Some(90 * day),
+        );
+        check(&["--keep-failed", "1h 30m"], None, Some(5_400_000));
     }
 }

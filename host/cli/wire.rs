@@ -30,6 +30,9 @@ pub struct TaskJson {
     pub max_attempts: Option<u32>,
     pub restarts: u32,
     pub parent_task_id: Option<String>,
+    /// Its parent was deleted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub parent_deleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_task_ids: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +126,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         max_attempts: task.attempts_max,
         restarts: task.restarts,
         parent_task_id: task.parent.map(|id| id.to_string()),
+        parent_deleted: false,
         child_task_ids: None,
         children: None,
         on_complete: task.on_complete.as_ref().map(ToString::to_string),
@@ -178,6 +182,7 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
             .task
             .pending_reason(detail.handler_loaded)
             .map(|reason| reason.to_string()),
+        parent_deleted: detail.parent_deleted,
         child_task_ids: Some(detail.child_ids.iter().map(ToString::to_string).collect()),
         children: Some(counts.collect()),
         signals_unread: Some(detail.signals_unread),

@@ -353,10 +353,11 @@ fn milliseconds(key: &str, amount: &Amount) -> Result<u64, ManifestError> {
     }
 }
 
-/// A duration as people write it, in milliseconds.
+/// A duration as people write it, in milliseconds. A day has 24 hours; months have no length.
 pub fn duration_ms(text: &str) -> Option<u64> {
-    let duration: jiff::SignedDuration = text.trim().parse().ok()?;
-    u64::try_from(duration.as_millis()).ok()
+    let span: jiff::Span = text.trim().parse().ok()?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    u64::try_from(span.to_duration(days).ok()?.as_millis()).ok()
 }
 
 fn malformed(text: &str, error: &toml::de::Error) -> ManifestError {

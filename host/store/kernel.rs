@@ -8,7 +8,9 @@
 //! other verbs of the same transaction stand.
 
 mod claim;
+mod counts;
 mod deadlock;
+mod delete;
 mod pools;
 mod signals;
 
@@ -16,6 +18,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub use claim::{claim, stopping};
+use delete::USED;
+pub use delete::sweep;
 pub use pools::{open_pool, spawn_member};
 pub use signals::{receive, send};
 
@@ -42,6 +46,7 @@ pub struct Turn<'a> {
     touched: HashMap<TaskId, Touched>,
     /// Tasks to be saved, in the order in which they changed first.
     changed: Vec<TaskId>,
+    counts: counts::Counts,
     /// Tasks that moved.
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
@@ -73,6 +78,7 @@ impl<'a> Turn<'a> {
             now_ms,
             touched: HashMap::new(),
             changed: Vec::new(),
+            counts: counts::Counts::default(),
             notices: Vec::new(),
             stops: Vec::new(),
             alarm: None,
@@ -173,6 +179,7 @@ impl<'a> Turn<'a> {
         let change = apply(before, event, now_ms)?;
         let task = change.task;
         self.change(task.clone());
+        self.count_waited(status_before, &task)?;
         let mut caused = Vec::new();
         if let (Event::Retried { .. }, true, Some(group)) = (event, task.member, task.parent) {
             let status = status_before;
@@ -188,6 +195,7 @@ impl<'a> Turn<'a> {
                     self.wake(&task, &mut caused)?;
                 }
                 Effect::Ended => {
+                    self.counts.ended(&task);
                     if let (true, Some(group)) = (task.member, task.parent) {
                         let status = task.status;
                         caused.push((group, Event::MemberEnded { status }));
@@ -257,10 +265,13 @@ impl<'a> Turn<'a> {
     /// Whoever waits for the status that `task` has now.
     fn wake(&mut self, task: &Task, caused: &mut Vec<(TaskId, Event)>) -> Result<(), StoreError> {
         for (waiter, stamp, wanted) in self.rows.waits(task.id)? {
-            if !arrived(task.status, wanted) {
+            if stamp < 0 || !arrived(task.status, wanted) {
                 continue;
             }
-            self.rows.remove_wait(task.id, waiter)?;
+            match task.parent == Some(waiter) {
+                true => self.rows.remove_wait(task.id, waiter)?,
+                false => self.rows.add_wait(task.id, waiter, USED, wanted)?,
+            }
             let current = self.find(waiter)?.is_some_and(|waiter| {
                 waiter.status == Status::Waiting && stamp_of(waiter) == stamp
             });
@@ -323,6 +334,12 @@ impl<'a> Turn<'a> {
             None => None,
         };
         let status = task.status;
+        if let Some(parent) = parent {
+            self.count_spawned(parent, &task.handler)?;
+        }
+        if status.is_terminal() {
+            self.counts.ended(&task);
+        }
         self.insert(task)?;
         if let Some(group) = member_of {
             self.joined(group, replaces, status)?;
@@ -475,6 +492,9 @@ pub fn cancel(
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
     let upstreams = turn.rows.upstreams(task)?;
+    if let Some(upstream) = turn.deleted(&upstreams)? {
+        return Err(StoreError::UpstreamDeleted { id: task, upstream });
+    }
     let (blocked_by, lost) = turn.upstreams(&upstreams)?;
     if let Some(lost) = lost {
         // It would be skipped again at once.
@@ -512,6 +532,9 @@ fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
                 continue;
             }
             let upstreams = turn.rows.upstreams(next)?;
+            if turn.deleted(&upstreams)?.is_some() {
+                continue;
+            }
             let (blocked_by, lost) = turn.upstreams(&upstreams)?;
             if lost.is_none() {
                 turn.drive(next, Event::Retried { blocked_by })?;
@@ -533,7 +556,7 @@ fn retry_group(turn: &mut Turn<'_>, group: TaskId) -> Result<Task, StoreError> {
             for member in turn.rows.members_to_retry(group)? {
                 match retry(turn, member) {
                     // One that comes after a task that is still lost stays as it is.
-                    Ok(_) | Err(StoreError::Refused(_)) => {}
+                    Ok(_) | Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -591,7 +614,14 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
             Record::Task(new) => {
                 turn.add((**new).clone())?;
             }
-            Record::Entry(entry) => turn.rows.add_entry(token.task, run, entry)?,
+            Record::Entry(entry) => {
+                if let Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) = &entry.answer {
+                    for target in snapshot.named() {
+                        turn.uses(token.task, target)?;
+                    }
+                }
+                turn.rows.add_entry(token.task, run, entry)?;
+            }
             Record::Drain(pool) => pools::drain(turn, token.task, *pool)?,
             Record::Log(line) => turn.rows.add_log(token.task, line)?,
             Record::Checkpoint { name, value } => {
@@ -664,7 +694,7 @@ fn await_tasks(
             Some(status) if !arrived(status, wanted) => missing.push(target),
             // What is gone will not move any more either.
             _ if !all => return Ok(0),
-            _ => {}
+            _ => turn.uses(waiter, target)?,
         }
     }
     for &target in &missing {

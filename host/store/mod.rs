@@ -6,10 +6,15 @@
 //! client and the daemon. A verb that writes returns after the commit; [`Store::record`] alone
 //! does not wait, and is committed before anything that its caller writes later.
 
+pub mod counter;
 pub mod kernel;
 mod nodes;
 pub mod rows;
 pub mod sqlite;
+mod sweep;
+
+pub use counter::Counter;
+pub use sweep::{Keep, Sweep};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +51,9 @@ pub trait Store: Send + Sync + 'static {
     /// Keep a signal until its task receives it or ends, and wake the task where it waits for one of
     /// that name. With `by`, the call of a handler: its record is kept in the same transaction.
     async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
+    /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
+    /// called again with the answer until that is over.
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
 
     // What the scheduler asks for.
 
@@ -146,6 +154,8 @@ pub trait Store: Send + Sync + 'static {
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
+    /// What was counted, in the order of names and labels.
+    fn counters(&self) -> Result<Vec<Counter>, StoreError>;
     /// Where commits are told.
     fn bus(&self) -> &Arc<Bus>;
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
@@ -166,6 +176,8 @@ pub trait Dispatch: Send + Sync + 'static {
     /// A clock of some task runs out at `at_ms`, in milliseconds since the Unix epoch: call
     /// [`Store::tick`] then.
     fn alarm(&self, at_ms: u64);
+    /// Tasks have ended, in these ways.
+    fn ended(&self, _how: StatusSet) {}
     /// The store cannot go on; `error` is a sentence for people.
     fn broken(&self, error: StoreError);
 }
@@ -454,6 +466,38 @@ pub enum StoreError {
     /// The state machine says no.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Only what has ended is deleted.
+    #[error("task {id} cannot be deleted: {} {status}", lives(.id, .live))]
+    Lives {
+        /// Which was to be deleted.
+        id: TaskId,
+        /// It, or one below it, that has not ended.
+        live: TaskId,
+        /// Where that one stands.
+        status: Status,
+    },
+    /// What a task uses that has not ended is not deleted.
+    #[error("task {id} cannot be deleted: task {by}, which is {status}, {how} {}", it(.id, .task))]
+    Needed {
+        /// Which was to be deleted.
+        id: TaskId,
+        /// It, or the one below it, that is used.
+        task: TaskId,
+        /// Who uses it.
+        by: TaskId,
+        /// Where that one stands.
+        status: Status,
+        /// What for.
+        how: &'static str,
+    },
+    /// `retry` of a task that comes after one that can never complete any more.
+    #[error("task {id} comes after task {upstream}, which did not complete and was deleted")]
+    UpstreamDeleted {
+        /// Which was to be retried.
+        id: TaskId,
+        /// What it comes after.
+        upstream: TaskId,
+    },
     /// The key names a task of another handler.
     #[error("key \"{key}\" already names task {id}, which is a {handler}")]
     KeyTaken {
@@ -545,6 +589,20 @@ pub enum StoreError {
     Closed,
 }
 
+fn lives(id: &TaskId, live: &TaskId) -> String {
+    match id == live {
+        true => "it is".to_owned(),
+        false => format!("task {live} below it is"),
+    }
+}
+
+fn it(id: &TaskId, task: &TaskId) -> String {
+    match id == task {
+        true => "it".to_owned(),
+        false => format!("task {task} below it"),
+    }
+}
+
 impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -555,6 +613,18 @@ impl StoreError {
             }
             StoreError::Refused(Refusal::Unended { id, .. }) => {
                 format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
+            }
+            StoreError::Lives { id, live, .. } if id == live => {
+                format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
+            }
+            StoreError::Lives { id, .. } => format!(
+                "fishway delete {id} --cancel-children cancels what is below it first, --only leaves that as it is"
+            ),
+            StoreError::Needed { by, .. } => {
+                format!("fishway wait {by} waits for its end, fishway cancel {by} ends it")
+            }
+            StoreError::UpstreamDeleted { .. } => {
+                "fishway submit makes a new task, which need not come after it".to_owned()
             }
             StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
                 "choose another key, or leave it out".to_owned()

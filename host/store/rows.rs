@@ -3,12 +3,12 @@
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
 use crate::journal::Entry;
-use crate::store::{HandlerRow, Lane, LogLine, Signal, StoreError};
+use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows {
+pub trait Rows: SignalRows + Removal {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -43,6 +43,9 @@ pub trait Rows: SignalRows {
     fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
     /// `waiter` no longer waits for `target`.
     fn remove_wait(&mut self, target: TaskId, waiter: TaskId) -> Result<(), StoreError>;
+
+    /// Whether `waiter`, in the wait that `stamp` names, waits for any task.
+    fn awaits(&mut self, waiter: TaskId, stamp: i64) -> Result<bool, StoreError>;
 
     /// `downstream` starts after `upstream`.
     fn add_edge(&mut self, upstream: TaskId, downstream: TaskId) -> Result<(), StoreError>;
@@ -101,6 +104,9 @@ pub trait Rows: SignalRows {
     /// When the next clock runs out, in milliseconds since the Unix epoch.
     fn next_due(&mut self) -> Result<Option<u64>, StoreError>;
 
+    /// Add to what was counted before.
+    fn add_count(&mut self, counter: &Counter) -> Result<(), StoreError>;
+
     /// Remember these handlers and where they came from, in place of those before.
     fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
     -> Result<(), StoreError>;
@@ -125,6 +131,54 @@ pub trait SignalRows {
     fn signals_unread(&mut self, task: TaskId) -> Result<u64, StoreError>;
     /// Remove all of a task.
     fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError>;
+}
+
+/// What a deletion finds and takes away.
+pub trait Removal {
+    /// What of a task decides whether it may be deleted.
+    fn brief(&mut self, id: TaskId) -> Result<Option<Brief>, StoreError>;
+    /// Tasks that are another try of `id`.
+    fn tries_of(&mut self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Ended tasks of a status at the top of a tree (they have no parent, or theirs was deleted),
+    /// with the time of their end: those that ended after `after` and until `until_ms`, oldest
+    /// first, at most `limit`.
+    fn tops(
+        &mut self,
+        status: Status,
+        after: (u64, TaskId),
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, TaskId)>, StoreError>;
+    /// When the first of those ended that ended after `after_ms`.
+    fn next_top(&mut self, status: Status, after_ms: u64) -> Result<Option<u64>, StoreError>;
+    /// Delete the row of a task; what else there is of it becomes a remainder.
+    fn remove(&mut self, id: TaskId, completed: bool) -> Result<(), StoreError>;
+    /// A deleted task of which something may be left.
+    fn remainder(&mut self) -> Result<Option<TaskId>, StoreError>;
+    /// Delete at most `limit` other rows of a deleted task; answers with how many. The edges to
+    /// what comes after it stay when it had not completed: they say that it never will.
+    fn clear(&mut self, id: TaskId, limit: usize) -> Result<usize, StoreError>;
+    /// Children of a deleted task that are no orphans yet, at most `limit`.
+    fn left_children(&mut self, parent: TaskId, limit: usize) -> Result<Vec<TaskId>, StoreError>;
+    /// Nothing is left of a deleted task.
+    fn forget_remainder(&mut self, id: TaskId) -> Result<(), StoreError>;
+    /// A task outlives its parent.
+    fn orphan(&mut self, id: TaskId) -> Result<(), StoreError>;
+    /// All children of a task outlive it.
+    fn orphan_children(&mut self, parent: TaskId) -> Result<(), StoreError>;
+}
+
+/// What of a task decides whether it may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brief {
+    /// Where it stands.
+    pub status: Status,
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub ended_at_ms: Option<u64>,
+    /// The task that contains it.
+    pub parent: Option<TaskId>,
+    /// The task that submitted it.
+    pub origin: Option<TaskId>,
 }
 
 /// A task as a source of a group.

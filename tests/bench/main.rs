@@ -303,6 +303,7 @@ async fn start(directory: &Path) -> Host {
         data_dir: directory.join("data"),
         settings: Settings::default(),
         database_bytes_max: None,
+        keep: Default::default(),
         clock: Arc::new(SystemClock),
     };
     Host::start(setup).await.unwrap()

@@ -4,6 +4,8 @@ pub mod attempts;
 pub mod cancelling;
 pub mod claiming;
 pub mod clocks;
+pub mod counting;
+pub mod deleting;
 pub mod edges;
 pub mod keeping;
 pub mod signals;
@@ -100,6 +102,28 @@ macro_rules! conformance {
                 a_diamond_is_restored_whole
                 a_task_below_a_lost_one_is_not_retried_alone
                 a_task_after_ended_ones_knows_it_from_the_start
+            }
+            counting {
+                children_are_counted_by_both_handlers
+                ends_are_counted_by_how_and_outlive_their_tasks
+                waits_are_counted_by_how_long_they_were
+                a_wait_for_what_is_there_is_counted_by_the_next_one_alone
+            }
+            deleting {
+                a_deleted_task_leaves_nothing_behind
+                a_deletion_takes_all_that_is_below
+                what_lives_is_not_deleted
+                what_a_live_task_uses_is_not_deleted
+                what_a_task_has_waited_for_stays_while_that_lives
+                what_a_journal_tells_of_stays_while_its_task_lives
+                children_outlive_a_parent_that_is_deleted_alone
+                a_tree_is_pruned_when_all_of_it_is_old_enough
+                statuses_are_kept_for_their_own_time
+                a_sweep_tells_when_the_next_tree_is_due
+                a_deletion_is_done_in_small_transactions_and_goes_on_after_a_crash
+                a_retry_counts_a_deleted_upstream_as_what_it_was
+                a_deleted_key_may_be_used_again
+                a_wait_for_a_deleted_task_is_no_wait
             }
             keeping {
                 a_journal_holds_answers_and_spawns

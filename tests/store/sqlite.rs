@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fishway::clock::HandClock;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
-use fishway::store::{Record, Signal, Store, StoreError, Urgency};
+use fishway::store::{Record, Signal, Store, StoreError, Sweep, Urgency};
 use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -402,6 +402,28 @@ async fn a_broken_job_takes_no_other_with_it() {
     let (before, after) = (before.unwrap(), after.unwrap());
     assert!(taken < before && before < after);
     assert_eq!(statuses(&store), [(Status::Pending, 3)]);
+}
+
+#[tokio::test]
+async fn what_a_transaction_has_deleted_is_gone_for_the_rest_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Role::Host);
+    let id = submit(&store, "{}").await.unwrap();
+    store.cancel(id, false, None).await.unwrap();
+    let lock = by_hand(directory.path());
+    lock.execute_batch("begin immediate").unwrap();
+    // While the first waits for the file the others gather, and go into one transaction.
+    let first = store.flush();
+    let looked = store.cancel(id, false, None);
+    let deleted = store.sweep(Sweep::of(id, false));
+    let retried = store.retry(id);
+    let unlock = async { lock.execute_batch("commit").unwrap() };
+    let (first, looked, deleted, retried, ()) =
+        tokio::join!(first, looked, deleted, retried, unlock);
+    first.unwrap();
+    assert_eq!((looked.unwrap().tasks, deleted.unwrap().tasks()), (0, 1));
+    assert!(matches!(retried, Err(StoreError::UnknownTask(_))));
+    assert_eq!(statuses(&store), []);
 }
 
 #[tokio::test]

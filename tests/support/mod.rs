@@ -11,6 +11,7 @@ use fishway::client::{Client, Detail};
 use fishway::clock::{Clock, HandClock, SystemClock};
 use fishway::daemon::{Host, HostError, Setup};
 use fishway::executor::Settings;
+use fishway::store::Keep;
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 use serde_json::{Value, json};
 
@@ -22,6 +23,7 @@ pub struct World {
     pub directory: tempfile::TempDir,
     pub client: Client,
     pub settings: Settings,
+    keep: Keep,
     clock: Arc<dyn Clock>,
     host: Option<Host>,
 }
@@ -35,6 +37,15 @@ impl World {
     /// With other settings.
     pub async fn set(settings: Settings) -> World {
         World::with(settings, Arc::new(SystemClock)).await
+    }
+
+    /// On a clock that stands still, keeping ended tasks for so long.
+    pub async fn keeping(keep: Keep) -> (World, Arc<HandClock>) {
+        let (mut world, clock) = World::by_hand().await;
+        world.stop().await;
+        world.keep = keep;
+        world.restart().await;
+        (world, clock)
     }
 
     /// On a clock that stands still until it is turned.
@@ -56,11 +67,15 @@ impl World {
             std::fs::copy(guests::guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
         }
         warm(&directory.path().join("data"));
-        let host = start(directory.path(), &settings, &clock).await.unwrap();
+        let keep = Keep::for_ever();
+        let host = start(directory.path(), &settings, keep, &clock)
+            .await
+            .unwrap();
         World {
             client: host.client(),
             directory,
             settings,
+            keep,
             clock,
             host: Some(host),
         }
@@ -86,9 +101,14 @@ impl World {
 
     /// Start it again on the same directory.
     pub async fn restart(&mut self) {
-        let host = start(self.directory.path(), &self.settings, &self.clock)
-            .await
-            .unwrap();
+        let host = start(
+            self.directory.path(),
+            &self.settings,
+            self.keep,
+            &self.clock,
+        )
+        .await
+        .unwrap();
         self.client = host.client();
         self.host = Some(host);
     }
@@ -197,6 +217,7 @@ pub fn failure(task: &Task) -> String {
 async fn start(
     directory: &Path,
     settings: &Settings,
+    keep: Keep,
     clock: &Arc<dyn Clock>,
 ) -> Result<Host, HostError> {
     Host::start(Setup {
@@ -204,6 +225,7 @@ async fn start(
         data_dir: directory.join("data"),
         settings: settings.clone(),
         database_bytes_max: None,
+        keep,
         clock: clock.clone(),
     })
     .await

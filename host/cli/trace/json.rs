@@ -45,7 +45,7 @@ impl<'a> JsonTree<'a> {
             text.push(',');
         }
         self.open = level + 1;
-        text.push_str(&object(self.client, &node)?);
+        text.push_str(&object(self.client, &node, level == 0)?);
         text.pop();
         text.push_str(",\"children\":[");
         Ok(Some(text))
@@ -60,10 +60,15 @@ impl Iterator for JsonTree<'_> {
     }
 }
 
-/// A task by itself, with all of its payloads.
-pub fn object(client: &Client, node: &Node) -> anyhow::Result<String> {
+/// A task by itself, with all of its payloads; of the `top` it is told whether its parent was
+/// deleted, as that of the others was not.
+pub fn object(client: &Client, node: &Node, top: bool) -> anyhow::Result<String> {
     let id = node.task.id;
     let whole = client.store().tasks(&[id])?.into_iter().flatten().next();
     let task = whole.as_ref().unwrap_or(&node.task);
-    Ok(serde_json::to_string(&wire::task(task, now_ms()))?)
+    let mut shown = wire::task(task, now_ms());
+    if let (true, Some(parent)) = (top, task.parent) {
+        shown.parent_deleted = client.store().statuses(&[parent])?[0].is_none();
+    }
+    Ok(serde_json::to_string(&shown)?)
 }

@@ -148,7 +148,7 @@ impl tasks::Host for Guest {
                 self.settle().await?;
                 match self.outcomes(&[id])? {
                     Ok(outcomes) => {
-                        self.answer(call, Answer::Outcomes(Snapshot::of(&outcomes)))
+                        self.answer(call, Answer::Outcomes(self.snapshot(&outcomes)))
                             .await?;
                         outcomes
                     }
@@ -327,7 +327,7 @@ impl Guest {
             Err(refusal) => return self.refuse(call, refusal).await,
         };
         if timed_out {
-            self.answer(call, Answer::TimedOut(Snapshot::of(&outcomes)))
+            self.answer(call, Answer::TimedOut(self.snapshot(&outcomes)))
                 .await?;
             return Ok(Ok(Waited::TimedOut(outcomes)));
         }
@@ -336,7 +336,7 @@ impl Guest {
         } else {
             outcomes
         };
-        let mut snapshot = Snapshot::of(&outcomes);
+        let mut snapshot = self.snapshot(&outcomes);
         if any {
             snapshot.tasks = outcomes.iter().map(|outcome| outcome.id).collect();
         }
@@ -430,6 +430,18 @@ impl Guest {
             None => Err(RefusedCall::UnknownTask(id.to_string())),
         });
         Ok(found.collect())
+    }
+
+    /// How tasks stand, for the journal.
+    fn snapshot(&self, outcomes: &[Outcome]) -> Snapshot {
+        let used = (outcomes.iter())
+            .filter(|outcome| outcome.status == Status::Completed)
+            .map(|outcome| outcome.id)
+            .filter(|id| !self.children.fresh.contains_key(id));
+        Snapshot {
+            used: used.collect(),
+            ..Snapshot::of(outcomes)
+        }
     }
 
     /// How tasks stood when the call was recorded.

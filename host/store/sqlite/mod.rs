@@ -6,6 +6,7 @@
 mod columns;
 mod nodes;
 mod reads;
+mod removal;
 mod rows;
 mod schema;
 mod signals;
@@ -38,7 +39,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_REST: Duration = Duration::from_millis(5);
 
 /// Statements that each connection keeps prepared; more than there are.
-const STATEMENTS: usize = 96;
+const STATEMENTS: usize = 128;
 
 /// Bytes of a page; SQLite's own default, by which the size limit is counted.
 const PAGE_BYTES: u64 = 4_096;

@@ -16,9 +16,9 @@ use crate::group::PoolOptions;
 use crate::journal::{Answer, Call, Entry, RefusedCall};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
-    CallBy, Cancelled, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
+    CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
     LogPosition, Node, Rank, Received, Record, Sent, Signal, Store, StoreError, Submitted,
-    Suspension, Urgency,
+    Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
@@ -71,6 +71,11 @@ impl Store for SqliteStore {
     async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
         let token = by.as_ref().map(|by| by.token);
         self.ask_under(token, move |turn| kernel::send(turn, &signal, by.as_ref()))
+            .await
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
+        self.ask(move |turn| kernel::sweep(turn, sweep.clone()))
             .await
     }
 
@@ -392,6 +397,22 @@ impl Store for SqliteStore {
             union
             select distinct digest from tasks where status = 'waiting'";
         self.read(|connection| many(connection, SQL, [], |row| row.get(0)))
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>, StoreError> {
+        const SQL: &str = "\
+            select name, labels, value
+            from counters
+            order by name, labels";
+        self.read(|connection| {
+            many(connection, SQL, [], |row| {
+                Ok(Counter {
+                    name: row.get(0)?,
+                    labels: columns::json(row, 1)?.ok_or(rusqlite::Error::InvalidQuery)?,
+                    value: row.get(2)?,
+                })
+            })
+        })
     }
 
     fn bus(&self) -> &Arc<Bus> {

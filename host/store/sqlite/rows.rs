@@ -12,7 +12,7 @@ use super::explain;
 use crate::group::Group;
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, Rows, Source};
-use crate::store::{HandlerRow, Lane, LogLine, StoreError};
+use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Json, Status, StatusSet, Task, TaskId};
 
@@ -26,11 +26,20 @@ pub struct SqliteRows<'a> {
 
 impl SqliteRows<'_> {
     pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.change(sql, values).map(|_| ())
+    }
+
+    /// Answers with the number of rows that changed.
+    pub(super) fn change(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<usize, StoreError> {
         let done = self
             .connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(values));
-        done.map(|_| ()).map_err(|error| explain(self.path, error))
+        done.map_err(|error| explain(self.path, error))
     }
 
     pub(super) fn one<T>(
@@ -55,7 +64,11 @@ impl SqliteRows<'_> {
         many(self.connection, sql, values, read).map_err(|error| explain(self.path, error))
     }
 
-    fn ids(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<TaskId>, StoreError> {
+    pub(super) fn ids(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<TaskId>, StoreError> {
         self.many(sql, values, |row| columns::id(row, 0))
     }
 
@@ -389,6 +402,16 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
+    fn awaits(&mut self, waiter: TaskId, stamp: i64) -> Result<bool, StoreError> {
+        const SQL: &str = "\
+            select 1
+            from waits
+            where waiter_id = :waiter and stamp = :stamp
+            limit 1";
+        let values = named_params! { ":waiter": waiter.to_i64(), ":stamp": stamp };
+        Ok(self.one(SQL, values, |_| Ok(()))?.is_some())
+    }
+
     fn add_edge(&mut self, upstream: TaskId, downstream: TaskId) -> Result<(), StoreError> {
         const SQL: &str = "\
             insert or ignore into edges (upstream_id, downstream_id)
@@ -689,6 +712,21 @@ impl Rows for SqliteRows<'_> {
             .one(SQL, [], |row| row.get::<_, Option<i64>>(0))?
             .flatten()
             .map(|at| at.max(0) as u64))
+    }
+
+    fn add_count(&mut self, counter: &Counter) -> Result<(), StoreError> {
+        const SQL: &str = "\
+            insert into counters (name, labels, value)
+            values (:name, :labels, :value)
+            on conflict do update set value = value + excluded.value";
+        self.run(
+            SQL,
+            named_params! {
+                ":name": counter.name,
+                ":labels": to_json(&counter.labels),
+                ":value": counter.value,
+            },
+        )
     }
 
     fn save_handlers(

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -298,6 +298,24 @@ create table counters (
 ) strict, without rowid;
 
 create index waits_waiter on waits (waiter_id);
+";
+
+/// Deletion: which ended tasks stand at the top of a tree, and what is left of deleted ones.
+const THIRD: &str = "
+-- The row of its parent was deleted, and it was not.
+alter table tasks add column orphan integer not null default 0 check (orphan in (0, 1));
+
+create index tasks_tops on tasks (status, ended_at_ms, id)
+  where ended_at_ms is not null and (parent_id is null or orphan = 1);
+
+-- Tasks whose own row is gone, and of whose other rows and children some may be left: a large tree
+-- is deleted in many transactions, and the next sweep goes on where a dead process stopped.
+create table remainders (
+  task_id integer primary key,
+  completed integer not null check (completed in (0, 1))
+) strict;
+
+create index sources_of on sources (group_id);
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -19,7 +19,7 @@ use crate::bus::{Bus, Notice};
 use crate::clock::Clock;
 use crate::store::kernel::{self, Turn};
 use crate::store::{Dispatch, StoreError, Urgency};
-use crate::task::{IdGenerator, Task, TaskId, Token};
+use crate::task::{IdGenerator, StatusSet, Task, TaskId, Token};
 
 /// Jobs that one transaction takes: enough to share a sync, few enough to answer soon.
 const JOBS_PER_TURN: usize = 1_024;
@@ -184,6 +184,14 @@ impl Writer {
             if let Some(at_ms) = if done.outside { Some(0) } else { done.alarm } {
                 dispatch.alarm(at_ms);
             }
+            // And may have ended any task.
+            let how = match done.outside {
+                true => StatusSet::terminal(),
+                false => ended(&done.notices),
+            };
+            if !how.is_empty() {
+                dispatch.ended(how);
+            }
         }
         if done.outside {
             self.bus.changed_outside();
@@ -268,6 +276,7 @@ impl Writer {
                 done.stops = kernel::stopping(&mut turn)?;
             }
         }
+        turn.save_counts()?;
         done.notices = std::mem::take(&mut turn.notices);
         done.stops.append(&mut turn.stops);
         done.alarm = turn.alarm;
@@ -278,6 +287,12 @@ impl Writer {
     fn changed_outside(&self) -> bool {
         data_version(&self.connection).is_ok_and(|version| version != self.data_version)
     }
+}
+
+/// How tasks ended, of those that moved.
+fn ended(notices: &[Notice]) -> StatusSet {
+    let statuses = notices.iter().map(|notice| notice.status);
+    statuses.filter(|status| status.is_terminal()).collect()
 }
 
 /// Changes with each commit of another connection, and with none of its own.
@@ -297,6 +312,9 @@ fn breaks_the_turn(error: &StoreError) -> bool {
             | StoreError::KeyTwice { .. }
             | StoreError::NoReceiver(_)
             | StoreError::SignalsFull { .. }
+            | StoreError::Lives { .. }
+            | StoreError::Needed { .. }
+            | StoreError::UpstreamDeleted { .. }
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
     )

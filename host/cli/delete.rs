@@ -1,0 +1,38 @@
+use super::{Done, Global, print_json};
+
+/// Delete ended tasks and all below them
+///
+/// With a task go its input, output, journal, attempts, log and checkpoints. What has not ended is
+/// never deleted, nor what a task uses that has not: one that waits for it, comes after it, is another
+/// try of it or contains it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Ids, or unique beginnings of ids
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// Leave the tasks below them, which run on and keep the name of their parent
+    #[arg(long)]
+    only: bool,
+    /// Cancel first what has not ended below them
+    #[arg(long, conflicts_with = "only")]
+    cancel_children: bool,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let client = global.existing_client(false)?;
+    for prefix in &args.ids {
+        let id = client.resolve(prefix)?;
+        let tasks = client.delete(id, args.only, args.cancel_children).await?;
+        if global.json {
+            print_json(&serde_json::json!({ "id": id.to_string(), "deleted": tasks }))?;
+            continue;
+        }
+        let below = match tasks.saturating_sub(1) {
+            0 => String::new(),
+            1 => ", and 1 task below it".to_owned(),
+            many => format!(", and {many} tasks below it"),
+        };
+        global.say(format!("deleted {id}{below}"));
+    }
+    Ok(Done::OK)
+}

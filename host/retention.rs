@@ -1,0 +1,92 @@
+//! Deletes what is kept no longer, by a clock, while a host serves.
+//!
+//! Nothing is polled. After each look the store says when the next tree is old enough, and this
+//! sleeps until then. Tasks that end meanwhile are told by the scheduler; they bring that time
+//! forward only when nothing is due earlier. A tree that is held back by a task that lives is looked
+//! at again when that one has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::store::{Keep, StoreError, Sweep};
+use crate::task::{StatusSet, TaskId};
+
+/// Nothing is due.
+const NEVER: u64 = u64::MAX;
+
+/// Looks after what a host keeps.
+pub struct Retention {
+    keep: Keep,
+    clock: Arc<dyn Clock>,
+    /// When to look next, in milliseconds since the Unix epoch.
+    next_ms: AtomicU64,
+    changed: Notify,
+}
+
+impl Retention {
+    /// Keep ended tasks for as long as `keep` says.
+    pub fn new(keep: Keep, clock: Arc<dyn Clock>) -> Arc<Retention> {
+        Arc::new(Retention {
+            keep,
+            clock,
+            next_ms: AtomicU64::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Tasks have ended, in these ways.
+    pub fn ended(&self, how: StatusSet) {
+        if let Some(keep_ms) = self.keep.shortest(how) {
+            let due_ms = self.clock.now_ms().saturating_add(keep_ms);
+            if self.next_ms.fetch_min(due_ms, Ordering::AcqRel) > due_ms {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Delete what is due, for as long as the host lives.
+    pub async fn watch(self: Arc<Retention>, client: Client) {
+        if self.keep == Keep::for_ever() {
+            return;
+        }
+        let mut sweep = Sweep::old(self.keep, false);
+        loop {
+            self.rest(&client, sweep.holders()).await;
+            // What ends from here on moves it down again.
+            self.next_ms.store(NEVER, Ordering::Release);
+            sweep = match client.sweep(sweep.again()).await {
+                Ok(sweep) => sweep,
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    return tracing::error!(%error, "ended tasks are not deleted any more");
+                }
+            };
+            if sweep.tasks() > 0 {
+                tracing::info!(tasks = sweep.tasks(), "deleted what is kept no longer");
+            }
+            let next_ms = sweep.next_ms().unwrap_or(NEVER);
+            self.next_ms.fetch_min(next_ms, Ordering::AcqRel);
+        }
+    }
+
+    /// Ends when something is due, or when one of `holders` has ended.
+    async fn rest(&self, client: &Client, holders: Vec<TaskId>) {
+        loop {
+            let changed = self.changed.notified();
+            let next_ms = self.next_ms.load(Ordering::Acquire);
+            if next_ms <= self.clock.now_ms() {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.clock.sleep_until(next_ms), if next_ms != NEVER => {}
+                // One that is gone has ended before, so an error says the same.
+                _ = client.wait(&holders, true, StatusSet::default(), None), if !holders.is_empty() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Deletion as it goes: what is to go, and how far that is.
+//!
+//! A tree may hold a million tasks, so deletion is a row of small transactions
+//! ([`Store::sweep`](crate::store::Store::sweep)), with the host's other work in between. A
+//! [`Sweep`] is what one hands to the next. What has not ended is never deleted, whoever asks.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::task::{Status, StatusSet, TaskId};
+
+/// How long ended tasks are kept, by how they ended, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep([Option<u64>; 8]);
+
+impl Keep {
+    /// Nothing is ever deleted by itself.
+    pub fn for_ever() -> Keep {
+        Keep::default()
+    }
+
+    /// Tasks that end with one of `statuses` are kept for `ms` from then on.
+    pub fn with(mut self, statuses: StatusSet, ms: u64) -> Keep {
+        for status in ended(statuses) {
+            self.0[status as usize] = Some(ms);
+        }
+        self
+    }
+
+    /// How long a task is kept that ended so; `None`: for ever.
+    pub fn of(&self, status: Status) -> Option<u64> {
+        self.0[status as usize]
+    }
+
+    /// The shortest time that any of these is kept.
+    pub fn shortest(&self, statuses: StatusSet) -> Option<u64> {
+        ended(statuses).filter_map(|status| self.of(status)).min()
+    }
+}
+
+fn ended(statuses: StatusSet) -> impl Iterator<Item = Status> {
+    let all = Status::ALL.into_iter();
+    all.filter(move |status| status.is_terminal() && statuses.contains(*status))
+}
+
+/// A deletion, from its beginning to its end.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    pub(super) aim: Aim,
+    pub(super) dry: bool,
+    pub(super) walk: Option<Walk>,
+    /// Trees to look at next.
+    pub(super) page: VecDeque<(u64, TaskId)>,
+    /// Which of [`Status::ALL`] is looked through, and how far.
+    pub(super) status: usize,
+    pub(super) cursor: (u64, TaskId),
+    /// Trees that are old enough but for something; the earlier ones are of the round before.
+    pub(super) held: HashMap<TaskId, Hold>,
+    pub(super) held_earlier: HashMap<TaskId, Hold>,
+    pub(super) over: bool,
+    pub(super) tasks: u64,
+    pub(super) next_ms: Option<u64>,
+}
+
+/// What is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// A task and all below it.
+    Tree,
+    /// A task alone; what is below it stays.
+    Only,
+    /// Trees that have ended long enough ago.
+    Old(Keep),
+}
+
+/// A tree that is looked at, task by task, before its top is deleted.
+#[derive(Debug, Clone)]
+pub(super) struct Walk {
+    pub top: TaskId,
+    /// How long a task without a rule of its own is kept: as long as the top.
+    pub keep_ms: u64,
+    pub open: Vec<TaskId>,
+    pub tasks: u64,
+    /// When all of it is old enough, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+impl Walk {
+    pub fn of(top: TaskId) -> Walk {
+        Walk {
+            top,
+            keep_ms: 0,
+            open: vec![top],
+            tasks: 0,
+            until_ms: 0,
+        }
+    }
+}
+
+/// What holds a tree back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// This task lives.
+    Task(TaskId),
+    /// Part of it is too young until then.
+    Until(u64),
+}
+
+impl Sweep {
+    fn new(aim: Aim, dry: bool, top: Option<TaskId>) -> Sweep {
+        Sweep {
+            aim,
+            dry,
+            walk: top.map(Walk::of),
+            page: VecDeque::new(),
+            status: 0,
+            cursor: (0, TaskId::from_i64(0)),
+            held: HashMap::new(),
+            held_earlier: HashMap::new(),
+            over: false,
+            tasks: 0,
+            next_ms: None,
+        }
+    }
+
+    /// Delete a task and, unless `only`, all below it. Refused when something of it has not ended,
+    /// or is of use to a task that has not.
+    pub fn of(task: TaskId, only: bool) -> Sweep {
+        let aim = if only { Aim::Only } else { Aim::Tree };
+        Sweep::new(aim, false, Some(task))
+    }
+
+    /// Delete the trees that are kept no longer. With `dry`, only count them.
+    pub fn old(keep: Keep, dry: bool) -> Sweep {
+        Sweep::new(Aim::Old(keep), dry, None)
+    }
+
+    /// Look again, from the start; what held trees back is remembered.
+    pub fn again(self) -> Sweep {
+        Sweep {
+            held_earlier: self.held,
+            ..Sweep::new(self.aim, self.dry, None)
+        }
+    }
+
+    /// Whether there is nothing left to be done now.
+    pub fn over(&self) -> bool {
+        self.over
+    }
+
+    /// Tasks deleted so far, or that would be.
+    pub fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
+    /// When the next tree is old enough, in milliseconds since the Unix epoch.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.next_ms
+    }
+
+    /// Tasks that live and hold back a tree that is old enough otherwise.
+    pub fn holders(&self) -> Vec<TaskId> {
+        let holder = |hold: &Hold| match hold {
+            Hold::Task(task) => Some(*task),
+            Hold::Until(_) => None,
+        };
+        self.held.values().filter_map(holder).collect()
+    }
+}
