@@ -781,7 +781,7 @@ async fn a_cancelled_task_that_listens_may_tidy_up() {
     };
     let world = World::set(settings).await;
     let task = world
-        .submit(json!([{ "print": "at work" }, { "until-stop": {} }, { "print": "tidied up" }]))
+        .submit(json!([{ "print": "at work" }, { "until-stop": {} }, { "spin": 100_000_000 }, { "print": "tidied up" }]))
         .await;
     let lines = |client: &fishway::client::Client| client.logs(task, Default::default(), 10);
     world
@@ -809,25 +809,40 @@ async fn a_cancelled_task_that_does_not_listen_is_interrupted_after_its_grace() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_is_cancelled_before_a_thread_is_free_for_it_hears_of_it() {
     let settings = Settings {
-        slots: 40,
+        slots: 200,
         grace: Duration::ZERO,
         ..Settings::default()
     };
-    let world = World::set(settings).await;
-    let input = json!({ "steps": [{ "loop": {} }] }).to_string();
-    let client = &world.client;
-    let submitted = client.submit("script", vec![input; 40], options(|_| {}));
-    let tasks = submitted.await.unwrap();
-    // All are claimed at once, and each thread runs one of them.
-    for task in &tasks {
-        world.reach_status(task.id, Status::Running).await;
+    let mut world = World::set(settings).await;
+    world.handler("patient", "[limits]\ntimeout = \"1h\"").await;
+    let inputs = vec![json!({ "steps": [{ "loop": {} }] }); 200];
+    let steps = json!([{ "spawn-all": { "handler": "patient", "inputs": inputs } }, { "wait-all": { "ids": "$0" } }]);
+    let parent = world.submit(steps).await;
+    world.reach_status(parent, Status::Waiting).await;
+    let children = world.detail(parent).child_ids;
+    // All are claimed together, and the threads have many others to begin with before the last.
+    world.reach_status(children[199], Status::Running).await;
+    world.client.cancel(parent, false).await.unwrap();
+    for child in children {
+        assert_eq!(world.end(child).await.status, Status::Cancelled);
     }
-    for task in &tasks {
-        client.cancel(task.id, false).await.unwrap();
-    }
-    for task in &tasks {
-        assert_eq!(world.end(task.id).await.status, Status::Cancelled);
-    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_instance_goes_on_and_is_not_replayed() {
+    let mut world = World::set(Settings {
+        park: crate::support::PATIENCE,
+        ..Settings::default()
+    })
+    .await;
+    world.handler("random", "[grants]\nrandom = \"real\"").await;
+    // A replay would spawn another child, and diverge.
+    let steps = json!([{ "random": 1 }, { "call": { "handler": "echo", "input": "$0" } }]);
+    let program = json!({ "steps": steps });
+    let task = world.submit_to("random", program, options(|_| {})).await;
+    let task = world.end(task).await;
+    let found = results(&task);
+    assert_eq!((&found[0], task.attempt), (&found[1]["output"], 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
