@@ -300,7 +300,11 @@ impl Client {
         look(&mut missing)?;
         while !over(&missing) {
             let news = watch.news().await;
-            missing.retain(|id| !news.moved.get(id).copied().is_some_and(arrived));
+            for (id, status) in news.moved {
+                if arrived(status) {
+                    missing.remove(&id);
+                }
+            }
             if news.outside {
                 look(&mut missing)?;
             }

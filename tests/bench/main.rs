@@ -113,8 +113,10 @@ async fn trip(client: &Client) -> Duration {
 fn raw_commits(directory: &Path) -> Duration {
     const SUBMIT: &str = "\
         insert into tasks (id, sequence, depth, handler, digest, queue, priority, input, spilled, status, phase,
-          attempt, restarts, fence, run, blocked_by, cancel_requested, created_at_ms, spent_ms)
-        values (?1, 0, 0, 'echo', '', 'default', 0, '1', 0, 'pending', '', 0, 0, 0, 0, 0, 0, 1, 0)";
+          attempt, restarts, fence, run, blocked_by, cancel_requested, created_at_ms, spent_ms,
+          kind, scope_id, gate_id, member)
+        values (?1, 0, 0, 'echo', '', 'default', 0, '1', 0, 'pending', '', 0, 0, 0, 0, 0, 0, 1, 0,
+          'handler', ?1, 0, 0)";
     const CLAIM: &str = "\
         update tasks
         set status = 'running', digest = ?2, fence = 1, attempt = 1, started_at_ms = 1, run_at_start_ms = 1
