@@ -276,7 +276,8 @@ impl Client {
         Ok(Some(found.into_iter().flatten().collect()))
     }
 
-    async fn arrived(
+    /// Wait like [`Client::wait`], for as long as it takes, and read nothing but statuses.
+    pub async fn arrived(
         &self,
         ids: &[TaskId],
         any: bool,

@@ -26,8 +26,8 @@ use crate::group::PoolOptions;
 use crate::journal::{Call, Entry, RefusedCall};
 use crate::task::state::{Attempt, Refusal};
 use crate::task::{
-    Failure, IdGenerator, Json, NewTask, PendingReason, Progress, Status, StatusSet, Task, TaskId,
-    Token,
+    Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet, Task,
+    TaskId, Token,
 };
 
 /// An engine. Methods that read return at once; methods that write end with the commit.
@@ -98,7 +98,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tasks by id, in the order of the ids; none where there is no such task.
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError>;
-    /// Their statuses alone, which is cheaper.
+    /// The same as other tasks see them, which is cheaper.
+    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError>;
+    /// Their statuses alone, which is cheaper still.
     fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError>;
     /// Ids from `low` to `high`, at most `limit`.
     fn ids_between(&self, low: TaskId, high: TaskId, limit: u64)

@@ -188,23 +188,20 @@ async fn waiting(client: &Client, many: usize) {
     let submitted = client.submit("script", inputs, Options::default()).await;
     let ids: Vec<_> = submitted.unwrap().iter().map(|one| one.id).collect();
     let waits = [Status::Waiting].into_iter().collect();
-    client.wait(&ids, false, waits, None).await.unwrap();
+    client.arrived(&ids, false, waits).await.unwrap();
     let (asleep, resident) = (started.elapsed(), resident_mb());
     let started = Instant::now();
     client.cancel(gate, false).await.unwrap();
-    let ended = client.wait(&ids, false, StatusSet::terminal(), None).await;
-    let once = |task: &fishway::task::Task| task.status == Status::Completed && task.fence == 2;
+    let ended = client.arrived(&ids, false, StatusSet::terminal()).await;
+    ended.unwrap();
+    let (awake, peak) = (started.elapsed(), peak_mb());
+    let ended = client.store().tasks(&ids).unwrap();
+    let once = |task: &&fishway::task::Task| task.status == Status::Completed && task.fence == 2;
     println!(
-        "{many} tasks that wait for one: all asleep after {} with {resident} MB resident, all awake and ended after {}, at most {} MB; {} of them claimed exactly twice",
+        "{many} tasks that wait for one: all asleep after {} with {resident} MB resident, all awake and ended after {}, at most {peak} MB; {} of them claimed exactly twice",
         shown(asleep),
-        shown(started.elapsed()),
-        peak_mb(),
-        ended
-            .unwrap()
-            .unwrap()
-            .iter()
-            .filter(|task| once(task))
-            .count()
+        shown(awake),
+        ended.iter().flatten().filter(once).count()
     );
 }
 

@@ -1,9 +1,11 @@
 //! `tasks`: spawn tasks and wait for them.
 
+use std::collections::HashMap;
+
 use super::types;
 use crate::executor::bindings::fishway::task::{tasks, types as wit};
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
+use crate::journal::{Answer, Call, Function, Mark, RefusedCall, Snapshot};
 use crate::limits::DURATION_MS_MAX;
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
 use crate::task::{NewTask, Outcome, Status, StatusSet, TaskId, check_payload};
@@ -422,13 +424,13 @@ impl Guest {
     /// How tasks stand now, in the order of the ids.
     fn outcomes(&mut self, ids: &[TaskId]) -> Answered<Vec<Outcome>> {
         let store = self.agents.store.clone();
-        let tasks = store
-            .tasks(ids)
+        let found = store
+            .outcomes(ids)
             .map_err(|error| self.store_failed(&error))?;
-        let found = tasks.into_iter().zip(ids).map(|(task, id)| match task {
-            Some(task) => Ok(task.outcome()),
-            None => Err(RefusedCall::UnknownTask(id.to_string())),
-        });
+        let found = found
+            .into_iter()
+            .zip(ids)
+            .map(|(outcome, id)| outcome.ok_or_else(|| RefusedCall::UnknownTask(id.to_string())));
         Ok(found.collect())
     }
 
@@ -451,40 +453,37 @@ impl Guest {
         snapshot: &Snapshot,
     ) -> wasmtime::Result<Vec<Outcome>> {
         let store = self.agents.store.clone();
-        let tasks = store
-            .tasks(ids)
+        let found = store
+            .outcomes(ids)
             .map_err(|error| self.store_failed(&error))?;
-        Ok(ids
+        let others: HashMap<TaskId, &Mark> = snapshot
+            .others
             .iter()
-            .zip(tasks)
-            .map(|(&id, task)| {
-                let handler = task
-                    .as_ref()
-                    .map_or_else(|| "".into(), |task| task.handler.clone());
-                match snapshot.others.iter().find(|mark| mark.task == id) {
-                    Some(mark) => {
-                        let (status, failure) = (mark.status, mark.failure.clone());
-                        Outcome {
-                            id,
-                            handler,
-                            status,
-                            output: None,
-                            failure,
-                        }
-                    }
-                    None => {
-                        let output = task.and_then(|task| task.output);
-                        Outcome {
-                            id,
-                            handler,
-                            status: Status::Completed,
-                            output,
-                            failure: None,
-                        }
-                    }
-                }
-            })
-            .collect())
+            .map(|mark| (mark.task, mark))
+            .collect();
+        let recorded = found.into_iter().zip(ids).map(|(found, &id)| {
+            let (handler, output) = found.map_or_else(
+                || ("".into(), None),
+                |outcome| (outcome.handler, outcome.output),
+            );
+            match others.get(&id) {
+                Some(mark) => Outcome {
+                    id,
+                    handler,
+                    status: mark.status,
+                    output: None,
+                    failure: mark.failure.clone(),
+                },
+                None => Outcome {
+                    id,
+                    handler,
+                    status: Status::Completed,
+                    output,
+                    failure: None,
+                },
+            }
+        });
+        Ok(recorded.collect())
     }
 
     async fn submit_root(

@@ -173,7 +173,8 @@ fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<Arc<str>> {
     Ok(row.get_ref(index)?.as_str()?.into())
 }
 
-fn optional_text(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Arc<str>>> {
+/// The text of a column, or none.
+pub fn optional_text(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Arc<str>>> {
     Ok(row.get_ref(index)?.as_str_or_null()?.map(Into::into))
 }
 

@@ -21,7 +21,7 @@ use crate::store::{
     Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
-use crate::task::{IdGenerator, NewTask, PendingReason, Status, Task, TaskId, Token};
+use crate::task::{IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token};
 
 impl SqliteStore {
     async fn ask<T: Send + 'static>(
@@ -150,6 +150,44 @@ impl Store for SqliteStore {
 
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
         self.read(|connection| ids.iter().map(|&id| whole_task(connection, id)).collect())
+    }
+
+    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
+        const SQL: &str = "\
+            select handler, status, output, spilled, failure
+            from tasks
+            where id = :id";
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(SQL)?;
+            // Tasks that are awaited together mostly have one handler: its name is kept once.
+            let mut handler: Arc<str> = "".into();
+            let mut find = |&id: &TaskId| {
+                let values = named_params! { ":id": id.to_i64() };
+                let found = statement.query_row(values, |row| {
+                    let name = row.get_ref(0)?.as_str()?;
+                    if *handler != *name {
+                        handler = name.into();
+                    }
+                    let spilled = row.get::<_, i64>(3)? & columns::OUTPUT != 0;
+                    let outcome = Outcome {
+                        id,
+                        handler: handler.clone(),
+                        status: columns::status(row, 1)?,
+                        output: columns::optional_text(row, 2)?,
+                        failure: columns::json(row, 4)?,
+                    };
+                    Ok((outcome, spilled))
+                });
+                let Some((mut outcome, spilled)) = found.optional()? else {
+                    return Ok(None);
+                };
+                if spilled {
+                    outcome.output = Some(rows::payload(connection, id, columns::OUTPUT)?);
+                }
+                Ok(Some(outcome))
+            };
+            ids.iter().map(&mut find).collect()
+        })
     }
 
     fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError> {

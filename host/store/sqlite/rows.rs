@@ -133,19 +133,24 @@ pub fn many<T>(
         .collect()
 }
 
-/// Read the payloads of a task that are kept apart.
-pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite::Result<()> {
+/// A payload that is kept apart.
+pub fn payload(connection: &Connection, task: TaskId, kind: i64) -> rusqlite::Result<Json> {
     const SQL: &str = "\
         select body
         from payloads
         where task_id = :task and kind = :kind";
+    let values = named_params! { ":task": task.to_i64(), ":kind": kind };
+    connection
+        .prepare_cached(SQL)?
+        .query_row(values, |row| Ok(row.get_ref(0)?.as_str()?.into()))
+}
+
+/// Read the payloads of a task that are kept apart.
+pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite::Result<()> {
     for kind in [INPUT, PHASE_INPUT, OUTPUT] {
         if spilled & kind != 0 {
-            let values = named_params! { ":task": task.id.to_i64(), ":kind": kind };
-            let body: String = connection
-                .prepare_cached(SQL)?
-                .query_row(values, |row| row.get(0))?;
-            columns::set_payload(task, kind, body.into());
+            let body = payload(connection, task.id, kind)?;
+            columns::set_payload(task, kind, body);
         }
     }
     fill_group(connection, task, spilled)
