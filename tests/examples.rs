@@ -5,16 +5,22 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use fishway::client::Client;
-use fishway::clock::SystemClock;
+use fishway::clock::{HandClock, SystemClock};
 use fishway::executor::Settings;
-use fishway::store::Filter;
-use fishway::task::{Options, Task, TaskId};
+use fishway::store::{Filter, LogPosition};
+use fishway::task::{Options, Status, Task, TaskId};
 use serde_json::{Value, json};
 
 use crate::support::{World, both_ways, results};
 
 async fn start(settings: Settings) -> World {
     World::of_examples(settings, Arc::new(SystemClock)).await
+}
+
+async fn by_hand() -> (World, Arc<HandClock>) {
+    let clock = Arc::new(HandClock::at(1_790_000_000_000));
+    let world = World::of_examples(Settings::default(), clock.clone()).await;
+    (world, clock)
 }
 
 async fn submit(world: &World, handler: &str, input: Value) -> TaskId {
@@ -142,4 +148,273 @@ async fn a_fan_in_adds_up_what_its_siblings_counted_and_names_those_that_failed(
             json!({ "total": 3, "failed_count": 1, "failed_task_ids": [id(2)] })
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_undoes_what_was_done_before_a_step_failed() {
+    let order =
+        |item: &str, address: &str| json!({ "amount": 100, "item": item, "address": address });
+    let failed = |why: &str| json!({ "success": false, "error": why });
+    let charge = "  shop charge-payment completed";
+    let reserve = "  shop reserve-inventory completed";
+    for settings in both_ways() {
+        let world = start(settings).await;
+        let run = async |order| ended(&world, submit(&world, "saga", order).await).await;
+
+        let all = run(order("globe", "12 Mill Lane")).await;
+        let ship = "  shop ship-order completed";
+        check_shape(&all, &["saga completed", charge, reserve, ship]);
+        assert_eq!(results(&all[0].1), json!({ "success": true }));
+
+        let second = run(order("lamp", "12 Mill Lane")).await;
+        let no_reserve = "  shop reserve-inventory failed";
+        let refund = "  shop refund-payment completed";
+        check_shape(&second, &["saga completed", charge, no_reserve, refund]);
+        assert_eq!(results(&second[0].1), failed("no lamp is in stock"));
+        let charge_id = second[1].1.id.to_string();
+        assert_eq!(results(&second[3].1), json!({ "refunded": charge_id }));
+
+        let third = run(order("globe", "")).await;
+        let no_ship = "  shop ship-order failed";
+        let release = "  shop release-inventory completed";
+        check_shape(
+            &third,
+            &["saga completed", charge, reserve, no_ship, release, refund],
+        );
+        assert_eq!(results(&third[0].1), failed("there is no address"));
+        let reservation_id = third[2].1.id.to_string();
+        assert_eq!(results(&third[4].1), json!({ "released": reservation_id }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scatter_gather_goes_on_with_what_came_in_time_and_cancels_nothing() {
+    let (world, clock) = by_hand().await;
+    let endpoint = |url: &str, latency_ms: u64| json!({ "url": url, "latency_ms": latency_ms });
+    let ask = async |endpoints: Value| {
+        let input = json!({ "endpoints": endpoints, "timeout_ms": 5_000 });
+        submit(&world, "scatter-gather", input).await
+    };
+
+    let all = ask(json!([endpoint("here", 0), endpoint("near", 0)])).await;
+    assert_eq!(
+        results(&world.end(all).await),
+        json!({ "completed": 2, "total": 2, "data": [{ "url": "here" }, { "url": "near" }] })
+    );
+
+    let some = ask(json!([endpoint("far", 60_000), endpoint("near", 0)])).await;
+    let line = |status: &str| format!("scatter-gather {status}");
+    let expected = |root: &str, far: &str| {
+        let children = [far, "completed"].map(|status| format!("  {}\n", line(status)));
+        format!("{}\n{}", line(root), children.concat())
+    };
+    let reached = expected("waiting", "waiting");
+    world
+        .until(|client| (shape(&tree(client, some)) == reached).then_some(()))
+        .await;
+    clock.advance(5_000);
+    assert_eq!(
+        results(&world.end(some).await),
+        json!({ "completed": 1, "total": 2, "data": [{ "url": "near" }] })
+    );
+    let late = tree(&world.client, some);
+    assert_eq!(shape(&late), expected("completed", "waiting"));
+    clock.advance(55_000);
+    let late = ended(&world, some).await;
+    assert_eq!(shape(&late), expected("completed", "completed"));
+    assert_eq!(results(&late[1].1), json!({ "url": "far" }));
+}
+
+/// An item that fails, and one that is a two-phase task itself.
+fn items() -> Value {
+    json!(["one two", "", ["three", "four five", "  "], "six"])
+}
+
+const TWO_PHASE: [&str; 8] = [
+    "two-phase completed",
+    "  process-item completed",
+    "  process-item failed",
+    "  two-phase completed",
+    "    process-item completed",
+    "    process-item completed",
+    "    process-item failed",
+    "  process-item completed",
+];
+
+fn counted() -> Value {
+    json!({ "count": 6, "outcomes": [2, "the item is empty", 3, 1] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_phase_has_all_outcomes_in_spawn_order_the_failed_ones_too() {
+    for settings in both_ways() {
+        let world = start(settings).await;
+        let task = submit(&world, "two-phase", json!({ "items": items() })).await;
+        let tree = ended(&world, task).await;
+        check_shape(&tree, &TWO_PHASE);
+        assert_eq!(results(&tree[0].1), counted());
+        let inner = json!({ "count": 3, "outcomes": [1, 2, "the item is empty"] });
+        assert_eq!(results(&tree[3].1), inner);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_phase_that_fails_once_is_tried_again_alone_also_after_a_restart() {
+    let (mut world, clock) = by_hand().await;
+    let input = json!({ "items": items(), "flaky": true });
+    let task = submit(&world, "two-phase", input).await;
+    let resting = |client: &Client| {
+        let task = client.task(task).unwrap();
+        (task.run_at_ms.is_some() && &*task.phase == "aggregate").then_some(task)
+    };
+    let rests = world.until(resting).await;
+    assert_eq!((rests.status, rests.attempt), (Status::Pending, 1));
+    let before = tree(&world.client, task);
+    world.stop().await;
+    world.restart().await;
+    clock.advance(60_000);
+    let after = ended(&world, task).await;
+    assert_eq!(results(&after[0].1), counted());
+    check_shape(&after, &TWO_PHASE);
+    assert_eq!(before[1..], after[1..], "the children were not touched");
+
+    let attempts = world.detail(task).attempts;
+    let attempts: Vec<_> = attempts
+        .iter()
+        .map(|one| (&*one.phase, one.attempt, &*one.failure.message))
+        .collect();
+    let expected = ("aggregate", 1, "the first attempt fails, as asked");
+    assert_eq!(attempts, [expected]);
+    let lines = world.client.logs(task, LogPosition::default(), 100);
+    let lines = lines.unwrap();
+    let lines: Vec<&str> = lines.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(
+        lines,
+        [
+            "ingest of 4 items",
+            "aggregate of 4 items",
+            "aggregate of 4 items"
+        ]
+    );
+}
+
+type Point = (&'static str, fn(&[(usize, Task)]) -> bool);
+
+/// Run a task to its end undisturbed, and then once for each point at which the host is stopped and
+/// started again: the same result, and the same tasks, each once.
+async fn check_stopped_at(handler: &str, input: Value, points: &[Point]) {
+    // One at a time, and every wait replayed: there is the most to stop in.
+    let settings = Settings {
+        slots: 1,
+        parked_max: 0,
+        ..Settings::default()
+    };
+    let mut world = start(settings).await;
+    let task = submit(&world, handler, input.clone()).await;
+    let expected = ended(&world, task).await;
+    for (name, point) in points {
+        let task = submit(&world, handler, input.clone()).await;
+        world
+            .until(|client| {
+                let tree = tree(client, task);
+                let over = tree[0].1.status.is_terminal();
+                (over || point(&tree)).then_some(())
+            })
+            .await;
+        world.stop().await;
+        world.restart().await;
+        let found = ended(&world, task).await;
+        assert_eq!(
+            found[0].1.output, expected[0].1.output,
+            "stopped when {name}"
+        );
+        assert_eq!(sorted(&found), sorted(&expected), "stopped when {name}");
+        for (_, task) in found {
+            let attempts = world.detail(task.id).attempts.len();
+            let failed = usize::from(task.status == Status::Failed);
+            assert_eq!(attempts, failed, "stopped when {name}");
+            assert_eq!(task.retry_of, None, "stopped when {name}");
+        }
+    }
+}
+
+/// The lines of a shape. Members of a pool stand in the order in which they were found.
+fn sorted(tree: &[(usize, Task)]) -> Vec<String> {
+    let mut lines: Vec<String> = shape(tree).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn ended_below(tree: &[(usize, Task)]) -> usize {
+    tree[1..]
+        .iter()
+        .filter(|(_, task)| task.status.is_terminal())
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_stopped_in_either_phase_gives_the_same_result_and_no_child_twice() {
+    let points: [Point; 6] = [
+        ("submitted", |_| true),
+        ("first child spawned", |tree| tree.len() > 1),
+        ("between the phases", |tree| {
+            &*tree[0].1.phase == "aggregate"
+        }),
+        ("first child ended", |tree| ended_below(tree) >= 1),
+        ("all but two ended", |tree| ended_below(tree) >= 5),
+        ("all children ended", |tree| ended_below(tree) == 7),
+    ];
+    check_stopped_at("two-phase", json!({ "items": items() }), &points).await;
+}
+
+/// What there is to find from `index.html`, and the number of pages that each links to.
+fn crawled() -> Value {
+    json!({
+        "pages": {
+            "eel.html": 2, "fishway.html": 2, "gravel.html": 2, "index.html": 4,
+            "pool.html": 1, "salmon.html": 3, "sea.html": 2, "weir.html": 2,
+        },
+        "broken": ["sargasso.html"],
+        "spawned": 9, "completed": 8, "failed": 1,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crawl_sees_each_page_once_though_pages_link_in_circles() {
+    for settings in both_ways() {
+        let world = start(settings).await;
+        let task = submit(&world, "crawl", json!({ "start": "index.html" })).await;
+        let tree = ended(&world, task).await;
+        assert_eq!(results(&tree[0].1), crawled());
+        assert_eq!(
+            sorted(&tree),
+            [
+                "    crawl eel.html completed",
+                "    crawl fishway.html completed",
+                "    crawl gravel.html completed",
+                "    crawl index.html completed",
+                "    crawl pool.html completed",
+                "    crawl salmon.html completed",
+                "    crawl sargasso.html failed",
+                "    crawl sea.html completed",
+                "    crawl weir.html completed",
+                "  pool completed",
+                "crawl completed",
+            ]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_stopped_in_the_middle_of_a_crawl_sees_each_page_once() {
+    let points: [Point; 7] = [
+        ("submitted", |_| true),
+        ("the pool is open", |tree| tree.len() > 1),
+        ("the first page is found", |tree| tree.len() > 2),
+        ("the first page was read", |tree| ended_below(tree) >= 1),
+        ("half of the pages are found", |tree| tree.len() > 6),
+        ("half of the pages were read", |tree| ended_below(tree) >= 4),
+        ("all pages were read", |tree| ended_below(tree) >= 9),
+    ];
+    check_stopped_at("crawl", json!({ "start": "index.html" }), &points).await;
 }
