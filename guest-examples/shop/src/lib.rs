@@ -20,8 +20,9 @@ enum Step {
 }
 
 fn step(step: Step) -> Result<Value, Failure> {
-    // Another attempt has the same id, so that the other system can tell that it has done this before.
-    let id = context::current().id;
+    // Another attempt has the same key, so the other system can tell that it has done this before.
+    let about: Value = serde_json::from_str(&context::current().metadata)?;
+    let id = &about["idempotency_key"];
     match step {
         Step::ChargePayment { amount } => Ok(json!({ "id": id, "charged": amount })),
         Step::RefundPayment { charge_id } => Ok(json!({ "refunded": charge_id })),
