@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use fishway::client::Client;
@@ -434,4 +435,28 @@ async fn a_host_stopped_in_the_middle_of_a_crawl_sees_each_page_once() {
     ];
     let input = json!({ "start": "index.html" });
     check_stopped_at("crawl", input, crawled(), &points).await;
+}
+
+#[test]
+fn the_lines_that_the_document_shows_are_those_of_the_examples() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/patterns.md")).unwrap();
+    let mut shown = 0;
+    for section in document.split("\n## ").skip(1) {
+        // Every example that the section links to.
+        let links = section.split("](../").skip(1);
+        let files = links.filter_map(|rest| rest.split(')').next());
+        let sources = files.filter(|file| file.ends_with(".rs"));
+        let sources: Vec<String> = sources
+            .map(|file| std::fs::read_to_string(root.join(file)).expect(file))
+            .collect();
+        for block in section.split("```rust\n").skip(1) {
+            for line in block.split("```").next().unwrap().lines().map(str::trim) {
+                let found = |source: &String| source.lines().any(|one| one.trim() == line);
+                assert!(sources.iter().any(found), "no example says: {line}");
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown > 30, "the document shows {shown} lines");
 }
