@@ -13,7 +13,8 @@ use fishway::store::{Filter, LogPosition};
 use fishway::task::{Options, Status, Task, TaskId};
 use serde_json::{Value, json};
 
-use crate::support::{World, both_ways, results};
+use crate::support::guests::PATTERNS;
+use crate::support::{World, both_ways, failure, results};
 
 async fn start(settings: Settings) -> World {
     World::of_examples(settings, Arc::new(SystemClock)).await
@@ -435,6 +436,22 @@ async fn a_host_stopped_in_the_middle_of_a_crawl_sees_each_page_once() {
     ];
     let input = json!({ "start": "index.html" });
     check_stopped_at("crawl", input, crawled(), &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_of_another_shape_fails_each_example_at_once_with_what_was_expected() {
+    let world = start(Settings::default()).await;
+    for handler in PATTERNS {
+        let task = world
+            .end(submit(&world, handler, json!({ "item": 7 })).await)
+            .await;
+        let why = failure(&task);
+        assert!(
+            why.contains("expected") || why.contains("missing field"),
+            "{handler}: {why}"
+        );
+        assert_eq!(world.detail(task.id).attempts.len(), 1, "{handler}: {why}");
+    }
 }
 
 #[test]

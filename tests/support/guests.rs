@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use fishway::builder::{Request, build, examples};
 
 /// The examples that show a pattern, and those that they spawn.
-const PATTERNS: [&str; 9] = [
+pub const PATTERNS: [&str; 9] = [
     "pipeline",
     "fan-out",
     "fan-in",

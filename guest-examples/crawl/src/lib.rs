@@ -15,7 +15,7 @@ kit::handler!(run);
 const POOL: &str = "pages";
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected {\"start\"} or {\"page\"}")]
 enum Input {
     Crawl { start: String },
     Page { page: String },

@@ -17,7 +17,7 @@ pub use exports::fishway::task::handler::Guest;
 pub use fishway::task::pools::{self, OnFailure, PoolOptions};
 pub use fishway::task::tasks::{self, Options, WaitError, WaitOptions};
 pub use fishway::task::types::{Error, Failure, Outcome, Status};
-pub use fishway::task::{checkpoints, context};
+pub use fishway::task::{checkpoints, context, signals};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 kit::handler!(step);
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected {\"text\"}, {\"data\"} or {\"previous_task_id\", \"previous_output\"}"
+)]
 enum Step {
     Extract {
         text: String,

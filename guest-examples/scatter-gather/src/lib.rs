@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 kit::handler!(run);
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected {\"endpoints\", \"timeout_ms\"} or {\"url\", \"latency_ms\"}"
+)]
 enum Input {
     Scatter {
         endpoints: Vec<Endpoint>,
