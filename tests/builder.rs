@@ -105,7 +105,12 @@ fn a_project_that_does_not_compile_shows_what_the_compiler_says() {
 fn the_examples_inside_the_program_are_those_of_the_repository() {
     let directory = tempfile::tempdir().unwrap();
     let project = examples::unpack(directory.path()).unwrap();
-    for name in ["hello", "fetch-words", "count-words"] {
+    let workspace = std::fs::read_to_string(project.join("Cargo.toml")).unwrap();
+    let workspace: toml::Table = workspace.parse().unwrap();
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    let members: Vec<&str> = members.iter().filter_map(|one| one.as_str()).collect();
+    assert_eq!(members, ["hello", "fetch-words", "count-words"]);
+    for name in members {
         assert!(project.join(name).join("src/lib.rs").is_file());
         assert!(
             crate::support::guests::example_handlers()

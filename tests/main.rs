@@ -11,6 +11,8 @@ mod builder;
 mod cli;
 /// A host that is killed at every point that can be named.
 mod crash;
+/// The examples of `docs/patterns.md`, each run on a host.
+mod examples;
 /// The handlers directory.
 mod loader;
 /// Pools, from inside a guest.

@@ -4,16 +4,7 @@ use fishway::executor::Settings;
 use fishway::task::{Status, Task, TaskId};
 use serde_json::{Value, json};
 
-use crate::support::{World, failure, options, results};
-
-/// Every wait parked, and every wait dropped and replayed.
-fn both_ways() -> [Settings; 2] {
-    let dropped = Settings {
-        parked_max: 0,
-        ..Settings::default()
-    };
-    [Settings::default(), dropped]
-}
+use crate::support::{World, both_ways, failure, options, results};
 
 fn status(phase: &str, spawned: u64, completed: u64, failed: u64, in_flight: u64) -> Value {
     json!({

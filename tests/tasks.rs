@@ -724,6 +724,21 @@ async fn a_phase_that_was_waited_for_long_enough_starts_without_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phase_may_name_a_third() {
+    let world = World::start().await;
+    let next = |phase: &str| json!({ "next-phase": { "phase": phase, "after": [] } });
+    let report = json!({ "phases": { "report": [{ "context": {} }] } });
+    let aggregate = json!({ "phases": { "aggregate": [next("report"), { "return": report }] } });
+    let program = json!({ "phases": { "ingest": [next("aggregate"), { "return": aggregate }] } });
+    let task = world.submit_to("script", program, options(|_| {})).await;
+    let found = results(&world.end(task).await);
+    assert_eq!(
+        (&found[0]["phase"], &found[0]["attempt"]),
+        (&json!("report"), &json!(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rescheduled_task_runs_again_and_counts_no_attempt() {
     let (world, clock) = World::by_hand().await;
     let task = world

@@ -3,15 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Every file of the examples and of the contract, by its place.
+/// The workspace of all examples. The demo builds a few of them, so its own has fewer members.
+const WORKSPACE: &str = include_str!("../../guest-examples/Cargo.toml");
+
+/// The members of the demo's workspace.
+const MEMBERS: &str = r#"["hello", "fetch-words", "count-words"]"#;
+
+/// Every file of the demo's examples and of the contract, by its place. Cargo drops from the lock
+/// what no member needs.
 const FILES: &[(&str, &str)] = &[
     (
         "wit/fishway-task.wit",
         include_str!("../../wit/fishway-task.wit"),
-    ),
-    (
-        "guest-examples/Cargo.toml",
-        include_str!("../../guest-examples/Cargo.toml"),
     ),
     (
         "guest-examples/Cargo.lock",
@@ -64,17 +67,32 @@ pub const TEXT_PATH: &str = "/texts/jargon.txt";
 /// Write the sources of the examples below `directory`; gives the project to build.
 pub fn unpack(directory: &Path) -> io::Result<PathBuf> {
     for (place, content) in FILES {
-        let file = directory.join(place);
-        // What is the same stays untouched, so that nothing is compiled twice.
-        if std::fs::read_to_string(&file).is_ok_and(|there| there == *content) {
-            continue;
-        }
-        if let Some(parent) = file.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(&file, content)?;
+        write(&directory.join(place), content)?;
     }
-    Ok(directory.join("guest-examples"))
+    let project = directory.join("guest-examples");
+    write(&project.join("Cargo.toml"), &demo_workspace())?;
+    Ok(project)
+}
+
+/// What is the same stays untouched, so that nothing is compiled twice.
+fn write(file: &Path, content: &str) -> io::Result<()> {
+    if std::fs::read_to_string(file).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(file, content)
+}
+
+fn demo_workspace() -> String {
+    let (before, rest) = WORKSPACE
+        .split_once("members = [")
+        .expect("the workspace of the examples has members");
+    let (_, after) = rest
+        .split_once(']')
+        .expect("the list of members has an end");
+    format!("{before}members = {MEMBERS}{after}")
 }
 
 /// Put the text where the manifests of the examples look for it.

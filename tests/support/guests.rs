@@ -8,6 +8,19 @@ use std::sync::OnceLock;
 
 use fishway::builder::{Request, build, examples};
 
+/// The examples that show a pattern, and those that they spawn.
+pub const PATTERNS: [&str; 9] = [
+    "pipeline",
+    "fan-out",
+    "fan-in",
+    "process-item",
+    "saga",
+    "shop",
+    "scatter-gather",
+    "two-phase",
+    "crawl",
+];
+
 /// A test guest, as the compiler made it.
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -15,14 +28,45 @@ pub fn guest(name: &str) -> PathBuf {
     directory.join(format!("{name}.wasm"))
 }
 
-/// A directory with the example handlers, their manifests and the text.
+/// A directory with the example handlers, their manifests and what these grant.
 pub fn example_handlers() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let directory = built("guest-examples", "example-handlers");
         examples::place_texts(&directory).unwrap();
+        place_pages(&directory);
         directory
     })
+}
+
+/// Put the test guests into a handlers directory.
+pub fn place_guests(handlers: &Path) {
+    std::fs::create_dir_all(handlers).unwrap();
+    for name in ["script", "echo"] {
+        std::fs::copy(guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
+    }
+}
+
+/// Put the examples of `docs/patterns.md` into a handlers directory.
+pub fn place_patterns(handlers: &Path) {
+    std::fs::create_dir_all(handlers).unwrap();
+    let built = example_handlers();
+    for name in PATTERNS {
+        for file in [format!("{name}.wasm"), format!("{name}.toml")] {
+            std::fs::copy(built.join(&file), handlers.join(&file)).unwrap();
+        }
+    }
+    place_pages(handlers);
+}
+
+/// The pages that `crawl` reads, where its manifest looks for them.
+fn place_pages(handlers: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/pages");
+    let to = handlers.join("pages");
+    std::fs::create_dir_all(&to).unwrap();
+    for page in std::fs::read_dir(from).unwrap().flatten() {
+        std::fs::copy(page.path(), to.join(page.file_name())).unwrap();
+    }
 }
 
 fn built(project: &str, name: &str) -> PathBuf {

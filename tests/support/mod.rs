@@ -1,9 +1,10 @@
-//! A host in this process, on a directory of its own, with the test guests.
+//! A host in this process, on a directory of its own, with the test guests or the examples.
 
 pub mod guests;
 pub mod place;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 /// Nothing here takes that long; a test that would hang fails instead.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A host that serves `script` and `echo`.
+/// A host that serves `script` and `echo`, or the examples.
 pub struct World {
     pub directory: tempfile::TempDir,
     pub client: Client,
@@ -59,14 +60,26 @@ impl World {
         (World::with(settings, clock.clone()).await, clock)
     }
 
+    /// One that serves the examples of `docs/patterns.md`.
+    pub async fn of_examples(settings: Settings, clock: Arc<dyn Clock>) -> World {
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        World::serving(guests::place_patterns, &COMPILED, settings, clock).await
+    }
+
     async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        World::serving(guests::place_guests, &COMPILED, settings, clock).await
+    }
+
+    async fn serving(
+        place_handlers: fn(&Path),
+        compiled: &OnceLock<PathBuf>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> World {
         let directory = tempfile::tempdir().unwrap();
-        let handlers = directory.path().join("handlers");
-        std::fs::create_dir(&handlers).unwrap();
-        for name in ["script", "echo"] {
-            std::fs::copy(guests::guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
-        }
-        warm(&directory.path().join("data"));
+        place_handlers(&directory.path().join("handlers"));
+        warm(&directory.path().join("data"), place_handlers, compiled);
         let keep = Keep::for_ever();
         let host = start(directory.path(), &settings, keep, &clock)
             .await
@@ -201,7 +214,16 @@ impl World {
     }
 }
 
-/// The results of a script that has completed.
+/// Every wait parked, and every wait dropped and replayed.
+pub fn both_ways() -> [Settings; 2] {
+    let dropped = Settings {
+        parked_max: 0,
+        ..Settings::default()
+    };
+    [Settings::default(), dropped]
+}
+
+/// The results of a script that has completed, or the output of any other task.
 pub fn results(task: &Task) -> Value {
     assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
     let output: Value = serde_json::from_str(task.output.as_deref().unwrap()).unwrap();
@@ -231,18 +253,16 @@ async fn start(
     .await
 }
 
-/// Give a new data directory the compiled code of the test guests, so that only the first test
-/// compiles them.
-fn warm(data: &Path) {
-    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-    let compiled = COMPILED.get_or_init(|| {
-        let directory =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compiled-{}", std::process::id()));
+/// Give a new data directory the compiled code of its handlers, so that only the first test compiles
+/// them.
+fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let compiled = compiled.get_or_init(|| {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("compiled-{}-{count}", std::process::id()));
         let handlers = directory.join("handlers");
-        std::fs::create_dir_all(&handlers).unwrap();
-        for name in ["script", "echo"] {
-            std::fs::copy(guests::guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
-        }
+        place_handlers(&handlers);
         let sandbox =
             fishway::executor::Sandbox::pooled(Settings::default().instances_max()).unwrap();
         let loader = fishway::loader::Loader::open(

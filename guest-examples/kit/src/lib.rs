@@ -1,0 +1,98 @@
+//! What the patterns share: the contract as Rust, a handler with typed input and output, and `?` on
+//! what can go wrong. No handler itself; `hello` shows one that does without.
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "task-handler",
+    pub_export_macro: true,
+    default_bindings_module: "kit",
+    additional_type_attributes: {
+        "fishway:task/tasks@0.1.0/options": [#[derive(Default)]],
+        "fishway:task/tasks@0.1.0/wait-options": [#[derive(Default)]],
+        "fishway:task/pools@0.1.0/pool-options": [#[derive(Default)]],
+    },
+});
+
+pub use exports::fishway::task::handler::Guest;
+pub use fishway::task::pools::{self, OnFailure, PoolOptions};
+pub use fishway::task::tasks::{self, Options, WaitError, WaitOptions};
+pub use fishway::task::types::{Error, Failure, Outcome, Status};
+pub use fishway::task::{checkpoints, context, signals};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Makes `fn(Input) -> Result<Output, Failure>` the handler of this component.
+#[macro_export]
+macro_rules! handler {
+    ($run:path) => {
+        struct Handler;
+
+        impl $crate::Guest for Handler {
+            fn run(input: String) -> Result<String, $crate::Failure> {
+                $crate::typed(&input, $run)
+            }
+        }
+
+        $crate::export!(Handler);
+    };
+}
+
+/// JSON in, JSON out. Input of another shape fails the task for good.
+pub fn typed<Input: DeserializeOwned, Output: Serialize>(
+    input: &str,
+    run: fn(Input) -> Result<Output, Failure>,
+) -> Result<String, Failure> {
+    let output = run(serde_json::from_str(input)?)?;
+    Ok(serde_json::to_string(&output)?)
+}
+
+impl Failure {
+    /// Another attempt would meet it again.
+    pub fn permanent(message: impl Into<String>) -> Failure {
+        let message = message.into();
+        let (retryable, details) = (false, None);
+        Failure {
+            message,
+            retryable,
+            details,
+        }
+    }
+
+    /// Another attempt may not meet it.
+    pub fn transient(message: impl Into<String>) -> Failure {
+        let mut failure = Failure::permanent(message);
+        failure.retryable = true;
+        failure
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure::permanent(error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(refused: Error) -> Failure {
+        Failure::permanent(match refused {
+            Error::UnknownTask(id) => format!("there is no task {id}"),
+            Error::UnknownHandler(name) => format!("there is no handler {name}"),
+            Error::UnknownPool(name) => format!("there is no pool {name}"),
+            Error::Invalid(why)
+            | Error::PoolClosed(why)
+            | Error::WouldDeadlock(why)
+            | Error::Limit(why) => why,
+            Error::Cancelled => "cancelled".to_owned(),
+        })
+    }
+}
+
+impl From<WaitError> for Failure {
+    fn from(error: WaitError) -> Failure {
+        match error {
+            WaitError::TimedOut(_) => Failure::transient("the wait timed out"),
+            WaitError::Refused(refused) => refused.into(),
+        }
+    }
+}
