@@ -171,6 +171,7 @@ impl Client {
             check_payload(input).map_err(|what| invalid(what, many.then_some(index + 1)))?;
         }
         let handler: Arc<str> = handler.into();
+        let options = Arc::new(options);
         let mut submitted = Vec::with_capacity(inputs.len());
         let mut inputs = inputs.into_iter().peekable();
         while inputs.peek().is_some() {

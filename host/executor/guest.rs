@@ -210,7 +210,8 @@ impl Guest {
     /// Keep the answer of the call that was made last.
     pub async fn answer(&mut self, call: Call, answer: Answer) -> wasmtime::Result<()> {
         let entry = self.entry(call, answer);
-        self.record(vec![Record::Entry(entry)], Urgency::Lazy).await
+        self.record(vec![Record::Entry(Box::new(entry))], Urgency::Lazy)
+            .await
     }
 
     /// The record of the call that was made last.

@@ -276,7 +276,7 @@ pub enum Record {
     /// It spawned or submitted a task, with an id of the host's own.
     Task(Box<NewTask>),
     /// A host call was answered.
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// It adds no more to the pool.
     Drain(TaskId),
     /// It wrote a line.

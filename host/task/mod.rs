@@ -448,8 +448,8 @@ pub struct NewTask {
     pub handler: Arc<str>,
     /// Its input; JSON that was checked.
     pub input: Json,
-    /// What else was asked for; checked.
-    pub options: Options,
+    /// What else was asked for; checked. Tasks that are made together share it.
+    pub options: Arc<Options>,
     /// Who spawns it; `None` for a task of its own.
     pub spawner: Option<Spawner>,
     /// Who submits it, where that is a handler.
@@ -462,12 +462,16 @@ pub struct NewTask {
 
 impl NewTask {
     /// A task with no parent.
-    pub fn root(handler: impl Into<Arc<str>>, input: impl Into<Json>, options: Options) -> NewTask {
+    pub fn root(
+        handler: impl Into<Arc<str>>,
+        input: impl Into<Json>,
+        options: impl Into<Arc<Options>>,
+    ) -> NewTask {
         NewTask {
             id: None,
             handler: handler.into(),
             input: input.into(),
-            options,
+            options: options.into(),
             spawner: None,
             origin: None,
             retry_of: None,
@@ -494,8 +498,11 @@ impl NewTask {
             group: None,
             handler: self.handler,
             digest: None,
-            key: options.key,
-            queue: options.queue.unwrap_or_else(|| DEFAULT_QUEUE.into()),
+            key: options.key.clone(),
+            queue: options
+                .queue
+                .clone()
+                .unwrap_or_else(|| DEFAULT_QUEUE.into()),
             priority: options.priority.unwrap_or(0),
             input: self.input,
             phase_input: None,
@@ -503,7 +510,7 @@ impl NewTask {
             failure: None,
             timeout_ms: options.timeout_ms,
             attempts_max: options.attempts_max,
-            on_complete: options.on_complete,
+            on_complete: options.on_complete.clone(),
             status: Status::Pending,
             phase: FIRST_PHASE.into(),
             attempt: 0,

@@ -400,7 +400,7 @@ impl Model {
             return;
         }
         let new = NewTask {
-            options: super::world::keyed("k"),
+            options: super::world::keyed("k").into(),
             ..new
         };
         let by = call_by(task, self.calls);

@@ -46,7 +46,10 @@ impl checkpoints::Host for Guest {
         self.checkpoints.insert(name.clone(), value.clone());
         let entry = self.entry(call, Answer::Done);
         self.record(
-            vec![Record::Checkpoint { name, value }, Record::Entry(entry)],
+            vec![
+                Record::Checkpoint { name, value },
+                Record::Entry(Box::new(entry)),
+            ],
             Urgency::Lazy,
         )
         .await

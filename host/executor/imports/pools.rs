@@ -131,7 +131,7 @@ impl Guest {
         } else {
             let id = new.id.unwrap_or(pool.id);
             let entry = self.entry(call, Answer::Tasks(vec![id]));
-            let records = vec![Record::Task(Box::new(new)), Record::Entry(entry)];
+            let records = vec![Record::Task(Box::new(new)), Record::Entry(Box::new(entry))];
             self.record(records, Urgency::Soon).await?;
             id
         };
@@ -189,7 +189,7 @@ impl Guest {
             Ok(pool) => pool,
             Err(refusal) => return self.refuse(call, refusal).await,
         };
-        let entry = Record::Entry(self.entry(call, Answer::Done));
+        let entry = Record::Entry(Box::new(self.entry(call, Answer::Done)));
         let mut records = self.drained(&name, pool);
         records.push(entry);
         self.record(records, Urgency::Soon).await?;

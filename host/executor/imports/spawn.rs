@@ -79,6 +79,7 @@ impl Guest {
         }
 
         let handler: Arc<str> = handler.into();
+        let options = Arc::new(options);
         let number = self.cursor.number();
         let (mut ids, mut records) = (
             Vec::with_capacity(inputs.len()),
@@ -134,7 +135,7 @@ impl Guest {
         if !all_new {
             // The rows of the new children alone would not tell the whole answer.
             let entry = self.entry(call, Answer::Tasks(ids.clone()));
-            records.push(Record::Entry(entry));
+            records.push(Record::Entry(Box::new(entry)));
         }
         if !records.is_empty() {
             self.record(records, urgency).await?;

@@ -541,7 +541,7 @@ impl Guest {
         }
         let entry = self.entry(call, Answer::Tasks(vec![id]));
         self.record(
-            vec![Record::Task(Box::new(new)), Record::Entry(entry)],
+            vec![Record::Task(Box::new(new)), Record::Entry(Box::new(entry))],
             Urgency::Soon,
         )
         .await?;

@@ -64,7 +64,7 @@ pub async fn a_deleted_task_leaves_nothing_behind(world: &mut World) {
         value: large,
     };
     let lines = (1..=1_200).map(|line| Record::Log(log_line(1, line, "x")));
-    let records = [Record::Entry(entry), checkpoint];
+    let records = [Record::Entry(Box::new(entry)), checkpoint];
     world
         .record(&task, records.into_iter().chain(lines).collect())
         .await;
@@ -194,7 +194,9 @@ pub async fn what_a_journal_tells_of_stays_while_its_task_lives(world: &mut Worl
         answer: Answer::Outcomes(snapshot),
         at_ms: START_MS,
     };
-    world.record(&reader, vec![Record::Entry(entry)]).await;
+    world
+        .record(&reader, vec![Record::Entry(Box::new(entry))])
+        .await;
     assert_eq!(prune(world, days(0)).await, 0);
     world.complete(&reader).await;
     assert_eq!(prune(world, days(0)).await, 2);

@@ -20,7 +20,7 @@ pub async fn a_journal_holds_answers_and_spawns(world: &mut World) {
     let load = entry(2, Function::CheckpointLoad, Answer::Document(None));
     let get = entry(4, Function::Get, Answer::Done);
     let other = entry(2, Function::Cancel, Answer::Flag(true));
-    let records = [&get, &load, &other].map(|entry| Record::Entry(entry.clone()));
+    let records = [&get, &load, &other].map(|entry| Record::Entry(Box::new(entry.clone())));
     world.record(&task, records.to_vec()).await;
     let one = world.spawn(&task, 3, "other").await;
 
@@ -37,7 +37,13 @@ pub async fn a_journal_holds_answers_and_spawns(world: &mut World) {
 }
 
 pub async fn a_journal_ends_with_its_run(world: &mut World) {
-    let answer = || vec![Record::Entry(entry(1, Function::Get, Answer::Done))];
+    let answer = || {
+        vec![Record::Entry(Box::new(entry(
+            1,
+            Function::Get,
+            Answer::Done,
+        )))]
+    };
     let id = world.submit("h").await;
     let task = world.start(id).await;
     world.record(&task, answer()).await;

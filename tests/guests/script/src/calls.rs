@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `spawn` `submit` `{handler, input, O}`, `spawn-raw` `{handler, text}` | id |
 //! | `spawn-all` `{handler, inputs, O}` | ids |
+//! | `fan-out` `{handler, count, O}` | how many ended |
 //! | `call` `{handler, input, O}` | `{output}` or `{failure}` |
-//! | `wait-all` `{ids, timeout, statuses}`, `children` | outcomes; with `count: true` how many |
+//! | `wait-all` `{ids, timeout, statuses}`, `children` | outcomes |
 //! | `wait-any` `{ids, timeout, statuses}`, `get` ID | outcome |
 //! | `cancel` ID | whether it did |
 //! | `sleep` MS, `reschedule` MS, `next-phase` `{phase, after, timeout}` | null |
@@ -51,6 +52,17 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
                 |ids| json!(ids),
             )
         }
+        // Spawns and awaits very many, and makes no JSON of them.
+        "fan-out" => {
+            let count = argument["count"].as_u64().unwrap_or_default();
+            let inputs: Vec<String> = (0..count).map(|index| index.to_string()).collect();
+            let ids = tasks::spawn_all(&handler(), &inputs, options().as_ref());
+            drop(inputs);
+            told(ids, |ids| match tasks::wait_all(&ids, None) {
+                Ok(outcomes) => json!(outcomes.len()),
+                Err(error) => wait_error(error),
+            })
+        }
         // Sends text that need not be JSON.
         "spawn-raw" => {
             let text = argument["text"].as_str().unwrap_or_default();
@@ -66,8 +78,6 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         },
         "wait-all" => {
             match tasks::wait_all(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
-                // Of very many, only how many there are: their JSON is large.
-                Ok(outcomes) if argument["count"] == true => json!(outcomes.len()),
                 Ok(outcomes) => outcomes.iter().map(outcome).collect(),
                 Err(error) => wait_error(error),
             }
