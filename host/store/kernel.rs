@@ -272,6 +272,7 @@ impl<'a> Turn<'a> {
                 true => self.rows.remove_wait(task.id, waiter)?,
                 false => self.rows.add_wait(task.id, waiter, USED, wanted)?,
             }
+            self.relieve()?;
             let current = self.find(waiter)?.is_some_and(|waiter| {
                 waiter.status == Status::Waiting && stamp_of(waiter) == stamp
             });

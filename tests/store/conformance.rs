@@ -59,6 +59,7 @@ macro_rules! conformance {
                 a_failed_task_has_no_continuation
             }
             cancelling {
+                one_transaction_may_move_more_tasks_than_it_keeps_in_memory
                 a_pending_task_is_cancelled_at_once
                 a_running_attempt_is_told_to_stop_and_ends_cancelled_whatever_it_returns
                 a_waiting_task_is_cancelled_at_once

@@ -1,6 +1,8 @@
 use fishway::journal::Answer;
 use fishway::store::{Cancelled, End, Until};
 
+use fishway::task::Status;
+
 use crate::store::world::{World, call_by, done, failed};
 
 /// Whether it changed the task, how many tasks end by it, how many of those run.
@@ -125,4 +127,24 @@ pub async fn a_lost_host_ends_what_was_to_be_cancelled(world: &mut World) {
     world.reopen();
     world.store().recover().await.unwrap();
     assert_eq!(world.show(&[id]), "cancelled");
+}
+
+/// More than a transaction keeps in memory at once.
+const VERY_MANY: u32 = 6_000;
+
+pub async fn one_transaction_may_move_more_tasks_than_it_keeps_in_memory(world: &mut World) {
+    let gate = world.submit("h").await;
+    let parent = world.submit("h").await;
+    let running = world.claim_up_to(2).await;
+    let children = world.spawn_many(&running[1], 1, "c", VERY_MANY).await;
+    world.wait_all(&running[0], 1, &children).await;
+    // All children end, each wakes the waiter, and their parent is among what moved first.
+    let cancelled = world.cancel(parent).await;
+    assert_eq!(told(cancelled), (true, u64::from(VERY_MANY) + 1, 1));
+    let counts = world.store().counts(Some(parent)).unwrap();
+    assert_eq!(counts, [(Status::Cancelled, u64::from(VERY_MANY))]);
+    assert_eq!(world.show(&[gate, parent]), "ready running");
+    assert!(world.get(parent).cancel_requested);
+    let woken = world.get(gate).wait.unwrap();
+    assert_eq!((woken.remaining, woken.woken.is_some()), (0, true));
 }
