@@ -7,6 +7,7 @@
 //! does not wait, and is committed before anything that its caller writes later.
 
 pub mod counter;
+mod error;
 pub mod kernel;
 mod nodes;
 pub mod rows;
@@ -14,6 +15,7 @@ pub mod sqlite;
 mod sweep;
 
 pub use counter::Counter;
+pub use error::StoreError;
 pub use sweep::{Keep, Sweep};
 
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ pub use nodes::{Node, Rank};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::journal::{Call, Entry, RefusedCall};
-use crate::task::state::{Attempt, Refusal};
+use crate::task::state::Attempt;
 use crate::task::{
     Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet, Task,
     TaskId, Token,
@@ -456,208 +458,5 @@ impl LogLevel {
         .into_iter()
         .find(|level| level.as_str() == word)
         .unwrap_or(LogLevel::Info)
-    }
-}
-
-/// Why a store did not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// There is no such task.
-    #[error("there is no task {0}")]
-    UnknownTask(TaskId),
-    /// The state machine says no.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Only what has ended is deleted.
-    #[error("task {id} cannot be deleted: {} {status}", lives(.id, .live))]
-    Lives {
-        /// Which was to be deleted.
-        id: TaskId,
-        /// It, or one below it, that has not ended.
-        live: TaskId,
-        /// Where that one stands.
-        status: Status,
-    },
-    /// What a task uses that has not ended is not deleted.
-    #[error("task {id} cannot be deleted: task {by}, which is {status}, {how} {}", it(.id, .task))]
-    Needed {
-        /// Which was to be deleted.
-        id: TaskId,
-        /// It, or the one below it, that is used.
-        task: TaskId,
-        /// Who uses it.
-        by: TaskId,
-        /// Where that one stands.
-        status: Status,
-        /// What for.
-        how: &'static str,
-    },
-    /// `retry` of a task that comes after one that can never complete any more.
-    #[error("task {id} comes after task {upstream}, which did not complete and was deleted")]
-    UpstreamDeleted {
-        /// Which was to be retried.
-        id: TaskId,
-        /// What it comes after.
-        upstream: TaskId,
-    },
-    /// The key names a task of another handler.
-    #[error("key \"{key}\" already names task {id}, which is a {handler}")]
-    KeyTaken {
-        /// The key.
-        key: Arc<str>,
-        /// The task that has it.
-        id: TaskId,
-        /// That task's handler.
-        handler: Arc<str>,
-    },
-    /// The key is to name tasks of two handlers at once.
-    #[error("key \"{key}\" is given to tasks of two handlers in one submit")]
-    KeyTwice {
-        /// The key.
-        key: Arc<str>,
-    },
-    /// The wait could never end.
-    #[error("task {waiter} cannot wait for {through}: that hangs on task {waiter} itself")]
-    Deadlock {
-        /// Who wants to wait.
-        waiter: TaskId,
-        /// What it wants to wait for.
-        through: TaskId,
-    },
-    /// The task contains tasks, and runs no handler.
-    #[error(
-        "task {0} contains tasks and runs no handler: there is nothing that could receive a signal"
-    )]
-    NoReceiver(TaskId),
-    /// The task does not receive what it is sent.
-    #[error("task {task} has {unread} signals that it has not received, and may not have more")]
-    SignalsFull {
-        /// The task.
-        task: TaskId,
-        /// How many it has.
-        unread: u64,
-    },
-    /// The attempt has lost its claim.
-    #[error("the attempt at task {0} has lost its claim: another took its place")]
-    Stale(TaskId),
-    /// The file was made by a newer version.
-    #[error(
-        "{path} has schema {found}, made by a newer fishway: this one knows schemas up to {known}"
-    )]
-    NewerSchema {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// The file is something else.
-    #[error("{path} is not a fishway database: {why}")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        why: String,
-    },
-    /// No room is left.
-    #[error("the disk is full: {why}")]
-    Full {
-        /// What SQLite says.
-        why: String,
-    },
-    /// Writing is not allowed.
-    #[error("{path} cannot be written: {why}")]
-    ReadOnly {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        why: String,
-    },
-    /// Another process holds the database for longer than we wait.
-    #[error("the database is locked by another process: {why}")]
-    Locked {
-        /// What SQLite says.
-        why: String,
-    },
-    /// Anything else that the engine says.
-    #[error("the database failed: {why}")]
-    Failed {
-        /// What it says.
-        why: String,
-    },
-    /// The store was closed.
-    #[error("the host is stopping")]
-    Closed,
-}
-
-fn lives(id: &TaskId, live: &TaskId) -> String {
-    match id == live {
-        true => "it is".to_owned(),
-        false => format!("task {live} below it is"),
-    }
-}
-
-fn it(id: &TaskId, task: &TaskId) -> String {
-    match id == task {
-        true => "it".to_owned(),
-        false => format!("task {task} below it"),
-    }
-}
-
-impl StoreError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            StoreError::UnknownTask(_) => "fishway list shows the tasks that there are".to_owned(),
-            StoreError::Refused(Refusal::Completed { id } | Refusal::Ended { id, .. }) => {
-                format!("fishway get {id} shows its result")
-            }
-            StoreError::Refused(Refusal::Unended { id, .. }) => {
-                format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
-            }
-            StoreError::Lives { id, live, .. } if id == live => {
-                format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
-            }
-            StoreError::Lives { id, .. } => format!(
-                "fishway delete {id} --cancel-children cancels what is below it first, --only leaves that as it is"
-            ),
-            StoreError::Needed { by, .. } => {
-                format!("fishway wait {by} waits for its end, fishway cancel {by} ends it")
-            }
-            StoreError::UpstreamDeleted { .. } => {
-                "fishway submit makes a new task, which need not come after it".to_owned()
-            }
-            StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
-                "choose another key, or leave it out".to_owned()
-            }
-            StoreError::NoReceiver(id) => {
-                format!("fishway list --parent {id} shows the tasks that it contains")
-            }
-            StoreError::SignalsFull { task, .. } => {
-                format!("fishway get {task} shows what it does, and what it waits for")
-            }
-            StoreError::NewerSchema { .. } => {
-                "use the version that made it; the file was left as it is".to_owned()
-            }
-            StoreError::Foreign { .. } => "choose another directory with --data".to_owned(),
-            StoreError::Full { .. } => {
-                "make room and run the command again: nothing that was reported is lost".to_owned()
-            }
-            StoreError::ReadOnly { .. } => {
-                "give this user the right to write there, or choose another directory with --data"
-                    .to_owned()
-            }
-            StoreError::Locked { .. } => {
-                "another program holds a lock on it; end that one and try again".to_owned()
-            }
-            StoreError::Refused(_)
-            | StoreError::Stale(_)
-            | StoreError::Deadlock { .. }
-            | StoreError::Failed { .. }
-            | StoreError::Closed => {
-                return None;
-            }
-        })
     }
 }

@@ -19,6 +19,6 @@ fn fan_out(input: Input) -> Result<Value, Failure> {
         .collect();
     let child_ids = tasks::spawn_all("process-item", &inputs, None)?;
     let aggregation = json!({ "child_task_ids": child_ids });
-    let fan_in = tasks::spawn("fan-in", &aggregation.to_string(), None)?;
+    let fan_in = kit::spawn("fan-in").input(&aggregation)?.send()?;
     Ok(json!({ "spawned": child_ids.len(), "fan_in": fan_in }))
 }

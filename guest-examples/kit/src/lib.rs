@@ -47,6 +47,45 @@ pub fn typed<Input: DeserializeOwned, Output: Serialize>(
     Ok(serde_json::to_string(&output)?)
 }
 
+/// A child in the making: `spawn("count").input(&shard)?.on_complete("report").send()?`.
+pub struct Spawn {
+    handler: String,
+    input: String,
+    options: Options,
+}
+
+/// Begin a child of a handler; its input is `null` until it is given one.
+pub fn spawn(handler: &str) -> Spawn {
+    Spawn {
+        handler: handler.to_owned(),
+        input: "null".to_owned(),
+        options: Options::default(),
+    }
+}
+
+impl Spawn {
+    /// What it is given, as JSON.
+    pub fn input(mut self, input: &impl Serialize) -> Result<Spawn, Failure> {
+        self.input = serde_json::to_string(input)?;
+        Ok(self)
+    }
+
+    /// The handler that goes on with its output.
+    pub fn on_complete(mut self, handler: &str) -> Spawn {
+        self.options.on_complete = Some(handler.to_owned());
+        self
+    }
+
+    /// Its id.
+    pub fn send(self) -> Result<String, Failure> {
+        Ok(tasks::spawn(
+            &self.handler,
+            &self.input,
+            Some(&self.options),
+        )?)
+    }
+}
+
 impl Failure {
     /// Another attempt would meet it again.
     pub fn permanent(message: impl Into<String>) -> Failure {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use kit::{Failure, Options, tasks};
+use kit::Failure;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -39,11 +39,10 @@ fn step(step: Step) -> Result<Value, Failure> {
             let next = json!({ "data": words });
             // The other: name the handler that goes on with the output. The host spawns it when, and
             // only when, the task completes, in the same transaction.
-            let options = Options {
-                on_complete: Some("pipeline".to_owned()),
-                ..Options::default()
-            };
-            tasks::spawn("pipeline", &next.to_string(), Some(&options))?;
+            kit::spawn("pipeline")
+                .input(&next)?
+                .on_complete("pipeline")
+                .send()?;
             Ok(json!(words))
         }
         Step::Transform { data } => {

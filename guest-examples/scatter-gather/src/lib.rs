@@ -46,8 +46,7 @@ fn run(input: Input) -> Result<Value, Failure> {
 fn scatter_gather(endpoints: &[Endpoint], timeout_ms: u64) -> Result<Value, Failure> {
     let mut children = Vec::new();
     for endpoint in endpoints {
-        let input = serde_json::to_string(endpoint)?;
-        children.push(tasks::spawn("scatter-gather", &input, None)?);
+        children.push(kit::spawn("scatter-gather").input(endpoint)?.send()?);
     }
     let options = WaitOptions {
         timeout: Some(timeout_ms),
