@@ -19,6 +19,9 @@ pub const JSON_DEPTH_MAX: usize = 128;
 /// Longest failure message kept, in bytes; the rest is cut and the cut is said.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
+/// Longest metadata of a task, in bytes.
+pub const METADATA_BYTES_MAX: usize = 16 << 10;
+
 /// Longest name of a handler, queue, phase or key, in bytes.
 pub const NAME_BYTES_MAX: usize = 200;
 

@@ -434,6 +434,39 @@ fn handlers_are_listed_checked_and_described() {
 }
 
 #[test]
+fn metadata_is_kept_shown_and_told_to_the_handler() {
+    let place = Place::with_guests();
+    let _host = place.serve();
+    let steps = r#"{"steps":[{"context":{}}]}"#;
+    let given = r#"{"tenant":"ada","tags":[1]}"#;
+    let task = place
+        .run(&[
+            "submit",
+            "script",
+            steps,
+            "--metadata",
+            given,
+            "--wait",
+            "--json",
+        ])
+        .json();
+    assert_eq!(
+        task["metadata"],
+        serde_json::from_str::<serde_json::Value>(given).unwrap()
+    );
+    let told = &task["output"]["results"][0]["metadata"];
+    assert_eq!(told["tenant"], "ada", "{task}");
+    assert!(told["idempotency_key"].is_string(), "{task}");
+    let id = task["id"].as_str().unwrap();
+    assert!(place.run(&["get", id]).ok().contains(given));
+    let listed = place.run(&["list", "--json"]).json();
+    assert_eq!(listed["metadata"]["tags"][0], 1);
+    place
+        .run(&["submit", "script", steps, "--metadata", "ada"])
+        .refused(2, "the metadata is not a JSON object", "write --metadata");
+}
+
+#[test]
 fn pools_are_listed_and_shown_by_name_and_by_id() {
     let place = Place::with_guests();
     place

@@ -3,7 +3,7 @@ use super::wait::report;
 use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
 use crate::client::{Client, SUBMIT_BATCH};
 use crate::store::Submitted;
-use crate::task::{Options, StatusSet};
+use crate::task::{Options, StatusSet, check_metadata};
 
 /// Submit a task, or many
 ///
@@ -45,6 +45,9 @@ pub struct Args {
     /// Start only when this task has completed; may be given several times
     #[arg(long, value_name = "ID")]
     after: Vec<String>,
+    /// JSON object that is kept with the task, shown, and told to its handler
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
     /// Wait for the end, and print the output
     #[arg(long)]
     wait: bool,
@@ -58,6 +61,12 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         .iter()
         .map(|prefix| client.resolve(prefix))
         .collect();
+    if let Some(metadata) = &args.metadata
+        && let Err(why) = check_metadata(metadata)
+    {
+        let hint = r#"write --metadata '{"tenant": "ada"}'"#;
+        return Err(Refused::usage(why, hint).into());
+    }
     let options = Options {
         key: args.key.map(Into::into),
         queue: args.queue.map(Into::into),
@@ -68,6 +77,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         attempts_max: args.attempts,
         on_complete: args.on_complete.map(Into::into),
         after: after?,
+        metadata: args.metadata.map(Into::into),
     };
     if inputs.is_empty() {
         global.say("no inputs: nothing was submitted");

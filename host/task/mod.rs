@@ -7,6 +7,7 @@ pub mod id;
 pub mod state;
 pub mod status;
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,8 @@ pub struct Task {
     pub queue: Arc<str>,
     /// Higher runs first.
     pub priority: i32,
+    /// Whatever whoever submitted it wants to find again: a JSON object. Nothing here reads it.
+    pub metadata: Option<Json>,
     /// What it was given.
     pub input: Json,
     /// What the phase before this one returned: the input of this phase.
@@ -343,9 +346,36 @@ pub struct Options {
     pub on_complete: Option<Arc<str>>,
     /// Start only when these have completed.
     pub after: Vec<TaskId>,
+    /// A JSON object that is kept with the task and shown.
+    pub metadata: Option<Json>,
 }
 
 impl Options {
+    /// What is set, and nothing else, as text: what makes a spawn with these the same spawn. An
+    /// option that a later version adds changes nothing for those who do not set it.
+    pub fn fingerprint(&self) -> String {
+        let mut text = String::new();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                let _ = write!(text, "{name}={value:?};");
+            }
+        };
+        let shown = |value: &Option<Arc<str>>| value.as_ref().map(ToString::to_string);
+        add("key", shown(&self.key));
+        add("queue", shown(&self.queue));
+        add("priority", self.priority.map(|value| value.to_string()));
+        add("delay", self.delay_ms.map(|value| value.to_string()));
+        add("timeout", self.timeout_ms.map(|value| value.to_string()));
+        add("expires", self.expires_ms.map(|value| value.to_string()));
+        add("attempts", self.attempts_max.map(|value| value.to_string()));
+        add("on-complete", shown(&self.on_complete));
+        for upstream in &self.after {
+            add("after", Some(upstream.to_string()));
+        }
+        add("metadata", shown(&self.metadata));
+        text
+    }
+
     /// What is wrong with them, as a sentence; nothing is `Ok`.
     pub fn check(&self) -> Result<(), String> {
         let names = [
@@ -368,6 +398,9 @@ impl Options {
                 return Err(format!("{what} is longer than ten years"));
             }
         }
+        if let Some(metadata) = &self.metadata {
+            check_metadata(metadata)?;
+        }
         match self.attempts_max {
             Some(0) => Err("max-attempts is 0: a task needs at least one attempt".to_owned()),
             Some(many) if many > limits::ATTEMPTS_MAX => Err(format!(
@@ -379,6 +412,21 @@ impl Options {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether `text` may be a task's metadata. Errors are sentences.
+pub fn check_metadata(text: &str) -> Result<(), String> {
+    if text.len() > limits::METADATA_BYTES_MAX {
+        return Err(format!(
+            "the metadata has {} bytes, more than {}",
+            text.len(),
+            limits::METADATA_BYTES_MAX
+        ));
+    }
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("the metadata is not a JSON object: {error}")),
     }
 }
 
@@ -504,6 +552,7 @@ impl NewTask {
                 .clone()
                 .unwrap_or_else(|| DEFAULT_QUEUE.into()),
             priority: options.priority.unwrap_or(0),
+            metadata: options.metadata.clone(),
             input: self.input,
             phase_input: None,
             output: None,
@@ -621,11 +670,41 @@ mod tests {
         );
         check(
             Options {
+                metadata: Some("[1]".into()),
+                ..Options::default()
+            },
+            "the metadata is not a JSON object: invalid type: sequence, expected a map at line 1 column 0",
+        );
+        check(
+            Options {
                 timeout_ms: Some(0),
                 ..Options::default()
             },
             "timeout is 0: an attempt needs some running time",
         );
+    }
+
+    #[test]
+    fn every_option_makes_another_spawn_and_none_makes_none() {
+        let text: Arc<str> = "x".into();
+        // Without `..`: whoever adds an option is asked to add it here, and to the fingerprint.
+        let all = Options {
+            key: Some(text.clone()),
+            queue: Some(text.clone()),
+            priority: Some(1),
+            delay_ms: Some(1),
+            timeout_ms: Some(1),
+            expires_ms: Some(1),
+            attempts_max: Some(1),
+            on_complete: Some(text.clone()),
+            after: vec![TaskId::from_i64(1)],
+            metadata: Some("{}".into()),
+        };
+        assert_eq!(Options::default().fingerprint(), "");
+        assert_eq!(all.fingerprint().matches(';').count(), 10);
+        let mut other = all.clone();
+        other.after.push(TaskId::from_i64(2));
+        assert_ne!(other.fingerprint(), all.fingerprint());
     }
 
     #[test]

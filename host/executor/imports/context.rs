@@ -7,7 +7,7 @@ use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
 use crate::journal::{Answer, Function};
 use crate::store::LogLevel;
-use crate::task::{Failure, FailureKind, Progress, check_name};
+use crate::task::{Failure, FailureKind, Progress, Task, check_name};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
@@ -27,10 +27,7 @@ impl context::Host for Guest {
             key: task.key.as_ref().map(ToString::to_string),
             queue: task.queue.to_string(),
             now: self.clock.load(Ordering::Relaxed),
-            metadata: format!(
-                r#"{{"idempotency_key":"{}"}}"#,
-                task.idempotency_key().replace('"', "")
-            ),
+            metadata: metadata(task),
         })
     }
 
@@ -139,4 +136,13 @@ pub fn refused(function: &str, why: &str) -> Failure {
         format!("{function} was refused: {why}"),
         false,
     )
+}
+
+/// What was submitted as metadata, and the key that is the same for every attempt of a phase.
+fn metadata(task: &Task) -> String {
+    let given = task.metadata.as_deref().unwrap_or("{}");
+    let mut fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(given).unwrap_or_default();
+    fields.insert("idempotency_key".to_owned(), task.idempotency_key().into());
+    serde_json::Value::Object(fields).to_string()
 }

@@ -145,11 +145,7 @@ impl Guest {
 
     /// What makes a spawn the same spawn.
     pub(super) fn content(&self, handler: &str, input: &str, options: Option<&Options>) -> u64 {
-        // A default that is spelled out is another spelling of the same options, so only what is
-        // set counts. `Debug` of plain data is stable enough: it is ours.
-        let options = options
-            .map(|options| format!("{options:?}"))
-            .unwrap_or_default();
+        let options = options.map(Options::fingerprint).unwrap_or_default();
         content([
             handler.as_bytes(),
             input.as_bytes(),

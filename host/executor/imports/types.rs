@@ -94,6 +94,7 @@ pub fn options(given: Option<wit_tasks::Options>) -> Result<Options, RefusedCall
         attempts_max: given.max_attempts,
         on_complete: given.on_complete.map(Into::into),
         after: task_ids(&given.after)?,
+        metadata: None,
     };
     options.check().map_err(RefusedCall::Invalid)?;
     Ok(options)

@@ -36,7 +36,7 @@ pub const COLUMNS: &str = "\
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-  kind, scope_id, gate_id, member";
+  kind, scope_id, gate_id, member, metadata";
 
 /// A task and what it has elsewhere: payloads, which are empty in the task, and its group.
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
@@ -75,6 +75,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         key: optional_text(row, 12)?,
         queue: text(row, 13)?,
         priority: row.get(14)?,
+        metadata: optional_text(row, 44)?,
         input: payload(15, INPUT)?.unwrap_or_else(|| "null".into()),
         phase_input: payload(16, PHASE_INPUT)?,
         output: payload(17, OUTPUT)?,

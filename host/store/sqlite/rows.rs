@@ -207,14 +207,14 @@ impl Rows for SqliteRows<'_> {
               timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
               run_at_ms, expires_at_ms, cancel_requested, wait, progress,
               created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-              kind, scope_id, gate_id, member)
+              kind, scope_id, gate_id, member, metadata)
             values (
               ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
               ?11, ?12, ?13, ?14, ?15, ?16, null, null, ?17, ?18,
               ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
               ?29, ?30, ?31, null, null,
               ?32, null, null, ?33, 0,
-              ?34, ?35, ?36, ?37)";
+              ?34, ?35, ?36, ?37, ?38)";
         let place = task.place;
         let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
         self.run(
@@ -260,6 +260,7 @@ impl Rows for SqliteRows<'_> {
                 task.scope.to_i64(),
                 task.gate.unwrap_or(columns::NO_GATE).to_i64(),
                 task.member,
+                task.metadata.as_deref(),
             ],
         )?;
         if let Some(group) = &task.group {

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -317,6 +317,9 @@ create table remainders (
 
 create index sources_of on sources (group_id);
 ";
+
+/// What whoever submits a task wants to find again.
+const FOURTH: &str = "alter table tasks add column metadata text";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
 /// touches it. Answers with its schema; 0 when it is empty.
