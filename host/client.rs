@@ -228,7 +228,8 @@ impl Client {
         let unknown = || ClientError::UnknownPool(id_or_name.to_owned());
         let task = match self.resolve(id_or_name) {
             Ok(id) => Some(self.task(id)?),
-            Err(_) => None,
+            Err(ClientError::UnknownTask(_) | ClientError::Ambiguous { .. }) => None,
+            Err(error) => return Err(error),
         };
         let task = match task.filter(|task| task.group.is_some()) {
             Some(task) => task,

@@ -42,19 +42,7 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             let directory = directory.unwrap_or_else(|| served_last(global));
             list(global, &directory, check)
         }
-        Verb::Check { files } => {
-            let mut done = Done::OK;
-            for file in &files {
-                match check(file) {
-                    Ok(handler) => print_handler(global, &handler)?,
-                    Err(problem) => {
-                        done = Done::FAILED;
-                        print_problem(global, &problem)?;
-                    }
-                }
-            }
-            Ok(done)
-        }
+        Verb::Check { files } => check_all(global, &files, check),
         Verb::Describe { handler } => {
             let file = find(global, &handler)?;
             match check(&file) {
@@ -112,8 +100,17 @@ fn list(
     if files.is_empty() {
         global.say(format!("no handlers in {}", directory.display()));
     }
+    check_all(global, &files, check)
+}
+
+/// Show what each of the files is, or what is wrong with it.
+fn check_all(
+    global: &Global,
+    files: &[PathBuf],
+    check: impl Fn(&Path) -> Result<Handler, Problem>,
+) -> anyhow::Result<Done> {
     let mut done = Done::OK;
-    for file in &files {
+    for file in files {
         match check(file) {
             Ok(handler) => print_handler(global, &handler)?,
             Err(problem) => {
