@@ -15,6 +15,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Agents;
 use super::control::Control;
+use super::earlier::Earlier;
 use super::ended::{self, Ended, Verdict};
 use super::imports::pools::Known;
 use super::limiter::Limiter;
@@ -24,7 +25,7 @@ use super::slots::Slot;
 use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
-use crate::store::{CallBy, EarlierChild, Record, StoreError, Suspension, Until, Urgency};
+use crate::store::{CallBy, Record, StoreError, Suspension, Until, Urgency};
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
 /// Records that an attempt may have on their way to the disk; then it waits for them, so that a
@@ -71,9 +72,9 @@ pub struct Children {
     /// Children of this run by their key.
     pub keys: HashMap<Arc<str>, TaskId>,
     /// Children of earlier runs that none of this run has taken up.
-    pub earlier: Option<Vec<EarlierChild>>,
+    pub earlier: Option<Earlier>,
     /// The same of members that it added to pools.
-    pub earlier_members: Option<Vec<EarlierChild>>,
+    pub earlier_members: Option<Earlier>,
     /// Members that this run has added to pools.
     pub added: u64,
 }

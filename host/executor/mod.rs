@@ -8,6 +8,7 @@
 mod attempt;
 mod bindings;
 mod control;
+mod earlier;
 mod ended;
 pub mod engine;
 mod guest;

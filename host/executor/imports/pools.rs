@@ -10,13 +10,14 @@ use std::sync::Arc;
 use super::types;
 use crate::executor::bindings::fishway::task::tasks::{Options, WaitError};
 use crate::executor::bindings::fishway::task::{pools, types as wit};
+use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::{Guest, call_of};
 use crate::group::{GroupPhase, OnFailure, PoolOptions, PoolStatus};
 use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
 use crate::limits::DURATION_MS_MAX;
-use crate::store::{EarlierChild, Record, StoreError, Until, Urgency};
+use crate::store::{Record, StoreError, Until, Urgency};
 use crate::task::{
-    NewTask, Options as TaskOptions, Place, Spawner, Status, StatusSet, Task, TaskId, check_name,
+    NewTask, Options as TaskOptions, Place, Spawner, StatusSet, Task, TaskId, check_name,
 };
 
 type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
@@ -114,11 +115,12 @@ impl Guest {
             return self.refuse(call, RefusedCall::Limit(why)).await;
         }
         let retry_of = match self.earlier_member(content)? {
-            Some(child) if !child.status.is_terminal() || child.status == Status::Completed => {
-                self.answer(call, Answer::Tasks(vec![child.id])).await?;
-                return Ok(Ok(child.id));
+            Found::Same(id) => {
+                self.answer(call, Answer::Tasks(vec![id])).await?;
+                return Ok(Ok(id));
             }
-            earlier => earlier.map(|child| child.id),
+            Found::Failed(id) => Some(id),
+            Found::None => None,
         };
         self.children.added += 1;
         let handler: Arc<str> = handler.into();
@@ -209,7 +211,7 @@ impl Guest {
         );
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
-            Some(Answer::Document(Some(status))) => return self.recorded_status(&status),
+            Some(Answer::Document(Some(status))) => return Ok(Ok(Ok(recorded(&status)?))),
             Some(Answer::TimedOut(snapshot)) => return self.recorded_pool(&snapshot),
             _ => {}
         }
@@ -258,12 +260,7 @@ impl Guest {
         let call = call_of(Function::PoolStatus, name.clone(), [name.as_bytes()]);
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
-            Some(Answer::Document(Some(status))) => {
-                let status = self.recorded_status(&status)?;
-                return Ok(status.and_then(|status| {
-                    status.map_err(|task| RefusedCall::UnknownTask(task.id.to_string()))
-                }));
-            }
+            Some(Answer::Document(Some(status))) => return Ok(Ok(recorded(&status)?)),
             _ => {}
         }
         let pool = match self.pool(&name)? {
@@ -339,13 +336,6 @@ impl Guest {
         task.ok_or_else(|| self.store_failed(&unknown))
     }
 
-    fn recorded_status(&mut self, status: &str) -> Answered<Result<PoolStatus, Task>> {
-        match serde_json::from_str(status) {
-            Ok(status) => Ok(Ok(Ok(status))),
-            Err(error) => Err(wasmtime::Error::new(error)),
-        }
-    }
-
     fn recorded_pool(&mut self, snapshot: &Snapshot) -> Answered<Result<PoolStatus, Task>> {
         let store = self.agents.store.clone();
         let found = store
@@ -364,22 +354,21 @@ impl Guest {
     }
 
     /// A member that an earlier run added with the same content.
-    fn earlier_member(&mut self, content: u64) -> wasmtime::Result<Option<EarlierChild>> {
+    fn earlier_member(&mut self, content: u64) -> wasmtime::Result<Found> {
         if self.task.run == 0 {
-            return Ok(None);
+            return Ok(Found::None);
         }
         if self.children.earlier_members.is_none() {
             let store = self.agents.store.clone();
-            let mut members = store
+            let members = store
                 .earlier_members(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;
-            members
-                .retain(|child| !child.succeeded && !self.children.fresh.contains_key(&child.id));
-            self.children.earlier_members = Some(members);
+            let fresh = &self.children.fresh;
+            let earlier = Earlier::new(members, |id| fresh.contains_key(&id));
+            self.children.earlier_members = Some(earlier);
         }
-        let earlier = self.children.earlier_members.get_or_insert_default();
-        let place = earlier.iter().position(|child| child.content == content);
-        Ok(place.map(|place| earlier.remove(place)))
+        let earlier = self.children.earlier_members.as_mut();
+        Ok(earlier.map_or(Found::None, |earlier| earlier.take(content)))
     }
 }
 
@@ -394,6 +383,11 @@ fn status_of(pool: &Task) -> PoolStatus {
             in_flight: 0,
         },
     }
+}
+
+/// A status as the journal has it.
+fn recorded(status: &str) -> wasmtime::Result<PoolStatus> {
+    serde_json::from_str(status).map_err(wasmtime::Error::new)
 }
 
 fn to_json(status: &PoolStatus) -> String {

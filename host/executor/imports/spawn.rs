@@ -11,10 +11,11 @@ use std::sync::Arc;
 use super::tasks::check_input;
 use super::types;
 use crate::executor::bindings::fishway::task::tasks;
+use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::Guest;
 use crate::journal::{Answer, Call, RefusedCall, content};
 use crate::store::{Record, Urgency};
-use crate::task::{NewTask, Options, Place, Spawner, Status, TaskId, check_name};
+use crate::task::{NewTask, Options, Place, Spawner, TaskId, check_name};
 
 impl Guest {
     /// Children of one handler, one for each input, in one call.
@@ -91,13 +92,13 @@ impl Guest {
         for (index, (input, content)) in inputs.into_iter().zip(contents).enumerate() {
             let earlier = self.earlier(&options, content)?;
             let retry_of = match earlier {
-                Earlier::Same(id) => {
+                Found::Same(id) => {
                     ids.push(id);
                     all_new = false;
                     continue;
                 }
-                Earlier::Failed(id) => Some(id),
-                Earlier::None => None,
+                Found::Failed(id) => Some(id),
+                Found::None => None,
             };
             sequence += 1;
             let id = self.agents.store.ids().next(self.agents.clock.now_ms());
@@ -228,37 +229,32 @@ impl Guest {
     }
 
     /// A child that this spawn names again: by its key within the run, or one of an earlier run.
-    fn earlier(&mut self, options: &Options, content: u64) -> wasmtime::Result<Earlier> {
+    fn earlier(&mut self, options: &Options, content: u64) -> wasmtime::Result<Found> {
         if let Some(known) = options
             .key
             .as_ref()
             .and_then(|key| self.children.keys.get(key))
         {
-            return Ok(Earlier::Same(*known));
+            return Ok(Found::Same(*known));
         }
         // The first run of a task has nothing before it.
         if self.task.run == 0 {
-            return Ok(Earlier::None);
+            return Ok(Found::None);
         }
         if self.children.earlier.is_none() {
             let store = self.agents.store.clone();
-            let mut children = store
+            let children = store
                 .earlier_children(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;
-            // Those of this very run were replayed, and those with a successor have had their turn.
-            children
-                .retain(|child| !child.succeeded && !self.children.fresh.contains_key(&child.id));
-            self.children.earlier = Some(children);
+            let fresh = &self.children.fresh;
+            let earlier = Earlier::new(children, |id| fresh.contains_key(&id));
+            self.children.earlier = Some(earlier);
         }
-        let earlier = self.children.earlier.get_or_insert_default();
-        if let Some(place) = earlier.iter().position(|child| child.content == content) {
-            let child = earlier.remove(place);
-            return Ok(match child.status {
-                status if !status.is_terminal() || status == Status::Completed => {
-                    Earlier::Same(child.id)
-                }
-                _ => Earlier::Failed(child.id),
-            });
+        if let Some(earlier) = &mut self.children.earlier {
+            match earlier.take(content) {
+                Found::None => {}
+                found => return Ok(found),
+            }
         }
         // Another input under the same key: the key decides.
         if let Some(key) = &options.key {
@@ -267,18 +263,9 @@ impl Guest {
                 .child_by_key(self.task.id, key)
                 .map_err(|error| self.store_failed(&error))?;
             if let Some(id) = known {
-                return Ok(Earlier::Same(id));
+                return Ok(Found::Same(id));
             }
         }
-        Ok(Earlier::None)
+        Ok(Found::None)
     }
-}
-
-enum Earlier {
-    /// This one is it.
-    Same(TaskId),
-    /// This one was it, and failed.
-    Failed(TaskId),
-    /// There is none.
-    None,
 }
