@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::task::state::{Change, Effect, Event, Refusal};
+use crate::task::state::{Change, Effect, Event, Refusal, refuse};
 use crate::task::{Failure, FailureKind, Status, Task};
 
 /// What a group has besides what every task has.
@@ -241,15 +241,12 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         Event::MemberRetried { status } => {
             next.live += 1;
             next.member_unended(*status);
-            if !matches!(task.status, Status::Running | Status::Completed) {
+            if revives(task.status) {
                 return reopen(task, next);
             }
         }
         Event::SourceDrained => next.sources = next.sources.saturating_sub(1),
-        Event::Retried { .. } if task.status == Status::Completed => {
-            return Err(Refusal::Completed { id: task.id });
-        }
-        Event::Retried { .. } if task.status.is_terminal() => {
+        Event::Retried { .. } if revives(task.status) => {
             // Those of its members that had failed were retried before it; perhaps there was none.
             let again = reopen(task, next)?;
             let group = again.task.group.as_deref().unwrap_or(group).clone();
@@ -259,7 +256,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         }
         Event::SourceOpened if task.status == Status::Running && !group.closed => next.sources += 1,
         // Another attempt of whoever filled it.
-        Event::SourceOpened if task.status.is_terminal() && task.status != Status::Completed => {
+        Event::SourceOpened if revives(task.status) => {
             next.sources = 1;
             return reopen(task, next);
         }
@@ -272,20 +269,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             settled.effects.insert(0, Effect::SourcesClosed);
             return Ok(settled);
         }
-        event => {
-            return Err(match task.status.is_terminal() {
-                true => Refusal::Ended {
-                    id: task.id,
-                    status: task.status,
-                    ended_at_ms: task.ended_at_ms.unwrap_or(now_ms),
-                },
-                false => Refusal::Misplaced {
-                    id: task.id,
-                    status: task.status,
-                    event: event.name(),
-                },
-            });
-        }
+        event => return refuse(task, event),
     }
     settle(task.clone(), next, now_ms)
 }
@@ -301,10 +285,12 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
         }
         if group.sources == 0 && group.live == 0 {
             let fails = matches!(group.on_failure, OnFailure::Fail | OnFailure::FailFast);
-            task.status = match () {
-                () if task.cancel_requested => Status::Cancelled,
-                () if fails && group.failed > 0 => Status::Failed,
-                () => Status::Completed,
+            task.status = if task.cancel_requested {
+                Status::Cancelled
+            } else if fails && group.failed > 0 {
+                Status::Failed
+            } else {
+                Status::Completed
             };
             if task.status == Status::Failed {
                 let message = format!(
@@ -320,6 +306,11 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
     }
     task.group = Some(Box::new(group));
     Ok(Change { task, effects })
+}
+
+/// Whether an ended group may run again: one that completed never does.
+fn revives(status: Status) -> bool {
+    status.is_terminal() && status != Status::Completed
 }
 
 /// An ended group runs again: one of its members does.

@@ -25,7 +25,7 @@ pub use signals::{receive, send};
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
-use crate::store::rows::{Alarm, Rows, Source};
+use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{
     CallBy, Cancelled, End, HandlerRow, Record, StoreError, Submitted, Suspension, Until,
 };
@@ -136,10 +136,14 @@ impl<'a> Turn<'a> {
         self.find(id)?.ok_or(StoreError::UnknownTask(id))
     }
 
-    fn status(&mut self, id: TaskId) -> Result<Option<Status>, StoreError> {
+    fn standing(&mut self, id: TaskId) -> Result<Option<Standing>, StoreError> {
         match self.touched.get(&id) {
-            Some(touched) => Ok(Some(touched.task.status)),
-            None => self.rows.status(id),
+            Some(Touched { task, .. }) => Ok(Some(Standing {
+                status: task.status,
+                blocked_by: task.blocked_by,
+                group: task.group.is_some(),
+            })),
+            None => self.rows.standing(id),
         }
     }
 
@@ -646,17 +650,9 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
 /// See [`Store::suspend`](crate::store::Store::suspend).
 pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
-    if let (Until::All(targets, wanted), None) = (&wait.until, wait.until_ms)
-        && deadlock::only_ends(*wanted)
-        && let Some(through) = deadlock::deadlock(turn, token.task, targets)?
-    {
-        return Err(StoreError::Deadlock {
-            waiter: token.task,
-            through,
-        });
-    }
     let stamp = i64::from(run) << 32 | i64::from(wait.number);
-    let remaining = await_tasks(turn, token.task, stamp, &wait.until)?;
+    let endless = wait.until_ms.is_none();
+    let remaining = await_tasks(turn, token.task, stamp, &wait.until, endless)?;
     turn.drive(
         token.task,
         Event::Suspended {
@@ -672,12 +668,14 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
     )
 }
 
-/// Keep who is waited for; answers with how many arrivals end the wait.
+/// Keep who is waited for; answers with how many arrivals end the wait. One that is `endless`, with
+/// no time of its own, is refused when it hangs on the waiter itself.
 fn await_tasks(
     turn: &mut Turn<'_>,
     waiter: TaskId,
     stamp: i64,
     until: &Until,
+    endless: bool,
 ) -> Result<u64, StoreError> {
     let (targets, wanted, all) = match until {
         Until::Time => return Ok(1),
@@ -686,17 +684,32 @@ fn await_tasks(
         Until::Any(targets, wanted) => (targets, *wanted, false),
     };
     let mut seen = HashSet::with_capacity(targets.len());
-    let mut missing = Vec::with_capacity(targets.len());
+    let (mut missing, mut there, mut hanging) = (Vec::new(), Vec::new(), Vec::new());
     for &target in targets {
         if !seen.insert(target) {
             continue;
         }
-        match turn.status(target)? {
-            Some(status) if !arrived(status, wanted) => missing.push(target),
+        match turn.standing(target)? {
+            Some(standing) if !arrived(standing.status, wanted) => {
+                missing.push(target);
+                if deadlock::hangs(standing) {
+                    hanging.push(target);
+                }
+            }
             // What is gone will not move any more either.
             _ if !all => return Ok(0),
-            _ => turn.uses(waiter, target)?,
+            _ => there.push(target),
         }
+    }
+    if all
+        && endless
+        && deadlock::only_ends(wanted)
+        && let Some(through) = deadlock::deadlock(turn, waiter, &hanging)?
+    {
+        return Err(StoreError::Deadlock { waiter, through });
+    }
+    for target in there {
+        turn.uses(waiter, target)?;
     }
     for &target in &missing {
         turn.rows.add_wait(target, waiter, stamp, wanted)?;
@@ -732,7 +745,7 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             // The wait belongs to the run that follows, and to no call of it.
             let stamp = i64::from(run + 1) << 32;
             let until = Until::All(after.clone(), StatusSet::terminal());
-            let remaining = await_tasks(turn, token.task, stamp, &until)?;
+            let remaining = await_tasks(turn, token.task, stamp, &until, false)?;
             Event::PhaseEnded {
                 phase: phase.clone(),
                 input: input.clone(),

@@ -13,8 +13,8 @@ pub trait Rows: SignalRows + Removal {
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
     fn fill(&mut self, task: &mut Task) -> Result<(), StoreError>;
-    /// Only the status of a task.
-    fn status(&mut self, id: TaskId) -> Result<Option<Status>, StoreError>;
+    /// Only where a task stands.
+    fn standing(&mut self, id: TaskId) -> Result<Option<Standing>, StoreError>;
     /// A new task.
     fn insert(&mut self, task: &Task) -> Result<(), StoreError>;
     /// A task that changed from `before` to `after`.
@@ -72,8 +72,6 @@ pub trait Rows: SignalRows + Removal {
     /// Live members of a group that wait or are blocked, at most `limit`.
     fn members_that_hang(&mut self, group: TaskId, limit: usize)
     -> Result<Vec<TaskId>, StoreError>;
-    /// Whether a task waits, is blocked, or is a group that has not ended.
-    fn hangs(&mut self, id: TaskId) -> Result<bool, StoreError>;
     /// Members that failed, expired or were cancelled, and that no other took the place of.
     fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Members that run now, of a group that limits them.
@@ -179,6 +177,17 @@ pub struct Brief {
     pub parent: Option<TaskId>,
     /// The task that submitted it.
     pub origin: Option<TaskId>,
+}
+
+/// Where a task stands, as far as others ask who wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its status.
+    pub status: Status,
+    /// Tasks that it comes after and that have not completed.
+    pub blocked_by: u32,
+    /// Whether it is a group.
+    pub group: bool,
 }
 
 /// A task as a source of a group.

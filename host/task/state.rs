@@ -110,8 +110,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The name that people read.
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Event::Claimed { .. } => "claimed",
             Event::Completed { .. } => "completed",
@@ -247,7 +246,7 @@ pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal>
         | Status::Failed
         | Status::Cancelled
         | Status::Expired
-        | Status::Skipped => ended(task, event, now_ms),
+        | Status::Skipped => ended(task, event),
     }
 }
 
@@ -445,12 +444,9 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
     }
 }
 
-fn ended(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
     match event {
-        Event::Retried { .. } if task.status == Status::Completed => {
-            Err(Refusal::Completed { id: task.id })
-        }
-        Event::Retried { blocked_by } => {
+        Event::Retried { blocked_by } if task.status != Status::Completed => {
             let mut next = task.clone();
             next.status = Status::Pending;
             next.blocked_by = *blocked_by;
@@ -466,11 +462,7 @@ fn ended(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             new_run(&mut next);
             moved(next)
         }
-        _ => Err(Refusal::Ended {
-            id: task.id,
-            status: task.status,
-            ended_at_ms: task.ended_at_ms.unwrap_or(now_ms),
-        }),
+        _ => refuse(task, event),
     }
 }
 
@@ -562,17 +554,22 @@ fn end(mut next: Task, status: Status, now_ms: u64, first: Vec<Effect>) -> Resul
     })
 }
 
-fn refuse(task: &Task, event: &Event) -> Result<Change, Refusal> {
-    if matches!(event, Event::Retried { .. }) {
-        return Err(Refusal::Unended {
-            id: task.id,
-            status: task.status,
-        });
-    }
-    Err(Refusal::Misplaced {
-        id: task.id,
-        status: task.status,
-        event: event.name(),
+/// Why an event does nothing to a task where it stands: of a handler or a group.
+pub(crate) fn refuse(task: &Task, event: &Event) -> Result<Change, Refusal> {
+    let (id, status) = (task.id, task.status);
+    Err(match event {
+        Event::Retried { .. } if status == Status::Completed => Refusal::Completed { id },
+        Event::Retried { .. } if !status.is_terminal() => Refusal::Unended { id, status },
+        _ if status.is_terminal() => Refusal::Ended {
+            id,
+            status,
+            ended_at_ms: task.ended_at_ms.unwrap_or_default(),
+        },
+        event => Refusal::Misplaced {
+            id,
+            status,
+            event: event.name(),
+        },
     })
 }
 

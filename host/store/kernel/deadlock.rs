@@ -9,7 +9,8 @@ use std::collections::HashSet;
 
 use super::{Turn, stamp_of};
 use crate::store::StoreError;
-use crate::task::{Status, StatusSet, Task, TaskId};
+use crate::store::rows::Standing;
+use crate::task::{Status, StatusSet, TaskId};
 
 /// Tasks that are looked at; a longer way round is not found, and its waits can be cancelled.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -20,23 +21,19 @@ pub fn deadlock(
     waiter: TaskId,
     targets: &[TaskId],
 ) -> Result<Option<TaskId>, StoreError> {
-    let mut seen: HashSet<TaskId> = HashSet::new();
-    let mut open: Vec<(TaskId, TaskId)> = Vec::new();
-    for &target in targets {
-        // Most are ready or run: they hang on nothing.
-        if seen.insert(target) && turn.hangs(target)? {
-            open.push((target, target));
-        }
-    }
+    let mut seen: HashSet<TaskId> = targets.iter().copied().collect();
+    let mut open: Vec<(TaskId, TaskId)> = targets.iter().map(|&id| (id, id)).collect();
+    let mut looks = 0;
     while let Some((first, id)) = open.pop() {
-        if seen.len() > LOOKED_AT_MAX {
+        looks += 1;
+        if looks > LOOKED_AT_MAX {
             break;
         }
         for next in turn.hangs_on(id)? {
             if next == waiter {
                 return Ok(Some(first));
             }
-            if seen.insert(next) && turn.hangs(next)? {
+            if seen.insert(next) && turn.standing(next)?.is_some_and(hangs) {
                 open.push((first, next));
             }
         }
@@ -44,15 +41,16 @@ pub fn deadlock(
     Ok(None)
 }
 
-impl Turn<'_> {
-    /// Whether a task hangs on others, by its status alone.
-    fn hangs(&mut self, id: TaskId) -> Result<bool, StoreError> {
-        match self.touched.get(&id) {
-            Some(touched) => Ok(hangs(&touched.task)),
-            None => self.rows.hangs(id),
-        }
+/// Whether a task may hang on others. Most are ready or run: they hang on nothing.
+pub fn hangs(standing: Standing) -> bool {
+    match standing.status {
+        Status::Waiting => true,
+        Status::Pending => standing.blocked_by > 0,
+        status => standing.group && !status.is_terminal(),
     }
+}
 
+impl Turn<'_> {
     /// What a task cannot end without.
     fn hangs_on(&mut self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
         let Some(task) = self.find(id)?.cloned() else {
@@ -90,12 +88,4 @@ pub fn only_ends(wanted: StatusSet) -> bool {
     Status::ALL
         .into_iter()
         .all(|status| status.is_terminal() || !wanted.contains(status))
-}
-
-fn hangs(task: &Task) -> bool {
-    match task.status {
-        Status::Waiting => true,
-        Status::Pending => task.blocked_by > 0,
-        status => task.group.is_some() && !status.is_terminal(),
-    }
 }

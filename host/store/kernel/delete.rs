@@ -128,7 +128,7 @@ impl Turn<'_> {
     /// a completed one takes its edges with it.
     pub(super) fn deleted(&mut self, ids: &[TaskId]) -> Result<Option<TaskId>, StoreError> {
         for &id in ids {
-            if self.status(id)?.is_none() {
+            if self.standing(id)?.is_none() {
                 return Ok(Some(id));
             }
         }
@@ -280,7 +280,7 @@ fn old_from(keep: &Keep, walk: &mut Walk, id: TaskId, brief: &Brief) -> u64 {
 
 /// The status of a task that has not ended.
 fn lives(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<Status>, StoreError> {
-    let status = turn.status(id)?;
+    let status = turn.standing(id)?.map(|standing| standing.status);
     Ok(status.filter(|status| !status.is_terminal()))
 }
 

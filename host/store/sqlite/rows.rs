@@ -11,10 +11,10 @@ use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, t
 use super::explain;
 use crate::group::Group;
 use crate::journal::Entry;
-use crate::store::rows::{Alarm, Rows, Source};
+use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
-use crate::task::{Json, Status, StatusSet, Task, TaskId};
+use crate::task::{Json, StatusSet, Task, TaskId};
 
 /// The open transaction of a connection.
 pub struct SqliteRows<'a> {
@@ -192,10 +192,14 @@ impl Rows for SqliteRows<'_> {
         fill(self.connection, task, spilled).map_err(|error| explain(self.path, error))
     }
 
-    fn status(&mut self, id: TaskId) -> Result<Option<Status>, StoreError> {
-        const SQL: &str = "select status from tasks where id = :id";
+    fn standing(&mut self, id: TaskId) -> Result<Option<Standing>, StoreError> {
+        const SQL: &str = "select status, blocked_by, kind from tasks where id = :id";
         self.one(SQL, named_params! { ":id": id.to_i64() }, |row| {
-            columns::status(row, 0)
+            Ok(Standing {
+                status: columns::status(row, 0)?,
+                blocked_by: row.get(1)?,
+                group: row.get_ref(2)?.as_str()? != columns::HANDLER,
+            })
         })
     }
 
@@ -501,16 +505,6 @@ impl Rows for SqliteRows<'_> {
             SQL,
             named_params! { ":group": group.to_i64(), ":limit": limit as i64 },
         )
-    }
-
-    fn hangs(&mut self, id: TaskId) -> Result<bool, StoreError> {
-        const SQL: &str = "\
-            select status = 'waiting' or (status = 'pending' and blocked_by > 0)
-              or (status = 'running' and kind <> 'handler')
-            from tasks
-            where id = :id";
-        let found = self.one(SQL, named_params! { ":id": id.to_i64() }, |row| row.get(0))?;
-        Ok(found.unwrap_or(false))
     }
 
     fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
