@@ -4,15 +4,16 @@
 //! changes, and only a `store` keeps one.
 
 pub mod id;
+mod options;
 pub mod state;
 pub mod status;
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use id::{IdGenerator, IdPrefix, TaskId};
+pub use options::{Options, check_metadata};
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
 use crate::group::Group;
@@ -325,111 +326,6 @@ pub struct Woken {
     pub timed_out: bool,
 }
 
-/// What somebody asks for who submits or spawns a task.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Options {
-    /// Same key from the same parent names the same task.
-    pub key: Option<Arc<str>>,
-    /// The queue; [`DEFAULT_QUEUE`] when absent.
-    pub queue: Option<Arc<str>>,
-    /// Higher runs first; 0 when absent.
-    pub priority: Option<i32>,
-    /// Time to rest before it may start, in milliseconds.
-    pub delay_ms: Option<u64>,
-    /// Running time that one attempt may take, in milliseconds.
-    pub timeout_ms: Option<u64>,
-    /// Time in which it must start, in milliseconds.
-    pub expires_ms: Option<u64>,
-    /// Attempts in all.
-    pub attempts_max: Option<u32>,
-    /// Handler that goes on with the output.
-    pub on_complete: Option<Arc<str>>,
-    /// Start only when these have completed.
-    pub after: Vec<TaskId>,
-    /// A JSON object that is kept with the task and shown.
-    pub metadata: Option<Json>,
-}
-
-impl Options {
-    /// What is set, and nothing else, as text: what makes a spawn with these the same spawn. An
-    /// option that a later version adds changes nothing for those who do not set it.
-    pub fn fingerprint(&self) -> String {
-        let mut text = String::new();
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                let _ = write!(text, "{name}={value:?};");
-            }
-        };
-        let shown = |value: &Option<Arc<str>>| value.as_ref().map(ToString::to_string);
-        add("key", shown(&self.key));
-        add("queue", shown(&self.queue));
-        add("priority", self.priority.map(|value| value.to_string()));
-        add("delay", self.delay_ms.map(|value| value.to_string()));
-        add("timeout", self.timeout_ms.map(|value| value.to_string()));
-        add("expires", self.expires_ms.map(|value| value.to_string()));
-        add("attempts", self.attempts_max.map(|value| value.to_string()));
-        add("on-complete", shown(&self.on_complete));
-        for upstream in &self.after {
-            add("after", Some(upstream.to_string()));
-        }
-        add("metadata", shown(&self.metadata));
-        text
-    }
-
-    /// What is wrong with them, as a sentence; nothing is `Ok`.
-    pub fn check(&self) -> Result<(), String> {
-        let names = [
-            ("key", &self.key),
-            ("queue", &self.queue),
-            ("on-complete", &self.on_complete),
-        ];
-        for (what, name) in names {
-            if let Some(name) = name {
-                check_name(what, name)?;
-            }
-        }
-        let durations = [
-            ("delay", self.delay_ms),
-            ("timeout", self.timeout_ms),
-            ("expires", self.expires_ms),
-        ];
-        for (what, duration) in durations {
-            if duration.is_some_and(|ms| ms > limits::DURATION_MS_MAX) {
-                return Err(format!("{what} is longer than ten years"));
-            }
-        }
-        if let Some(metadata) = &self.metadata {
-            check_metadata(metadata)?;
-        }
-        match self.attempts_max {
-            Some(0) => Err("max-attempts is 0: a task needs at least one attempt".to_owned()),
-            Some(many) if many > limits::ATTEMPTS_MAX => Err(format!(
-                "max-attempts is {many}, more than {}",
-                limits::ATTEMPTS_MAX
-            )),
-            _ if self.timeout_ms == Some(0) => {
-                Err("timeout is 0: an attempt needs some running time".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Whether `text` may be a task's metadata. Errors are sentences.
-pub fn check_metadata(text: &str) -> Result<(), String> {
-    if text.len() > limits::METADATA_BYTES_MAX {
-        return Err(format!(
-            "the metadata has {} bytes, more than {}",
-            text.len(),
-            limits::METADATA_BYTES_MAX
-        ));
-    }
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("the metadata is not a JSON object: {error}")),
-    }
-}
-
 /// Names are short, not empty, and hold no control characters, so that they can be shown anywhere.
 pub fn check_name(what: &str, name: &str) -> Result<(), String> {
     if name.is_empty() {
@@ -631,80 +527,6 @@ mod tests {
             &format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES_MAX)),
             "4194306 bytes",
         );
-    }
-
-    #[test]
-    fn options_out_of_bounds_are_refused_with_a_sentence() {
-        let check = |options: Options, expected: &str| {
-            let found = options.check().err().unwrap_or_default();
-            assert_eq!(found, expected);
-        };
-        check(Options::default(), "");
-        check(
-            Options {
-                key: Some("".into()),
-                ..Options::default()
-            },
-            "the key is empty",
-        );
-        check(
-            Options {
-                queue: Some("a\nb".into()),
-                ..Options::default()
-            },
-            "the queue holds a control character",
-        );
-        check(
-            Options {
-                delay_ms: Some(u64::MAX),
-                ..Options::default()
-            },
-            "delay is longer than ten years",
-        );
-        check(
-            Options {
-                attempts_max: Some(0),
-                ..Options::default()
-            },
-            "max-attempts is 0: a task needs at least one attempt",
-        );
-        check(
-            Options {
-                metadata: Some("[1]".into()),
-                ..Options::default()
-            },
-            "the metadata is not a JSON object: invalid type: sequence, expected a map at line 1 column 0",
-        );
-        check(
-            Options {
-                timeout_ms: Some(0),
-                ..Options::default()
-            },
-            "timeout is 0: an attempt needs some running time",
-        );
-    }
-
-    #[test]
-    fn every_option_makes_another_spawn_and_none_makes_none() {
-        let text: Arc<str> = "x".into();
-        // Without `..`: whoever adds an option is asked to add it here, and to the fingerprint.
-        let all = Options {
-            key: Some(text.clone()),
-            queue: Some(text.clone()),
-            priority: Some(1),
-            delay_ms: Some(1),
-            timeout_ms: Some(1),
-            expires_ms: Some(1),
-            attempts_max: Some(1),
-            on_complete: Some(text.clone()),
-            after: vec![TaskId::from_i64(1)],
-            metadata: Some("{}".into()),
-        };
-        assert_eq!(Options::default().fingerprint(), "");
-        assert_eq!(all.fingerprint().matches(';').count(), 10);
-        let mut other = all.clone();
-        other.after.push(TaskId::from_i64(2));
-        assert_ne!(other.fingerprint(), all.fingerprint());
     }
 
     #[test]
