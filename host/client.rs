@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::group::Group;
+use crate::group::{Group, GroupKind};
 use crate::store::{
     Cancelled, Filter, Keep, LogLine, LogPosition, Sent, Signal, Store, StoreError, Submitted,
     Sweep,
@@ -65,6 +65,11 @@ pub enum ClientError {
         /// Some of the ids.
         some: Vec<String>,
     },
+}
+
+fn is_pool(task: &Task) -> bool {
+    let group = task.group.as_deref();
+    group.is_some_and(|group| group.kind == GroupKind::Pool)
 }
 
 fn place(line: Option<usize>) -> String {
@@ -231,12 +236,12 @@ impl Client {
             Err(ClientError::UnknownTask(_) | ClientError::Ambiguous { .. }) => None,
             Err(error) => return Err(error),
         };
-        let task = match task.filter(|task| task.group.is_some()) {
+        let task = match task.filter(is_pool) {
             Some(task) => task,
             None => self
                 .list(&Filter {
-                    pools: true,
-                    pool_name: Some(id_or_name.to_owned()),
+                    group: Some(GroupKind::Pool),
+                    group_name: Some(id_or_name.to_owned()),
                     limit: 1,
                     ..Filter::default()
                 })?

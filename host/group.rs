@@ -14,7 +14,9 @@ use crate::task::{Failure, FailureKind, Status, Task};
 /// What a group has besides what every task has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Its name within its scope.
+    /// What its members are to it.
+    pub kind: GroupKind,
+    /// Its name: of a pool, within its scope.
     pub name: Arc<str>,
     /// What one failed member does to it.
     pub on_failure: OnFailure,
@@ -32,9 +34,46 @@ pub struct Group {
     pub completed: u64,
     /// Members that failed, expired or were cancelled, and that no other took the place of.
     pub failed: u64,
+    /// Those of them that the group may complete without.
+    pub tolerated: u64,
     /// Members that were skipped, because what they came after did not complete, and those whose
     /// place another took.
     pub skipped: u64,
+}
+
+/// What the members of a group are to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupKind {
+    /// Whatever its sources and its members add.
+    Pool,
+    /// Steps with keys and edges, all there from the start.
+    Workflow,
+}
+
+impl GroupKind {
+    /// All of them.
+    pub const ALL: [GroupKind; 2] = [GroupKind::Pool, GroupKind::Workflow];
+
+    /// The word that is stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GroupKind::Pool => "pool",
+            GroupKind::Workflow => "workflow",
+        }
+    }
+
+    /// The one whose word this is.
+    pub fn from_word(word: &str) -> Option<GroupKind> {
+        GroupKind::ALL.into_iter().find(|one| one.as_str() == word)
+    }
+
+    /// What its members are called.
+    pub fn members(self) -> &'static str {
+        match self {
+            GroupKind::Pool => "members",
+            GroupKind::Workflow => "jobs",
+        }
+    }
 }
 
 /// What one failed member does to its group.
@@ -158,9 +197,10 @@ pub struct PoolStatus {
 }
 
 impl Group {
-    /// A group with no source and no member yet.
-    pub fn new(name: Arc<str>, options: &PoolOptions) -> Group {
+    /// A pool with no source and no member yet.
+    pub fn pool(name: Arc<str>, options: &PoolOptions) -> Group {
         Group {
+            kind: GroupKind::Pool,
             name,
             on_failure: options.on_failure.unwrap_or_default(),
             concurrency: options.concurrency,
@@ -170,8 +210,29 @@ impl Group {
             spawned: 0,
             completed: 0,
             failed: 0,
+            tolerated: 0,
             skipped: 0,
         }
+    }
+
+    /// A workflow of so many steps.
+    pub fn workflow(name: Arc<str>, on_failure: OnFailure, steps: u64) -> Group {
+        let options = PoolOptions {
+            on_failure: Some(on_failure),
+            concurrency: None,
+        };
+        Group {
+            kind: GroupKind::Workflow,
+            live: steps,
+            spawned: steps,
+            ..Group::pool(name, &options)
+        }
+    }
+
+    /// Whether it will have failed once its last member has ended.
+    pub fn failing(&self) -> bool {
+        let fails = matches!(self.on_failure, OnFailure::Fail | OnFailure::FailFast);
+        fails && self.failed > self.tolerated
     }
 
     /// Where it is, when its task has `status`.
@@ -203,19 +264,25 @@ impl Group {
         )
     }
 
-    fn member_ended(&mut self, status: Status) {
+    fn member_ended(&mut self, status: Status, optional: bool) {
         match status {
             Status::Completed => self.completed += 1,
             Status::Skipped => self.skipped += 1,
-            _ => self.failed += 1,
+            _ => {
+                self.failed += 1;
+                self.tolerated += u64::from(optional);
+            }
         }
     }
 
-    fn member_unended(&mut self, status: Status) {
+    fn member_unended(&mut self, status: Status, optional: bool) {
         let count = match status {
             Status::Completed => &mut self.completed,
             Status::Skipped => &mut self.skipped,
-            _ => &mut self.failed,
+            _ => {
+                self.tolerated = self.tolerated.saturating_sub(u64::from(optional));
+                &mut self.failed
+            }
         };
         *count = count.saturating_sub(1);
     }
@@ -230,17 +297,27 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.spawned += 1;
             next.live += 1;
             if let Some(status) = replaces {
-                next.member_unended(*status);
+                next.member_unended(*status, false);
                 next.skipped += 1;
             }
         }
-        Event::MemberEnded { status } => {
-            next.live = next.live.saturating_sub(1);
-            next.member_ended(*status);
+        Event::MemberStarted if task.status == Status::Pending => {
+            let mut task = task.clone();
+            task.status = Status::Running;
+            task.started_at_ms = Some(now_ms);
+            return Ok(Change {
+                task,
+                effects: vec![Effect::Moved],
+            });
         }
-        Event::MemberRetried { status } => {
+        Event::MemberStarted => {}
+        Event::MemberEnded { status, optional } => {
+            next.live = next.live.saturating_sub(1);
+            next.member_ended(*status, *optional);
+        }
+        Event::MemberRetried { status, optional } => {
             next.live += 1;
-            next.member_unended(*status);
+            next.member_unended(*status, *optional);
             if revives(task.status) {
                 return reopen(task, next);
             }
@@ -278,24 +355,27 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
 fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
     let mut effects = Vec::new();
     if !task.status.is_terminal() {
-        if group.on_failure == OnFailure::FailFast && group.failed > 0 && !group.closed {
+        if group.on_failure == OnFailure::FailFast && group.failing() && !group.closed {
             group.closed = true;
             group.sources = 0;
             effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
         if group.sources == 0 && group.live == 0 {
-            let fails = matches!(group.on_failure, OnFailure::Fail | OnFailure::FailFast);
             task.status = if task.cancel_requested {
                 Status::Cancelled
-            } else if fails && group.failed > 0 {
+            } else if group.failing() {
                 Status::Failed
             } else {
                 Status::Completed
             };
             if task.status == Status::Failed {
                 let message = format!(
-                    "{} of {} members of the pool \"{}\" did not complete",
-                    group.failed, group.spawned, group.name
+                    "{} of {} {} of the {} \"{}\" did not complete",
+                    group.failed - group.tolerated,
+                    group.spawned,
+                    group.kind.members(),
+                    group.kind.as_str(),
+                    group.name
                 );
                 task.failure = Some(Failure::new(FailureKind::Members, message, true));
             }

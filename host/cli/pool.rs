@@ -2,7 +2,7 @@ use std::io::IsTerminal;
 
 use super::view::{duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, wire};
-use crate::group::Group;
+use crate::group::{Group, GroupKind};
 use crate::store::Filter;
 use crate::task::{StatusSet, Task};
 
@@ -49,7 +49,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     let live = [crate::task::Status::Running];
     let filter = Filter {
-        pools: true,
+        group: Some(GroupKind::Pool),
         statuses: match args.all {
             true => StatusSet::default(),
             false => live.into_iter().collect(),

@@ -13,6 +13,7 @@ mod deadlock;
 mod delete;
 mod pools;
 mod signals;
+mod workflows;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use delete::USED;
 pub use delete::sweep;
 pub use pools::{open_pool, spawn_member};
 pub use signals::{receive, send};
+pub use workflows::run_workflow;
 
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
@@ -29,8 +31,11 @@ use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{
     CallBy, Cancelled, End, HandlerRow, Record, StoreError, Submitted, Suspension, Until,
 };
-use crate::task::state::{Effect, Event, apply, upstream_failure};
-use crate::task::{IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Task, TaskId, Token};
+use crate::task::edge::Gate;
+use crate::task::state::{Effect, Event, Refusal, apply, upstream_failure};
+use crate::task::{
+    Edge, Failure, IdGenerator, NewTask, Options, Spawner, Status, StatusSet, Task, TaskId, Token,
+};
 
 /// Clocks that one transaction looks after; the rest comes with the next.
 const ALARMS_PER_TURN: usize = 1_000;
@@ -61,6 +66,13 @@ struct Touched {
     task: Task,
     /// What the store has, where that is not `task`.
     saved: Option<Task>,
+}
+
+/// An upstream because of which a task never starts.
+struct Lost {
+    id: TaskId,
+    status: Status,
+    failure: Failure,
 }
 
 impl Touched {
@@ -185,9 +197,17 @@ impl<'a> Turn<'a> {
         self.change(task.clone());
         self.count_waited(status_before, &task)?;
         let mut caused = Vec::new();
-        if let (Event::Retried { .. }, true, Some(group)) = (event, task.member, task.parent) {
+        let (group, optional) = (task.parent.filter(|_| task.member), task.optional);
+        if let (Event::Retried { .. }, Some(group)) = (event, group) {
             let status = status_before;
-            caused.push((group, Event::MemberRetried { status }));
+            caused.push((group, Event::MemberRetried { status, optional }));
+        }
+        if let (Event::Claimed { .. }, Some(group)) = (event, group)
+            && self
+                .find(group)?
+                .is_some_and(|group| group.status == Status::Pending)
+        {
+            caused.push((group, Event::MemberStarted));
         }
         for effect in change.effects {
             match effect {
@@ -200,22 +220,21 @@ impl<'a> Turn<'a> {
                 }
                 Effect::Ended => {
                     self.counts.ended(&task);
-                    if let (true, Some(group)) = (task.member, task.parent) {
+                    if let Some(group) = group {
                         let status = task.status;
-                        caused.push((group, Event::MemberEnded { status }));
+                        caused.push((group, Event::MemberEnded { status, optional }));
                     }
                     self.drain_all(&task, &mut caused)?;
                     self.rows.drop_signals(id)?;
-                    for downstream in self.rows.downstreams(id)? {
-                        caused.push((
-                            downstream,
-                            match task.status {
-                                Status::Completed => Event::UpstreamCompleted,
-                                _ => Event::UpstreamLost {
-                                    failure: upstream_failure(&task),
-                                },
+                    for (downstream, edge) in self.rows.downstreams(id)? {
+                        let event = match edge.gate(task.status) {
+                            Gate::Shut => continue,
+                            Gate::Open => Event::UpstreamOpened,
+                            Gate::Lost => Event::UpstreamLost {
+                                failure: upstream_failure(&task, &edge),
                             },
-                        ));
+                        };
+                        caused.push((downstream, event));
                     }
                 }
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
@@ -329,10 +348,10 @@ impl<'a> Turn<'a> {
                 created: false,
             });
         }
-        let upstreams = new.options.after.clone();
-        let (blocked_by, lost) = self.upstreams(&upstreams)?;
+        let edges: Vec<Edge> = new.options.after.iter().copied().map(Edge::after).collect();
+        let (blocked_by, lost) = self.upstreams(&edges)?;
         let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
-        let mut task = new.into_task(id, self.now_ms, blocked_by, lost.as_ref());
+        let mut task = new.into_task(id, self.now_ms, blocked_by, lost.map(|lost| lost.failure));
         let member_of = task.parent.filter(|_| task.member);
         let replaces = match member_of {
             Some(_) => self.join(&mut task)?,
@@ -349,8 +368,8 @@ impl<'a> Turn<'a> {
         if let Some(group) = member_of {
             self.joined(group, replaces, status)?;
         }
-        for upstream in upstreams.iter().collect::<HashSet<_>>() {
-            self.rows.add_edge(*upstream, id)?;
+        for (edge, position) in edges.iter().zip(0..) {
+            self.rows.add_edge(edge, id, position)?;
         }
         Ok(Submitted { id, created: true })
     }
@@ -367,15 +386,22 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// How many of the tasks have not completed yet, and one that never will.
-    fn upstreams(&mut self, ids: &[TaskId]) -> Result<(u32, Option<Task>), StoreError> {
+    /// How many of the edges are still shut, and why one of them never opens.
+    fn upstreams(&mut self, edges: &[Edge]) -> Result<(u32, Option<Lost>), StoreError> {
         let (mut blocked_by, mut lost) = (0, None);
-        for &id in ids.iter().collect::<HashSet<_>>() {
-            let upstream = self.get(id)?;
-            if !upstream.status.is_terminal() {
-                blocked_by += 1;
-            } else if upstream.status != Status::Completed {
-                lost = Some(upstream.clone());
+        let mut seen = HashSet::new();
+        for edge in edges.iter().filter(|edge| seen.insert(edge.upstream)) {
+            let upstream = self.get(edge.upstream)?;
+            match edge.gate(upstream.status) {
+                Gate::Shut => blocked_by += 1,
+                Gate::Open => {}
+                Gate::Lost => {
+                    lost = Some(Lost {
+                        id: upstream.id,
+                        status: upstream.status,
+                        failure: upstream_failure(upstream, edge),
+                    });
+                }
             }
         }
         Ok((blocked_by, lost))
@@ -496,27 +522,46 @@ pub fn cancel(
 
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
-    let upstreams = turn.rows.upstreams(task)?;
-    if let Some(upstream) = turn.deleted(&upstreams)? {
+    let edges = turn.rows.upstreams(task)?;
+    if let Some(upstream) = turn.deleted(&edges)? {
         return Err(StoreError::UpstreamDeleted { id: task, upstream });
     }
-    let (blocked_by, lost) = turn.upstreams(&upstreams)?;
-    if let Some(lost) = lost {
+    let edges = turn.standing_edges(edges)?;
+    let (blocked_by, lost) = turn.upstreams(&edges)?;
+    if let Some(Lost { id, status, .. }) = lost {
         // It would be skipped again at once.
-        return Err(StoreError::Refused(
-            crate::task::state::Refusal::Misplaced {
-                id: lost.id,
-                status: lost.status,
-                event: "retry of a task that comes after it",
-            },
-        ));
+        let event = "retry of a task that comes after it";
+        return Err(StoreError::Refused(Refusal::Misplaced {
+            id,
+            status,
+            event,
+        }));
     }
     if turn.get(task)?.group.is_some() {
         return retry_group(turn, task);
     }
+    let ended = turn.get(task)?.status;
     turn.drive(task, Event::Retried { blocked_by })?;
+    shut(turn, task, ended)?;
     restore(turn, task)?;
     Ok(turn.get(task)?.clone())
+}
+
+/// What comes after a task, has not started, and was let go on by the way in which the task `ended`,
+/// waits for it again.
+fn shut(turn: &mut Turn<'_>, task: TaskId, ended: Status) -> Result<(), StoreError> {
+    for (next, edge) in turn.rows.downstreams(task)? {
+        let pending = turn
+            .standing(next)?
+            .is_some_and(|next| next.status == Status::Pending);
+        if pending && edge.gate(ended) == Gate::Open {
+            match turn.drive(next, Event::UpstreamShut) {
+                Ok(()) | Err(StoreError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What was skipped because of a task waits for it again, and so on down; so does what comes after
@@ -532,15 +577,16 @@ fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
             continue;
         };
         open.extend(task.parent.filter(|_| task.member));
-        for next in turn.rows.downstreams(id)? {
+        for (next, _) in turn.rows.downstreams(id)? {
             if turn.get(next)?.status != Status::Skipped {
                 continue;
             }
-            let upstreams = turn.rows.upstreams(next)?;
-            if turn.deleted(&upstreams)?.is_some() {
+            let edges = turn.rows.upstreams(next)?;
+            if turn.deleted(&edges)?.is_some() {
                 continue;
             }
-            let (blocked_by, lost) = turn.upstreams(&upstreams)?;
+            let edges = turn.standing_edges(edges)?;
+            let (blocked_by, lost) = turn.upstreams(&edges)?;
             if lost.is_none() {
                 turn.drive(next, Event::Retried { blocked_by })?;
                 open.push(next);

@@ -24,13 +24,14 @@ use std::sync::Arc;
 pub use nodes::{Node, Rank};
 
 use crate::bus::Bus;
-use crate::group::PoolOptions;
+use crate::group::{GroupKind, PoolOptions};
 use crate::journal::{Call, Entry, RefusedCall};
 use crate::task::state::Attempt;
 use crate::task::{
-    Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet, Task,
-    TaskId, Token,
+    Edge, Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet,
+    Task, TaskId, Token,
 };
+use crate::workflow::{NewWorkflow, Started};
 
 /// An engine. Methods that read return at once; methods that write end with the commit.
 #[async_trait::async_trait]
@@ -47,6 +48,13 @@ pub trait Store: Send + Sync + 'static {
         only: bool,
         by: Option<CallBy>,
     ) -> Result<Cancelled, StoreError>;
+    /// Keep a workflow with all of its steps, all or nothing. With `by`, the call of a handler: its
+    /// record, the workflow and its steps in their order, is kept in the same transaction.
+    async fn run_workflow(
+        &self,
+        workflow: NewWorkflow,
+        by: Option<CallBy>,
+    ) -> Result<Started, StoreError>;
     /// Give an ended task another go, and what was skipped because of it.
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
 
@@ -137,8 +145,10 @@ pub trait Store: Send + Sync + 'static {
     fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError>;
     /// The child with that key, the newest where there are several.
     fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError>;
-    /// The tasks that a task comes after.
-    fn upstreams(&self, task: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// What a task comes after, in the order in which that was said.
+    fn upstreams(&self, task: TaskId) -> Result<Vec<Edge>, StoreError>;
+    /// What comes after a task, by age.
+    fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError>;
     /// A value that outlives attempts.
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
     /// Whether a task has an unread signal of that name.
@@ -388,10 +398,10 @@ pub struct Filter {
     pub reason: Option<PendingReason>,
     /// Of this handler.
     pub handler: Option<String>,
-    /// Pools, and nothing else.
-    pub pools: bool,
-    /// Pools of this name.
-    pub pool_name: Option<String>,
+    /// Groups of this kind, and nothing else.
+    pub group: Option<GroupKind>,
+    /// Groups of this name.
+    pub group_name: Option<String>,
     /// In this queue.
     pub queue: Option<String>,
     /// Children of this task, in the order in which they were spawned.

@@ -5,7 +5,7 @@
 use crate::journal::Entry;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::state::Attempt;
-use crate::task::{Status, StatusSet, Task, TaskId};
+use crate::task::{Edge, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
 pub trait Rows: SignalRows + Removal {
@@ -47,12 +47,18 @@ pub trait Rows: SignalRows + Removal {
     /// Whether `waiter`, in the wait that `stamp` names, waits for any task.
     fn awaits(&mut self, waiter: TaskId, stamp: i64) -> Result<bool, StoreError>;
 
-    /// `downstream` starts after `upstream`.
-    fn add_edge(&mut self, upstream: TaskId, downstream: TaskId) -> Result<(), StoreError>;
+    /// `downstream` starts after what `edge` names, which is `position`th of all that it starts
+    /// after. A second edge between the two means nothing.
+    fn add_edge(
+        &mut self,
+        edge: &Edge,
+        downstream: TaskId,
+        position: u32,
+    ) -> Result<(), StoreError>;
     /// What starts after a task.
-    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<TaskId>, StoreError>;
-    /// What a task starts after.
-    fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError>;
+    /// What a task starts after, in the order in which that was said.
+    fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<Edge>, StoreError>;
 
     /// The newest pool of that name in a scope.
     fn pool_named(&mut self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError>;

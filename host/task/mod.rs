@@ -3,6 +3,7 @@
 //! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
 //! changes, and only a `store` keeps one.
 
+pub mod edge;
 pub mod id;
 mod options;
 pub mod state;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
@@ -50,6 +52,8 @@ pub struct Task {
     pub scope: TaskId,
     /// Whether its parent is a group, so that it is a member.
     pub member: bool,
+    /// Whether its group completes although it fails.
+    pub optional: bool,
     /// The group, where that limits how many of its members run at once.
     pub gate: Option<TaskId>,
     /// What it has as a group; none when a handler runs it.
@@ -423,9 +427,15 @@ impl NewTask {
         }
     }
 
-    /// The row of it. `blocked_by` of its upstreams have not completed yet; when `lost` names one
-    /// that never will, the task is skipped from the start.
-    pub fn into_task(self, id: TaskId, now_ms: u64, blocked_by: u32, lost: Option<&Task>) -> Task {
+    /// The row of it. `blocked_by` of its upstreams have not completed yet; when one never will,
+    /// `lost` says so, and the task is skipped from the start.
+    pub fn into_task(
+        self,
+        id: TaskId,
+        now_ms: u64,
+        blocked_by: u32,
+        lost: Option<Failure>,
+    ) -> Task {
         let created_at_ms = self.created_at_ms.unwrap_or(now_ms);
         let options = self.options;
         let mut task = Task {
@@ -438,6 +448,7 @@ impl NewTask {
             depth: self.spawner.map_or(0, |spawner| spawner.depth),
             scope: self.spawner.map_or(id, |spawner| spawner.scope),
             member: self.spawner.is_some_and(|spawner| spawner.member),
+            optional: false,
             gate: None,
             group: None,
             handler: self.handler,
@@ -477,9 +488,9 @@ impl NewTask {
             ended_at_ms: None,
             spent_ms: 0,
         };
-        if let Some(lost) = lost {
+        if lost.is_some() {
             task.status = Status::Skipped;
-            task.failure = Some(state::upstream_failure(lost));
+            task.failure = lost;
             task.ended_at_ms = Some(now_ms);
         }
         task

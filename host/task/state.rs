@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::group;
 use crate::limits;
+use crate::task::edge::{Edge, On};
 use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, Woken};
 
 /// What may happen to a task.
@@ -70,9 +71,11 @@ pub enum Event {
     Due,
     /// It has not started in the time that it was given.
     Expired,
-    /// A task that it comes after has completed.
-    UpstreamCompleted,
-    /// A task that it comes after can no longer complete.
+    /// A task that it comes after has ended in a way that lets it start.
+    UpstreamOpened,
+    /// A task that it comes after had let it start, and has another go.
+    UpstreamShut,
+    /// A task that it comes after can no longer let it start.
     UpstreamLost {
         /// Why it is skipped, naming that task.
         failure: Failure,
@@ -97,15 +100,21 @@ pub enum Event {
         /// The status of the ended member whose place it takes.
         replaces: Option<Status>,
     },
+    /// To a group: a member runs.
+    MemberStarted,
     /// To a group: a member has ended.
     MemberEnded {
         /// How.
         status: Status,
+        /// Whether the group may complete without it.
+        optional: bool,
     },
     /// To a group: an ended member has another go.
     MemberRetried {
         /// How it had ended.
         status: Status,
+        /// Whether the group may complete without it.
+        optional: bool,
     },
 }
 
@@ -122,7 +131,8 @@ impl Event {
             Event::WaitTimedOut => "wait timed out",
             Event::Due => "due",
             Event::Expired => "expired",
-            Event::UpstreamCompleted => "upstream completed",
+            Event::UpstreamOpened => "upstream opened",
+            Event::UpstreamShut => "upstream shut",
             Event::UpstreamLost { .. } => "upstream lost",
             Event::CancelRequested => "cancel requested",
             Event::Interrupted => "interrupted",
@@ -131,6 +141,7 @@ impl Event {
             Event::SourceOpened => "source opened",
             Event::SourceDrained => "source drained",
             Event::MemberAdded { .. } => "member added",
+            Event::MemberStarted => "member started",
             Event::MemberEnded { .. } => "member ended",
             Event::MemberRetried { .. } => "member retried",
         }
@@ -281,8 +292,16 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         {
             end(next, Status::Expired, now_ms, vec![])
         }
-        Event::UpstreamCompleted if task.blocked_by > 0 => {
+        Event::UpstreamOpened if task.blocked_by > 0 => {
             next.blocked_by -= 1;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        // One that has started already had all that it needed.
+        Event::UpstreamShut if task.started_at_ms.is_none() => {
+            next.blocked_by += 1;
             Ok(Change {
                 task: next,
                 effects: vec![],
@@ -573,10 +592,14 @@ pub(crate) fn refuse(task: &Task, event: &Event) -> Result<Change, Refusal> {
     })
 }
 
-/// Why a task that comes after `upstream` is skipped.
-pub fn upstream_failure(upstream: &Task) -> Failure {
+/// Why a task is skipped that an edge leads to, when its upstream has ended.
+pub fn upstream_failure(upstream: &Task, edge: &Edge) -> Failure {
+    let only = match edge.on {
+        On::Failure => "only if it did not complete, ",
+        On::Success | On::Any => "",
+    };
     let message = format!(
-        "it was to start after task {} ({}), which {}",
+        "it was to start {only}after task {} ({}), which {}",
         upstream.id,
         upstream.handler,
         upstream.status.predicate()

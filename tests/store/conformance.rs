@@ -11,6 +11,7 @@ pub mod keeping;
 pub mod signals;
 pub mod submitting;
 pub mod waiting;
+pub mod workflows;
 
 /// Every promise as a test of one engine.
 macro_rules! conformance {
@@ -103,6 +104,23 @@ macro_rules! conformance {
                 a_diamond_is_restored_whole
                 a_task_below_a_lost_one_is_not_retried_alone
                 a_task_after_ended_ones_knows_it_from_the_start
+            }
+            workflows {
+                a_workflow_runs_its_steps_in_the_order_of_its_edges
+                a_workflow_is_pending_until_a_step_starts
+                a_failed_step_skips_what_comes_after_it_and_fails_the_workflow
+                other_branches_of_a_failed_workflow_run_to_their_end
+                fail_fast_cancels_the_other_branches
+                edges_open_by_failure_by_any_end_and_all_the_same
+                a_workflow_completes_without_an_optional_step
+                a_retry_of_a_workflow_runs_what_failed_and_what_was_skipped
+                a_retry_of_one_step_unfails_the_workflow
+                a_retry_shuts_the_edges_that_its_failure_had_opened
+                a_cancel_of_a_workflow_ends_what_is_pending_and_leaves_what_has_completed
+                a_step_is_told_the_ids_of_what_it_comes_after
+                a_key_names_one_workflow
+                a_pool_of_a_workflow_waits_for_all_of_its_sources
+                a_workflow_is_no_work_for_a_host
             }
             counting {
                 children_are_counted_by_both_handlers

@@ -490,7 +490,7 @@ impl Model {
                     false => Vec::new(),
                 }
             }
-            Status::Pending if task.blocked_by > 0 => world.store().upstreams(task.id).unwrap(),
+            Status::Pending if task.blocked_by > 0 => world.upstreams(task.id),
             _ => Vec::new(),
         }
     }
@@ -607,7 +607,7 @@ impl Model {
 
     /// What holds of a task, whatever it was before.
     fn check_state(&self, world: &World, all: &Snapshot, task: &Task, verb: &Verb) {
-        let upstreams = world.store().upstreams(task.id).unwrap();
+        let upstreams = world.upstreams(task.id);
         // One that is gone and has left an edge had not completed.
         let upstreams = upstreams
             .iter()

@@ -117,8 +117,9 @@ async fn a_task_that_runs_no_handler_is_sent_no_signals() {
     let id = submit(&store, "{}").await.unwrap();
     let other = Connection::open(directory.path().join(FILE_NAME)).unwrap();
     let group = format!(
-        "update tasks set kind = 'pool';
-         insert into groups values ({}, 1, 'crawl', 'fail', null, 0, 1, 0, 0, 0, 0, 0);",
+        "update tasks set kind = 'group';
+         insert into groups (task_id, scope_id, name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped)
+         values ({}, 1, 'crawl', 'fail', null, 0, 1, 0, 0, 0, 0, 0);",
         id.to_i64()
     );
     other.execute_batch(&group).unwrap();

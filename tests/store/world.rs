@@ -7,16 +7,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use fishway::clock::{Clock, HandClock};
+use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 use fishway::store::{
     CallBy, Cancelled, Dispatch, End, Filter, Lane, LogLevel, LogLine, LogPosition, Record, Room,
     Store, StoreError, Suspension, Until, Urgency,
 };
+use fishway::task::edge::On;
 use fishway::task::{
     Failure, FailureKind, NewTask, Options, PendingReason, Place, Spawner, Status, StatusSet, Task,
     TaskId,
 };
+use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
 use tempfile::TempDir;
 
 /// When every test begins.
@@ -227,6 +230,30 @@ impl World {
         self.suspend(task, number, until, None).await;
     }
 
+    /// What a task comes after.
+    pub fn upstreams(&self, id: TaskId) -> Vec<TaskId> {
+        let edges = self.store().upstreams(id).unwrap();
+        edges.into_iter().map(|edge| edge.upstream).collect()
+    }
+
+    /// Run a workflow that is written like `a, b<a, c<a!, d?<b+c*`: a step with a question mark is
+    /// optional; edges open by success, with `!` by failure, with `*` by any end, and with `?` they
+    /// are optional. `p:pool` is a pool, and `s>p` a step that is a source of it.
+    pub async fn workflow(&self, text: &str) -> Started {
+        self.workflow_with(text, OnFailure::Fail).await
+    }
+
+    pub async fn workflow_with(&self, text: &str, on_failure: OnFailure) -> Started {
+        let workflow = NewWorkflow {
+            workflow: Arc::new(workflow(text, on_failure)),
+            spawner: None,
+            retry_of: None,
+            key: None,
+            metadata: None,
+        };
+        self.store().run_workflow(workflow, None).await.unwrap()
+    }
+
     pub async fn cancel(&self, id: TaskId) -> Cancelled {
         self.store().cancel(id, false, None).await.unwrap()
     }
@@ -391,5 +418,52 @@ impl Dispatch for TestDispatch {
 
     fn broken(&self, error: StoreError) {
         self.state().broken.push(error);
+    }
+}
+
+fn workflow(text: &str, on_failure: OnFailure) -> Workflow {
+    let head = |step: &str| step.split(['<', '>', ':', '?']).next().unwrap().to_owned();
+    let keys: Vec<String> = text.split(", ").map(head).collect();
+    let place = |key: &str| keys.iter().position(|known| known == key).unwrap();
+    let step = |text: &str| {
+        let key: Arc<str> = head(text).into();
+        let (step, after) = text.split_once('<').unwrap_or((text, ""));
+        let (step, pool) = match step.split_once('>') {
+            Some((step, pool)) => (step, Some(place(pool))),
+            None => (step, None),
+        };
+        let edge = |text: &str| After {
+            step: place(text.trim_end_matches(['!', '*', '?'])),
+            key: None,
+            on: match text {
+                text if text.contains('!') => On::Failure,
+                text if text.contains('*') => On::Any,
+                _ => On::Success,
+            },
+            optional: text.contains('?'),
+        };
+        let handler = "h".into();
+        Step {
+            key,
+            work: match step.ends_with(":pool") {
+                true => Work::Pool(PoolOptions::default()),
+                false => Work::Run { handler },
+            },
+            input: "{}".into(),
+            options: Options::default(),
+            after: after
+                .split('+')
+                .filter(|text| !text.is_empty())
+                .map(edge)
+                .collect(),
+            sources_of: pool.into_iter().collect(),
+            optional: step.ends_with('?'),
+        }
+    };
+    Workflow {
+        name: "w".into(),
+        on_failure,
+        input: "{}".into(),
+        steps: text.split(", ").map(step).collect(),
     }
 }

@@ -31,9 +31,10 @@ fn a_trace_shows_phases_pools_progress_and_retries_where_they_belong() {
     rows.child("2", "1", &[COMPLETED, &[("output", "'2'")]]);
     rows.child("3", "1", &[FAILED]);
     rows.child("4", "3", &[COMPLETED, &handler("'part'")]);
-    let pool = [("kind", "'pool'"), ("status", "'running'")];
+    let pool = [("kind", "'group'"), ("status", "'running'")];
     rows.child("5", "1", &[&pool, &handler("'pool'")]);
-    let sql = "insert into groups values (5, 1, 'pages', 'fail', null, 0, 0, 7, 10, 3, 0, 0)";
+    let sql = "insert into groups (task_id, scope_id, name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped) \
+               values (5, 1, 'pages', 'fail', null, 0, 0, 7, 10, 3, 0, 0)";
     rows.connection.execute(sql, []).unwrap();
     let progress = r#"'{"done":3,"total":10,"message":"fetching"}'"#;
     let page = [("progress", progress), ("key", "'page-1'")];

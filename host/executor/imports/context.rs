@@ -1,17 +1,20 @@
 //! `context`: who the task is, and how it goes on.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::types;
 use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
+use crate::group::GroupKind;
 use crate::journal::{Answer, Function};
 use crate::store::LogLevel;
-use crate::task::{Failure, FailureKind, Progress, Task, check_name};
+use crate::task::{Edge, Failure, FailureKind, Progress, Task, TaskId, check_name};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
         self.step(&call_of(Function::Current, "", []))?;
+        let workflow = self.workflow()?;
         let task = &self.task;
         Ok(context::Info {
             id: task.id.to_string(),
@@ -22,8 +25,8 @@ impl context::Host for Guest {
                 .unwrap_or(self.handler.manifest.retry.attempts_max),
             phase: task.phase.to_string(),
             parent: task.parent.map(|parent| parent.to_string()),
-            workflow: None,
-            workflow_name: None,
+            workflow: workflow.as_ref().map(|(id, _)| id.to_string()),
+            workflow_name: workflow.map(|(_, name)| name.to_string()),
             key: task.key.as_ref().map(ToString::to_string),
             queue: task.queue.to_string(),
             now: self.clock.load(Ordering::Relaxed),
@@ -32,23 +35,30 @@ impl context::Host for Guest {
     }
 
     async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
-        // Not recorded: what the task comes after has completed, and completed tasks never change.
+        // Not recorded: what the task comes after has ended, and ended tasks do not change
+        // but by a retry of somebody who does not mind.
         self.step(&call_of(Function::Dependencies, "", []))?;
         let store = self.agents.store.clone();
-        let ids = store
+        let edges = store
             .upstreams(self.task.id)
             .map_err(|error| self.store_failed(&error))?;
+        let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
         let found = store
             .tasks(&ids)
             .map_err(|error| self.store_failed(&error))?;
-        let dependency = |task: crate::task::Task| context::Dependency {
-            key: task
-                .key
-                .as_ref()
-                .map_or_else(|| task.id.to_string(), ToString::to_string),
-            outcome: types::outcome(task.outcome()),
+        let dependency = |(edge, task): (Edge, Option<Task>)| {
+            let task = task?;
+            let key = edge.key.as_ref().or(task.key.as_ref());
+            Some(context::Dependency {
+                key: key.map_or_else(|| task.id.to_string(), ToString::to_string),
+                outcome: types::outcome(task.outcome()),
+            })
         };
-        Ok(found.into_iter().flatten().map(dependency).collect())
+        Ok(edges
+            .into_iter()
+            .zip(found)
+            .filter_map(dependency)
+            .collect())
     }
 
     async fn next_phase(
@@ -126,6 +136,23 @@ impl context::Host for Guest {
                 Ok(true)
             }
         }
+    }
+}
+
+impl Guest {
+    /// The workflow that the task is a part of, at any depth, and its name.
+    fn workflow(&mut self) -> wasmtime::Result<Option<(TaskId, Arc<str>)>> {
+        let scope = self.task.scope;
+        if scope == self.task.id {
+            return Ok(None);
+        }
+        let store = self.agents.store.clone();
+        let found = store
+            .tasks(&[scope])
+            .map_err(|error| self.store_failed(&error))?;
+        let group = found.into_iter().flatten().find_map(|task| task.group);
+        let workflow = group.filter(|group| group.kind == GroupKind::Workflow);
+        Ok(workflow.map(|workflow| (scope, workflow.name)))
     }
 }
 

@@ -62,7 +62,10 @@ impl Turn<'_> {
             return Ok(on);
         }
         match (task.status, &task.wait) {
-            (Status::Pending, _) if task.blocked_by > 0 => self.rows.upstreams(id),
+            (Status::Pending, _) if task.blocked_by > 0 => {
+                let edges = self.rows.upstreams(id)?;
+                Ok(edges.into_iter().map(|edge| edge.upstream).collect())
+            }
             (Status::Waiting, Some(wait)) if wait.until_ms.is_none() => {
                 let stamp = stamp_of(&task);
                 let on: Vec<TaskId> = self

@@ -9,7 +9,8 @@ use super::Turn;
 use crate::store::StoreError;
 use crate::store::rows::Brief;
 use crate::store::sweep::{Aim, Hold, Keep, Sweep, Walk};
-use crate::task::{Status, StatusSet, TaskId};
+use crate::task::edge::Gate;
+use crate::task::{Edge, Status, StatusSet, TaskId};
 
 /// Rows that one transaction deletes, about: some ten milliseconds.
 const ROWS_PER_TURN: usize = 500;
@@ -124,15 +125,26 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// One of the tasks that was deleted. The edge from it is still there, so it had not completed:
-    /// a completed one takes its edges with it.
-    pub(super) fn deleted(&mut self, ids: &[TaskId]) -> Result<Option<TaskId>, StoreError> {
-        for &id in ids {
-            if self.standing(id)?.is_none() {
-                return Ok(Some(id));
+    /// A task that was deleted, and without which another can never start. The edge from it is
+    /// still there, so it had not completed: a completed one takes its edges with it.
+    pub(super) fn deleted(&mut self, edges: &[Edge]) -> Result<Option<TaskId>, StoreError> {
+        for edge in edges {
+            if self.standing(edge.upstream)?.is_none() && edge.gate(Status::Failed) != Gate::Open {
+                return Ok(Some(edge.upstream));
             }
         }
         Ok(None)
+    }
+
+    /// The edges whose upstream was not deleted.
+    pub(super) fn standing_edges(&mut self, edges: Vec<Edge>) -> Result<Vec<Edge>, StoreError> {
+        let mut standing = Vec::with_capacity(edges.len());
+        for edge in edges {
+            if self.standing(edge.upstream)?.is_some() {
+                standing.push(edge);
+            }
+        }
+        Ok(standing)
     }
 }
 
@@ -292,7 +304,7 @@ fn stays(turn: &mut Turn<'_>, id: TaskId, brief: &Brief) -> Result<Option<Stays>
     let after = turn.rows.downstreams(id)?;
     let tries = turn.rows.tries_of(id)?;
     let waits = turn.rows.waits(id)?;
-    let users = (after.into_iter().map(|by| (by, "comes after")))
+    let users = (after.into_iter().map(|(by, _)| (by, "comes after")))
         .chain(tries.into_iter().map(|by| (by, "is another try of")))
         .chain(waits.into_iter().map(|(by, ..)| (by, "uses the result of")))
         .chain(brief.origin.map(|by| (by, "submitted")));

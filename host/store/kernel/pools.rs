@@ -11,7 +11,7 @@ use crate::task::state::Event;
 use crate::task::{Failure, FailureKind, NewTask, Options, Spawner, Status, Task, TaskId};
 
 /// The handler that a pool has in the columns that speak of handlers.
-const POOL: &str = "pool";
+pub(super) const POOL: &str = "pool";
 
 impl Turn<'_> {
     /// Make a new task a member of the group that is its parent. Tells which ended member it
@@ -64,7 +64,13 @@ impl Turn<'_> {
         }
         self.drive(group, Event::MemberAdded { replaces })?;
         if status.is_terminal() {
-            self.drive(group, Event::MemberEnded { status })?;
+            self.drive(
+                group,
+                Event::MemberEnded {
+                    status,
+                    optional: false,
+                },
+            )?;
         }
         Ok(())
     }
@@ -97,7 +103,7 @@ impl Turn<'_> {
         task.scope = scope;
         task.status = Status::Running;
         task.started_at_ms = Some(self.now_ms);
-        task.group = Some(Box::new(Group::new(name.into(), options)));
+        task.group = Some(Box::new(Group::pool(name.into(), options)));
         self.insert(task)?;
         Ok(id)
     }

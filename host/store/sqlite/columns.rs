@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 
-use crate::group::{Group, OnFailure};
+use crate::group::{Group, GroupKind, OnFailure};
 use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
@@ -26,8 +26,8 @@ pub const GROUP: i64 = 8;
 /// The kind of a task that is no group.
 pub const HANDLER: &str = "handler";
 
-/// The kind of a group that is a pool.
-pub const POOL: &str = "pool";
+/// The kind of a task that is one.
+pub const GROUP_KIND: &str = "group";
 
 /// Every column, in the order that [`task`] reads.
 pub const COLUMNS: &str = "\
@@ -36,7 +36,7 @@ pub const COLUMNS: &str = "\
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-  kind, scope_id, gate_id, member, metadata";
+  kind, scope_id, gate_id, member, metadata, optional";
 
 /// A task and what it has elsewhere: payloads, which are empty in the task, and its group.
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
@@ -69,6 +69,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         scope: id(row, 41)?,
         gate: Some(id(row, 42)?).filter(|gate| *gate != NO_GATE),
         member: row.get(43)?,
+        optional: row.get(45)?,
         group: None,
         handler: text(row, 10)?,
         digest: (!digest.is_empty()).then(|| digest.into()),
@@ -110,7 +111,10 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
 /// The columns of a group, from its name on.
 pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
     let word = row.get_ref(1)?.as_str()?;
+    let kind = row.get_ref(10)?.as_str()?;
     Ok(Group {
+        kind: GroupKind::from_word(kind)
+            .ok_or_else(|| damaged(10, format!("{kind} is no kind of a group")))?,
         name: text(row, 0)?,
         on_failure: OnFailure::from_word(word)
             .ok_or_else(|| damaged(1, format!("{word} is no policy of a group")))?,
@@ -121,6 +125,7 @@ pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         spawned: unsigned(row, 6)?,
         completed: unsigned(row, 7)?,
         failed: unsigned(row, 8)?,
+        tolerated: unsigned(row, 11)?,
         skipped: unsigned(row, 9)?,
     })
 }
@@ -206,6 +211,7 @@ pub fn json<T: serde::de::DeserializeOwned>(
     }
 }
 
-fn damaged(index: usize, why: String) -> rusqlite::Error {
+/// What stands in a column that we never write there.
+pub fn damaged(index: usize, why: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, why.into())
 }

@@ -4,6 +4,7 @@
 //! the writer. Other processes open the same file; their commits are noticed, see [`watch`].
 
 mod columns;
+mod edges;
 mod nodes;
 mod reads;
 mod removal;

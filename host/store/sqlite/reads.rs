@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
+use super::edges;
 use super::nodes;
 use super::rows::{self, many};
 use super::signals;
@@ -21,7 +22,10 @@ use crate::store::{
     Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
-use crate::task::{IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token};
+use crate::task::{
+    Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
+};
+use crate::workflow::{NewWorkflow, Started};
 
 impl SqliteStore {
     async fn ask<T: Send + 'static>(
@@ -99,6 +103,18 @@ impl Store for SqliteStore {
         let directory = directory.to_string_lossy().into_owned();
         self.ask(move |turn| kernel::keep_handlers(turn, &handlers, &directory))
             .await
+    }
+
+    async fn run_workflow(
+        &self,
+        workflow: NewWorkflow,
+        by: Option<CallBy>,
+    ) -> Result<Started, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        self.ask_under(token, move |turn| {
+            kernel::run_workflow(turn, &workflow, by.as_ref())
+        })
+        .await
     }
 
     async fn open_pool(
@@ -311,13 +327,12 @@ impl Store for SqliteStore {
         self.read(|connection| rows::by_key(connection, Some(parent), key))
     }
 
-    fn upstreams(&self, task: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        let values = named_params! { ":downstream": task.to_i64() };
-        self.read(|connection| {
-            many(connection, rows::UPSTREAMS, values, |row| {
-                columns::id(row, 0)
-            })
-        })
+    fn upstreams(&self, task: TaskId) -> Result<Vec<Edge>, StoreError> {
+        self.read(|connection| edges::upstreams(connection, task))
+    }
+
+    fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+        self.read(|connection| edges::downstreams(connection, task))
     }
 
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
@@ -594,12 +609,13 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
         conditions.push("handler = :handler".to_owned());
         values.push((":handler", Box::new(handler.clone())));
     }
-    if filter.pools {
-        conditions.push("id in (select task_id from groups)".to_owned());
+    if let Some(kind) = filter.group {
+        conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
+        values.push((":kind", Box::new(kind.as_str())));
     }
-    if let Some(name) = &filter.pool_name {
-        conditions.push("id in (select task_id from groups where name = :pool)".to_owned());
-        values.push((":pool", Box::new(name.clone())));
+    if let Some(name) = &filter.group_name {
+        conditions.push("id in (select task_id from groups where name = :group)".to_owned());
+        values.push((":group", Box::new(name.clone())));
     }
     if let Some(queue) = &filter.queue {
         conditions.push("queue = :queue".to_owned());

@@ -8,13 +8,13 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
-use super::explain;
+use super::{edges, explain};
 use crate::group::Group;
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
-use crate::task::{Json, StatusSet, Task, TaskId};
+use crate::task::{Edge, Json, StatusSet, Task, TaskId};
 
 /// The open transaction of a connection.
 pub struct SqliteRows<'a> {
@@ -75,18 +75,19 @@ impl SqliteRows<'_> {
     fn keep_group(&self, task: &Task, group: &Group) -> Result<(), StoreError> {
         const SQL: &str = "\
             insert into groups (
-              task_id, scope_id, name, on_failure, concurrency, closed,
-              sources, live, spawned, completed, failed, skipped)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+              task_id, scope_id, kind, name, on_failure, concurrency, closed,
+              sources, live, spawned, completed, failed, tolerated, skipped)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
             on conflict do update set
               closed = excluded.closed, sources = excluded.sources, live = excluded.live,
               spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
-              skipped = excluded.skipped";
+              tolerated = excluded.tolerated, skipped = excluded.skipped";
         self.run(
             SQL,
             params![
                 task.id.to_i64(),
                 task.scope.to_i64(),
+                group.kind.as_str(),
                 &*group.name,
                 group.on_failure.as_str(),
                 group.concurrency,
@@ -96,6 +97,7 @@ impl SqliteRows<'_> {
                 group.spawned as i64,
                 group.completed as i64,
                 group.failed as i64,
+                group.tolerated as i64,
                 group.skipped as i64,
             ],
         )
@@ -163,7 +165,8 @@ pub fn fill_group(
     elsewhere: i64,
 ) -> rusqlite::Result<()> {
     const SQL: &str = "\
-        select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped
+        select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
+          kind, tolerated
         from groups
         where task_id = :task";
     if elsewhere & columns::GROUP != 0 {
@@ -211,14 +214,14 @@ impl Rows for SqliteRows<'_> {
               timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
               run_at_ms, expires_at_ms, cancel_requested, wait, progress,
               created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-              kind, scope_id, gate_id, member, metadata)
+              kind, scope_id, gate_id, member, metadata, optional)
             values (
               ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
               ?11, ?12, ?13, ?14, ?15, ?16, null, null, ?17, ?18,
               ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
               ?29, ?30, ?31, null, null,
               ?32, null, null, ?33, 0,
-              ?34, ?35, ?36, ?37, ?38)";
+              ?34, ?35, ?36, ?37, ?38, ?39)";
         let place = task.place;
         let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
         self.run(
@@ -258,13 +261,14 @@ impl Rows for SqliteRows<'_> {
                 task.created_at_ms as i64,
                 signed(task.ended_at_ms),
                 match task.group {
-                    Some(_) => columns::POOL,
+                    Some(_) => columns::GROUP_KIND,
                     None => columns::HANDLER,
                 },
                 task.scope.to_i64(),
                 task.gate.unwrap_or(columns::NO_GATE).to_i64(),
                 task.member,
                 task.metadata.as_deref(),
+                task.optional,
             ],
         )?;
         if let Some(group) = &task.group {
@@ -422,28 +426,21 @@ impl Rows for SqliteRows<'_> {
         Ok(self.one(SQL, values, |_| Ok(()))?.is_some())
     }
 
-    fn add_edge(&mut self, upstream: TaskId, downstream: TaskId) -> Result<(), StoreError> {
-        const SQL: &str = "\
-            insert or ignore into edges (upstream_id, downstream_id)
-            values (:upstream, :downstream)";
-        let values =
-            named_params! { ":upstream": upstream.to_i64(), ":downstream": downstream.to_i64() };
-        self.run(SQL, values)
+    fn add_edge(
+        &mut self,
+        edge: &Edge,
+        downstream: TaskId,
+        position: u32,
+    ) -> Result<(), StoreError> {
+        edges::add(self, edge, downstream, position)
     }
 
-    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        const SQL: &str = "\
-            select downstream_id
-            from edges
-            where upstream_id = :upstream";
-        self.ids(SQL, named_params! { ":upstream": upstream.to_i64() })
+    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+        edges::downstreams(self.connection, upstream).map_err(|error| explain(self.path, error))
     }
 
-    fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        self.ids(
-            UPSTREAMS,
-            named_params! { ":downstream": downstream.to_i64() },
-        )
+    fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<Edge>, StoreError> {
+        edges::upstreams(self.connection, downstream).map_err(|error| explain(self.path, error))
     }
 
     fn pool_named(&mut self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError> {
@@ -602,7 +599,7 @@ impl Rows for SqliteRows<'_> {
             with ready as not materialized (
               select queue, handler, gate_id, digest
               from tasks
-              where status = 'pending' and blocked_by = 0 and run_at_ms is null
+              where status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'
             )
             select * from (
               select * from ready
@@ -641,7 +638,7 @@ impl Rows for SqliteRows<'_> {
         const SQL: &str = "\
             select priority, id
             from tasks
-            where status = 'pending' and blocked_by = 0 and run_at_ms is null
+            where status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'
               and queue = :queue and handler = :handler and gate_id = :gate and digest = :digest
             order by priority desc, id
             limit :limit";
@@ -763,13 +760,6 @@ pub fn find_sql() -> &'static str {
     SQL.get_or_init(|| format!("select {COLUMNS} from tasks where id = :id"))
 }
 
-/// What a task comes after, in the order in which those were made.
-pub const UPSTREAMS: &str = "\
-    select upstream_id
-    from edges
-    where downstream_id = :downstream
-    order by upstream_id";
-
 /// The newest pool of that name in a scope.
 pub fn pool_named(
     connection: &Connection,
@@ -779,7 +769,7 @@ pub fn pool_named(
     const SQL: &str = "\
         select task_id
         from groups
-        where scope_id = :scope and name = :name
+        where scope_id = :scope and kind = 'pool' and name = :name
         order by task_id desc
         limit 1";
     let values = named_params! { ":scope": scope.to_i64(), ":name": name };

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -320,6 +320,110 @@ create index sources_of on sources (group_id);
 
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
+
+/// Workflows: another kind of group, whose members are there from the start. Edges say by which ends
+/// of the upstream they open.
+const FIFTH: &str = "
+create table tasks_5 (
+  id integer primary key,
+  kind text not null check (kind in ('handler', 'group')),
+  scope_id integer not null,
+  gate_id integer not null,
+  member integer not null check (member in (0, 1)),
+  parent_id integer,
+  origin_id integer,
+  place_run integer,
+  place_call integer,
+  place_index integer,
+  content integer,
+  sequence integer not null,
+  retry_of integer,
+  depth integer not null,
+  handler text not null,
+  digest text not null,
+  key text,
+  queue text not null,
+  priority integer not null,
+  input text,
+  phase_input text,
+  output text,
+  spilled integer not null,
+  failure text,
+  timeout_ms integer,
+  attempts_max integer,
+  on_complete text,
+  status text not null check (status in
+    ('pending', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'expired', 'skipped')),
+  phase text not null,
+  attempt integer not null check (attempt >= 0),
+  restarts integer not null check (restarts >= 0),
+  fence integer not null check (fence >= 0),
+  run integer not null check (run >= 0),
+  blocked_by integer not null check (blocked_by >= 0),
+  run_at_ms integer,
+  expires_at_ms integer,
+  cancel_requested integer not null check (cancel_requested in (0, 1)),
+  wait text,
+  wait_until_ms integer,
+  progress text,
+  created_at_ms integer not null,
+  started_at_ms integer,
+  run_at_start_ms integer,
+  ended_at_ms integer,
+  spent_ms integer not null,
+  orphan integer not null default 0 check (orphan in (0, 1)),
+  metadata text,
+  optional integer not null check (optional in (0, 1)),
+  check ((status in ('pending', 'running', 'waiting')) = (ended_at_ms is null)),
+  check (status <> 'waiting' or wait is not null),
+  check (status <> 'running' or kind <> 'handler' or (digest <> '' and run_at_start_ms is not null))
+) strict;
+
+insert into tasks_5 (kind, optional,
+  id, scope_id, gate_id, member, parent_id, origin_id, place_run, place_call, place_index, content, sequence,
+  retry_of, depth, handler, digest, key, queue, priority, input, phase_input, output, spilled, failure,
+  timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by, run_at_ms,
+  expires_at_ms, cancel_requested, wait, wait_until_ms, progress, created_at_ms, started_at_ms,
+  run_at_start_ms, ended_at_ms, spent_ms, orphan, metadata)
+select iif(kind = 'handler', 'handler', 'group'), 0,
+  id, scope_id, gate_id, member, parent_id, origin_id, place_run, place_call, place_index, content, sequence,
+  retry_of, depth, handler, digest, key, queue, priority, input, phase_input, output, spilled, failure,
+  timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by, run_at_ms,
+  expires_at_ms, cancel_requested, wait, wait_until_ms, progress, created_at_ms, started_at_ms,
+  run_at_start_ms, ended_at_ms, spent_ms, orphan, metadata
+from tasks;
+
+drop table tasks;
+alter table tasks_5 rename to tasks;
+
+-- Ready work, and nothing but ready work: its cost does not grow with history.
+create index tasks_ready on tasks (queue, handler, gate_id, digest, priority desc, id)
+  where status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler';
+create index tasks_running on tasks (id) where status = 'running';
+create index tasks_waiting on tasks (id) where status = 'waiting';
+create index tasks_unusual on tasks (status, id) where status in ('failed', 'cancelled', 'expired', 'skipped');
+create index tasks_scheduled on tasks (run_at_ms) where status = 'pending' and run_at_ms is not null;
+create index tasks_expiring on tasks (expires_at_ms)
+  where status = 'pending' and expires_at_ms is not null and started_at_ms is null;
+create index tasks_wait_until on tasks (wait_until_ms) where status = 'waiting' and wait_until_ms is not null;
+create index tasks_children on tasks (parent_id, sequence) where parent_id is not null;
+create index tasks_key on tasks (key, parent_id) where key is not null;
+create index tasks_retry_of on tasks (retry_of) where retry_of is not null;
+
+create index tasks_origin on tasks (origin_id) where origin_id is not null;
+create index tasks_tops on tasks (status, ended_at_ms, id)
+  where ended_at_ms is not null and (parent_id is null or orphan = 1);
+
+alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow'));
+alter table groups add column tolerated integer not null default 0 check (tolerated >= 0);
+create index groups_kind on groups (kind, task_id);
+
+alter table edges add column position integer not null default 0;
+alter table edges add column key text;
+alter table edges add column condition text not null default 'success'
+  check (condition in ('success', 'failure', 'any'));
+alter table edges add column optional integer not null default 0 check (optional in (0, 1));
+";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
 /// touches it. Answers with its schema; 0 when it is empty.

@@ -119,7 +119,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("wait timed out", Event::WaitTimedOut),
         ("due", Event::Due),
         ("expired", Event::Expired),
-        ("upstream completed", Event::UpstreamCompleted),
+        ("upstream opened", Event::UpstreamOpened),
+        ("upstream shut", Event::UpstreamShut),
         (
             "upstream lost",
             Event::UpstreamLost {
@@ -142,7 +143,7 @@ fn pool_situations() -> Vec<(Status, &'static str, Task)> {
             on_failure: Some(on_failure),
             concurrency: None,
         };
-        let mut group = Group::new("p".into(), &options);
+        let mut group = Group::pool("p".into(), &options);
         (group.sources, group.live) = (sources, live);
         (group.spawned, group.failed) = (live + 1, 1);
         if !matches!(status, Status::Failed | Status::Cancelled) {
@@ -170,7 +171,10 @@ fn pool_situations() -> Vec<(Status, &'static str, Task)> {
 
 fn pool_events() -> Vec<(&'static str, Event)> {
     let added = |replaces| Event::MemberAdded { replaces };
-    let ended = |status| Event::MemberEnded { status };
+    let ended = |status| Event::MemberEnded {
+        status,
+        optional: false,
+    };
     vec![
         ("source opened", Event::SourceOpened),
         ("source drained", Event::SourceDrained),
@@ -181,6 +185,7 @@ fn pool_events() -> Vec<(&'static str, Event)> {
             "member retried",
             Event::MemberRetried {
                 status: Status::Failed,
+                optional: false,
             },
         ),
         ("cancel requested, of the pool", Event::CancelRequested),

@@ -1,0 +1,132 @@
+//! Workflows: tasks that are made together, with edges between them.
+//!
+//! What a file or a handler asks for, once it is checked. A store makes a group of it, whose members
+//! are the steps, in one transaction.
+
+use std::sync::Arc;
+
+use crate::group::{OnFailure, PoolOptions};
+use crate::task::edge::On;
+use crate::task::{Json, NewTask, Options, Spawner, TaskId};
+
+/// A workflow that is to be. Whoever makes one has checked it: keys are unique, every edge leads to
+/// another step, and none leads back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workflow {
+    /// Its name, for people: several workflows may bear one.
+    pub name: Arc<str>,
+    /// What one failed step does to the others.
+    pub on_failure: OnFailure,
+    /// What steps get that name no input of their own.
+    pub input: Json,
+    /// In the order in which they were declared.
+    pub steps: Vec<Step>,
+}
+
+/// One step of a workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its name within the workflow.
+    pub key: Arc<str>,
+    /// What it does.
+    pub work: Work,
+    /// Its input; checked JSON.
+    pub input: Json,
+    /// Queue, priority, timeout and so on; checked. Neither its key nor its edges stand here.
+    pub options: Options,
+    /// What it starts after.
+    pub after: Vec<After>,
+    /// Pools that it is a source of from the start, by their place among the steps.
+    pub sources_of: Vec<usize>,
+    /// Whether the workflow completes although this step fails.
+    pub optional: bool,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// A handler runs it.
+    Run {
+        /// The handler.
+        handler: Arc<str>,
+    },
+    /// A pool that steps fill.
+    Pool(PoolOptions),
+}
+
+/// What a step starts after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After {
+    /// The place of the other among the steps.
+    pub step: usize,
+    /// What this step calls it; `None`: by its key.
+    pub key: Option<Arc<str>>,
+    /// Which of its ends let this step start.
+    pub on: On,
+    /// Whether this step starts all the same after any other end.
+    pub optional: bool,
+}
+
+/// A workflow with who runs it: what is handed to the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewWorkflow {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// Who spawns it; `None` for a workflow of its own.
+    pub spawner: Option<Spawner>,
+    /// The failed workflow that it is another try of.
+    pub retry_of: Option<TaskId>,
+    /// Same key from the same parent names the same workflow.
+    pub key: Option<Arc<str>>,
+    /// A JSON object that is kept with it and shown.
+    pub metadata: Option<Json>,
+}
+
+/// The answer to whoever runs a workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The workflow.
+    pub id: TaskId,
+    /// Whether it is new; false where its key named an earlier one.
+    pub created: bool,
+    /// The tasks of its steps, in the order of the steps.
+    pub jobs: Vec<(Arc<str>, TaskId)>,
+}
+
+/// The handler that a workflow has in the columns that speak of handlers.
+pub const WORKFLOW: &str = "workflow";
+
+impl NewWorkflow {
+    /// The task of the workflow itself.
+    pub fn task(&self) -> NewTask {
+        let options = Options {
+            key: self.key.clone(),
+            metadata: self.metadata.clone(),
+            ..Options::default()
+        };
+        NewTask {
+            spawner: self.spawner,
+            retry_of: self.retry_of,
+            ..NewTask::root(WORKFLOW, self.workflow.input.clone(), options)
+        }
+    }
+}
+
+impl Step {
+    /// The input with the ids of what it comes after, by their keys, where that is an object that
+    /// has no `dependencies` of its own.
+    pub fn input_with(&self, dependencies: &[(&str, TaskId)]) -> Json {
+        let own = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&self.input);
+        match own {
+            Ok(mut fields) if !dependencies.is_empty() && !fields.contains_key("dependencies") => {
+                let ids = dependencies
+                    .iter()
+                    .map(|(key, id)| ((*key).to_owned(), id.to_string().into()))
+                    .collect();
+                fields.insert("dependencies".to_owned(), serde_json::Value::Object(ids));
+                serde_json::Value::Object(fields).to_string().into()
+            }
+            _ => self.input.clone(),
+        }
+    }
+}
