@@ -1,5 +1,7 @@
 //! The host, put together: lock, store, loader, executor, scheduler, and their orderly end.
 
+pub mod detached;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -231,10 +233,34 @@ impl Host {
 /// Whether a host serves a data directory, by the process that its lock file names. To ask for the
 /// lock would get in the way of a host that starts at that moment.
 pub fn seems_served(data_dir: &Path) -> bool {
-    let text = std::fs::read_to_string(data_dir.join(LOCK_FILE)).unwrap_or_default();
-    let number = text.trim().parse().ok().filter(|pid: &i32| *pid > 0);
-    let host = number.and_then(rustix::process::Pid::from_raw);
-    host.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+    serving(data_dir).is_some()
+}
+
+/// The process of the host that seems to serve a data directory.
+pub fn serving(data_dir: &Path) -> Option<u32> {
+    let pid: u32 = last_host(data_dir)?;
+    is_alive(pid).then_some(pid)
+}
+
+/// The process of the last host that served a data directory; `None` where there never was one.
+pub fn last_host(data_dir: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(data_dir.join(LOCK_FILE)).ok()?;
+    text.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// Whether a process lives. One that may not be asked does.
+pub fn is_alive(pid: u32) -> bool {
+    let number = i32::try_from(pid).ok();
+    let Some(process) = number.and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
+        return false;
+    }
+    // One that has ended, and that nobody has asked how, still has its number.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    !state.is_some_and(|state| state.starts_with('Z'))
 }
 
 fn rows(loader: &Loader) -> Vec<HandlerRow> {

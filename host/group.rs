@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Pace;
 use crate::task::state::{Change, Effect, Event, Refusal, refuse};
 use crate::task::{Failure, FailureKind, Status, Task};
 
@@ -39,6 +40,12 @@ pub struct Group {
     /// Members that were skipped, because what they came after did not complete, and those whose
     /// place another took.
     pub skipped: u64,
+    /// Members that a job is to have; it is being made until they are there.
+    pub expected: u64,
+    /// None of its members starts: somebody stopped it.
+    pub paused: bool,
+    /// How fast the units of a job end.
+    pub pace: Pace,
 }
 
 /// What the members of a group are to it.
@@ -48,17 +55,20 @@ pub enum GroupKind {
     Pool,
     /// Steps with keys and edges, all there from the start.
     Workflow,
+    /// Units of one handler, which start once all of them are there.
+    Job,
 }
 
 impl GroupKind {
     /// All of them.
-    pub const ALL: [GroupKind; 2] = [GroupKind::Pool, GroupKind::Workflow];
+    pub const ALL: [GroupKind; 3] = [GroupKind::Pool, GroupKind::Workflow, GroupKind::Job];
 
     /// The word that is stored and printed.
     pub fn as_str(self) -> &'static str {
         match self {
             GroupKind::Pool => "pool",
             GroupKind::Workflow => "workflow",
+            GroupKind::Job => "job",
         }
     }
 
@@ -72,6 +82,7 @@ impl GroupKind {
         match self {
             GroupKind::Pool => "members",
             GroupKind::Workflow => "jobs",
+            GroupKind::Job => "units",
         }
     }
 }
@@ -212,6 +223,9 @@ impl Group {
             failed: 0,
             tolerated: 0,
             skipped: 0,
+            expected: 0,
+            paused: false,
+            pace: Pace::default(),
         }
     }
 
@@ -226,6 +240,39 @@ impl Group {
             live: steps,
             spawned: steps,
             ..Group::pool(name, &options)
+        }
+    }
+
+    /// A job that is to have so many units, and has none yet.
+    pub fn job(
+        name: Arc<str>,
+        on_failure: OnFailure,
+        concurrency: Option<u32>,
+        expected: u64,
+    ) -> Group {
+        let options = PoolOptions {
+            on_failure: Some(on_failure),
+            concurrency,
+        };
+        Group {
+            kind: GroupKind::Job,
+            expected,
+            ..Group::pool(name, &options)
+        }
+    }
+
+    /// Whether it is a job of which some units are not there yet, and never will be if whoever makes
+    /// it has died.
+    pub fn half_made(&self) -> bool {
+        self.kind == GroupKind::Job && self.spawned < self.expected
+    }
+
+    /// Members that may run at once: none while it is paused or half made. `None`: as many as there
+    /// is room for.
+    pub fn at_once(&self) -> Option<u32> {
+        match self.paused || self.half_made() {
+            true => Some(0),
+            false => self.concurrency,
         }
     }
 
@@ -292,6 +339,21 @@ impl Group {
 pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
     let mut next = group.clone();
     match event {
+        Event::UnitsAdded { many } if !task.status.is_terminal() => {
+            next.spawned += many;
+            next.live += many;
+            if next.kind != GroupKind::Job || group.closed || next.spawned > group.expected {
+                return refuse(task, event);
+            }
+        }
+        Event::Paused if group.kind == GroupKind::Job && !task.status.is_terminal() => {
+            next.paused = true;
+        }
+        Event::Resumed if group.kind == GroupKind::Job && !task.status.is_terminal() => {
+            next.paused = false;
+            // How fast it was before says nothing of how fast it will be.
+            next.pace = Pace::begins(now_ms);
+        }
         // Whatever the group has become, its members are counted.
         Event::MemberAdded { replaces } => {
             next.spawned += 1;
@@ -305,6 +367,10 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             let mut task = task.clone();
             task.status = Status::Running;
             task.started_at_ms = Some(now_ms);
+            if group.kind == GroupKind::Job {
+                next.pace = Pace::begins(now_ms);
+            }
+            task.group = Some(Box::new(next));
             return Ok(Change {
                 task,
                 effects: vec![Effect::Moved],
@@ -314,18 +380,21 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         Event::MemberEnded { status, optional } => {
             next.live = next.live.saturating_sub(1);
             next.member_ended(*status, *optional);
+            if group.kind == GroupKind::Job {
+                next.pace = next.pace.ended(now_ms);
+            }
         }
         Event::MemberRetried { status, optional } => {
             next.live += 1;
             next.member_unended(*status, *optional);
             if revives(task.status) {
-                return reopen(task, next);
+                return reopen(task, next, now_ms);
             }
         }
         Event::SourceDrained => next.sources = next.sources.saturating_sub(1),
         Event::Retried { .. } if revives(task.status) => {
             // Those of its members that had failed were retried before it; perhaps there was none.
-            let again = reopen(task, next)?;
+            let again = reopen(task, next, now_ms)?;
             let group = again.task.group.as_deref().unwrap_or(group).clone();
             let mut settled = settle(again.task, group, now_ms)?;
             settled.effects.splice(0..0, again.effects);
@@ -335,7 +404,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         // Another attempt of whoever filled it.
         Event::SourceOpened if revives(task.status) => {
             next.sources = 1;
-            return reopen(task, next);
+            return reopen(task, next, now_ms);
         }
         Event::CancelRequested if !task.status.is_terminal() => {
             next.closed = true;
@@ -360,7 +429,8 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
             group.sources = 0;
             effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
-        if group.sources == 0 && group.live == 0 {
+        let more = group.half_made() && !task.cancel_requested;
+        if group.sources == 0 && group.live == 0 && !more {
             task.status = if task.cancel_requested {
                 Status::Cancelled
             } else if group.failing() {
@@ -394,8 +464,12 @@ fn revives(status: Status) -> bool {
 }
 
 /// An ended group runs again: one of its members does.
-fn reopen(task: &Task, mut group: Group) -> Result<Change, Refusal> {
+fn reopen(task: &Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
     group.closed = false;
+    group.paused = false;
+    if group.kind == GroupKind::Job {
+        group.pace = Pace::begins(now_ms);
+    }
     let mut next = task.clone();
     next.status = Status::Running;
     next.cancel_requested = false;

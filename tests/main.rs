@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+/// Batch jobs, and a host that is killed fifty times in one of them.
+mod jobs;
 /// The handlers directory.
 mod loader;
 /// Pools, from inside a guest.

@@ -12,6 +12,7 @@ mod doctor;
 mod get;
 mod given;
 mod handler;
+mod job;
 mod list;
 mod logs;
 mod metrics;
@@ -37,6 +38,7 @@ use crate::builder::BuildError;
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::HostError;
+use crate::daemon::detached::DetachError;
 use crate::store::StoreError;
 use crate::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 
@@ -106,6 +108,7 @@ enum Command {
     Logs(logs::Args),
     Trace(trace::Args),
     Pool(pool::Args),
+    Job(job::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
@@ -199,6 +202,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Trace(args) => trace::run(&global, args).await,
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
+        Command::Job(args) => job::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
@@ -278,6 +282,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 cause
                     .downcast_ref::<ClientError>()
                     .and_then(ClientError::hint)
+            })
+            .or_else(|| {
+                cause
+                    .downcast_ref::<DetachError>()
+                    .and_then(DetachError::hint)
             })
             .or_else(|| cause.downcast_ref::<HostError>().and_then(HostError::hint))
             .or_else(|| {

@@ -1,15 +1,18 @@
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Done, Global, LISTENING, duration_ms};
+use crate::client::Client;
 use crate::clock::SystemClock;
+use crate::daemon::detached::READY;
 use crate::daemon::{Host, Setup};
 use crate::executor::Settings;
 use crate::loader::{Change, Origin};
 use crate::store::Keep;
-use crate::task::{Status, StatusSet};
+use crate::task::{Status, StatusSet, Task, TaskId};
 
 /// Run the host: load the handlers of a directory and run their tasks
 ///
@@ -33,6 +36,12 @@ pub struct Args {
     /// Time that running tasks have to end when the host stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
     pub grace: u64,
+    /// End when this job has ended; exits with 1 when it did not complete
+    #[arg(long, value_name = "JOB")]
+    pub until_done: Option<String>,
+    /// Belong to no terminal, and tell the parent when ready
+    #[arg(long, hide = true)]
+    pub detached: bool,
     /// Delete tasks, with all below them, so long after they ended [default: never]
     #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP", value_parser = duration_ms)]
     pub keep: Option<u64>,
@@ -75,6 +84,10 @@ impl Args {
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let started = std::time::Instant::now();
+    if args.detached {
+        // One that leads a session already, as from a service manager, needs no other.
+        let _ = rustix::process::setsid();
+    }
     let mut signals = Signals::new()?;
     let mut settings = Settings::default();
     if let Some(concurrency) = args.concurrency {
@@ -91,6 +104,17 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         clock: Arc::new(SystemClock),
     })
     .await?;
+    let client = host.client();
+    let until = match &args.until_done {
+        None => None,
+        Some(job) => match client.job(job) {
+            Ok((task, _)) => Some(task.id),
+            Err(error) => {
+                host.stop(Duration::ZERO).await;
+                return Err(error.into());
+            }
+        },
+    };
     let changes = host.changes();
     if host.recovered() > 0 {
         global.say(format!(
@@ -114,6 +138,12 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         "fishway is ready: {names}, data in {data} ({took_ms} ms). Ctrl-C stops it."
     ));
 
+    if args.detached {
+        // Whoever waits for it may have gone.
+        let mut stdout = std::io::stdout();
+        let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
+    }
+
     let said = global.clone();
     let telling = tokio::spawn(async move {
         let Some(mut changes) = changes else { return };
@@ -121,9 +151,14 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             batch.iter().for_each(|change| tell(&said, change));
         }
     });
+    let mut ended = None;
     let broken = tokio::select! {
         error = host.broken() => Some(error),
         () = signals.next() => None,
+        over = end_of(&client, until) => {
+            ended = Some(over?);
+            None
+        }
     };
     telling.abort();
     if let Some(error) = broken {
@@ -131,6 +166,10 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         return Err(anyhow::Error::new(error).context("the host cannot go on"));
     }
     let running = host.running();
+    if let Some(job) = &ended {
+        let how = job.status.predicate();
+        global.say(format!("job {} {how}", job.id));
+    }
     if running > 0 {
         global.say(format!(
             "stopping; {running} running (again to stop at once)"
@@ -141,7 +180,19 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         () = signals.next() => return Ok(Done(130)),
     }
     global.say("stopped");
-    Ok(Done::OK)
+    Ok(match ended {
+        Some(job) if job.status != Status::Completed => Done::FAILED,
+        _ => Done::OK,
+    })
+}
+
+/// Ends when a job has ended, and never where there is none to wait for.
+async fn end_of(client: &Client, job: Option<TaskId>) -> anyhow::Result<Task> {
+    let Some(job) = job else {
+        return std::future::pending().await;
+    };
+    client.arrived(&[job], false, StatusSet::terminal()).await?;
+    Ok(client.task(job)?)
 }
 
 fn tell(global: &Global, change: &Change) {

@@ -11,6 +11,7 @@ mod claim;
 mod counts;
 mod deadlock;
 mod delete;
+mod jobs;
 mod pools;
 mod signals;
 mod workflows;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
+pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};
 pub use signals::{receive, send};
 pub use workflows::run_workflow;
@@ -522,6 +524,7 @@ pub fn cancel(
 
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
+    jobs::refuse_half_made(turn, task)?;
     let edges = turn.rows.upstreams(task)?;
     if let Some(upstream) = turn.deleted(&edges)? {
         return Err(StoreError::UpstreamDeleted { id: task, upstream });

@@ -7,6 +7,7 @@ pub mod clocks;
 pub mod counting;
 pub mod deleting;
 pub mod edges;
+pub mod jobs;
 pub mod keeping;
 pub mod signals;
 pub mod submitting;
@@ -121,6 +122,22 @@ macro_rules! conformance {
                 a_key_names_one_workflow
                 a_pool_of_a_workflow_waits_for_all_of_its_sources
                 a_workflow_is_no_work_for_a_host
+            }
+            jobs {
+                no_unit_of_a_job_starts_before_all_are_there
+                a_job_without_units_has_completed
+                a_job_takes_no_more_units_than_it_was_to_have
+                a_job_ends_with_its_last_unit_as_its_policy_says
+                none_of_a_paused_jobs_units_starts_and_what_runs_ends
+                a_paused_job_stays_so_until_it_is_resumed
+                a_unit_that_is_woken_while_its_job_is_paused_stays_where_it_is
+                no_more_units_run_than_their_job_allows
+                a_lost_host_leaves_the_counts_of_a_job_exact
+                a_retry_of_a_job_runs_what_did_not_complete
+                a_half_made_job_is_cleared_away_and_never_run
+                results_come_in_the_order_of_lines_a_page_at_a_time
+                a_job_knows_how_fast_it_is
+                a_unit_is_a_task_of_its_own
             }
             counting {
                 children_are_counted_by_both_handlers

@@ -127,6 +127,9 @@ pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         failed: unsigned(row, 8)?,
         tolerated: unsigned(row, 11)?,
         skipped: unsigned(row, 9)?,
+        expected: unsigned(row, 12)?,
+        paused: row.get(13)?,
+        pace: json(row, 14)?.unwrap_or_default(),
     })
 }
 

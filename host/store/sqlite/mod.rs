@@ -5,6 +5,7 @@
 
 mod columns;
 mod edges;
+mod jobs;
 mod nodes;
 mod reads;
 mod removal;

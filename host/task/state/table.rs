@@ -193,12 +193,59 @@ fn pool_events() -> Vec<(&'static str, Event)> {
     ]
 }
 
+/// A job in one status, in one of the situations that make a difference there.
+fn job_situations() -> Vec<(Status, &'static str, Task)> {
+    let id = TaskId::from_i64(1);
+    let fresh = NewTask::root("job", "null", Options::default()).into_task(id, NOW_MS, 0, None);
+    let of = |status, name, spawned, live, paused| {
+        let group = Group {
+            spawned,
+            live,
+            paused,
+            ..Group::job("j".into(), OnFailure::Fail, None, 3)
+        };
+        let task = Task {
+            status,
+            ended_at_ms: status.is_terminal().then_some(NOW_MS),
+            group: Some(Box::new(group)),
+            ..fresh.clone()
+        };
+        (status, name, task)
+    };
+    vec![
+        of(Status::Pending, "two of three units there", 2, 2, false),
+        of(Status::Pending, "all units there", 3, 3, false),
+        of(Status::Running, "one unit lives", 3, 1, false),
+        of(Status::Running, "the same, paused", 3, 1, true),
+        of(Status::Completed, "", 3, 0, false),
+        of(Status::Failed, "", 3, 0, false),
+        of(Status::Cancelled, "", 3, 0, false),
+    ]
+}
+
+fn job_events() -> Vec<(&'static str, Event)> {
+    let ended = Event::MemberEnded {
+        status: Status::Completed,
+        optional: false,
+    };
+    vec![
+        ("units added, one", Event::UnitsAdded { many: 1 }),
+        ("unit started", Event::MemberStarted),
+        ("paused", Event::Paused),
+        ("resumed", Event::Resumed),
+        ("unit completed", ended),
+        ("cancel requested, of the job", Event::CancelRequested),
+    ]
+}
+
 /// The page: every event in every situation, and what it does there.
 pub fn page() -> String {
     let mut page = String::from(HEAD);
     section(&mut page, &situations(), events());
     page.push_str(POOLS);
     section(&mut page, &pool_situations(), pool_events());
+    page.push_str(JOBS);
+    section(&mut page, &job_situations(), job_events());
     page
 }
 
@@ -265,6 +312,13 @@ fn describe(before: &Task, after: &Task) -> String {
             }
         }
     }
+    if let (Some(before), Some(after)) = (&before.group, &after.group) {
+        match (before.at_once(), after.at_once()) {
+            (Some(0), None) => words.push("units may start".to_owned()),
+            (None, Some(0)) => words.push("no unit starts".to_owned()),
+            _ => {}
+        }
+    }
     if after.cancel_requested && !before.cancel_requested {
         words.push("cancel requested".to_owned());
     }
@@ -290,6 +344,13 @@ const POOLS: &str = "
 A pool is a task that contains tasks and has no code. It runs while a source is open or a member lives;
 what it becomes follows from its counts and from its `on-failure`. Members are counted whatever the pool
 has become.
+";
+
+const JOBS: &str = "
+# Jobs
+
+A job is a group whose units all come from outside, a few in each transaction, and start once all of them are
+there. It ends as a pool does. Who stops it shuts the gate of its units again.
 ";
 
 const HEAD: &str = "\
