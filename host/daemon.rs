@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -295,6 +295,12 @@ fn forget(store: &dyn Store, loader: &Loader, sandbox: &Sandbox) {
 /// Locked by the host that serves the directory, and has its process number.
 const LOCK_FILE: &str = "host.lock";
 
+/// How long a process may take to die.
+const DYING: Duration = Duration::from_secs(2);
+
+/// How long to rest between two attempts at the lock of one that dies.
+const LOCK_REST: Duration = Duration::from_millis(5);
+
 /// The lock that one host has on a data directory. The system lets it go when the process ends,
 /// however it ends.
 struct Lock {
@@ -323,7 +329,17 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        let patience = Instant::now() + DYING;
+        let mut locked = file.try_lock();
+        // One that was killed lets go of it when the last of its threads is gone.
+        while matches!(locked, Err(std::fs::TryLockError::WouldBlock))
+            && last_host(data_dir).is_some_and(|pid| !is_alive(pid))
+            && Instant::now() < patience
+        {
+            std::thread::sleep(LOCK_REST);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();

@@ -37,7 +37,7 @@ pub const COMPILE_MS_MAX: u64 = 120_000;
 /// Longest delay, timeout or wait, in milliseconds: ten years. Keeps sums of times from overflowing.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
-/// Most units of one job: what a database of some ten gigabytes holds, and `job delete` clears in a day.
+/// Most units of one job: their rows are a database of several gigabytes.
 pub const JOB_UNITS_MAX: u64 = 10_000_000;
 
 /// Largest list of units that comes by standard input, which is kept in memory, in bytes. A larger one

@@ -50,7 +50,15 @@ pub async fn run(directory: &Path) {
     };
     let client = Client::new(Arc::new(SqliteStore::open(opening).unwrap()));
     let mut making = Command::new(env!("CARGO_BIN_EXE_fishway"))
-        .args(["job", "start", "echo-1", "million.jsonl", "--name", "other", "--data"])
+        .args([
+            "job",
+            "start",
+            "echo-1",
+            "million.jsonl",
+            "--name",
+            "other",
+            "--data",
+        ])
         .arg(&data)
         .current_dir(directory)
         .spawn()

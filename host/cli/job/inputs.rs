@@ -1,11 +1,13 @@
 //! The units of a job as people hand them over: JSON lines, or CSV with a header. Read twice: first to
 //! check all of it, then to keep it, so that a large file is never in memory.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -247,24 +249,66 @@ impl Iterator for Lines {
     }
 }
 
-/// Bytes that may be read before the next record begins: a quote that is never closed makes one record
-/// of all that follows.
+/// What the reader of CSV does not say: where lines that are not empty begin (its own numbers are those
+/// of the line break before), and how much it may still read for one record: a quote that is never
+/// closed makes one record of all that follows.
+struct Meter {
+    left: usize,
+    offset: u64,
+    line: u64,
+    /// Whether nothing of the line has come yet.
+    fresh: bool,
+    /// Offsets and numbers of lines that the reader has, and perhaps has not come to.
+    begins: VecDeque<(u64, u64)>,
+}
+
+impl Meter {
+    fn passed(&mut self, bytes: &[u8]) {
+        self.left = self.left.saturating_sub(bytes.len());
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    self.line += 1;
+                    self.fresh = true;
+                }
+                b'\r' => {}
+                _ if self.fresh => {
+                    self.fresh = false;
+                    self.begins.push_back((self.offset, self.line));
+                }
+                _ => {}
+            }
+            self.offset += 1;
+        }
+    }
+
+    /// The line of what begins at an offset, or after the line breaks there.
+    fn line_from(&mut self, offset: u64) -> u64 {
+        while let Some((begin, line)) = self.begins.front() {
+            if *begin >= offset {
+                return *line;
+            }
+            self.begins.pop_front();
+        }
+        self.line
+    }
+}
+
 struct Metered {
     reader: Box<dyn Read>,
-    left: Arc<AtomicUsize>,
+    meter: Rc<RefCell<Meter>>,
 }
 
 impl Read for Metered {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == 0 {
+        let mut meter = self.meter.borrow_mut();
+        if meter.left == 0 {
             return Err(std::io::Error::other(
                 "the record does not end: is a quote not closed?",
             ));
         }
         let read = self.reader.read(buffer)?;
-        self.left
-            .store(left.saturating_sub(read), Ordering::Relaxed);
+        meter.passed(&buffer[..read]);
         Ok(read)
     }
 }
@@ -272,7 +316,9 @@ impl Read for Metered {
 /// Records of a CSV file.
 struct Records {
     reader: csv::Reader<Metered>,
-    left: Arc<AtomicUsize>,
+    meter: Rc<RefCell<Meter>>,
+    /// The line of the last record: no two have the same.
+    line: u64,
     /// The names of the columns, as JSON strings; none before the header is read.
     names: Option<Vec<String>>,
     over: bool,
@@ -280,16 +326,23 @@ struct Records {
 
 impl Records {
     fn new(reader: Box<dyn Read>) -> Records {
-        let left = Arc::new(AtomicUsize::new(0));
+        let meter = Rc::new(RefCell::new(Meter {
+            left: 0,
+            offset: 0,
+            line: 1,
+            fresh: true,
+            begins: VecDeque::new(),
+        }));
         let metered = Metered {
             reader,
-            left: left.clone(),
+            meter: meter.clone(),
         };
         Records {
             reader: csv::ReaderBuilder::new()
                 .flexible(true)
                 .from_reader(metered),
-            left,
+            meter,
+            line: 0,
             names: None,
             over: false,
         }
@@ -315,8 +368,7 @@ impl Records {
 
     fn record(&mut self) -> Option<Read1> {
         // More than the largest record with its quotes, and a buffer.
-        self.left
-            .store(2 * PAYLOAD_BYTES_MAX + (64 << 10), Ordering::Relaxed);
+        self.meter.borrow_mut().left = 2 * PAYLOAD_BYTES_MAX + (64 << 10);
         if self.names.is_none() {
             match self.header() {
                 Ok(names) => self.names = Some(names),
@@ -328,18 +380,20 @@ impl Records {
         }
         let names = self.names.as_deref().unwrap_or_default();
         let mut record = csv::StringRecord::new();
-        match self.reader.read_record(&mut record) {
+        let from = self.reader.position().byte();
+        let read = self.reader.read_record(&mut record);
+        let line = self.meter.borrow_mut().line_from(from).max(self.line + 1);
+        self.line = line;
+        match read {
             Ok(false) => return None,
             Ok(true) => {}
             Err(error) => {
                 // Other errors than of one record come again and again.
                 self.over = !matches!(error.kind(), csv::ErrorKind::Utf8 { .. });
-                let line = error.position().unwrap_or(self.reader.position()).line();
                 let why = said(&error);
                 return Some(Err(Wrong { line, why }));
             }
         }
-        let line = record.position().map_or(0, csv::Position::line);
         let wrong = |why| Some(Err(Wrong { line, why }));
         if record.len() != names.len() {
             return wrong(format!(
@@ -428,8 +482,17 @@ mod tests {
             ["2 {\"a\":\"1\"}", "3 {\"a\":\"2\"}"]
         );
         assert_eq!(
-            shown("a\n\n1\n\n\n2\n", Format::Csv),
+            shown("a\r\n\r\n1\n\n\n2\n", Format::Csv),
             ["3 {\"a\":\"1\"}", "6 {\"a\":\"2\"}"]
+        );
+        // Lines that are read long after the first bytes of the file.
+        let many: String = (0..5_000).map(|line| format!("{line}\r\n")).collect();
+        let last = shown(&format!("a\r\n{many}"), Format::Csv).pop();
+        assert_eq!(last.as_deref(), Some("5001 {\"a\":\"4999\"}"));
+        // Old line ends are none to us, but no two units have one line.
+        assert_eq!(
+            shown("a\r1\r2\r", Format::Csv),
+            ["1 {\"a\":\"1\"}", "2 {\"a\":\"2\"}"]
         );
         assert!(shown("", Format::Jsonl).is_empty() && shown("", Format::Csv).is_empty());
         assert!(shown("a,b\n", Format::Csv).is_empty());

@@ -295,8 +295,8 @@ fn describe(before: &Task, after: &Task) -> String {
     if after.run_at_ms.is_some() && after.run_at_ms != before.run_at_ms {
         words.push("scheduled".to_owned());
     }
-    if after.status == Status::Pending && after.status == before.status && after.run_at_ms.is_none()
-    {
+    let ready = after.run_at_ms.is_none() && after.group.is_none();
+    if after.status == Status::Pending && after.status == before.status && ready {
         words.push("ready".to_owned());
     }
     if let (Some(before), Some(after)) = (&before.group, &after.group) {
