@@ -1,8 +1,10 @@
 //! Batch jobs, by the program itself: made, watched, stopped, taken up again, and killed.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use fishway::client::Client;
 use fishway::clock::SystemClock;
@@ -42,11 +44,15 @@ impl Drop for Detached {
     }
 }
 
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    // It may have ended by itself.
+    let _ = rustix::process::kill_process(process, signal);
+}
+
 /// SIGKILL, and wait until the process is gone.
 fn kill(pid: u32) {
-    use rustix::process::{Pid, Signal, kill_process};
-    let process = Pid::from_raw(pid as i32).unwrap();
-    let _ = kill_process(process, Signal::KILL);
+    signal(pid, rustix::process::Signal::KILL);
     while fishway::daemon::is_alive(pid) {
         std::thread::yield_now();
     }
@@ -423,29 +429,46 @@ fn a_host_that_cannot_start_says_why_and_the_job_is_kept() {
         .ok();
 }
 
-#[test]
-fn a_command_that_dies_while_it_makes_a_job_leaves_nothing_that_runs() {
+/// A command that is in the middle of making a large job, and the jobs as they are listed.
+fn making(place: &Place) -> Child {
     use std::io::Write;
-    let place = Place::with_guests();
-    // What a killed command leaves: a row that says how many units there were to be, and some of them.
-    let path = place.path("a.jsonl");
-    let mut file = std::fs::File::create(&path).unwrap();
+    let mut file = BufWriter::new(File::create(place.path("a.jsonl")).unwrap());
     let line = format!("\"{}\"\n", "x".repeat(1_000));
-    for _ in 0..200_000 {
+    for _ in 0..100_000 {
         file.write_all(line.as_bytes()).unwrap();
     }
-    let _host = place.serve();
+    file.flush().unwrap();
     let mut command = place.command(&["job", "start", "echo", "a.jsonl"]);
-    let mut making = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let list = || lines(place.run(&["job", "list", "--json"]));
-    while !place.path(".fishway").join(FILE_NAME).exists() || list().is_empty() {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut making = command.spawn().unwrap();
+    while !place.path(".fishway").join(FILE_NAME).exists() || listed(place).is_empty() {
         assert!(making.try_wait().unwrap().is_none());
     }
-    assert_eq!(list()[0]["progress"]["percentage"], Value::Null);
+    assert_eq!(listed(place)[0]["progress"]["percentage"], Value::Null);
+    making
+}
+
+fn listed(place: &Place) -> Vec<Value> {
+    lines(place.run(&["job", "list", "--json"]))
+}
+
+#[test]
+fn a_command_that_is_interrupted_while_it_makes_a_job_keeps_nothing_of_it() {
+    let place = Place::with_guests();
+    let _host = place.serve();
+    let mut making = making(&place);
+    signal(making.id(), rustix::process::Signal::INT);
+    assert_eq!(making.wait().unwrap().code(), Some(130));
+    assert!(listed(&place).is_empty());
+    assert_eq!(place.run(&["list"]).ok(), "");
+}
+
+#[test]
+fn a_command_that_dies_while_it_makes_a_job_leaves_nothing_that_runs() {
+    let place = Place::with_guests();
+    let _host = place.serve();
+    let mut making = making(&place);
+    let list = || listed(&place);
     making.kill().unwrap();
     making.wait().unwrap();
     let job = &list()[0];
