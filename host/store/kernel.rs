@@ -12,6 +12,7 @@ mod counts;
 mod deadlock;
 mod delete;
 mod pools;
+mod queues;
 mod signals;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -21,6 +22,7 @@ pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
 pub use pools::{open_pool, spawn_member};
+pub use queues::set_queue;
 pub use signals::{receive, send};
 
 use crate::bus::Notice;

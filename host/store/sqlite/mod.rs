@@ -5,6 +5,7 @@
 
 mod columns;
 mod nodes;
+mod queues;
 mod reads;
 mod removal;
 mod rows;

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -320,6 +320,19 @@ create index sources_of on sources (group_id);
 
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
+
+/// What queues are set to. Running tasks are counted by their queue, without a look at the pools,
+/// which run for as long as they are open.
+const FIFTH: &str = "
+create table queues (
+  name text primary key,
+  concurrency integer check (concurrency > 0),
+  paused integer not null check (paused in (0, 1))
+) strict, without rowid;
+
+drop index tasks_running;
+create index tasks_running on tasks (kind, queue) where status = 'running';
+";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
 /// touches it. Answers with its schema; 0 when it is empty.
