@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::group::{Group, GroupKind};
+use crate::queue::{self, Queue, QueueChange};
 use crate::store::{
-    Cancelled, Filter, Keep, LogLine, LogPosition, Sent, Signal, Store, StoreError, Submitted,
-    Sweep,
+    Cancelled, Filter, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal, Store, StoreError,
+    Submitted, Sweep,
 };
 use crate::task::state::Attempt;
 use crate::task::{
-    IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
+    IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_name,
+    check_payload,
 };
 
 /// Tasks that one transaction of a bulk submit keeps.
@@ -136,8 +138,36 @@ pub struct Detail {
     pub signals_unread: u64,
     /// Whether it has a parent that was deleted.
     pub parent_deleted: bool,
-    /// Whether a handler of its name is loaded, as far as the last host said.
-    pub handler_loaded: bool,
+    /// What keeps ready tasks from starting.
+    pub holds: Holds,
+}
+
+/// What keeps ready tasks from starting: what the last host had loaded, and which queues are
+/// paused.
+#[derive(Debug, Clone, Default)]
+pub struct Holds {
+    loaded: HashSet<String>,
+    paused: HashSet<String>,
+}
+
+impl Holds {
+    /// Why a task is pending; `None` when it is not.
+    pub fn reason(&self, task: &Task) -> Option<PendingReason> {
+        let paused = self.paused.contains(&*task.queue);
+        task.pending_reason(self.loaded.contains(&*task.handler), paused)
+    }
+
+    /// The same for people: a word, and what holds a task that is held.
+    pub fn sentence(&self, task: &Task) -> Option<String> {
+        let reason = self.reason(task)?;
+        Some(match reason {
+            PendingReason::Held if self.paused.contains(&*task.queue) => {
+                format!("held: queue {} is paused", task.queue)
+            }
+            PendingReason::Held => format!("held: no handler {} is loaded", task.handler),
+            other => other.to_string(),
+        })
+    }
 }
 
 impl Client {
@@ -217,7 +247,7 @@ impl Client {
                 None => false,
                 Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
             },
-            handler_loaded: self.loaded(&task.handler)?,
+            holds: self.holds()?,
             task,
         })
     }
@@ -400,9 +430,31 @@ impl Client {
         Ok(self.store.logs(id, after, limit)?)
     }
 
-    fn loaded(&self, handler: &str) -> Result<bool, ClientError> {
+    /// What keeps ready tasks from starting now.
+    pub fn holds(&self) -> Result<Holds, ClientError> {
         let known = self.store.handlers()?;
-        Ok(known.is_some_and(|(handlers, _)| handlers.iter().any(|row| row.name == handler)))
+        let loaded = known.map(|(handlers, _)| handlers).unwrap_or_default();
+        Ok(Holds {
+            loaded: loaded.into_iter().map(|row| row.name).collect(),
+            paused: self.store.queues_paused()?.into_iter().collect(),
+        })
+    }
+
+    /// The queues that have tasks or were set, and how their tasks stand.
+    pub fn queues(&self) -> Result<Vec<QueueStanding>, ClientError> {
+        Ok(self.store.queues()?)
+    }
+
+    /// Set a queue. Answers with what it is set to then, and whether it had tasks or settings
+    /// before.
+    pub async fn set_queue(
+        &self,
+        name: &str,
+        change: QueueChange,
+    ) -> Result<(Queue, bool), ClientError> {
+        queue::check(name, change).map_err(|what| ClientError::Invalid { what, line: None })?;
+        let known = self.store.queue_known(name)?;
+        Ok((self.store.set_queue(name.into(), change).await?, known))
     }
 
     /// Whether somebody could run it: a handler that the last host had, or a file that lies in its

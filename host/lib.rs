@@ -10,6 +10,7 @@
 pub mod group;
 pub mod journal;
 pub mod limits;
+pub mod queue;
 pub mod task;
 pub mod workflow;
 

@@ -40,6 +40,10 @@ pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 /// Most attempts that a task may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 
+/// Most tasks of one queue that a limit may let run at once. More than any host has slots; a larger
+/// number is a mistake.
+pub const QUEUE_CONCURRENCY_MAX: u32 = 1_000_000;
+
 /// Signals that a task may have and has not received. Whoever sends more sends to a task that does
 /// not listen, and fills the disk.
 pub const SIGNALS_UNREAD_MAX: u64 = 10_000;

@@ -17,6 +17,8 @@ mod examples;
 mod loader;
 /// Pools, from inside a guest.
 mod pools;
+/// Queues that are paused or limited, while a host runs.
+mod queues;
 /// Old tasks, and a clock that deletes them.
 mod retention;
 /// Bounds and grants: what a guest cannot do.

@@ -31,7 +31,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 fn lines(detail: &Detail) -> Vec<String> {
     let task = &detail.task;
     let colour = style(task.status);
-    let reason = match task.pending_reason(detail.handler_loaded) {
+    let reason = match detail.holds.sentence(task) {
         Some(reason) => format!(" ({reason})"),
         None if task.cancel_requested && !task.status.is_terminal() => {
             " (asked to stop)".to_owned()

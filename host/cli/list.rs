@@ -2,7 +2,7 @@ use std::io::IsTerminal;
 
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, wire};
-use crate::client::ClientError;
+use crate::client::{ClientError, Holds};
 use crate::store::Filter;
 use crate::task::{StatusFilter, Task, TaskId};
 
@@ -56,9 +56,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         ..Filter::default()
     };
     let tasks = client.list(&filter)?;
+    let holds = client.holds()?;
     if global.json {
         for task in &tasks {
-            print_json(&wire::task(task, now_ms()))?;
+            print_json(&wire::shown(task, &holds, now_ms()))?;
         }
         return Ok(Done::OK);
     }
@@ -67,7 +68,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         return Ok(Done::OK);
     }
     let header = std::io::stdout().is_terminal() && !global.quiet;
-    for line in table(&tasks, header) {
+    for line in table(&tasks, &holds, header) {
         print_line(&line)?;
     }
     if tasks.len() as u64 == args.limit {
@@ -80,7 +81,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     Ok(Done::OK)
 }
 
-fn table(tasks: &[Task], header: bool) -> Vec<String> {
+fn table(tasks: &[Task], holds: &Holds, header: bool) -> Vec<String> {
     let width = tasks
         .iter()
         .map(|task| task.handler.len())
@@ -100,7 +101,10 @@ fn table(tasks: &[Task], header: bool) -> Vec<String> {
         let took = task.duration_ms(now).map(duration).unwrap_or_default();
         let last = match &task.failure {
             Some(failure) if task.status.is_terminal() => cut(&failure.message, 60),
-            _ => cut(&task.input, 60),
+            _ => match holds.sentence(task).filter(|why| why != "ready") {
+                Some(why) => cut(&format!("({why}) {}", task.input), 60),
+                None => cut(&task.input, 60),
+            },
         };
         let status = task.status;
         let (id, handler) = (task.id, &task.handler);

@@ -17,6 +17,7 @@ mod logs;
 mod metrics;
 mod pool;
 mod prune;
+mod queue;
 mod retry;
 mod serve;
 mod signal;
@@ -106,6 +107,7 @@ enum Command {
     Logs(logs::Args),
     Trace(trace::Args),
     Pool(pool::Args),
+    Queue(queue::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
@@ -199,6 +201,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Trace(args) => trace::run(&global, args).await,
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
+        Command::Queue(args) => queue::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,

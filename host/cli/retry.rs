@@ -16,7 +16,11 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     for prefix in &args.ids {
         let task = client.retry(client.resolve(prefix)?).await?;
         if global.json {
-            print_json(&wire::task(&client.task(task.id)?, now_ms()))?;
+            print_json(&wire::shown(
+                &client.task(task.id)?,
+                &client.holds()?,
+                now_ms(),
+            ))?;
         } else {
             global.say(format!(
                 "{} ({}) is {} again",

@@ -4,9 +4,10 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::client::Detail;
+use crate::client::{Detail, Holds};
 use crate::group::Group;
-use crate::store::LogLine;
+use crate::queue::Queue;
+use crate::store::{LogLine, QueueStanding};
 use crate::task::{Failure, Progress, Status, Task};
 
 /// A task.
@@ -79,6 +80,31 @@ pub struct PoolJson {
     pub concurrency: Option<u32>,
 }
 
+/// What a queue is set to.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct QueueJson {
+    pub name: String,
+    pub paused: bool,
+    pub concurrency: Option<u32>,
+    /// How many tasks are in each status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Why those are pending that are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingJson>,
+}
+
+/// How many tasks are pending for each reason.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct PendingJson {
+    pub blocked: u64,
+    pub scheduled: u64,
+    pub ready: u64,
+    pub held: u64,
+}
+
 /// Why a task did not complete.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
@@ -111,13 +137,23 @@ pub struct LogJson {
     pub message: String,
 }
 
-/// A task as its row tells it.
+/// A task and why it is pending.
+pub fn shown(task: &Task, holds: &Holds, now_ms: u64) -> TaskJson {
+    TaskJson {
+        pending_reason: holds.reason(task).map(|reason| reason.to_string()),
+        ..self::task(task, now_ms)
+    }
+}
+
+/// A task as its row alone tells it: what else may hold it is not looked at.
 pub fn task(task: &Task, now_ms: u64) -> TaskJson {
     TaskJson {
         id: task.id.to_string(),
         task_type: task.handler.to_string(),
         status: task.status.as_str(),
-        pending_reason: task.pending_reason(true).map(|reason| reason.to_string()),
+        pending_reason: task
+            .pending_reason(true, false)
+            .map(|reason| reason.to_string()),
         phase: task.phase.to_string(),
         input: raw(&task.input),
         output: task.output.as_deref().map(raw),
@@ -180,16 +216,39 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
         failure: failure(&attempt.failure),
     });
     TaskJson {
-        pending_reason: detail
-            .task
-            .pending_reason(detail.handler_loaded)
-            .map(|reason| reason.to_string()),
         parent_deleted: detail.parent_deleted,
         child_task_ids: Some(detail.child_ids.iter().map(ToString::to_string).collect()),
         children: Some(counts.collect()),
         signals_unread: Some(detail.signals_unread),
         attempts: attempts.collect(),
-        ..task(&detail.task, now_ms)
+        ..shown(&detail.task, &detail.holds, now_ms)
+    }
+}
+
+/// What a queue is set to.
+pub fn queue(queue: &Queue) -> QueueJson {
+    QueueJson {
+        name: queue.name.to_string(),
+        paused: queue.paused,
+        concurrency: queue.concurrency,
+        tasks: None,
+        pending: None,
+    }
+}
+
+/// A queue and how its tasks stand.
+pub fn queue_standing(standing: &QueueStanding) -> QueueJson {
+    let count = |status: &Status| (status.to_string(), standing.count(*status).into());
+    let pending = standing.pending;
+    QueueJson {
+        tasks: Some(Status::ALL.iter().map(count).collect()),
+        pending: Some(PendingJson {
+            blocked: pending.blocked,
+            scheduled: pending.scheduled,
+            ready: pending.ready,
+            held: pending.held,
+        }),
+        ..queue(&standing.queue)
     }
 }
 

@@ -12,6 +12,7 @@ mod counts;
 mod deadlock;
 mod delete;
 mod pools;
+mod queues;
 mod signals;
 mod workflows;
 
@@ -22,6 +23,7 @@ pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
 pub use pools::{open_pool, spawn_member};
+pub use queues::set_queue;
 pub use signals::{receive, send};
 pub use workflows::run_workflow;
 

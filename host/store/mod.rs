@@ -10,6 +10,7 @@ pub mod counter;
 mod error;
 pub mod kernel;
 mod nodes;
+pub mod queues;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
@@ -22,10 +23,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use nodes::{Node, Rank};
+pub use queues::QueueStanding;
 
 use crate::bus::Bus;
 use crate::group::{GroupKind, PoolOptions};
 use crate::journal::{Call, Entry, RefusedCall};
+use crate::queue::{Queue, QueueChange};
 use crate::task::state::Attempt;
 use crate::task::{
     Edge, Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet,
@@ -61,6 +64,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keep a signal until its task receives it or ends, and wake the task where it waits for one of
     /// that name. With `by`, the call of a handler: its record is kept in the same transaction.
     async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
+    /// Set a queue; answers with what it is set to then.
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError>;
     /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
     /// called again with the answer until that is over.
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
@@ -166,6 +171,12 @@ pub trait Store: Send + Sync + 'static {
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError>;
     /// What the last host had loaded, and from where; nothing when no host ever ran.
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError>;
+    /// Queues that have tasks or were set, by name, and how their tasks stand. Looks at all tasks.
+    fn queues(&self) -> Result<Vec<QueueStanding>, StoreError>;
+    /// Whether a queue has tasks or was set. May look at all tasks.
+    fn queue_known(&self, name: &str) -> Result<bool, StoreError>;
+    /// The names of the queues that are paused.
+    fn queues_paused(&self) -> Result<Vec<String>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
     /// What was counted, in the order of names and labels.

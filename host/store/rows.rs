@@ -3,12 +3,13 @@
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
 use crate::journal::Entry;
+use crate::queue::Queue;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Edge, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows + Removal {
+pub trait Rows: SignalRows + QueueRows + Removal {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -135,6 +136,19 @@ pub trait SignalRows {
     fn signals_unread(&mut self, task: TaskId) -> Result<u64, StoreError>;
     /// Remove all of a task.
     fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError>;
+}
+
+/// What queues are set to, and what a claim asks of them.
+pub trait QueueRows {
+    /// What a queue is set to; none where nobody has set it.
+    fn queue(&mut self, name: &str) -> Result<Option<Queue>, StoreError>;
+    /// Keep what a queue is set to; one that is plain is forgotten.
+    fn save_queue(&mut self, queue: &Queue) -> Result<(), StoreError>;
+    /// Tasks of a queue that run now.
+    fn queue_running(&mut self, name: &str) -> Result<usize, StoreError>;
+    /// The first lane of the queues after this one that has ready tasks: one seek, however many
+    /// lanes this one has.
+    fn lane_beyond(&mut self, queue: &str) -> Result<Option<Lane>, StoreError>;
 }
 
 /// What a deletion finds and takes away.

@@ -133,15 +133,20 @@ impl Task {
         }
     }
 
-    /// Why the task is pending, as far as its own row tells; `None` when it is not pending.
-    pub fn pending_reason(&self, handler_loaded: bool) -> Option<PendingReason> {
+    /// Why the task is pending; `None` when it is not pending. Whether a handler of its name is
+    /// loaded and whether its queue is paused its own row does not tell.
+    pub fn pending_reason(
+        &self,
+        handler_loaded: bool,
+        queue_paused: bool,
+    ) -> Option<PendingReason> {
         if self.status != Status::Pending {
             None
         } else if self.blocked_by > 0 {
             Some(PendingReason::Blocked)
         } else if self.run_at_ms.is_some() {
             Some(PendingReason::Scheduled)
-        } else if !handler_loaded && self.digest.is_none() {
+        } else if queue_paused || !handler_loaded && self.digest.is_none() {
             Some(PendingReason::Held)
         } else {
             Some(PendingReason::Ready)

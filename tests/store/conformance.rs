@@ -8,6 +8,7 @@ pub mod counting;
 pub mod deleting;
 pub mod edges;
 pub mod keeping;
+pub mod queues;
 pub mod signals;
 pub mod submitting;
 pub mod waiting;
@@ -38,6 +39,19 @@ macro_rules! conformance {
                 a_waiter_for_running_is_ready_in_the_transaction_of_the_claim
                 what_expired_before_a_tick_never_starts
                 a_stale_attempt_writes_nothing
+            }
+            queues {
+                no_more_of_a_queue_run_at_once_than_it_allows
+                a_limit_bounds_a_queue_over_all_its_lanes
+                a_waiting_task_holds_no_place_in_its_queue
+                a_lower_limit_lets_go_on_what_runs
+                a_paused_queue_starts_nothing_and_what_runs_goes_on
+                a_resumed_queue_starts_in_its_own_transaction
+                a_task_of_a_paused_queue_expires_like_any_other
+                the_limits_of_a_queue_and_of_a_pool_hold_together
+                a_paused_or_full_queue_is_passed_whatever_lanes_it_has
+                what_a_queue_is_set_to_outlives_the_host
+                queues_tell_how_their_tasks_stand
             }
             clocks {
                 a_delayed_task_is_ready_when_its_time_has_come

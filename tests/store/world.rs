@@ -271,7 +271,10 @@ impl World {
 
     /// Where tasks stand, a word for each: a status, or why the task is pending.
     pub fn show(&self, ids: &[TaskId]) -> String {
-        let words: Vec<String> = ids.iter().map(|&id| word(&self.get(id))).collect();
+        let paused = self.store().queues_paused().unwrap();
+        let held = |task: &Task| paused.iter().any(|queue| **queue == *task.queue);
+        let words = ids.iter().map(|&id| self.get(id));
+        let words: Vec<String> = words.map(|task| word(&task, held(&task))).collect();
         words.join(" ")
     }
 
@@ -282,8 +285,8 @@ impl World {
     }
 }
 
-fn word(task: &Task) -> String {
-    match task.pending_reason(true) {
+fn word(task: &Task, held: bool) -> String {
+    match task.pending_reason(true, held) {
         Some(PendingReason::Ready) => "ready".to_owned(),
         Some(reason) => reason.to_string(),
         None => task.status.to_string(),

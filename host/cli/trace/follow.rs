@@ -139,7 +139,7 @@ impl Follower {
                 return Ok(());
             }
             let text = match json {
-                true => json::object(client, &node, true)?,
+                true => json::object(client, &client.holds()?, &node, true)?,
                 false => {
                     let mut text = line(task);
                     for note in notes(client, task, full, task.id == id)? {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 
 use crate::group::{Group, GroupKind, OnFailure};
+use crate::store::Lane;
 use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
@@ -127,6 +128,16 @@ pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         failed: unsigned(row, 8)?,
         tolerated: unsigned(row, 11)?,
         skipped: unsigned(row, 9)?,
+    })
+}
+
+/// A lane: queue, handler, gate, digest.
+pub fn lane(row: &Row<'_>) -> rusqlite::Result<Lane> {
+    Ok(Lane {
+        queue: row.get(0)?,
+        handler: row.get(1)?,
+        gate: Some(id(row, 2)?).filter(|gate| *gate != NO_GATE),
+        digest: row.get(3)?,
     })
 }
 

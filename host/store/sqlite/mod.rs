@@ -6,6 +6,7 @@
 mod columns;
 mod edges;
 mod nodes;
+mod queues;
 mod reads;
 mod removal;
 mod rows;

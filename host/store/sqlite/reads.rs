@@ -9,17 +9,19 @@ use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::edges;
 use super::nodes;
+use super::queues;
 use super::rows::{self, many};
 use super::signals;
 use super::writer::{Ask, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::journal::{Answer, Call, Entry, RefusedCall};
+use crate::queue::{Queue, QueueChange};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Node, Rank, Received, Record, Sent, Signal, Store, StoreError, Submitted,
-    Suspension, Sweep, Urgency,
+    LogPosition, Node, QueueStanding, Rank, Received, Record, Sent, Signal, Store, StoreError,
+    Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{
@@ -75,6 +77,11 @@ impl Store for SqliteStore {
     async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
         let token = by.as_ref().map(|by| by.token);
         self.ask_under(token, move |turn| kernel::send(turn, &signal, by.as_ref()))
+            .await
+    }
+
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
+        self.ask(move |turn| kernel::set_queue(turn, &name, change))
             .await
     }
 
@@ -441,6 +448,18 @@ impl Store for SqliteStore {
         Ok(directory.map(|directory| (handlers.collect(), directory)))
     }
 
+    fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
+        self.read(queues::standings)
+    }
+
+    fn queue_known(&self, name: &str) -> Result<bool, StoreError> {
+        self.read(|connection| queues::known(connection, name))
+    }
+
+    fn queues_paused(&self) -> Result<Vec<String>, StoreError> {
+        self.read(queues::paused)
+    }
+
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
         const SQL: &str = "\
             select distinct digest from tasks
@@ -596,11 +615,12 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
             conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
         }
         Some(reason) => {
-            let held = "digest = '' and handler not in (select name from handlers)";
+            let held = "(digest = '' and handler not in (select name from handlers) \
+                 or queue in (select name from queues where paused = 1))";
             let held = if reason == PendingReason::Held {
                 held.to_owned()
             } else {
-                format!("not ({held})")
+                format!("not {held}")
             };
             conditions.push(format!("blocked_by = 0 and run_at_ms is null and {held}"));
         }
@@ -639,8 +659,14 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
     if conditions.is_empty() {
         conditions.push("true".to_owned());
     }
+    // Few run: to sort them is less than to look through all that ever did. SQLite thinks otherwise.
+    let only_running = filter.statuses == [Status::Running].into_iter().collect();
+    let table = match only_running && filter.parent.is_none() {
+        true => "tasks indexed by tasks_running",
+        false => "tasks",
+    };
     let sql = format!(
-        "select {COLUMNS} from tasks where {} order by {order} limit {}",
+        "select {COLUMNS} from {table} where {} order by {order} limit {}",
         conditions.join(" and "),
         filter.limit.min(i64::MAX as u64)
     );

@@ -518,7 +518,7 @@ impl Rows for SqliteRows<'_> {
         const SQL: &str = "\
             select count(*)
             from tasks
-            where status = 'running' and gate_id = :group";
+            where status = 'running' and kind = 'handler' and gate_id = :group";
         let running = self.one(SQL, named_params! { ":group": group.to_i64() }, |row| {
             row.get::<_, i64>(0)
         })?;
@@ -624,14 +624,7 @@ impl Rows for SqliteRows<'_> {
         let values = named_params! {
             ":queue": lane.queue, ":handler": lane.handler, ":gate": gate(lane), ":digest": lane.digest
         };
-        self.one(SQL, values, |row| {
-            Ok(Lane {
-                queue: row.get(0)?,
-                handler: row.get(1)?,
-                gate: Some(columns::id(row, 2)?).filter(|gate| *gate != columns::NO_GATE),
-                digest: row.get(3)?,
-            })
-        })
+        self.one(SQL, values, columns::lane)
     }
 
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError> {

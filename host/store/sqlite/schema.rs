@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -373,7 +373,7 @@ create table tasks_5 (
   spent_ms integer not null,
   orphan integer not null default 0 check (orphan in (0, 1)),
   metadata text,
-  optional integer not null check (optional in (0, 1)),
+  optional integer not null default 0 check (optional in (0, 1)),
   check ((status in ('pending', 'running', 'waiting')) = (ended_at_ms is null)),
   check (status <> 'waiting' or wait is not null),
   check (status <> 'running' or kind <> 'handler' or (digest <> '' and run_at_start_ms is not null))
@@ -423,6 +423,19 @@ alter table edges add column key text;
 alter table edges add column condition text not null default 'success'
   check (condition in ('success', 'failure', 'any'));
 alter table edges add column optional integer not null default 0 check (optional in (0, 1));
+";
+
+/// What queues are set to. Running tasks are counted by their queue, without a look at the pools,
+/// which run for as long as they are open.
+const SIXTH: &str = "
+create table queues (
+  name text primary key,
+  concurrency integer check (concurrency > 0),
+  paused integer not null check (paused in (0, 1))
+) strict, without rowid;
+
+drop index tasks_running;
+create index tasks_running on tasks (kind, queue) where status = 'running';
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
