@@ -11,6 +11,7 @@ pub mod group;
 pub mod journal;
 pub mod limits;
 pub mod task;
+pub mod types;
 
 // Agents.
 pub mod builder;

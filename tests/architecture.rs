@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["task", "group", "journal", "limits"];
+const NOUNS: &[&str] = &["task", "group", "journal", "limits", "types"];
 const DOORS: &[&str] = &["cli"];
 
 fn rooms() -> Vec<(String, Vec<PathBuf>)> {
