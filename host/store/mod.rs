@@ -31,6 +31,7 @@ use crate::task::{
     Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet, Task,
     TaskId, Token,
 };
+use crate::types::Function;
 
 /// An engine. Methods that read return at once; methods that write end with the commit.
 #[async_trait::async_trait]
@@ -362,6 +363,8 @@ pub struct HandlerRow {
     pub digest: String,
     /// One sentence of its manifest.
     pub description: Option<String>,
+    /// The function that its tasks run, where they run one.
+    pub function: Option<Function>,
 }
 
 /// A child, as far as a later run of its parent has to recognise it.

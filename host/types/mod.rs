@@ -20,7 +20,7 @@ pub use bind::{arguments, bind, check};
 pub use failing::{error_of, failure_of};
 pub use fits::{Fit, Misfit, answers, fits};
 pub use json::{Mismatch, Value, decode, encode};
-pub use schema::{parameters_schema, schema};
+pub use schema::{input_schema, schema};
 
 /// Deepest nesting of a type. Deeper ones would nest JSON deeper than a payload may be.
 pub const TYPE_DEPTH_MAX: usize = 24;

@@ -61,9 +61,15 @@ pub fn schema(of: &Type) -> Json {
     }
 }
 
-/// The JSON of the parameters of a function, as an object of their names.
-pub fn parameters_schema(function: &Function) -> Json {
-    members(&function.params)
+/// The input of a task that runs a function after no others: an object of the parameters' names. One
+/// parameter may be the whole of it.
+pub fn input_schema(function: &Function) -> Json {
+    let named = members(&function.params);
+    match function.params.as_slice() {
+        [] => json!({ "anyOf": [{ "type": "null" }, named] }),
+        [(_, param)] => json!({ "anyOf": [named, schema(param)] }),
+        _ => named,
+    }
 }
 
 fn payload(of: Option<&Type>) -> Json {
@@ -202,7 +208,12 @@ mod tests {
             "required": ["id"],
             "additionalProperties": false,
         });
-        assert_eq!(parameters_schema(&function(&noted, None)), expected);
+        assert_eq!(input_schema(&function(&noted, None)), expected);
+        let one = input_schema(&function(&noted[..1], None));
+        assert_eq!(one["anyOf"][0]["required"], json!(["id"]));
+        assert_eq!(one["anyOf"][1], json!({ "type": "boolean" }));
+        let none = input_schema(&function(&[], None));
+        assert_eq!(none["anyOf"][0], json!({ "type": "null" }));
         let mut titled = expected;
         titled["title"] = "noted".into();
         check(record("noted", &noted), titled);

@@ -47,6 +47,15 @@ pub fn place_guests(handlers: &Path) {
     }
 }
 
+/// Put the guests with typed functions, and those that call them, into a handlers directory.
+pub fn place_typed(handlers: &Path) {
+    place_guests(handlers);
+    for name in ["typed", "caller"] {
+        std::fs::copy(guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
+        std::fs::write(handlers.join(format!("{name}.toml")), "retry.attempts = 1").unwrap();
+    }
+}
+
 /// Put the examples of `docs/patterns.md` into a handlers directory.
 pub fn place_patterns(handlers: &Path) {
     std::fs::create_dir_all(handlers).unwrap();

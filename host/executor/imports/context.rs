@@ -7,7 +7,7 @@ use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
 use crate::journal::{Answer, Function};
 use crate::store::LogLevel;
-use crate::task::{Failure, FailureKind, Progress, Task, check_name};
+use crate::task::{Failure, FailureKind, Outcome, Progress, Task, check_name};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
@@ -34,21 +34,12 @@ impl context::Host for Guest {
     async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
         // Not recorded: what the task comes after has completed, and completed tasks never change.
         self.step(&call_of(Function::Dependencies, "", []))?;
-        let store = self.agents.store.clone();
-        let ids = store
-            .upstreams(self.task.id)
-            .map_err(|error| self.store_failed(&error))?;
-        let found = store
-            .tasks(&ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let dependency = |task: crate::task::Task| context::Dependency {
-            key: task
-                .key
-                .as_ref()
-                .map_or_else(|| task.id.to_string(), ToString::to_string),
-            outcome: types::outcome(task.outcome()),
+        let found = self.dependencies_by_key()?;
+        let dependency = |(key, outcome)| context::Dependency {
+            key,
+            outcome: types::outcome(outcome),
         };
-        Ok(found.into_iter().flatten().map(dependency).collect())
+        Ok(found.into_iter().map(dependency).collect())
     }
 
     async fn next_phase(
@@ -126,6 +117,26 @@ impl context::Host for Guest {
                 Ok(true)
             }
         }
+    }
+}
+
+impl Guest {
+    /// What the task comes after, each with the key that it is known by.
+    pub(in crate::executor) fn dependencies_by_key(
+        &mut self,
+    ) -> wasmtime::Result<Vec<(String, Outcome)>> {
+        let store = self.agents.store.clone();
+        let ids = store
+            .upstreams(self.task.id)
+            .map_err(|error| self.store_failed(&error))?;
+        let found = store
+            .tasks(&ids)
+            .map_err(|error| self.store_failed(&error))?;
+        let keyed = |task: Task| {
+            let key = task.key.as_ref().map(ToString::to_string);
+            (key.unwrap_or_else(|| task.id.to_string()), task.outcome())
+        };
+        Ok(found.into_iter().flatten().map(keyed).collect())
     }
 }
 

@@ -7,12 +7,13 @@ use crate::bus::Notice;
 use crate::store::{Dispatch, Lane, Room, StoreError};
 use crate::task::state::Event;
 use crate::task::{Status, Task, TaskId};
+use crate::types::component_of;
 
 /// Give ready tasks to whoever has room for them, higher priority first, then older first.
 /// Answers with the claimed tasks, whole.
 pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
     let mut slots = dispatch.slots();
-    // Several lanes may share the room of one handler.
+    // Several lanes may share the room of one handler, and so do its functions.
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut claimed = Vec::new();
     let mut again = true;
@@ -22,7 +23,8 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
         let mut gates: HashMap<TaskId, usize> = HashMap::new();
         for candidate in candidates(turn, dispatch, slots, &taken, &mut gates)? {
             let Candidate { id, lane, room, .. } = candidate;
-            let taken = taken.entry(lane.handler.clone()).or_default();
+            let component = component_of(&lane.handler).to_owned();
+            let taken = taken.entry(component).or_default();
             let gate = lane.gate.and_then(|gate| gates.get_mut(&gate));
             if slots == 0 || *taken >= room.slots || gate.as_ref().is_some_and(|left| **left == 0) {
                 continue;
@@ -81,7 +83,7 @@ fn candidates(
         digest: String::new(),
     };
     while let Some(next) = turn.rows.lane_after(&lane)? {
-        let taken = taken.get(&next.handler).copied().unwrap_or(0);
+        let taken = taken.get(component_of(&next.handler)).copied().unwrap_or(0);
         if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
             let mut most = slots.min(room.slots - taken);
             if let Some(gate) = next.gate {

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -320,6 +320,9 @@ create index sources_of on sources (group_id);
 
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
+
+/// What the functions of handlers take, so that an input is checked before any host runs.
+const FIFTH: &str = "alter table handlers add column function text";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
 /// touches it. Answers with its schema; 0 when it is empty.
