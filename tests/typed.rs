@@ -251,7 +251,7 @@ async fn a_function_calls_its_host_and_is_replayed_like_any_handler() {
         let (mut world, clock) = by_hand(settings).await;
         let began = fishway::clock::Clock::now_ms(&*clock);
         let nap = world
-            .submit_to("typed/nap", json!(null), Options::default())
+            .submit_to("typed/linger", json!(null), Options::default())
             .await;
         world.reach_status(nap, Status::Waiting).await;
         world.stop().await;

@@ -113,3 +113,21 @@ impl Drop for Slot {
         self.slots.give(&self.handler);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::engine::plain_engine;
+
+    #[test]
+    fn functions_of_one_component_share_its_limit() {
+        let epoch = EpochThread::start(&plain_engine().unwrap()).unwrap();
+        let slots = Arc::new(Slots::new(8, epoch));
+        let one = slots.take("shop/price");
+        assert_eq!(slots.free_for("shop/reserve", Some(2)), 1);
+        assert_eq!(slots.free_for("shop", Some(2)), 1);
+        assert_eq!(slots.free_for("shopper/price", Some(2)), 2);
+        drop(one);
+        assert_eq!(slots.free_for("shop/price", Some(2)), 2);
+    }
+}

@@ -21,6 +21,9 @@ pub const PATTERNS: [&str; 9] = [
     "crawl",
 ];
 
+/// The examples with typed functions.
+const TYPED: [&str; 2] = ["orders", "checkout"];
+
 /// A test guest, as the compiler made it.
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -60,7 +63,7 @@ pub fn place_typed(handlers: &Path) {
 pub fn place_patterns(handlers: &Path) {
     std::fs::create_dir_all(handlers).unwrap();
     let built = example_handlers();
-    for name in PATTERNS {
+    for name in PATTERNS.into_iter().chain(TYPED) {
         for file in [format!("{name}.wasm"), format!("{name}.toml")] {
             std::fs::copy(built.join(&file), handlers.join(&file)).unwrap();
         }

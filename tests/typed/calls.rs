@@ -86,23 +86,55 @@ async fn a_child_that_fails_fails_a_caller_that_has_no_error_for_it() {
     assert_eq!(children(&world, task.id).len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_child_fails_its_caller() {
-    let mut world = start(Settings::default()).await;
-    // The child never starts: its handler lies there, but nothing of it may run.
-    let steps = json!([{ "length": "x" }]);
-    world.stop().await;
+/// A caller that waits for a child that sleeps.
+async fn lingering(world: &World) -> (TaskId, TaskId) {
+    let steps = json!([{ "price": [5] }, { "linger": null }, { "length": "abc" }]);
     let task = world.submit_to("caller", steps, Options::default()).await;
-    world.settings.slots = 1;
-    world.restart().await;
-    let child = world
-        .until(|client| client.detail(task).ok()?.child_ids.first().copied())
-        .await;
-    let cancelled = world.client.cancel(child, false).await.is_ok();
-    let ended = world.end(task).await;
-    if cancelled && world.client.task(child).unwrap().status == Status::Cancelled {
-        let message = format!("handler: task {child} (typed/length) failed: was cancelled");
-        assert!(said(&ended).starts_with(&message), "{}", said(&ended));
+    let sleeping = |client: &fishway::client::Client| {
+        let child = *client.detail(task).ok()?.child_ids.get(1)?;
+        let waits = |id| {
+            client
+                .task(id)
+                .is_ok_and(|task| task.status == Status::Waiting)
+        };
+        (waits(child) && waits(task)).then_some(child)
+    };
+    (task, world.until(sleeping).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_child_fails_its_caller_and_a_cancelled_caller_takes_it_along() {
+    for settings in both_ways() {
+        let (world, _clock) = by_hand(settings).await;
+        let (task, child) = lingering(&world).await;
+        world.client.cancel(child, false).await.unwrap();
+        let message = format!("handler: task {child} (typed/linger) was cancelled");
+        assert_eq!(said(&world.end(task).await), message);
+        let (task, child) = lingering(&world).await;
+        world.client.cancel(task, false).await.unwrap();
+        for id in [task, child] {
+            assert_eq!(world.end(id).await.status, Status::Cancelled);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_waits_holds_no_slot_and_goes_on_after_a_restart() {
+    for parked_max in [256, 0] {
+        let settings = Settings {
+            slots: 1,
+            parked_max,
+            ..Settings::default()
+        };
+        let (mut world, clock) = by_hand(settings).await;
+        let began = fishway::clock::Clock::now_ms(&*clock);
+        let (task, _) = lingering(&world).await;
+        world.stop().await;
+        world.restart().await;
+        clock.advance(60_000);
+        let expected = json!([{ "total": 5, "of": "A7" }, began + 60_000, 3]);
+        assert_eq!(results(&world.end(task).await), expected);
+        assert_eq!(children(&world, task).len(), 3);
     }
 }
 

@@ -76,14 +76,14 @@ impl Guest {
                     Err(mismatch) => Err(mismatched(&format!("the output of {who}"), &mismatch)),
                 }
             }
-            (_, _, Some(failure)) => failed(function, failure, &who),
+            (_, _, Some(failure)) => {
+                let message = format!("{who} failed: {}", failure.message);
+                failed(function, failure, message)
+            }
             (status, _, None) => {
-                let message = status.predicate();
-                failed(
-                    function,
-                    Failure::new(FailureKind::Handler, message, false),
-                    &who,
-                )
+                let message = format!("{who} {}", status.predicate());
+                let failure = Failure::new(FailureKind::Handler, message.as_str(), false);
+                failed(function, failure, message)
             }
         };
         answered.map_err(|failure| self.fail(failure))
@@ -148,8 +148,12 @@ fn returned(function: &Function, payload: Option<Value>) -> Result<Option<Value>
 }
 
 /// What the caller hears of a child that failed: an error of the function, where it has one for
-/// that, or else its own end.
-fn failed(function: &Function, failure: Failure, who: &str) -> Result<Option<Value>, Failure> {
+/// that, or else its own end, with this message.
+fn failed(
+    function: &Function,
+    failure: Failure,
+    message: String,
+) -> Result<Option<Value>, Failure> {
     let error = match &function.result {
         Some(Type::Result { err, .. }) => types::error_of(&failure, err.as_deref()),
         _ => None,
@@ -157,7 +161,6 @@ fn failed(function: &Function, failure: Failure, who: &str) -> Result<Option<Val
     match error {
         Some(error) => Ok(Some(Value::Result(Err(error.map(Box::new))))),
         None => {
-            let message = format!("{who} failed: {}", failure.message);
             let mut own = Failure::new(failure.kind, message, failure.retryable);
             own.details = failure.details;
             Err(own)

@@ -5,6 +5,7 @@
 //! | `{"price": [PRICE...]}` | `price` of an order of so many lines |
 //! | `{"reserve": WHY or null}` | `reserve` |
 //! | `{"misbehave": HOW}`, `{"length": TEXT}` | those |
+//! | `{"linger": null}` | `linger`, which sleeps for a minute |
 //! | `{"sleep": MS}` | `tasks.sleep` |
 
 wit_bindgen::generate!({
@@ -69,6 +70,7 @@ fn step(step: &Value) -> Value {
         }
         "misbehave" => json!(pricing::misbehave(text).is_ok()),
         "length" => json!(pricing::length(text)),
+        "linger" => json!(pricing::linger()),
         "sleep" => {
             fishway::task::tasks::sleep(argument.as_u64().unwrap_or_default());
             Value::Null

@@ -40,6 +40,11 @@ impl Pricing for Typed {
         assert!(!text.is_empty(), "there is no text");
         text.len() as u32
     }
+
+    fn linger() -> u64 {
+        tasks::sleep(60_000);
+        fishway::task::context::current().now
+    }
 }
 
 impl Labels for Typed {
@@ -75,11 +80,6 @@ impl Guest for Typed {
 
     fn join(left: String, right: String, by: Option<String>) -> String {
         format!("{left}{}{right}", by.unwrap_or_default())
-    }
-
-    fn nap() -> u64 {
-        tasks::sleep(60_000);
-        fishway::task::context::current().now
     }
 
     fn bytes(count: u32) -> Vec<u8> {
