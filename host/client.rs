@@ -2,21 +2,24 @@
 //! serves. The doors call this; it never prints.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::group::{Group, GroupKind};
+use crate::loader::Digest;
 use crate::queue::{self, Queue, QueueChange};
 use crate::store::{
-    Cancelled, Filter, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal, Store, StoreError,
-    Submitted, Sweep,
+    Cancelled, Filter, HandlerRow, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal, Store,
+    StoreError, Submitted, Sweep,
 };
 use crate::task::state::Attempt;
 use crate::task::{
     IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_name,
     check_payload,
 };
+
+use crate::types::{self, Mismatch, component_of};
 
 /// Tasks that one transaction of a bulk submit keeps.
 pub const SUBMIT_BATCH: usize = 1_000;
@@ -42,6 +45,16 @@ pub enum ClientError {
     Invalid {
         /// What is wrong.
         what: String,
+        /// In which line of several inputs, from 1.
+        line: Option<usize>,
+    },
+    /// A function does not take such an input.
+    #[error("{function} does not take this input{}: {mismatch}", place(*.line))]
+    TypeMismatch {
+        /// The task type.
+        function: String,
+        /// What is wrong with the input.
+        mismatch: Mismatch,
         /// In which line of several inputs, from 1.
         line: Option<usize>,
     },
@@ -90,6 +103,10 @@ impl ClientError {
                 directory,
             } => Some(unknown_handler(name, known, directory)),
             ClientError::Invalid { .. } => None,
+            ClientError::TypeMismatch { function, .. } => Some(format!(
+                "fishway handler describe {} shows what it takes",
+                component_of(function)
+            )),
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
             }
@@ -105,6 +122,15 @@ impl ClientError {
 }
 
 fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
+    let component = component_of(name);
+    let siblings: Vec<&str> = known
+        .iter()
+        .map(String::as_str)
+        .filter(|known| component_of(known) == component)
+        .collect();
+    if !siblings.is_empty() {
+        return format!("{component} has {}", siblings.join(", "));
+    }
     let nearest = known.iter().max_by(|one, other| {
         strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
     });
@@ -112,7 +138,7 @@ fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) ->
         (Some(nearest), _) if strsim::jaro_winkler(name, nearest) > 0.8 => {
             format!("did you mean {nearest}?")
         }
-        (_, Some(directory)) => format!("put {name}.wasm into {}", directory.display()),
+        (_, Some(directory)) => format!("put {component}.wasm into {}", directory.display()),
         (_, None) => "fishway serve HANDLERS_DIR loads the handlers of a directory".to_owned(),
     }
 }
@@ -191,7 +217,7 @@ impl Client {
         let invalid = |what, line| ClientError::Invalid { what, line };
         check_name("handler's name", handler).map_err(|what| invalid(what, None))?;
         options.check().map_err(|what| invalid(what, None))?;
-        self.check_handler(handler)?;
+        let known = self.check_handler(handler)?;
         if let Some(next) = &options.on_complete {
             self.check_handler(next)?;
         }
@@ -203,7 +229,21 @@ impl Client {
             ));
         }
         for (index, input) in inputs.iter().enumerate() {
-            check_payload(input).map_err(|what| invalid(what, many.then_some(index + 1)))?;
+            let line = many.then_some(index + 1);
+            check_payload(input).map_err(|what| invalid(what, line))?;
+            // What comes after other tasks may take some of its arguments from them.
+            if options.after.is_empty()
+                && let Some((row, directory)) = &known
+                && let Some(function) = &row.function
+                && let Err(mismatch) = types::check(function, input)
+                && is_current(row, directory)
+            {
+                return Err(ClientError::TypeMismatch {
+                    function: handler.to_owned(),
+                    mismatch,
+                    line,
+                });
+            }
         }
         let handler: Arc<str> = handler.into();
         let options = Arc::new(options);
@@ -458,19 +498,25 @@ impl Client {
     }
 
     /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
-    /// directory now. Where no host ever ran, nobody knows, and every name is good.
-    fn check_handler(&self, name: &str) -> Result<(), ClientError> {
+    /// directory now and that it had not loaded. Where no host ever ran, nobody knows, and every name
+    /// is good.
+    fn check_handler(&self, name: &str) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
         let Some((handlers, directory)) = self.store.handlers()? else {
-            return Ok(());
+            return Ok(None);
         };
-        let known = handlers.iter().any(|row| row.name == name);
-        let lies_there = || {
-            ["wasm", "wat"]
-                .iter()
-                .any(|ending| directory.join(format!("{name}.{ending}")).is_file())
+        if let Some(known) = handlers.iter().find(|row| row.name == name) {
+            return Ok(Some((known.clone(), directory)));
+        }
+        let component = component_of(name);
+        let loaded = handlers
+            .iter()
+            .find(|row| component_of(&row.name) == component);
+        let is_new = match loaded {
+            Some(row) => !is_current(row, &directory),
+            None => file_of(component, &directory).is_some(),
         };
-        if known || lies_there() {
-            return Ok(());
+        if is_new {
+            return Ok(None);
         }
         Err(ClientError::UnknownHandler {
             name: name.to_owned(),
@@ -478,4 +524,20 @@ impl Client {
             directory: Some(directory),
         })
     }
+}
+
+/// The file of a component, where it lies in the directory.
+fn file_of(component: &str, directory: &Path) -> Option<PathBuf> {
+    ["wasm", "wat"]
+        .iter()
+        .map(|ending| directory.join(format!("{component}.{ending}")))
+        .find(|file| file.is_file())
+}
+
+/// Whether what the last host loaded lies in its directory now. Only a refusal reads the file: it
+/// must not be by the word of a component that was replaced while no host ran.
+fn is_current(row: &HandlerRow, directory: &Path) -> bool {
+    let file = file_of(component_of(&row.name), directory);
+    let bytes = file.and_then(|file| std::fs::read(file).ok());
+    bytes.is_none_or(|bytes| Digest::of(&bytes).to_string() == row.digest)
 }

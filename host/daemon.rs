@@ -238,12 +238,16 @@ pub fn seems_served(data_dir: &Path) -> bool {
 }
 
 fn rows(loader: &Loader) -> Vec<HandlerRow> {
-    let row = |handler: Arc<crate::loader::Handler>| HandlerRow {
-        name: handler.name.clone(),
-        digest: handler.digest.to_string(),
-        description: handler.manifest.description.clone(),
-    };
-    loader.handlers().into_iter().map(row).collect()
+    let mut rows = Vec::new();
+    for handler in loader.handlers() {
+        rows.extend(handler.task_types().map(|(name, exported)| HandlerRow {
+            name,
+            digest: handler.digest.to_string(),
+            description: handler.manifest.description.clone(),
+            function: exported.map(|exported| exported.function.clone()),
+        }));
+    }
+    rows
 }
 
 /// Let go of components that no unfinished task needs.

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod limits;
 pub mod queue;
 pub mod task;
+pub mod types;
 pub mod workflow;
 
 // Agents.

@@ -166,6 +166,8 @@ pub struct Manifest {
     pub retry: RetryPolicy,
     /// Grants.
     pub grants: Grants,
+    /// Which handler answers the calls of an interface that it imports, by the interface's name.
+    pub imports: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["task", "group", "journal", "limits", "queue", "workflow"];
+const NOUNS: &[&str] = &[
+    "task", "group", "journal", "limits", "queue", "types", "workflow",
+];
 const DOORS: &[&str] = &["cli"];
 
 fn rooms() -> Vec<(String, Vec<PathBuf>)> {

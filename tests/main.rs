@@ -33,3 +33,5 @@ mod store;
 mod tasks;
 /// `fishway trace`: trees of any shape and size, and what changes in them.
 mod trace;
+/// Plain functions as task types, and calls of them between handlers.
+mod typed;

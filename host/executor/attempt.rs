@@ -9,11 +9,10 @@ use std::time::Duration;
 use wasmtime::{Store as Instance, UpdateDeadline};
 
 use super::Agents;
-use super::bindings::TaskHandlerPre;
-use super::bindings::fishway::task::types::Failure as GuestFailure;
 use super::control::Control;
 use super::ended::{self, Ended, Fate, Verdict};
 use super::guest::{Guest, Next, Start};
+use super::invoke::invoke;
 use super::log::LogSink;
 use super::parking::Claim;
 use super::wasi;
@@ -169,7 +168,7 @@ async fn live(
             guest.log.flush();
             from_fate(guest.fate(&trap))
         }
-        Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(told(failure), 0)),
+        Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(failure, 0)),
         Ok(Ok(Ok(output))) => returned_well(guest, output),
     };
     if let Lived::Ended(_) = lived {
@@ -177,18 +176,6 @@ async fn live(
         let _ = guest.flush().await;
     }
     (guest.token(), lived)
-}
-
-async fn invoke(
-    prepared: &TaskHandlerPre<Guest>,
-    instance: &mut Instance<Guest>,
-    input: &Json,
-) -> wasmtime::Result<Result<String, GuestFailure>> {
-    let handler = prepared.instantiate_async(&mut *instance).await?;
-    handler
-        .fishway_task_handler()
-        .call_run(instance, &input.to_string())
-        .await
 }
 
 enum GuestError {
@@ -276,19 +263,6 @@ fn returned_well(guest: &mut Guest, output: String) -> Lived {
             }
         }
     })
-}
-
-/// What the handler itself says of its failure.
-fn told(failure: GuestFailure) -> Failure {
-    let mut kept = Failure::new(FailureKind::Handler, failure.message, failure.retryable);
-    kept.details = failure
-        .details
-        .map(|details| match check_payload(&details) {
-            Ok(()) => details,
-            // Not JSON: kept as the text that it is.
-            Err(_) => serde_json::Value::String(details.chars().take(1_000).collect()).to_string(),
-        });
-    kept
 }
 
 fn from_fate(fate: Fate) -> Lived {

@@ -13,11 +13,13 @@ mod ended;
 pub mod engine;
 mod guest;
 mod imports;
+mod invoke;
 mod limiter;
 mod log;
 mod parking;
 mod sandbox;
 mod slots;
+mod values;
 mod wasi;
 
 use std::collections::HashMap;

@@ -31,6 +31,9 @@
 //! allowed-outbound-hosts = ["example.com:443"]      # where it may connect to, by TCP
 //! clock = "real"                         # default "durable": the time of the last durable event
 //! random = "real"                        # default "durable": seeded by task and run
+//!
+//! [imports]
+//! "shop:orders/pricing" = "pricing"      # the handler that answers calls of an interface
 //! ```
 //!
 //! A relative directory is relative to the manifest's.
@@ -57,6 +60,7 @@ const KEYS: &[&str] = &[
     "limits",
     "retry",
     "grants",
+    "imports",
     "memory",
     "table-elements",
     "timeout",
@@ -88,6 +92,7 @@ struct File {
     limits: LimitsPart,
     retry: RetryPart,
     grants: GrantsPart,
+    imports: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -158,6 +163,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
     let file: File = toml::from_str(text).map_err(|error| malformed(text, &error))?;
     let mut manifest = Manifest {
         description: file.description,
+        imports: file.imports,
         ..Manifest::default()
     };
 
@@ -444,9 +450,12 @@ mod tests {
             allowed-outbound-hosts = [\"example.com:443\"]
             clock = \"real\"
             random = \"durable\"
+            [imports]
+            \"shop:orders/pricing\" = \"pricing\"
         ";
         // Cargo sets it for tests.
         let manifest = parse(text, base()).unwrap();
+        assert_eq!(manifest.imports["shop:orders/pricing"], "pricing");
         let (limits, retry, grants) = (manifest.limits, manifest.retry, manifest.grants);
         assert_eq!(manifest.description.as_deref(), Some("Counts"));
         assert_eq!(

@@ -34,6 +34,7 @@ use crate::task::{
     Edge, Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet,
     Task, TaskId, Token,
 };
+use crate::types::Function;
 use crate::workflow::{NewWorkflow, Started};
 
 /// An engine. Methods that read return at once; methods that write end with the commit.
@@ -383,6 +384,8 @@ pub struct HandlerRow {
     pub digest: String,
     /// One sentence of its manifest.
     pub description: Option<String>,
+    /// The function that its tasks run, where they run one.
+    pub function: Option<Function>,
 }
 
 /// A child, as far as a later run of its parent has to recognise it.

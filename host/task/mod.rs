@@ -288,6 +288,8 @@ pub enum FailureKind {
     Upstream,
     /// Members of a group did not complete.
     Members,
+    /// An input or an output is not of the type that a function has for it.
+    TypeMismatch,
 }
 
 impl FailureKind {
@@ -303,6 +305,7 @@ impl FailureKind {
             FailureKind::Component => "component",
             FailureKind::Upstream => "upstream",
             FailureKind::Members => "members",
+            FailureKind::TypeMismatch => "type-mismatch",
         }
     }
 }

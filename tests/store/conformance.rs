@@ -34,6 +34,7 @@ macro_rules! conformance {
                 a_claim_takes_no_more_than_the_slots
                 the_best_of_all_lanes_goes_first
                 a_room_bounds_its_handler_over_all_its_lanes
+                functions_of_one_component_share_its_room
                 a_handler_without_room_is_never_claimed
                 a_finish_hands_its_slot_on_in_the_same_transaction
                 a_waiter_for_running_is_ready_in_the_transaction_of_the_claim

@@ -19,6 +19,7 @@ use fishway::task::{
     Failure, FailureKind, NewTask, Options, PendingReason, Place, Spawner, Status, StatusSet, Task,
     TaskId,
 };
+use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
 use tempfile::TempDir;
 
@@ -383,7 +384,7 @@ impl Dispatch for TestDispatch {
     fn room(&self, lane: &Lane) -> Option<Room> {
         let mut state = self.state();
         state.lanes_seen.push(lane.clone());
-        let slots = match state.rooms.get(&lane.handler) {
+        let slots = match state.rooms.get(component_of(&lane.handler)) {
             Some(0) => return None,
             Some(slots) => *slots,
             None => usize::MAX,
@@ -404,7 +405,7 @@ impl Dispatch for TestDispatch {
         let mut state = self.state();
         state.slots -= tasks.len();
         for task in &tasks {
-            if let Some(room) = state.rooms.get_mut(&*task.handler) {
+            if let Some(room) = state.rooms.get_mut(component_of(&task.handler)) {
                 *room -= 1;
             }
         }

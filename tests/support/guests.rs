@@ -21,6 +21,9 @@ pub const PATTERNS: [&str; 9] = [
     "crawl",
 ];
 
+/// The examples with typed functions.
+const TYPED: [&str; 2] = ["orders", "checkout"];
+
 /// A test guest, as the compiler made it.
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -47,11 +50,20 @@ pub fn place_guests(handlers: &Path) {
     }
 }
 
+/// Put the guests with typed functions, and those that call them, into a handlers directory.
+pub fn place_typed(handlers: &Path) {
+    place_guests(handlers);
+    for name in ["typed", "caller"] {
+        std::fs::copy(guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
+        std::fs::write(handlers.join(format!("{name}.toml")), "retry.attempts = 1").unwrap();
+    }
+}
+
 /// Put the examples of `docs/patterns.md` into a handlers directory.
 pub fn place_patterns(handlers: &Path) {
     std::fs::create_dir_all(handlers).unwrap();
     let built = example_handlers();
-    for name in PATTERNS {
+    for name in PATTERNS.into_iter().chain(TYPED) {
         for file in [format!("{name}.wasm"), format!("{name}.toml")] {
             std::fs::copy(built.join(&file), handlers.join(&file)).unwrap();
         }

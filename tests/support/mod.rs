@@ -66,6 +66,12 @@ impl World {
         World::serving(guests::place_patterns, &COMPILED, settings, clock).await
     }
 
+    /// One that serves handlers with typed functions, too.
+    pub async fn of_typed(settings: Settings, clock: Arc<dyn Clock>) -> World {
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        World::serving(guests::place_typed, &COMPILED, settings, clock).await
+    }
+
     async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
         static COMPILED: OnceLock<PathBuf> = OnceLock::new();
         World::serving(guests::place_guests, &COMPILED, settings, clock).await

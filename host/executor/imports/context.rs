@@ -9,7 +9,7 @@ use crate::executor::guest::{Guest, Next, call_of};
 use crate::group::GroupKind;
 use crate::journal::{Answer, Function};
 use crate::store::LogLevel;
-use crate::task::{Edge, Failure, FailureKind, Progress, Task, TaskId, check_name};
+use crate::task::{Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
@@ -38,27 +38,12 @@ impl context::Host for Guest {
         // Not recorded: what the task comes after has ended, and ended tasks do not change
         // but by a retry of somebody who does not mind.
         self.step(&call_of(Function::Dependencies, "", []))?;
-        let store = self.agents.store.clone();
-        let edges = store
-            .upstreams(self.task.id)
-            .map_err(|error| self.store_failed(&error))?;
-        let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
-        let found = store
-            .tasks(&ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let dependency = |(edge, task): (Edge, Option<Task>)| {
-            let task = task?;
-            let key = edge.key.as_ref().or(task.key.as_ref());
-            Some(context::Dependency {
-                key: key.map_or_else(|| task.id.to_string(), ToString::to_string),
-                outcome: types::outcome(task.outcome()),
-            })
+        let found = self.dependencies_by_key()?;
+        let dependency = |(key, outcome)| context::Dependency {
+            key,
+            outcome: types::outcome(outcome),
         };
-        Ok(edges
-            .into_iter()
-            .zip(found)
-            .filter_map(dependency)
-            .collect())
+        Ok(found.into_iter().map(dependency).collect())
     }
 
     async fn next_phase(
@@ -153,6 +138,27 @@ impl Guest {
         let group = found.into_iter().flatten().find_map(|task| task.group);
         let workflow = group.filter(|group| group.kind == GroupKind::Workflow);
         Ok(workflow.map(|workflow| (scope, workflow.name)))
+    }
+
+    /// What the task comes after, each with the key that it is known by.
+    pub(in crate::executor) fn dependencies_by_key(
+        &mut self,
+    ) -> wasmtime::Result<Vec<(String, Outcome)>> {
+        let store = self.agents.store.clone();
+        let edges = store
+            .upstreams(self.task.id)
+            .map_err(|error| self.store_failed(&error))?;
+        let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
+        let found = store
+            .tasks(&ids)
+            .map_err(|error| self.store_failed(&error))?;
+        let keyed = edges.iter().zip(found).filter_map(|(edge, task)| {
+            let task = task?;
+            let key = edge.key.as_ref().or(task.key.as_ref());
+            let key = key.map_or_else(|| task.id.to_string(), ToString::to_string);
+            Some((key, task.outcome()))
+        });
+        Ok(keyed.collect())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod context;
+pub(super) mod others;
 pub(super) mod pools;
 mod signals;
 mod spawn;

@@ -9,13 +9,15 @@
 use std::sync::Arc;
 
 use super::tasks::check_input;
-use super::types;
+use super::types as contract;
 use crate::executor::bindings::fishway::task::tasks;
 use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::Guest;
 use crate::journal::{Answer, Call, RefusedCall, content};
+use crate::loader::Handler;
 use crate::store::{Record, Urgency};
 use crate::task::{NewTask, Options, Place, Spawner, TaskId, check_name};
+use crate::types;
 
 impl Guest {
     /// Children of one handler, one for each input, in one call.
@@ -26,7 +28,7 @@ impl Guest {
         options: Option<tasks::Options>,
         urgency: Urgency,
     ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
-        let checked = types::options(options);
+        let checked = contract::options(options);
         let contents: Vec<u64> = inputs
             .iter()
             .map(|input| self.content(&handler, input, checked.as_ref().ok()))
@@ -36,13 +38,42 @@ impl Guest {
             inputs.first().map_or("", |input| input),
             &contents,
         );
-        match self.step(&call)? {
-            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
-            Some(Answer::Tasks(ids)) if ids.len() == inputs.len() => {
-                return Ok(Ok(self.replayed(&handler, checked.ok().as_ref(), ids)));
-            }
-            _ => {}
+        let options = checked.as_ref().ok();
+        if let Some(spawned) = self.spawned_before(&call, &handler, inputs.len(), options)? {
+            return Ok(spawned);
         }
+        self.spawn_new(call, contents, handler, inputs, checked, urgency)
+            .await
+    }
+
+    /// What the call that is made now has spawned before, when this is a replay.
+    pub(super) fn spawned_before(
+        &mut self,
+        call: &Call,
+        handler: &str,
+        count: usize,
+        options: Option<&Options>,
+    ) -> wasmtime::Result<Option<Result<Vec<TaskId>, RefusedCall>>> {
+        Ok(match self.step(call)? {
+            Some(Answer::Refused(refusal)) => Some(Err(refusal)),
+            Some(Answer::Tasks(ids)) if ids.len() == count => {
+                Some(Ok(self.replayed(handler, options, ids)))
+            }
+            _ => None,
+        })
+    }
+
+    /// Children that were not spawned before, one for each input; `contents` are what makes each the
+    /// same again.
+    pub(super) async fn spawn_new(
+        &mut self,
+        call: Call,
+        contents: Vec<u64>,
+        handler: String,
+        inputs: Vec<String>,
+        checked: Result<Options, RefusedCall>,
+        urgency: Urgency,
+    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
         let checked = checked.and_then(|options| {
             for input in &inputs {
                 self.acceptable(&handler, input, &options)?;
@@ -164,15 +195,36 @@ impl Guest {
     ) -> Result<(), RefusedCall> {
         check_name("handler's name", handler).map_err(RefusedCall::Invalid)?;
         check_input(input)?;
-        for name in [Some(handler), options.on_complete.as_deref()]
-            .into_iter()
-            .flatten()
+        if let Some(next) = options.on_complete.as_deref() {
+            self.known(next)?;
+        }
+        let known = self.known(handler)?;
+        // What comes after other tasks may take some of its arguments from them.
+        if options.after.is_empty()
+            && let Some(exported) = known.function(handler)
         {
-            if self.agents.loader.get(name).is_none() {
-                return Err(RefusedCall::UnknownHandler(name.to_owned()));
-            }
+            types::check(&exported.function, input).map_err(|mismatch| {
+                RefusedCall::Invalid(format!("{handler} does not take this input: {mismatch}"))
+            })?;
         }
         Ok(())
+    }
+
+    /// The handler that runs tasks of that type.
+    fn known(&self, task_type: &str) -> Result<Arc<Handler>, RefusedCall> {
+        let loader = &self.agents.loader;
+        let component = types::component_of(task_type);
+        match (loader.get(task_type), loader.component(component)) {
+            (Some(handler), _) => Ok(handler),
+            (None, None) => Err(RefusedCall::UnknownHandler(task_type.to_owned())),
+            (None, Some(other)) => {
+                let known: Vec<String> = other.task_types().map(|(name, _)| name).collect();
+                Err(RefusedCall::Invalid(format!(
+                    "there is no handler \"{task_type}\": {component} has {}",
+                    known.join(", ")
+                )))
+            }
+        }
     }
 
     /// A task to come after that there is not.

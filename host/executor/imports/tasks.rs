@@ -68,16 +68,9 @@ impl tasks::Host for Guest {
             Ok(ids) => ids[0],
             Err(refusal) => return Ok(Err(refused(refusal))),
         };
-        let waited = self
-            .wait_for(Function::WaitAll, vec![id], None, StatusSet::default())
-            .await?;
-        let outcome = match waited {
-            Ok(Waited::Arrived(outcomes)) => outcomes.into_iter().next(),
-            Ok(Waited::TimedOut(_)) => None,
+        let outcome = match self.outcome_of(id).await? {
+            Ok(outcome) => outcome,
             Err(refusal) => return Ok(Err(refused(refusal))),
-        };
-        let Some(outcome) = outcome else {
-            return Ok(Err(refused(RefusedCall::UnknownTask(id.to_string()))));
         };
         match outcome {
             Outcome {
@@ -249,6 +242,19 @@ enum Waited {
 }
 
 impl Guest {
+    /// Wait for one task, for as long as it takes.
+    pub(super) async fn outcome_of(&mut self, id: TaskId) -> Answered<Outcome> {
+        let waited = self
+            .wait_for(Function::WaitAll, vec![id], None, StatusSet::default())
+            .await?;
+        let outcome = match waited {
+            Ok(Waited::Arrived(outcomes)) => outcomes.into_iter().next(),
+            Ok(Waited::TimedOut(_)) => None,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(outcome.ok_or_else(|| RefusedCall::UnknownTask(id.to_string())))
+    }
+
     async fn wait_call(
         &mut self,
         function: Function,

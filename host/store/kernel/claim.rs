@@ -7,12 +7,13 @@ use crate::bus::Notice;
 use crate::store::{Dispatch, Lane, Room, StoreError};
 use crate::task::state::Event;
 use crate::task::{Status, Task, TaskId};
+use crate::types::component_of;
 
 /// Give ready tasks to whoever has room for them, higher priority first, then older first.
 /// Answers with the claimed tasks, whole.
 pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
     let mut slots = dispatch.slots();
-    // Several lanes may share the room of one handler.
+    // Several lanes may share the room of one handler, and so do its functions.
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut claimed = Vec::new();
     let mut again = true;
@@ -22,7 +23,8 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
         let mut left = Left::default();
         for candidate in candidates(turn, dispatch, slots, &taken, &mut left)? {
             let Candidate { id, lane, room, .. } = candidate;
-            let taken = taken.entry(lane.handler.clone()).or_default();
+            let component = component_of(&lane.handler).to_owned();
+            let taken = taken.entry(component).or_default();
             if slots == 0 || *taken >= room.slots || left.of(turn, &lane)? == 0 {
                 continue;
             }
@@ -137,7 +139,7 @@ fn candidates(
             lane = turn.rows.lane_beyond(&next.queue)?;
             continue;
         }
-        let taken = taken.get(&next.handler).copied().unwrap_or(0);
+        let taken = taken.get(component_of(&next.handler)).copied().unwrap_or(0);
         if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
             let most = slots.min(room.slots - taken).min(left.of(turn, &next)?);
             for (priority, id) in turn.rows.ready(&next, most)? {

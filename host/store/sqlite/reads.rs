@@ -424,7 +424,8 @@ impl Store for SqliteStore {
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
         // One row without a name when a host ran and had loaded nothing.
         const SQL: &str = "\
-            select host.directory, handlers.name, handlers.digest, handlers.description
+            select host.directory, handlers.name, handlers.digest, handlers.description,
+              handlers.function
             from host
             left join handlers
             order by handlers.name";
@@ -439,6 +440,7 @@ impl Store for SqliteStore {
                     name,
                     digest,
                     description,
+                    function: columns::json(row, 4)?,
                 };
                 Ok((directory, Some(handler)))
             })

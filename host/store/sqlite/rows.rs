@@ -729,8 +729,8 @@ impl Rows for SqliteRows<'_> {
             values (1, :directory)
             on conflict do update set directory = excluded.directory";
         const SQL: &str = "\
-            insert into handlers (name, digest, description)
-            values (:name, :digest, :description)";
+            insert into handlers (name, digest, description, function)
+            values (:name, :digest, :description, :function)";
         self.run(DIRECTORY, named_params! { ":directory": directory })?;
         self.run("delete from handlers", [])?;
         for handler in handlers {
@@ -740,6 +740,7 @@ impl Rows for SqliteRows<'_> {
                     ":name": handler.name,
                     ":digest": handler.digest,
                     ":description": handler.description,
+                    ":function": handler.function.as_ref().map(to_json),
                 },
             )?;
         }

@@ -128,6 +128,7 @@ pub async fn a_paused_queue_starts_nothing_and_what_runs_goes_on(world: &mut Wor
         name: name.to_owned(),
         digest: "d".to_owned(),
         description: None,
+        function: None,
     });
     let kept = world.store().keep_handlers(handlers.into(), "/x".into());
     kept.await.unwrap();
@@ -252,6 +253,7 @@ pub async fn queues_tell_how_their_tasks_stand(world: &mut World) {
         name: "h".to_owned(),
         digest: "d".to_owned(),
         description: None,
+        function: None,
     };
     let kept = world.store().keep_handlers(vec![handler], "/x".into());
     kept.await.unwrap();
