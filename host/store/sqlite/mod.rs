@@ -6,6 +6,7 @@
 mod columns;
 mod edges;
 mod nodes;
+mod producers;
 mod reads;
 mod removal;
 mod rows;
