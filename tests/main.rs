@@ -17,6 +17,8 @@ mod examples;
 mod loader;
 /// Pools, from inside a guest.
 mod pools;
+/// Long-running sources with clocks, and the pools of workflows.
+mod producers;
 /// Old tasks, and a clock that deletes them.
 mod retention;
 /// Bounds and grants: what a guest cannot do.
