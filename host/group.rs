@@ -313,7 +313,13 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         Event::MemberStarted => {}
         Event::MemberEnded { status, optional } => {
             next.live = next.live.saturating_sub(1);
+            let failed = next.failed - next.tolerated;
             next.member_ended(*status, *optional);
+            // Not by what failed before: that may be about to have another go.
+            let more = next.failed - next.tolerated > failed;
+            if more && next.on_failure == OnFailure::FailFast && !next.closed {
+                return fail_fast(task, next, now_ms);
+            }
         }
         Event::MemberRetried { status, optional } => {
             next.live += 1;
@@ -323,6 +329,13 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             }
         }
         Event::SourceDrained => next.sources = next.sources.saturating_sub(1),
+        Event::SourceRetried if task.status.is_terminal() => {
+            // Also one that completed: a source that failed may have left it with half of what
+            // was to come.
+            next.sources = 1;
+            return reopen(task, next);
+        }
+        Event::SourceRetried if !group.closed => next.sources += 1,
         Event::Retried { .. } if revives(task.status) => {
             // Those of its members that had failed were retried before it; perhaps there was none.
             let again = reopen(task, next)?;
@@ -351,15 +364,24 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
     settle(task.clone(), next, now_ms)
 }
 
+/// One failed member is enough: the others are cancelled, and no more are taken.
+fn fail_fast(task: &Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
+    if task.status.is_terminal() {
+        return settle(task.clone(), group, now_ms);
+    }
+    group.closed = true;
+    group.sources = 0;
+    let mut settled = settle(task.clone(), group, now_ms)?;
+    settled
+        .effects
+        .splice(0..0, [Effect::SourcesClosed, Effect::CancelMembers]);
+    Ok(settled)
+}
+
 /// The group as it is now, and its end when nothing is left to come.
-fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
+fn settle(mut task: Task, group: Group, now_ms: u64) -> Result<Change, Refusal> {
     let mut effects = Vec::new();
     if !task.status.is_terminal() {
-        if group.on_failure == OnFailure::FailFast && group.failing() && !group.closed {
-            group.closed = true;
-            group.sources = 0;
-            effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
-        }
         if group.sources == 0 && group.live == 0 {
             task.status = if task.cancel_requested {
                 Status::Cancelled

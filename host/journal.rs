@@ -2,7 +2,7 @@
 //!
 //! Host calls are numbered from 1 within a run. What a call answered is kept under its number, so
 //! that the same run can start again in a fresh instance and hear the same answers. A call whose
-//! answer follows from the task itself (`log`, `progress`, `current`) takes a number and keeps no
+//! answer follows from the task itself (`log`, `progress`, `set-output`, `current`) takes a number and keeps no
 //! record. The record of a spawn is the row of the child itself.
 //!
 //! Pure: the executor asks the cursor, a store keeps the entries.
@@ -29,6 +29,7 @@ pub enum Function {
     Sleep,
     NextPhase,
     Reschedule,
+    SetOutput,
     Progress,
     Log,
     ShouldStop,
@@ -59,6 +60,7 @@ impl Function {
             Function::Sleep => "tasks.sleep",
             Function::NextPhase => "context.next-phase",
             Function::Reschedule => "context.reschedule",
+            Function::SetOutput => "context.set-output",
             Function::Progress => "context.progress",
             Function::Log => "context.log",
             Function::ShouldStop => "context.should-stop",
@@ -81,6 +83,7 @@ impl Function {
         !matches!(
             self,
             Function::Progress
+                | Function::SetOutput
                 | Function::Log
                 | Function::ShouldStop
                 | Function::Current

@@ -132,6 +132,10 @@ impl Dispatch for Scheduler {
         self.executor.stop(tasks);
     }
 
+    fn hint(&self, tasks: &[TaskId]) {
+        self.executor.hint(tasks);
+    }
+
     fn alarm(&self, at_ms: u64) {
         if self.next_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms {
             self.changed.notify_one();

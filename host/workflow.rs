@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::group::{OnFailure, PoolOptions};
 use crate::task::edge::On;
-use crate::task::{Json, NewTask, Options, Spawner, TaskId};
+use crate::task::{Json, NewTask, Options, Producer, Spawner, TaskId};
 
 /// A workflow that is to be. Whoever makes one has checked it: keys are unique, every edge leads to
 /// another step, and none leads back.
@@ -38,6 +38,8 @@ pub struct Step {
     pub after: Vec<After>,
     /// Pools that it is a source of from the start, by their place among the steps.
     pub sources_of: Vec<usize>,
+    /// The clocks that end it, where it is a producer; only for what a handler runs.
+    pub producer: Option<Producer>,
     /// Whether the workflow completes although this step fails.
     pub optional: bool,
 }

@@ -201,3 +201,70 @@ async fn a_host_killed_between_signals_loses_none_and_repeats_none() {
         .unwrap();
     assert_eq!(odd(&child[2..]), expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_killed_at_any_point_of_a_reindexing_adds_none_twice_and_loses_no_change() {
+    use crate::producers::{reindex, run};
+    const PAGES: u64 = 9;
+    const CHANGES: u64 = 5;
+    let handlers = guests::example_handlers();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let client = client(&data);
+    let status = |task: TaskId| client.task(task).unwrap().status;
+    let group = |task: TaskId| client.task(task).unwrap().group.unwrap();
+    type Point<'a> = (&'static str, &'a dyn Fn(&[TaskId]) -> bool);
+    let points: [Point; 9] = [
+        ("made", &|_| true),
+        ("the first step has completed", &|jobs| {
+            status(jobs[0]) == Status::Completed
+        }),
+        ("a source runs", &|jobs| {
+            jobs[1..3].iter().any(|job| status(*job) != Status::Pending)
+        }),
+        ("the first member is there", &|jobs| {
+            group(jobs[3]).spawned > 0
+        }),
+        ("half of the members are there", &|jobs| {
+            group(jobs[3]).spawned >= (PAGES + CHANGES) / 2
+        }),
+        ("the walk has ended", &|jobs| status(jobs[1]).is_terminal()),
+        ("the pool drains", &|jobs| group(jobs[3]).sources == 0),
+        ("the pool has ended", &|jobs| status(jobs[3]).is_terminal()),
+        ("the last step has ended", &|jobs| {
+            status(jobs[4]).is_terminal()
+        }),
+    ];
+    for (name, point) in points {
+        let (workflow, jobs) = run(&client, reindex(&json!({ "site": "docs" }))).await;
+        for _ in 0..CHANGES {
+            let sent = client.signal(jobs[2], "change", "\"sea.html\"").await;
+            sent.unwrap();
+        }
+        let host = Killable::serve(handlers, &data);
+        until(&client, workflow, |_| point(&jobs)).await;
+        drop(host);
+        let host = Killable::serve(handlers, &data);
+        until(&client, workflow, |_| false).await;
+        drop(host);
+        let ended = client.task(workflow).unwrap();
+        assert_eq!(ended.status, Status::Completed, "killed when {name}");
+        let switched = client.task(jobs[4]).unwrap().output.unwrap();
+        let switched: Value = serde_json::from_str(&switched).unwrap();
+        let expected = json!({
+            "live": format!("docs-{workflow}"), "pages": PAGES, "changes": CHANGES,
+            "indexed": PAGES + CHANGES,
+        });
+        assert_eq!(switched, expected, "killed when {name}");
+        let group = group(jobs[3]);
+        assert_eq!(
+            (group.spawned, group.completed),
+            (PAGES + CHANGES, PAGES + CHANGES),
+            "killed when {name}"
+        );
+        for job in jobs {
+            let attempts = client.detail(job).unwrap().attempts;
+            assert!(attempts.is_empty(), "killed when {name}");
+        }
+    }
+}

@@ -17,6 +17,8 @@ mod examples;
 mod loader;
 /// Pools, from inside a guest.
 mod pools;
+/// Long-running sources with clocks, and the pools of workflows.
+mod producers;
 /// Queues that are paused or limited, while a host runs.
 mod queues;
 /// Old tasks, and a clock that deletes them.

@@ -20,6 +20,7 @@ use crate::journal::Cursor;
 use crate::limits::RetryPolicy;
 use crate::loader::Handler;
 use crate::store::{End, StoreError};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
 
 /// Epochs between two looks of a running guest: each lets others have the thread.
@@ -42,7 +43,10 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
     let spent = Duration::from_millis(task.spent_ms);
     control.start(Duration::from_millis(limit_ms), spent);
     if task.cancel_requested {
-        control.stop(super::control::Interrupt::Cancelled, agents.settings.grace);
+        control.stop(super::control::Interrupt::Asked, agents.settings.grace);
+    }
+    if task.producer == Some(Stage::Hinted) {
+        control.hint();
     }
     // A panic here would be a fault of ours; it must not leave the task running for ever.
     let life = live(agents.clone(), claim, handler.clone(), control);

@@ -26,6 +26,7 @@ use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
 use crate::store::{CallBy, Record, StoreError, Suspension, Until, Urgency};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
 /// Records that an attempt may have on their way to the disk; then it waits for them, so that a
@@ -332,6 +333,9 @@ impl Guest {
         };
         self.slot = Some(slot);
         self.control.go_on();
+        if task.producer == Some(Stage::Hinted) {
+            self.control.hint();
+        }
         self.log.renew(task.token());
         let woken = task.wait.as_ref().and_then(|wait| wait.woken);
         self.task = task;

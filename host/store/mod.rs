@@ -199,6 +199,8 @@ pub trait Dispatch: Send + Sync + 'static {
     fn claimed(&self, tasks: Vec<Task>);
     /// The attempts of these tasks are to stop.
     fn stop(&self, tasks: &[TaskId]);
+    /// The attempts of these tasks should come to an end, and have the time for it.
+    fn hint(&self, _tasks: &[TaskId]) {}
     /// A clock of some task runs out at `at_ms`, in milliseconds since the Unix epoch: call
     /// [`Store::tick`] then.
     fn alarm(&self, at_ms: u64);
@@ -307,6 +309,8 @@ pub enum Record {
     Log(LogLine),
     /// It says how far it is.
     Progress(Progress),
+    /// It says what it completes with, should a clock end it.
+    Output(Json),
     /// It keeps a value.
     Checkpoint {
         /// The value's name.

@@ -5,11 +5,12 @@
 use crate::journal::Entry;
 use crate::queue::Queue;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
+use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows + QueueRows + Removal {
+pub trait Rows: SignalRows + QueueRows + ProducerRows + Removal {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -74,6 +75,8 @@ pub trait Rows: SignalRows + QueueRows + Removal {
     ) -> Result<(), StoreError>;
     /// Groups that a task is a source of and has not drained.
     fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Groups that a task was a source of from the start.
+    fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Sources of a group that have not drained.
     fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Live members of a group that wait or are blocked, at most `limit`.
@@ -102,8 +105,8 @@ pub trait Rows: SignalRows + QueueRows + Removal {
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;
     /// Tasks that run.
     fn running(&mut self) -> Result<Vec<TaskId>, StoreError>;
-    /// Tasks that run and were asked to stop.
-    fn stopping(&mut self) -> Result<Vec<TaskId>, StoreError>;
+    /// Tasks that run and were asked to stop, or only given a hint: then `false`.
+    fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError>;
     /// Tasks whose clock has run out by `now_ms`, and which clock it is; at most `limit`.
     fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError>;
     /// When the next clock runs out, in milliseconds since the Unix epoch.
@@ -149,6 +152,18 @@ pub trait QueueRows {
     /// The first lane of the queues after this one that has ready tasks: one seek, however many
     /// lanes this one has.
     fn lane_beyond(&mut self, queue: &str) -> Result<Option<Lane>, StoreError>;
+}
+
+/// Producers and their clocks.
+pub trait ProducerRows {
+    /// The clocks of a producer.
+    fn clocks(&mut self, producer: TaskId) -> Result<Option<Clocks>, StoreError>;
+    /// The clocks of a producer are these.
+    fn save_clocks(&mut self, producer: TaskId, clocks: &Clocks) -> Result<(), StoreError>;
+    /// Producers that are sources of a group and have not drained.
+    fn open_producers(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Whether a group that a producer may add to has, or if not `open` had, another kind of source.
+    fn has_finite_source(&mut self, producer: TaskId, open: bool) -> Result<bool, StoreError>;
 }
 
 /// What a deletion finds and takes away.
@@ -217,6 +232,10 @@ pub struct Source {
     pub run: u32,
     /// Whether it adds no more.
     pub drained: bool,
+    /// Whether it was one from the start.
+    pub declared: bool,
+    /// Whether it is a producer: it has no end of its own.
+    pub producer: bool,
 }
 
 /// The clocks of a task.
@@ -228,4 +247,6 @@ pub enum Alarm {
     Expiry,
     /// The time of its wait has run out.
     Wait,
+    /// A clock of a producer has run out.
+    Producer,
 }

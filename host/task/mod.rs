@@ -6,6 +6,7 @@
 pub mod edge;
 pub mod id;
 mod options;
+pub mod producer;
 pub mod state;
 pub mod status;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};
+pub use producer::Producer;
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
 use crate::group::Group;
@@ -76,7 +78,7 @@ pub struct Task {
     pub input: Json,
     /// What the phase before this one returned: the input of this phase.
     pub phase_input: Option<Json>,
-    /// What it returned.
+    /// What it returned. Before that: what it said that it completes with, should a clock end it.
     pub output: Option<Json>,
     /// Why it failed, the last time that it did.
     pub failure: Option<Failure>,
@@ -107,6 +109,8 @@ pub struct Task {
     pub expires_at_ms: Option<u64>,
     /// Somebody asked for its end while it ran.
     pub cancel_requested: bool,
+    /// Where it is as a producer; none when it is no producer.
+    pub producer: Option<producer::Stage>,
     /// The wait that it is in, or was in last in this run.
     pub wait: Option<Wait>,
     /// How far its handler says it is.
@@ -177,7 +181,8 @@ impl Task {
             id: self.id,
             handler: self.handler.clone(),
             status: self.status,
-            output: self.output.clone(),
+            // What it may end with is no result yet, and would differ on replay.
+            output: self.output.clone().filter(|_| self.status.is_terminal()),
             failure: self.failure.clone(),
         }
     }
@@ -214,7 +219,7 @@ pub struct Outcome {
     pub handler: Arc<str>,
     /// Where it stood when it was looked at.
     pub status: Status,
-    /// What it returned, once completed.
+    /// What it returned, once it has ended.
     pub output: Option<Json>,
     /// Why it did not complete.
     pub failure: Option<Failure>,
@@ -488,6 +493,7 @@ impl NewTask {
                 .map(|ms| created_at_ms + ms),
             expires_at_ms: options.expires_ms.map(|ms| created_at_ms + ms),
             cancel_requested: false,
+            producer: None,
             wait: None,
             progress: None,
             created_at_ms,

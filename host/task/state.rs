@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::group;
 use crate::limits;
 use crate::task::edge::{Edge, On};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, Woken};
 
 /// What may happen to a task.
@@ -82,6 +83,10 @@ pub enum Event {
     },
     /// Somebody asks for its end.
     CancelRequested,
+    /// To a producer: no finite source is left in its pools.
+    Hinted,
+    /// To a producer: it has added nothing for too long, or has gone on for too long.
+    ClockRanOut,
     /// The host stops in an orderly way and gives the attempt back.
     Interrupted,
     /// The host that ran it is gone.
@@ -95,6 +100,8 @@ pub enum Event {
     SourceOpened,
     /// To a group: one of those adds no more.
     SourceDrained,
+    /// To a group: one of those that it had from the start has another go.
+    SourceRetried,
     /// To a group: it has one member more.
     MemberAdded {
         /// The status of the ended member whose place it takes.
@@ -135,11 +142,14 @@ impl Event {
             Event::UpstreamShut => "upstream shut",
             Event::UpstreamLost { .. } => "upstream lost",
             Event::CancelRequested => "cancel requested",
+            Event::Hinted => "hinted",
+            Event::ClockRanOut => "clock ran out",
             Event::Interrupted => "interrupted",
             Event::HostLost => "host lost",
             Event::Retried { .. } => "retried",
             Event::SourceOpened => "source opened",
             Event::SourceDrained => "source drained",
+            Event::SourceRetried => "source retried",
             Event::MemberAdded { .. } => "member added",
             Event::MemberStarted => "member started",
             Event::MemberEnded { .. } => "member ended",
@@ -168,6 +178,10 @@ pub enum Effect {
     },
     /// Tell the attempt that runs now to stop.
     Stop,
+    /// Tell it that it should come to an end, and leave it the time.
+    Hint,
+    /// It adds to no pool any more.
+    Drain,
     /// No source of the group adds any more.
     SourcesClosed,
     /// Cancel the members of the group that have not ended.
@@ -312,6 +326,17 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             end(next, Status::Skipped, now_ms, vec![])
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        // An attempt that has not begun is told when it begins.
+        Event::Hinted if task.producer == Some(Stage::Open) => {
+            next.producer = Some(Stage::Hinted);
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::ClockRanOut if task.producer.is_some() && task.started_at_ms.is_some() => {
+            complete(next, now_ms, vec![])
+        }
         _ => refuse(task, event),
     }
 }
@@ -329,24 +354,21 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             | Event::Interrupted
             | Event::HostLost
     );
+    let closing = task.producer == Some(Stage::Closing);
     if task.cancel_requested && gives_the_slot_back {
         return end(next, Status::Cancelled, now_ms, vec![]);
     }
     match event {
         Event::Completed { output } => {
             next.output = Some(output.clone());
-            next.failure = None;
-            let follow = task.on_complete.as_ref().map(|handler| Effect::Continue {
-                handler: handler.clone(),
-                output: output.clone(),
-            });
-            end(
-                next,
-                Status::Completed,
-                now_ms,
-                follow.into_iter().collect(),
-            )
+            complete(next, now_ms, vec![])
         }
+        // A clock ended it, and that is no failure. What the attempt died of is kept all the same.
+        Event::Failed { failure, .. } if closing => {
+            let record = attempt_ended(task, failure, now_ms);
+            complete(next, now_ms, vec![record])
+        }
+        _ if closing && gives_the_slot_back => complete(next, now_ms, vec![]),
         Event::Failed {
             failure,
             backoff_ms,
@@ -414,6 +436,20 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 effects: vec![Effect::Stop],
             })
         }
+        Event::Hinted if task.producer == Some(Stage::Open) => {
+            next.producer = Some(Stage::Hinted);
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::Hint],
+            })
+        }
+        Event::ClockRanOut if task.producer.is_some() && !closing && !task.cancel_requested => {
+            next.producer = Some(Stage::Closing);
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::Stop, Effect::Drain],
+            })
+        }
         Event::Interrupted => {
             next.status = Status::Pending;
             moved(next)
@@ -459,6 +495,19 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             wake(next, true, now_ms)
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        Event::Hinted if task.producer == Some(Stage::Open) => {
+            let signal = wait.signal.is_some();
+            next.producer = Some(Stage::Hinted);
+            match signal {
+                // What it waits for may never come: to receive is to look once from now on.
+                true => wake(next, true, now_ms),
+                false => Ok(Change {
+                    task: next,
+                    effects: vec![Effect::Hint],
+                }),
+            }
+        }
+        Event::ClockRanOut if task.producer.is_some() => complete(next, now_ms, vec![]),
         _ => refuse(task, event),
     }
 }
@@ -473,6 +522,7 @@ fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
             next.restarts = 0;
             next.failure = None;
             next.cancel_requested = false;
+            next.producer = task.producer.map(|_| Stage::Open);
             next.progress = None;
             next.run_at_ms = None;
             next.expires_at_ms = None;
@@ -492,14 +542,7 @@ fn fail(
     backoff_ms: Option<u64>,
     now_ms: u64,
 ) -> Result<Change, Refusal> {
-    let record = Effect::AttemptEnded(Attempt {
-        run: next.run,
-        phase: next.phase.clone(),
-        attempt: next.attempt,
-        started_at_ms: next.run_at_start_ms.unwrap_or(now_ms),
-        ended_at_ms: now_ms,
-        failure: failure.clone(),
-    });
+    let record = attempt_ended(&next, &failure, now_ms);
     let again = failure.retryable && next.attempt < next.attempts_max.unwrap_or(1);
     next.failure = Some(failure);
     match backoff_ms {
@@ -516,11 +559,38 @@ fn fail(
     }
 }
 
+fn attempt_ended(task: &Task, failure: &Failure, now_ms: u64) -> Effect {
+    Effect::AttemptEnded(Attempt {
+        run: task.run,
+        phase: task.phase.clone(),
+        attempt: task.attempt,
+        started_at_ms: task.run_at_start_ms.unwrap_or(now_ms),
+        ended_at_ms: now_ms,
+        failure: failure.clone(),
+    })
+}
+
+/// The end with the output that it has, or with none.
+fn complete(mut next: Task, now_ms: u64, first: Vec<Effect>) -> Result<Change, Refusal> {
+    let output = next.output.get_or_insert_with(|| "null".into()).clone();
+    next.failure = None;
+    let follow = next.on_complete.as_ref().map(|handler| Effect::Continue {
+        handler: handler.clone(),
+        output,
+    });
+    let effects = first.into_iter().chain(follow).collect();
+    end(next, Status::Completed, now_ms, effects)
+}
+
 fn suspend(mut next: Task, wait: Wait, now_ms: u64) -> Result<Change, Refusal> {
     let (remaining, until_ms) = (wait.remaining, wait.until_ms);
+    let looks_once = next.producer == Some(Stage::Hinted) && wait.signal.is_some();
     next.wait = Some(wait);
     if remaining == 0 {
         return wake(next, false, now_ms);
+    }
+    if looks_once {
+        return wake(next, true, now_ms);
     }
     if until_ms.is_some_and(|until| until <= now_ms) {
         return wake(next, true, now_ms);
@@ -562,6 +632,9 @@ fn end(mut next: Task, status: Status, now_ms: u64, first: Vec<Effect>) -> Resul
     next.ended_at_ms = Some(now_ms);
     next.run_at_ms = None;
     next.blocked_by = 0;
+    if status != Status::Completed {
+        next.output = None;
+    }
     let mut effects = first;
     if next.run_at_start_ms.is_some() {
         effects.push(Effect::JournalEnded);

@@ -8,6 +8,7 @@ pub mod counting;
 pub mod deleting;
 pub mod edges;
 pub mod keeping;
+pub mod producers;
 pub mod queues;
 pub mod signals;
 pub mod submitting;
@@ -129,6 +130,7 @@ macro_rules! conformance {
                 edges_open_by_failure_by_any_end_and_all_the_same
                 a_workflow_completes_without_an_optional_step
                 a_retry_of_a_workflow_runs_what_failed_and_what_was_skipped
+                a_retry_runs_what_was_cancelled_in_whatever_order_it_was_declared
                 a_retry_of_one_step_unfails_the_workflow
                 a_retry_shuts_the_edges_that_its_failure_had_opened
                 a_cancel_of_a_workflow_ends_what_is_pending_and_leaves_what_has_completed
@@ -136,6 +138,34 @@ macro_rules! conformance {
                 a_key_names_one_workflow
                 a_pool_of_a_workflow_waits_for_all_of_its_sources
                 a_workflow_is_no_work_for_a_host
+            }
+            producers {
+                a_lone_producer_ends_when_its_drain_time_has_passed
+                a_producer_ends_when_it_adds_nothing_for_too_long
+                a_member_that_a_key_names_already_is_activity_of_a_producer
+                the_last_finite_source_hints_its_producers_and_starts_their_drain_clock
+                a_source_that_never_starts_has_drained_for_the_producers_too
+                a_producer_that_waits_for_a_signal_is_woken_by_the_hint
+                the_hint_ends_no_other_wait_and_stops_no_other_task
+                a_clock_that_runs_out_closes_the_sources_at_once_and_leaves_the_attempt_its_grace
+                an_attempt_that_a_clock_ends_is_completed_when_it_waits_or_loses_its_host
+                a_cancel_beats_a_clock
+                a_producer_that_ends_by_itself_has_drained_and_has_no_clock
+                a_producer_that_has_drained_by_itself_is_ended_by_no_clock
+                the_clocks_run_on_between_attempts_and_while_no_host_runs
+                a_lost_host_leaves_the_clocks_as_they_were
+                a_retry_of_a_producer_begins_with_fresh_clocks_and_no_output
+                a_failed_source_that_is_retried_opens_its_pool_again_whatever_that_became
+                a_source_that_drained_and_then_failed_is_one_again_in_its_next_attempt
+                an_ended_pool_of_a_workflow_is_not_opened_anew_by_its_name
+                a_retried_member_opens_its_pool_and_what_comes_after_it_again
+                a_failed_pool_skips_what_comes_after_it_and_fails_its_workflow
+                a_pool_that_takes_no_more_hints_its_producers
+                a_cancelled_workflow_ends_its_producers_and_can_be_retried_whole
+                a_producer_of_several_pools_is_alone_when_none_of_them_has_another_source
+                what_a_producer_says_that_it_ends_with_is_kept_and_shown_but_is_no_result_yet
+                a_continuation_goes_on_with_what_a_clock_ended_a_producer_with
+                a_hundred_producers_run_out_together
             }
             counting {
                 children_are_counted_by_both_handlers

@@ -16,8 +16,8 @@ use fishway::store::{
 };
 use fishway::task::edge::On;
 use fishway::task::{
-    Failure, FailureKind, NewTask, Options, PendingReason, Place, Spawner, Status, StatusSet, Task,
-    TaskId,
+    Failure, FailureKind, NewTask, Options, PendingReason, Place, Producer, Spawner, Status,
+    StatusSet, Task, TaskId,
 };
 use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
@@ -25,6 +25,12 @@ use tempfile::TempDir;
 
 /// When every test begins.
 pub const START_MS: u64 = 1_790_000_000_000;
+
+/// How long the producers of these workflows may add nothing.
+pub const IDLE_MS: u64 = 30_000;
+
+/// How long they may go on alone.
+pub const DRAIN_MS: u64 = 100_000;
 
 /// Makes stores over the same data, one after the other.
 pub trait Engine: Send + Sync {
@@ -239,7 +245,7 @@ impl World {
 
     /// Run a workflow that is written like `a, b<a, c<a!, d?<b+c*`: a step with a question mark is
     /// optional; edges open by success, with `!` by failure, with `*` by any end, and with `?` they
-    /// are optional. `p:pool` is a pool, and `s>p` a step that is a source of it.
+    /// are optional. `p:pool` is a pool, `s>p` a step that is a source of it, and `s>>p` a producer.
     pub async fn workflow(&self, text: &str) -> Started {
         self.workflow_with(text, OnFailure::Fail).await
     }
@@ -354,6 +360,7 @@ pub struct Offers {
     pub rooms: HashMap<String, usize>,
     pub claimed: Vec<Task>,
     pub stopped: Vec<TaskId>,
+    pub hinted: Vec<TaskId>,
     pub lanes_seen: Vec<Lane>,
     pub broken: Vec<StoreError>,
 }
@@ -373,6 +380,10 @@ impl TestDispatch {
 
     pub fn stopped(&self) -> Vec<TaskId> {
         std::mem::take(&mut self.state().stopped)
+    }
+
+    pub fn hinted(&self) -> Vec<TaskId> {
+        std::mem::take(&mut self.state().hinted)
     }
 }
 
@@ -418,6 +429,10 @@ impl Dispatch for TestDispatch {
         self.state().stopped.extend(tasks);
     }
 
+    fn hint(&self, tasks: &[TaskId]) {
+        self.state().hinted.extend(tasks);
+    }
+
     fn alarm(&self, _at_ms: u64) {}
 
     fn broken(&self, error: StoreError) {
@@ -432,9 +447,12 @@ fn workflow(text: &str, on_failure: OnFailure) -> Workflow {
     let step = |text: &str| {
         let key: Arc<str> = head(text).into();
         let (step, after) = text.split_once('<').unwrap_or((text, ""));
-        let (step, pool) = match step.split_once('>') {
-            Some((step, pool)) => (step, Some(place(pool))),
-            None => (step, None),
+        let (step, pool, producer) = match step.split_once('>') {
+            Some((step, pool)) => {
+                let producer = pool.starts_with('>');
+                (step, Some(place(pool.trim_start_matches('>'))), producer)
+            }
+            None => (step, None, false),
         };
         let edge = |text: &str| After {
             step: place(text.trim_end_matches(['!', '*', '?'])),
@@ -461,6 +479,10 @@ fn workflow(text: &str, on_failure: OnFailure) -> Workflow {
                 .map(edge)
                 .collect(),
             sources_of: pool.into_iter().collect(),
+            producer: producer.then_some(Producer {
+                idle_ms: Some(IDLE_MS),
+                drain_ms: Some(DRAIN_MS),
+            }),
             optional: step.ends_with('?'),
         }
     };

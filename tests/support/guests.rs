@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use fishway::builder::{Request, build, examples};
 
 /// The examples that show a pattern, and those that they spawn.
-pub const PATTERNS: [&str; 9] = [
+pub const PATTERNS: [&str; 11] = [
     "pipeline",
     "fan-out",
     "fan-in",
@@ -19,6 +19,8 @@ pub const PATTERNS: [&str; 9] = [
     "scatter-gather",
     "two-phase",
     "crawl",
+    "reindex",
+    "index-op",
 ];
 
 /// The examples with typed functions.

@@ -86,6 +86,16 @@ impl Spawn {
     }
 }
 
+/// The output of what this task comes after, by its key.
+pub fn dependency<Output: DeserializeOwned>(key: &str) -> Result<Output, Failure> {
+    let mut dependencies = context::dependencies().into_iter();
+    let found = dependencies.find(|one| one.key == key);
+    match found.and_then(|found| found.outcome.output) {
+        Some(output) => Ok(serde_json::from_str(&output)?),
+        None => Err(Failure::permanent(format!("there is no output of {key}"))),
+    }
+}
+
 impl Failure {
     /// Another attempt would meet it again.
     pub fn permanent(message: impl Into<String>) -> Failure {

@@ -256,7 +256,9 @@ pub fn notes(
         notes.push(format!("error: {}", short(&failure.message)));
     }
     let aggregate = task.group.is_none() && &*task.phase != FIRST_PHASE;
-    if let (Some(output), true) = (&task.output, full || root || aggregate) {
+    // What a producer says before its end is no result yet.
+    let told = task.status.is_terminal() && (full || root || aggregate);
+    if let (Some(output), true) = (&task.output, told) {
         // A long one does not come with its node.
         let whole = match output.is_empty() {
             true => client

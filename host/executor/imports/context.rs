@@ -8,8 +8,10 @@ use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
 use crate::group::GroupKind;
 use crate::journal::{Answer, Function};
-use crate::store::LogLevel;
-use crate::task::{Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name};
+use crate::store::{LogLevel, Record, Urgency};
+use crate::task::{
+    Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name, check_payload,
+};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
@@ -95,6 +97,19 @@ impl context::Host for Guest {
             },
         )
         .await
+    }
+
+    async fn set_output(&mut self, output: String) -> wasmtime::Result<()> {
+        self.step(&call_of(Function::SetOutput, "", [output.as_bytes()]))?;
+        if let Err(why) = check_payload(&output) {
+            // The call has no way to say no, so the attempt says it.
+            return Err(self.fail(refused("context.set-output", &why)));
+        }
+        if self.cursor.replaying() {
+            return Ok(());
+        }
+        self.record(vec![Record::Output(output.into())], Urgency::Lazy)
+            .await
     }
 
     async fn log(&mut self, level: context::Level, message: String) -> wasmtime::Result<()> {

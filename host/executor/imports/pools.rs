@@ -95,10 +95,17 @@ impl Guest {
             Ok(options) => options,
             Err(refusal) => return self.refuse(call, refusal).await,
         };
-        let pool = match self.pool(&name)? {
+        let mut pool = match self.pool(&name)? {
             Ok(pool) => pool,
             Err(refusal) => return self.refuse(call, refusal).await,
         };
+        if pool.source && self.control.stopping() {
+            // A clock that ran out has closed its sources from outside.
+            let store = self.agents.store.clone();
+            let still = store.is_source(self.task.id, pool.id);
+            pool.source = still.map_err(|error| self.store_failed(&error))?;
+            self.pools.insert(name.clone(), pool);
+        }
         if !pool.source && !pool.member {
             let why = format!(
                 "task {} may not add to pool \"{name}\": it is no source that has not drained, and no member",

@@ -169,7 +169,15 @@ fn late(turn: &mut Turn<'_>, id: TaskId) -> Result<bool, StoreError> {
     }
 }
 
-/// Tasks that another process asked to stop.
-pub fn stopping(turn: &mut Turn<'_>) -> Result<Vec<TaskId>, StoreError> {
-    turn.rows.stopping()
+/// Tasks that another process asked to stop, or gave a hint.
+pub fn stopping(turn: &mut Turn<'_>) -> Result<(), StoreError> {
+    for (id, at_once) in turn.rows.stopping()? {
+        if at_once {
+            &mut turn.stops
+        } else {
+            &mut turn.hints
+        }
+        .push(id);
+    }
+    Ok(())
 }

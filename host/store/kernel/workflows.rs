@@ -8,6 +8,7 @@ use crate::group::Group;
 use crate::journal::Answer;
 use crate::store::rows::Source;
 use crate::store::{CallBy, StoreError};
+use crate::task::producer::Stage;
 use crate::task::{Edge, NewTask, Options, Spawner, Status, Task, TaskId};
 use crate::workflow::{NewWorkflow, Started, Step, WORKFLOW, Work};
 
@@ -108,6 +109,8 @@ fn start(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Started, StoreError> 
             let source = Source {
                 run: 0,
                 drained: false,
+                declared: true,
+                producer: step.producer.is_some(),
             };
             turn.rows.save_source(ids[place], ids[pool], source)?;
         }
@@ -161,6 +164,10 @@ impl Turn<'_> {
         let blocked_by = step.after.len() as u32;
         let mut task = new.into_task(ids[place], self.now_ms, blocked_by, None);
         task.optional = step.optional;
+        if let Some(producer) = step.producer {
+            task.producer = Some(Stage::Open);
+            self.new_producer(task.id, producer);
+        }
         if let Work::Pool(options) = &step.work {
             let mut group = Group::pool(step.key.clone(), options);
             group.sources = sources[place];

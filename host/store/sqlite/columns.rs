@@ -6,6 +6,7 @@ use rusqlite::Row;
 
 use crate::group::{Group, GroupKind, OnFailure};
 use crate::store::Lane;
+use crate::task::producer::Stage;
 use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
@@ -37,7 +38,7 @@ pub const COLUMNS: &str = "\
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-  kind, scope_id, gate_id, member, metadata, optional";
+  kind, scope_id, gate_id, member, metadata, optional, producer";
 
 /// A task and what it has elsewhere: payloads, which are empty in the task, and its group.
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
@@ -95,6 +96,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         run_at_ms: optional_unsigned(row, 30)?,
         expires_at_ms: optional_unsigned(row, 31)?,
         cancel_requested: row.get(32)?,
+        producer: stage(row, 46)?,
         wait: json::<Wait>(row, 33)?,
         progress: json::<Progress>(row, 34)?,
         created_at_ms: unsigned(row, 35)?,
@@ -177,6 +179,15 @@ pub fn status(row: &Row<'_>, index: usize) -> rusqlite::Result<Status> {
     Status::from_word(word).ok_or_else(|| damaged(index, format!("{word} is no status")))
 }
 
+fn stage(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Stage>> {
+    let Some(word) = row.get_ref(index)?.as_str_or_null()? else {
+        return Ok(None);
+    };
+    let stage = Stage::from_word(word);
+    let stage = stage.ok_or_else(|| damaged(index, format!("{word} is no stage of a producer")))?;
+    Ok(Some(stage))
+}
+
 /// The id of a column.
 pub fn id(row: &Row<'_>, index: usize) -> rusqlite::Result<TaskId> {
     row.get(index).map(TaskId::from_i64)
@@ -201,7 +212,8 @@ pub fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| damaged(index, format!("{value} is negative")))
 }
 
-fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
+/// A count or a time, or none.
+pub fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
     match row.get_ref(index)? {
         rusqlite::types::ValueRef::Null => Ok(None),
         _ => unsigned(row, index).map(Some),

@@ -6,6 +6,7 @@
 mod columns;
 mod edges;
 mod nodes;
+mod producers;
 mod queues;
 mod reads;
 mod removal;

@@ -191,12 +191,15 @@ impl Store for SqliteStore {
                     if *handler != *name {
                         handler = name.into();
                     }
-                    let spilled = row.get::<_, i64>(3)? & columns::OUTPUT != 0;
+                    let status = columns::status(row, 1)?;
+                    // What it may end with is no result yet, and would differ on replay.
+                    let ended = status.is_terminal();
+                    let spilled = ended && row.get::<_, i64>(3)? & columns::OUTPUT != 0;
                     let outcome = Outcome {
                         id,
                         handler: handler.clone(),
-                        status: columns::status(row, 1)?,
-                        output: columns::optional_text(row, 2)?,
+                        status,
+                        output: columns::optional_text(row, 2)?.filter(|_| ended),
                         failure: columns::json(row, 4)?,
                     };
                     Ok((outcome, spilled))

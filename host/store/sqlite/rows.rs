@@ -13,6 +13,7 @@ use crate::group::Group;
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
+use crate::task::producer::Stage;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Json, StatusSet, Task, TaskId};
 
@@ -214,14 +215,14 @@ impl Rows for SqliteRows<'_> {
               timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
               run_at_ms, expires_at_ms, cancel_requested, wait, progress,
               created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-              kind, scope_id, gate_id, member, metadata, optional)
+              kind, scope_id, gate_id, member, metadata, optional, producer)
             values (
               ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
               ?11, ?12, ?13, ?14, ?15, ?16, null, null, ?17, ?18,
               ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
               ?29, ?30, ?31, null, null,
               ?32, null, null, ?33, 0,
-              ?34, ?35, ?36, ?37, ?38, ?39)";
+              ?34, ?35, ?36, ?37, ?38, ?39, ?40)";
         let place = task.place;
         let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
         self.run(
@@ -269,6 +270,7 @@ impl Rows for SqliteRows<'_> {
                 task.member,
                 task.metadata.as_deref(),
                 task.optional,
+                task.producer.map(Stage::as_str),
             ],
         )?;
         if let Some(group) = &task.group {
@@ -285,17 +287,17 @@ impl Rows for SqliteRows<'_> {
               spilled = (spilled & ~?25) | ?5, failure = ?6, attempts_max = ?7, status = ?8, phase = ?9,
               attempt = ?10, restarts = ?11, fence = ?12, run = ?13, blocked_by = ?14, run_at_ms = ?15,
               expires_at_ms = ?16, cancel_requested = ?17, wait = ?18, wait_until_ms = ?19, progress = ?20,
-              started_at_ms = ?21, run_at_start_ms = ?22, ended_at_ms = ?23, spent_ms = ?24
+              started_at_ms = ?21, run_at_start_ms = ?22, ended_at_ms = ?23, spent_ms = ?24,
+              producer = ?26
             where id = ?1";
         let phase_input = after
             .phase_input
             .as_ref()
             .filter(|_| before.phase_input != after.phase_input);
-        let output = after
-            .output
-            .as_ref()
-            .filter(|_| before.output != after.output);
-        let written = phase_input.map_or(0, |_| PHASE_INPUT) | output.map_or(0, |_| OUTPUT);
+        // The output may also go again: what a producer said that it completes with.
+        let told = before.output != after.output;
+        let output = after.output.as_ref().filter(|_| told);
+        let written = phase_input.map_or(0, |_| PHASE_INPUT) | if told { OUTPUT } else { 0 };
         self.run(
             SQL,
             params![
@@ -324,6 +326,7 @@ impl Rows for SqliteRows<'_> {
                 signed(after.ended_at_ms),
                 after.spent_ms as i64,
                 written,
+                after.producer.map(Stage::as_str),
             ],
         )?;
         if let Some(group) = &after.group
@@ -458,8 +461,8 @@ impl Rows for SqliteRows<'_> {
         source: Source,
     ) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert into sources (task_id, group_id, run, drained)
-            values (:task, :group, :run, :drained)
+            insert into sources (task_id, group_id, run, drained, declared, producer)
+            values (:task, :group, :run, :drained, :declared, :producer)
             on conflict do update set run = excluded.run, drained = excluded.drained";
         self.run(
             SQL,
@@ -468,6 +471,8 @@ impl Rows for SqliteRows<'_> {
                 ":group": group.to_i64(),
                 ":run": source.run,
                 ":drained": source.drained,
+                ":declared": source.declared,
+                ":producer": source.producer,
             },
         )
     }
@@ -477,6 +482,14 @@ impl Rows for SqliteRows<'_> {
             select group_id
             from sources
             where task_id = :task and drained = 0";
+        self.ids(SQL, named_params! { ":task": source.to_i64() })
+    }
+
+    fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select group_id
+            from sources
+            where task_id = :task and declared = 1";
         self.ids(SQL, named_params! { ":task": source.to_i64() })
     }
 
@@ -649,11 +662,13 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn stopping(&mut self) -> Result<Vec<TaskId>, StoreError> {
-        self.ids(
-            "select id from tasks where status = 'running' and kind = 'handler' and cancel_requested = 1",
-            [],
-        )
+    fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError> {
+        const SQL: &str = "\
+            select id, cancel_requested = 1 or producer is 'closing'
+            from tasks
+            where status = 'running' and kind = 'handler'
+              and (cancel_requested = 1 or producer in ('hinted', 'closing'))";
+        self.many(SQL, [], |row| Ok((columns::id(row, 0)?, row.get(1)?)))
     }
 
     fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError> {
@@ -672,7 +687,12 @@ impl Rows for SqliteRows<'_> {
             select id, 2 from (
               select id from tasks
               where status = 'waiting' and wait_until_ms is not null and wait_until_ms <= :now
-              order by wait_until_ms limit :limit)";
+              order by wait_until_ms limit :limit)
+            union all
+            select task_id, 3 from (
+              select task_id from producers
+              where next_ms is not null and next_ms <= :now
+              order by next_ms limit :limit)";
         self.many(
             SQL,
             named_params! { ":now": now_ms as i64, ":limit": limit as i64 },
@@ -680,7 +700,8 @@ impl Rows for SqliteRows<'_> {
                 let alarm = match row.get::<_, i64>(1)? {
                     0 => Alarm::Start,
                     1 => Alarm::Expiry,
-                    _ => Alarm::Wait,
+                    2 => Alarm::Wait,
+                    _ => Alarm::Producer,
                 };
                 Ok((columns::id(row, 0)?, alarm))
             },
@@ -697,7 +718,10 @@ impl Rows for SqliteRows<'_> {
               where status = 'pending' and expires_at_ms is not null and started_at_ms is null
               union all
               select min(wait_until_ms) from tasks
-              where status = 'waiting' and wait_until_ms is not null)";
+              where status = 'waiting' and wait_until_ms is not null
+              union all
+              select min(next_ms) from producers
+              where next_ms is not null)";
         Ok(self
             .one(SQL, [], |row| row.get::<_, Option<i64>>(0))?
             .flatten()
@@ -780,7 +804,7 @@ pub fn source(
     group: TaskId,
 ) -> rusqlite::Result<Option<Source>> {
     const SQL: &str = "\
-        select run, drained
+        select run, drained, declared, producer
         from sources
         where task_id = :task and group_id = :group";
     let values = named_params! { ":task": task.to_i64(), ":group": group.to_i64() };
@@ -790,6 +814,8 @@ pub fn source(
             Ok(Source {
                 run: row.get(0)?,
                 drained: row.get(1)?,
+                declared: row.get(2)?,
+                producer: row.get(3)?,
             })
         })
         .optional()

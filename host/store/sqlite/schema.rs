@@ -374,6 +374,7 @@ create table tasks_5 (
   orphan integer not null default 0 check (orphan in (0, 1)),
   metadata text,
   optional integer not null default 0 check (optional in (0, 1)),
+  producer text check (producer in ('open', 'hinted', 'closing')),
   check ((status in ('pending', 'running', 'waiting')) = (ended_at_ms is null)),
   check (status <> 'waiting' or wait is not null),
   check (status <> 'running' or kind <> 'handler' or (digest <> '' and run_at_start_ms is not null))
@@ -423,6 +424,22 @@ alter table edges add column key text;
 alter table edges add column condition text not null default 'success'
   check (condition in ('success', 'failure', 'any'));
 alter table edges add column optional integer not null default 0 check (optional in (0, 1));
+
+-- Whether a source was one from the start, and whether it has no end of its own.
+alter table sources add column declared integer not null default 0 check (declared in (0, 1));
+alter table sources add column producer integer not null default 0 check (producer in (0, 1));
+create index sources_producers on sources (group_id) where drained = 0 and producer = 1;
+
+-- The clocks of producers; one that does not run is null, and so is the next to run out.
+create table producers (
+  task_id integer primary key,
+  idle_ms integer,
+  drain_ms integer,
+  idle_at_ms integer,
+  drain_at_ms integer,
+  next_ms integer
+) strict;
+create index producers_next on producers (next_ms) where next_ms is not null;
 ";
 
 /// What queues are set to. Running tasks are counted by their queue, without a look at the pools,

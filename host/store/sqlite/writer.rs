@@ -76,6 +76,7 @@ struct Done {
     outcomes: Vec<Result<(), StoreError>>,
     notices: Vec<Notice>,
     stops: Vec<TaskId>,
+    hints: Vec<TaskId>,
     claimed: Vec<Task>,
     alarm: Option<u64>,
     outside: bool,
@@ -180,6 +181,9 @@ impl Writer {
             if !done.stops.is_empty() {
                 dispatch.stop(&done.stops);
             }
+            if !done.hints.is_empty() {
+                dispatch.hint(&done.hints);
+            }
             // Another process may have set any clock.
             if let Some(at_ms) = if done.outside { Some(0) } else { done.alarm } {
                 dispatch.alarm(at_ms);
@@ -273,12 +277,13 @@ impl Writer {
         if let Some(dispatch) = &self.dispatch {
             done.claimed = kernel::claim(&mut turn, &**dispatch)?;
             if done.outside {
-                done.stops = kernel::stopping(&mut turn)?;
+                kernel::stopping(&mut turn)?;
             }
         }
         turn.save_counts()?;
         done.notices = std::mem::take(&mut turn.notices);
-        done.stops.append(&mut turn.stops);
+        done.stops = std::mem::take(&mut turn.stops);
+        done.hints = std::mem::take(&mut turn.hints);
         done.alarm = turn.alarm;
         Ok(done)
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Effect, Event, apply};
 use crate::group::{Group, OnFailure, PoolOptions};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, NewTask, Options, Status, Task, TaskId, Wait};
 
 const NOW_MS: u64 = 1_000_000;
@@ -48,6 +49,16 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         of(Status::Pending, "scheduled", &|task| {
             task.run_at_ms = Some(NOW_MS)
         }),
+        of(
+            Status::Pending,
+            "a producer between two attempts",
+            &|task| {
+                task.producer = Some(Stage::Open);
+                (task.attempt, task.attempts_max) = (1, Some(3));
+                task.started_at_ms = Some(NOW_MS);
+                task.run_at_ms = Some(NOW_MS);
+            },
+        ),
         of(Status::Running, "attempts left", &|_| {}),
         of(Status::Running, "last attempt", &|task| task.attempt = 3),
         of(Status::Running, "cancel requested", &|task| {
@@ -56,8 +67,21 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         of(Status::Running, "restarted ten times", &|task| {
             task.restarts = 10
         }),
+        of(Status::Running, "a producer", &|task| {
+            task.producer = Some(Stage::Open)
+        }),
+        of(Status::Running, "a producer that a clock ends", &|task| {
+            task.producer = Some(Stage::Closing)
+        }),
         of(Status::Waiting, "for one", &|task| task.wait = wait(1)),
         of(Status::Waiting, "for more", &|task| task.wait = wait(2)),
+        of(Status::Waiting, "a producer, for a signal", &|task| {
+            task.producer = Some(Stage::Open);
+            task.wait = wait(1);
+            if let Some(wait) = task.wait.as_mut() {
+                wait.signal = Some("change".to_owned());
+            }
+        }),
         of(Status::Completed, "", &|_| {}),
         of(Status::Failed, "", &|_| {}),
         of(Status::Cancelled, "", &|_| {}),
@@ -128,6 +152,8 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("cancel requested", Event::CancelRequested),
+        ("hinted", Event::Hinted),
+        ("clock ran out", Event::ClockRanOut),
         ("interrupted", Event::Interrupted),
         ("host lost", Event::HostLost),
         ("retried", Event::Retried { blocked_by: 0 }),
@@ -178,6 +204,7 @@ fn pool_events() -> Vec<(&'static str, Event)> {
     vec![
         ("source opened", Event::SourceOpened),
         ("source drained", Event::SourceDrained),
+        ("source retried", Event::SourceRetried),
         ("member added", added(None)),
         ("member completed", ended(Status::Completed)),
         ("member failed", ended(Status::Failed)),
@@ -265,6 +292,10 @@ fn describe(before: &Task, after: &Task) -> String {
             }
         }
     }
+    if after.producer != before.producer {
+        let stage = after.producer.map_or("none", Stage::as_str);
+        words.push(format!("producer {stage}"));
+    }
     if after.cancel_requested && !before.cancel_requested {
         words.push("cancel requested".to_owned());
     }
@@ -279,6 +310,8 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::JournalEnded => "drop the journal",
         Effect::Continue { .. } => "spawn the continuation",
         Effect::Stop => "tell the attempt to stop",
+        Effect::Hint => "let the attempt see that it should come to an end",
+        Effect::Drain => "drain its pools",
         Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
     }
@@ -347,6 +380,36 @@ mod tests {
             {
                 assert_eq!(change.task.status, Status::Cancelled, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_producer_that_a_clock_ends_completes_however_its_attempt_ends_unless_it_is_cancelled() {
+        let (.., task) = situations()
+            .into_iter()
+            .find(|(_, name, _)| *name == "a producer that a clock ends")
+            .unwrap();
+        let mut cancelled = task.clone();
+        cancelled.cancel_requested = true;
+        let mut told = task.clone();
+        told.output = Some("7".into());
+        for (name, event) in events() {
+            let ends = |task| {
+                let after = apply(task, &event, NOW_MS).ok()?.task;
+                (after.status != Status::Running).then_some((after.status, after.output))
+            };
+            let Some((status, output)) = ends(&told) else {
+                continue;
+            };
+            let expected = if name == "completed" { "{}" } else { "7" };
+            assert_eq!(
+                (status, output.as_deref()),
+                (Status::Completed, Some(expected)),
+                "{name}"
+            );
+            let untold = if name == "completed" { "{}" } else { "null" };
+            assert_eq!(ends(&task), Some((Status::Completed, Some(untold.into()))));
+            assert_eq!(ends(&cancelled), Some((Status::Cancelled, None)), "{name}");
         }
     }
 

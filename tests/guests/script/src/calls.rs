@@ -10,9 +10,10 @@
 //! | `wait-any` `{ids, timeout, statuses}`, `get` ID | outcome |
 //! | `cancel` ID | whether it did |
 //! | `sleep` MS, `reschedule` MS, `next-phase` `{phase, after, timeout}` | null |
-//! | `progress` `{done, total, message}`, `log` `{level, message}` | null |
+//! | `progress` `{done, total, message}`, `log` `{level, message}`, `set-output` X | null |
 //! | `context`, `dependencies`, `should-stop` | what it is |
 //! | `until-stop` | `"stopped"`, once the host asks for it |
+//! | `add-signals` `{signal, name, handler}` | adds what signals of a name bring, until there is none; how many |
 //! | `load` NAME, `save` `{name, value}` | the checkpoint, null |
 //! | `signal-send` `{to, name, value}`, or `text` in the place of `value` | null |
 //! | `signal-receive` `{name, timeout}` | the value, or null |
@@ -146,6 +147,23 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             };
             context::log(level, argument["message"].as_str().unwrap_or_default());
             Value::Null
+        }
+        "set-output" => {
+            context::set_output(&argument.to_string());
+            Value::Null
+        }
+        // A producer: each signal becomes a member, and the count of them is what it ends with.
+        "add-signals" => {
+            let mut added = 0;
+            while let Some(value) = signals::receive(argument["signal"].as_str().unwrap(), None) {
+                let spawned = pools::spawn(&pool(argument), &handler(), &value, None);
+                if let Err(error) = spawned {
+                    return Ok(Some(json!({ "error": refusal(&error) })));
+                }
+                added += 1;
+                context::set_output(&json!({ "added": added }).to_string());
+            }
+            json!(added)
         }
         "should-stop" => json!(context::should_stop()),
         // Computes until it is told to stop.
