@@ -15,6 +15,7 @@ use crate::task::state::Attempt;
 use crate::task::{
     IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
 };
+use crate::workflow::{Role, Work};
 
 /// Tasks that one transaction of a bulk submit keeps.
 pub const SUBMIT_BATCH: usize = 1_000;
@@ -34,6 +35,20 @@ pub enum ClientError {
         known: Vec<String>,
         /// Where they come from.
         directory: Option<PathBuf>,
+    },
+    /// A page generator runs no task by itself.
+    #[error("handler \"{name}\" is a page generator, and runs no task by itself")]
+    IsGenerator {
+        /// The handler.
+        name: String,
+    },
+    /// A generator step names a handler that tells no pages.
+    #[error(
+        "handler \"{name}\" is no page generator, so it cannot tell the items of a generator step"
+    )]
+    NoGenerator {
+        /// The handler.
+        name: String,
     },
     /// An input or an option is out of bounds.
     #[error("{what}{}", place(*.line))]
@@ -87,6 +102,13 @@ impl ClientError {
                 known,
                 directory,
             } => Some(unknown_handler(name, known, directory)),
+            ClientError::IsGenerator { name } => Some(format!(
+                "a generator step of a workflow runs it: source = \"{name}\""
+            )),
+            ClientError::NoGenerator { .. } => Some(format!(
+                "name a component that exports {}; fishway handler list shows which do",
+                crate::loader::GENERATOR
+            )),
             ClientError::Invalid { .. } => None,
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
@@ -405,23 +427,45 @@ impl Client {
         Ok(known.is_some_and(|(handlers, _)| handlers.iter().any(|row| row.name == handler)))
     }
 
+    /// Whether the handlers of a step are there, and fit for what it needs them for.
+    pub fn check_work(&self, work: &Work) -> Result<(), ClientError> {
+        let handlers = work.handlers().into_iter();
+        handlers
+            .map(|(name, role)| self.check_role(name, role))
+            .collect()
+    }
+
+    fn check_handler(&self, name: &str) -> Result<(), ClientError> {
+        self.check_role(name, Role::Tasks)
+    }
+
     /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
     /// directory now. Where no host ever ran, nobody knows, and every name is good.
-    fn check_handler(&self, name: &str) -> Result<(), ClientError> {
+    fn check_role(&self, name: &str, role: Role) -> Result<(), ClientError> {
         let Some((handlers, directory)) = self.store.handlers()? else {
             return Ok(());
         };
-        let known = handlers.iter().any(|row| row.name == name);
+        let known = handlers.iter().find(|row| row.name == name);
+        let owned = || name.to_owned();
+        match (known, role) {
+            (Some(row), Role::Tasks) if row.generator => {
+                return Err(ClientError::IsGenerator { name: owned() });
+            }
+            (Some(row), Role::Pages) if !row.generator => {
+                return Err(ClientError::NoGenerator { name: owned() });
+            }
+            _ => {}
+        }
         let lies_there = || {
             ["wasm", "wat"]
                 .iter()
                 .any(|ending| directory.join(format!("{name}.{ending}")).is_file())
         };
-        if known || lies_there() {
+        if known.is_some() || lies_there() {
             return Ok(());
         }
         Err(ClientError::UnknownHandler {
-            name: name.to_owned(),
+            name: owned(),
             known: handlers.into_iter().map(|row| row.name).collect(),
             directory: Some(directory),
         })

@@ -242,6 +242,7 @@ fn rows(loader: &Loader) -> Vec<HandlerRow> {
         name: handler.name.clone(),
         digest: handler.digest.to_string(),
         description: handler.manifest.description.clone(),
+        generator: handler.generator,
     };
     loader.handlers().into_iter().map(row).collect()
 }

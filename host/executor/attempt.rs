@@ -9,13 +9,14 @@ use std::time::Duration;
 use wasmtime::{Store as Instance, UpdateDeadline};
 
 use super::Agents;
-use super::bindings::TaskHandlerPre;
 use super::bindings::fishway::task::types::Failure as GuestFailure;
 use super::control::Control;
 use super::ended::{self, Ended, Fate, Verdict};
 use super::guest::{Guest, Next, Start};
 use super::log::LogSink;
+use super::pages::{self, Page};
 use super::parking::Claim;
+use super::sandbox::Prepared;
 use super::wasi;
 use crate::journal::Cursor;
 use crate::limits::RetryPolicy;
@@ -127,6 +128,14 @@ async fn live(
         Ok(prepared) => prepared,
         Err(why) => return (token, failed(FailureKind::Component, why, false)),
     };
+    match pages::unfit(&*agents.store, &claim.task, &handler) {
+        Ok(None) => {}
+        Ok(Some(why)) => return (token, failed(FailureKind::Component, why, false)),
+        Err(error) => {
+            tracing::debug!(%error, "the attempt cannot start");
+            return (token, Lived::Nothing);
+        }
+    }
     let guest = match guest(&agents, claim, handler, control.clone()) {
         Ok(guest) => guest,
         Err(GuestError::Store(error)) => {
@@ -145,9 +154,8 @@ async fn live(
             None => UpdateDeadline::Yield(EPOCHS_PER_TURN),
         })
     });
-    let input = instance.data().input();
     let returned = {
-        let call = invoke(&prepared, &mut instance, &input);
+        let call = invoke(&prepared, &mut instance);
         tokio::select! {
             biased;
             returned = call => Ok(returned),
@@ -170,7 +178,11 @@ async fn live(
             from_fate(guest.fate(&trap))
         }
         Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(told(failure), 0)),
-        Ok(Ok(Ok(output))) => returned_well(guest, output),
+        Ok(Ok(Ok(Returned::Output(output)))) => returned_well(guest, output),
+        Ok(Ok(Ok(Returned::Page(page)))) => {
+            let end = undiverged(guest).and_then(|()| pages::end(guest, page));
+            Lived::Ended(end.unwrap_or_else(|failure| End::Failed(failure, 0)))
+        }
     };
     if let Lived::Ended(_) = lived {
         // What it said last belongs to this claim, so it goes before the end is written.
@@ -179,16 +191,31 @@ async fn live(
     (guest.token(), lived)
 }
 
+/// What an invocation returned that did not fail.
+enum Returned {
+    Output(String),
+    Page(Page),
+}
+
 async fn invoke(
-    prepared: &TaskHandlerPre<Guest>,
+    prepared: &Prepared,
     instance: &mut Instance<Guest>,
-    input: &Json,
-) -> wasmtime::Result<Result<String, GuestFailure>> {
-    let handler = prepared.instantiate_async(&mut *instance).await?;
-    handler
-        .fishway_task_handler()
-        .call_run(instance, &input.to_string())
-        .await
+) -> wasmtime::Result<Result<Returned, GuestFailure>> {
+    match prepared {
+        Prepared::Handler(handler) => {
+            let input = instance.data().input().to_string();
+            let handler = handler.instantiate_async(&mut *instance).await?;
+            let returned = handler.fishway_task_handler().call_run(instance, &input);
+            Ok(returned.await?.map(Returned::Output))
+        }
+        Prepared::Generator(generator) => {
+            let (input, cursor) = pages::input(&instance.data().task);
+            let generator = generator.instantiate_async(&mut *instance).await?;
+            let generator = generator.fishway_task_generator();
+            let returned = generator.call_next_page(instance, &input, cursor.as_deref());
+            Ok(returned.await?.map(Returned::Page))
+        }
+    }
 }
 
 enum GuestError {
@@ -243,15 +270,19 @@ fn guest(
     Ok(Guest::new(start))
 }
 
+/// Whether it has made all calls that this run made before.
+fn undiverged(guest: &mut Guest) -> Result<(), Failure> {
+    guest
+        .cursor
+        .finish()
+        .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
+}
+
 /// The handler returned a result: check it, and do what it asked for.
 fn returned_well(guest: &mut Guest, output: String) -> Lived {
     let failed = |failure| Lived::Ended(End::Failed(failure, 0));
-    if let Err(divergence) = guest.cursor.finish() {
-        return failed(Failure::new(
-            FailureKind::Diverged,
-            divergence.to_string(),
-            true,
-        ));
+    if let Err(failure) = undiverged(guest) {
+        return failed(failure);
     }
     if let Err(why) = check_payload(&output) {
         let message = format!("it returned a result that cannot be kept: {why}");

@@ -15,6 +15,7 @@ mod guest;
 mod imports;
 mod limiter;
 mod log;
+mod pages;
 mod parking;
 mod sandbox;
 mod slots;

@@ -6,25 +6,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
+use super::bindings::generator::{PageGenerator, PageGeneratorPre};
 use super::bindings::{TaskHandler, TaskHandlerPre};
 use super::guest::Guest;
 use super::{ExecutorError, engine};
-use crate::loader::{Check, Digest, Handler};
+use crate::loader::{Check, Digest, GENERATOR, Handler};
 
 /// Where guests run.
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<Guest>,
-    prepared: Mutex<HashMap<Digest, TaskHandlerPre<Guest>>>,
+    /// What page generators may ask for, which is less.
+    generators: Linker<Guest>,
+    prepared: Mutex<HashMap<Digest, Prepared>>,
+}
+
+/// A component, linked.
+#[derive(Clone)]
+pub(super) enum Prepared {
+    Handler(TaskHandlerPre<Guest>),
+    Generator(PageGeneratorPre<Guest>),
 }
 
 impl Sandbox {
     /// A sandbox on an engine of [`engine`].
     pub fn new(engine: Engine) -> Result<Arc<Sandbox>, ExecutorError> {
-        let mut linker = Linker::new(&engine);
+        let (mut linker, mut generators) = (Linker::new(&engine), Linker::new(&engine));
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| wasmtime_wasi::p2::add_to_linker_async(&mut generators))
             .and_then(|()| {
                 TaskHandler::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
+            })
+            .and_then(|()| {
+                PageGenerator::add_to_linker::<_, HasSelf<Guest>>(&mut generators, |guest| guest)
             })
             .map_err(|error| ExecutorError::Engine {
                 why: format!("{error:#}"),
@@ -32,6 +46,7 @@ impl Sandbox {
         Ok(Arc::new(Sandbox {
             engine,
             linker,
+            generators,
             prepared: Mutex::default(),
         }))
     }
@@ -58,7 +73,7 @@ impl Sandbox {
     }
 
     /// A handler's component, linked; kept for the next time.
-    pub(super) fn prepared(&self, handler: &Handler) -> Result<TaskHandlerPre<Guest>, String> {
+    pub(super) fn prepared(&self, handler: &Handler) -> Result<Prepared, String> {
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = prepared.get(&handler.digest) {
             return Ok(known.clone());
@@ -76,16 +91,21 @@ impl Sandbox {
             .retain(|digest, _| needed(digest));
     }
 
-    fn link(&self, component: &Component) -> Result<TaskHandlerPre<Guest>, String> {
-        self.linker
-            .instantiate_pre(component)
-            .and_then(TaskHandlerPre::new)
-            .map_err(|error| {
-                error
-                    .chain()
-                    .map(|cause| cause.to_string())
-                    .collect::<Vec<_>>()
-                    .join(": ")
-            })
+    fn link(&self, component: &Component) -> Result<Prepared, String> {
+        let linked = match component.get_export_index(None, GENERATOR) {
+            None => (self.linker.instantiate_pre(component))
+                .and_then(TaskHandlerPre::new)
+                .map(Prepared::Handler),
+            Some(_) => (self.generators.instantiate_pre(component))
+                .and_then(PageGeneratorPre::new)
+                .map(Prepared::Generator),
+        };
+        linked.map_err(|error| {
+            error
+                .chain()
+                .map(|cause| cause.to_string())
+                .collect::<Vec<_>>()
+                .join(": ")
+        })
     }
 }

@@ -14,8 +14,8 @@ use crate::limits::{self, Manifest};
 /// The interface that makes a component a handler.
 const HANDLER: &str = "fishway:task/handler@0.1.0";
 
-/// The interface of page generators, which another version runs.
-const GENERATOR: &str = "fishway:task/generator@0.1.0";
+/// The interface of page generators, which tell items and run no task by themselves.
+pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
 
 /// What is wrong with a component, before it is known which file it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,31 +181,38 @@ pub fn handler(
             }
         })
         .collect();
-    if !exports.iter().any(|export| export == HANDLER) {
-        let fault = if exports.iter().any(|export| export == GENERATOR) {
-            Fault::new(
-                format!(
-                    "it is a page generator (it exports {GENERATOR}), and this version runs task handlers only"
-                ),
-                format!("export {HANDLER} instead"),
-            )
-        } else {
+    let offers = |interface: &str| exports.iter().any(|export| export == interface);
+    let generator = offers(GENERATOR);
+    let fault = match (offers(HANDLER), generator) {
+        (true, false) | (false, true) => None,
+        (true, true) => Some(Fault::new(
+            "it is a task handler and a page generator in one",
+            format!(
+                "make two components, one that exports {HANDLER} and one that exports {GENERATOR}"
+            ),
+        )),
+        (false, false) => {
             let found = if exports.is_empty() {
                 "nothing".to_owned()
             } else {
                 exports.join(", ")
             };
-            Fault::new(
+            Some(Fault::new(
                 format!("it is not a task handler: it exports {found}"),
                 format!("export {HANDLER}, with run: func(input: json) -> result<json, failure>"),
-            )
-        };
+            ))
+        }
+    };
+    if let Some(fault) = fault {
         return Err(fault.at(file));
     }
     check(&component).map_err(|why| {
         Fault::new(
             format!("it cannot be linked: {why}"),
-            "a handler may import fishway:task 0.1.0 and WASI 0.2: build it against those",
+            match generator {
+                true => "a page generator may import context and checkpoints of fishway:task 0.1.0, and WASI 0.2: build it against those",
+                false => "a handler may import fishway:task 0.1.0 and WASI 0.2: build it against those",
+            },
         )
         .at(file)
     })?;
@@ -215,6 +222,7 @@ pub fn handler(
         manifest,
         imports,
         exports,
+        generator,
         size_bytes: bytes.len() as u64,
         path: file.to_owned(),
         component,

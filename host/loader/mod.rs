@@ -22,6 +22,7 @@ use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+pub use component::GENERATOR;
 pub use digest::Digest;
 pub use watch::Watch;
 
@@ -43,6 +44,8 @@ pub struct Handler {
     pub imports: Vec<String>,
     /// Interfaces that it offers.
     pub exports: Vec<String>,
+    /// Whether it is a page generator: it tells items, and runs no task by itself.
+    pub generator: bool,
     /// The file's size, in bytes.
     pub size_bytes: u64,
     /// The file.

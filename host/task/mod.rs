@@ -148,6 +148,14 @@ impl Task {
         }
     }
 
+    /// Its place among the items of the map or generator that contains it, from 0; `None` when it is
+    /// no such item. A step of a workflow has a key, and a member of a pool a call that spawned it;
+    /// an item has neither.
+    pub fn index(&self) -> Option<u64> {
+        let item = self.member && self.key.is_none() && self.place.is_none();
+        item.then(|| self.sequence.saturating_sub(1))
+    }
+
     /// The name of the signal that it waits for at this moment, where it waits for one.
     pub fn awaited_signal(&self) -> Option<&str> {
         let wait = self.wait.as_ref()?;
@@ -283,6 +291,8 @@ pub enum FailureKind {
     Upstream,
     /// Members of a group did not complete.
     Members,
+    /// What it was given is not of the shape that it needs.
+    Input,
 }
 
 impl FailureKind {
@@ -298,6 +308,7 @@ impl FailureKind {
             FailureKind::Component => "component",
             FailureKind::Upstream => "upstream",
             FailureKind::Members => "members",
+            FailureKind::Input => "input",
         }
     }
 }

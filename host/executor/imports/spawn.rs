@@ -168,8 +168,14 @@ impl Guest {
             .into_iter()
             .flatten()
         {
-            if self.agents.loader.get(name).is_none() {
-                return Err(RefusedCall::UnknownHandler(name.to_owned()));
+            match self.agents.loader.get(name) {
+                None => return Err(RefusedCall::UnknownHandler(name.to_owned())),
+                Some(handler) if handler.generator => {
+                    return Err(RefusedCall::Invalid(format!(
+                        "\"{name}\" is a page generator, and runs no task by itself"
+                    )));
+                }
+                Some(_) => {}
             }
         }
         Ok(())

@@ -417,7 +417,8 @@ impl Store for SqliteStore {
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
         // One row without a name when a host ran and had loaded nothing.
         const SQL: &str = "\
-            select host.directory, handlers.name, handlers.digest, handlers.description
+            select host.directory, handlers.name, handlers.digest, handlers.description,
+              handlers.generator
             from host
             left join handlers
             order by handlers.name";
@@ -432,6 +433,7 @@ impl Store for SqliteStore {
                     name,
                     digest,
                     description,
+                    generator: row.get(4)?,
                 };
                 Ok((directory, Some(handler)))
             })

@@ -321,7 +321,7 @@ create index sources_of on sources (group_id);
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
 
-/// Workflows: another kind of group, whose members are there from the start. Edges say by which ends
+/// Workflows, maps and generators: more kinds of groups. Edges say by which ends
 /// of the upstream they open.
 const FIFTH: &str = "
 create table tasks_5 (
@@ -414,7 +414,10 @@ create index tasks_origin on tasks (origin_id) where origin_id is not null;
 create index tasks_tops on tasks (status, ended_at_ms, id)
   where ended_at_ms is not null and (parent_id is null or orphan = 1);
 
-alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow'));
+alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow', 'map', 'generator'));
+alter table groups add column spec text;
+alter table groups add column sealed integer not null default 0 check (sealed in (0, 1));
+alter table groups add column output_bytes integer not null default 0 check (output_bytes >= 0);
 alter table groups add column tolerated integer not null default 0 check (tolerated >= 0);
 create index groups_kind on groups (kind, task_id);
 
@@ -423,6 +426,8 @@ alter table edges add column key text;
 alter table edges add column condition text not null default 'success'
   check (condition in ('success', 'failure', 'any'));
 alter table edges add column optional integer not null default 0 check (optional in (0, 1));
+
+alter table handlers add column generator integer not null default 0 check (generator in (0, 1));
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -174,6 +174,7 @@ fn pool_events() -> Vec<(&'static str, Event)> {
     let ended = |status| Event::MemberEnded {
         status,
         optional: false,
+        entry_bytes: 0,
     };
     vec![
         ("source opened", Event::SourceOpened),
@@ -186,6 +187,7 @@ fn pool_events() -> Vec<(&'static str, Event)> {
             Event::MemberRetried {
                 status: Status::Failed,
                 optional: false,
+                entry_bytes: 0,
             },
         ),
         ("cancel requested, of the pool", Event::CancelRequested),
@@ -281,6 +283,9 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::Stop => "tell the attempt to stop",
         Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
+        Effect::Expand => "make its items, or the task that tells them",
+        Effect::Assemble => "make its output from those of its items",
+        Effect::WakeSources => "let its source go on",
     }
 }
 

@@ -148,6 +148,7 @@ pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
         name: "child".into(),
         digest: "d".into(),
         description: None,
+        generator: false,
     };
     let path = "x".into();
     world
@@ -320,6 +321,7 @@ pub async fn handlers_are_remembered(world: &mut World) {
         name: name.to_owned(),
         digest: format!("sha256:{name}"),
         description: description.map(str::to_owned),
+        generator: name == "c",
     };
     let first = vec![row("a", None), row("b", Some("Adds."))];
     let second = vec![row("b", None), row("c", None)];
