@@ -429,10 +429,8 @@ impl Client {
 
     /// Whether the handlers of a step are there, and fit for what it needs them for.
     pub fn check_work(&self, work: &Work) -> Result<(), ClientError> {
-        let handlers = work.handlers().into_iter();
-        handlers
-            .map(|(name, role)| self.check_role(name, role))
-            .collect()
+        let mut handlers = work.handlers().into_iter();
+        handlers.try_for_each(|(name, role)| self.check_role(name, role))
     }
 
     fn check_handler(&self, name: &str) -> Result<(), ClientError> {
