@@ -357,6 +357,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         return each::pending(task, group, event, now_ms);
     }
     let mut next = group.clone();
+    let mut failed = false;
     let unsealed = group.each.is_some() && !group.sealed;
     match event {
         // Whatever the group has become, its members are counted.
@@ -385,8 +386,9 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         } => {
             next.live = next.live.saturating_sub(1);
             next.member_ended(*status, *optional, *entry_bytes);
+            failed = !matches!(status, Status::Completed | Status::Skipped);
             if next.has_room_again() {
-                let mut settled = settle(task.clone(), next, now_ms)?;
+                let mut settled = settle(task.clone(), next, failed, now_ms)?;
                 settled.effects.push(Effect::WakeSources);
                 return Ok(settled);
             }
@@ -418,7 +420,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             // Those of its members that had failed were retried before it; perhaps there was none.
             let again = reopen(task, next)?;
             let group = again.task.group.as_deref().unwrap_or(group).clone();
-            let mut settled = settle(again.task, group, now_ms)?;
+            let mut settled = settle(again.task, group, false, now_ms)?;
             settled.effects.splice(0..0, again.effects);
             return Ok(settled);
         }
@@ -427,7 +429,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             let mut task = task.clone();
             // It was to fail because a source of it had ended; that one has another go.
             task.failure = None;
-            return settle(task, next, now_ms);
+            return settle(task, next, false, now_ms);
         }
         // Another attempt of whoever filled it.
         Event::SourceOpened if revives(task.status) => {
@@ -439,17 +441,18 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.sources = 0;
             let mut task = task.clone();
             task.cancel_requested = true;
-            let mut settled = settle(task, next, now_ms)?;
+            let mut settled = settle(task, next, false, now_ms)?;
             settled.effects.insert(0, Effect::SourcesClosed);
             return Ok(settled);
         }
         event => return refuse(task, event),
     }
-    settle(task.clone(), next, now_ms)
+    settle(task.clone(), next, failed, now_ms)
 }
 
-/// The group as it is now, and its end when nothing is left to come.
-fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
+/// The group as it is now, and its end when nothing is left to come. It fails fast by what has
+/// `failed` just now: members that failed before are retried one after the other.
+fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result<Change, Refusal> {
     let mut effects = Vec::new();
     if !task.status.is_terminal() {
         if task.failure.is_none() && !task.cancel_requested {
@@ -457,7 +460,7 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
         }
         let too_large = group.overflow().is_some();
         let failing = group.failing() || task.failure.is_some();
-        let hasty = group.on_failure == OnFailure::FailFast && failing;
+        let hasty = group.on_failure == OnFailure::FailFast && failing && failed;
         if (hasty || too_large) && !group.closed {
             group.closed = true;
             group.sources = 0;

@@ -248,5 +248,5 @@ pub(super) fn source_lost(
     if !task.status.is_terminal() && !task.cancel_requested {
         task.failure.get_or_insert_with(|| failure.clone());
     }
-    settle(task, group, now_ms)
+    settle(task, group, true, now_ms)
 }

@@ -372,6 +372,11 @@ pub async fn a_map_that_fails_fast_cancels_the_rest(world: &mut World) {
     finish(world, ids[0], failed(false, 0)).await;
     assert_eq!(world.show(&ids), "failed cancelled cancelled");
     assert_eq!(world.get(map).status, Status::Failed);
+    // A retry brings all of them back.
+    world.store().retry(map).await.unwrap();
+    assert_eq!(world.show(&ids), "ready ready ready");
+    complete_all(world, |_| {}).await;
+    assert_eq!(world.get(map).status, Status::Completed);
 }
 
 pub async fn a_map_may_keep_the_counts_alone(world: &mut World) {
