@@ -284,8 +284,7 @@ impl Group {
 
     /// How many members it will have had, as far as that is known.
     pub fn total(&self) -> Option<u64> {
-        let told = self.each.is_none() || self.sealed;
-        (told && self.sources == 0).then_some(self.spawned)
+        (!self.untold() && self.sources == 0).then_some(self.spawned)
     }
 
     /// How much of it has ended, in percent; unknown while members may still be added.
@@ -358,7 +357,6 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
     }
     let mut next = group.clone();
     let mut failed = false;
-    let unsealed = group.each.is_some() && !group.sealed;
     match event {
         // Whatever the group has become, its members are counted.
         Event::MemberAdded { replaces } => {
@@ -413,7 +411,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.sealed = next.each.is_some() && next.sources == 0;
         }
         Event::SourceLost { failure } => return each::source_lost(task, next, failure, now_ms),
-        Event::Retried { blocked_by } if unsealed && revives(task.status) => {
+        Event::Retried { blocked_by } if group.untold() && revives(task.status) => {
             return each::again(task, next, *blocked_by, now_ms);
         }
         Event::Retried { .. } if revives(task.status) => {
@@ -469,20 +467,22 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
         if group.sources == 0 && group.live == 0 {
             task.status = if task.cancel_requested {
                 Status::Cancelled
-            } else if failing {
+            } else if failing || group.untold() {
                 Status::Failed
             } else {
                 Status::Completed
             };
             if task.status == Status::Failed && task.failure.is_none() {
-                let message = format!(
-                    "{} of {} {} of the {} \"{}\" did not complete",
-                    group.failed - group.tolerated,
-                    group.spawned,
-                    group.kind.members(),
-                    group.kind.as_str(),
-                    group.name
-                );
+                let (kind, name) = (group.kind.as_str(), &group.name);
+                let message = match group.failing() {
+                    true => format!(
+                        "{} of {} {} of the {kind} \"{name}\" did not complete",
+                        group.failed - group.tolerated,
+                        group.spawned,
+                        group.kind.members(),
+                    ),
+                    false => format!("the {kind} \"{name}\" was not told all of its items"),
+                };
                 task.failure = Some(Failure::new(FailureKind::Members, message, true));
             }
             task.ended_at_ms = Some(now_ms);

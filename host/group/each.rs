@@ -98,6 +98,12 @@ impl Group {
         window.is_some_and(|window| self.sources > 0 && self.live == window / 2)
     }
 
+    /// Whether items are missing that nobody has told: an item was retried alone after the source
+    /// had ended otherwise.
+    pub(super) fn untold(&self) -> bool {
+        self.each.is_some() && !self.sealed
+    }
+
     /// Whether the outputs of its members are its own.
     pub(super) fn lists(&self) -> bool {
         (self.each.as_ref()).is_some_and(|each| each.results == Results::List)

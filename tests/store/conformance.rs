@@ -148,6 +148,7 @@ macro_rules! conformance {
                 a_generator_goes_on_at_the_page_where_its_host_died
                 a_page_that_fails_is_tried_again_and_each_page_has_all_attempts
                 a_source_that_fails_fails_its_generator_and_a_retry_goes_on_where_it_stood
+                a_retry_of_an_item_alone_does_not_complete_what_was_not_told
                 a_retry_of_the_source_alone_while_items_run_unfails_its_generator
                 a_cancelled_generator_ends_its_source_and_its_items
                 a_generator_that_is_closed_takes_no_more_pages

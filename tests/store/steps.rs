@@ -144,8 +144,13 @@ async fn run(world: &mut World, before: &Snapshot, verb: &Verb) {
             world.store().cancel(id, *only, None).await.unwrap();
         }
         Verb::Retry(number) => {
-            // Refused or not; what follows must hold.
-            let _ = world.store().retry(ids[number % ids.len()]).await;
+            let id = ids[number % ids.len()];
+            let group = before[&id].parent.and_then(|parent| before.get(&parent));
+            // An item that is tried again does not undo what others have seen of its step.
+            if group.is_none_or(|group| group.status != Status::Completed) {
+                // Refused or not; what follows must hold.
+                let _ = world.store().retry(id).await;
+            }
         }
         Verb::Recover => {
             let found = world.store().recover().await.unwrap();

@@ -776,6 +776,26 @@ pub async fn a_source_that_fails_fails_its_generator_and_a_retry_goes_on_where_i
     }
 }
 
+pub async fn a_retry_of_an_item_alone_does_not_complete_what_was_not_told(world: &mut World) {
+    let (_, id) = run_one(world, generator(10, &like(OnFailure::Fail))).await;
+    let task = source(world).await;
+    world.finish(&task, page(&["1"], Some("a"))).await;
+    for task in world.claim_up_to(2).await {
+        world.fail(&task).await;
+    }
+    let item = items(world, id)[0];
+    world.store().retry(item).await.unwrap();
+    finish(world, item, output("10")).await;
+    assert_eq!(
+        why(world, id),
+        "the generator \"g\" was not told all of its items"
+    );
+    world.store().retry(id).await.unwrap();
+    let task = source(world).await;
+    world.finish(&task, page(&[], None)).await;
+    assert_eq!(told(world, id), "[10]");
+}
+
 pub async fn a_retry_of_the_source_alone_while_items_run_unfails_its_generator(world: &mut World) {
     let (workflow, id) = run_one(world, generator(10, &like(OnFailure::Fail))).await;
     let task = source(world).await;
