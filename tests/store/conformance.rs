@@ -151,6 +151,7 @@ macro_rules! conformance {
                 a_retry_of_an_item_alone_does_not_complete_what_was_not_told
                 a_retry_of_the_source_alone_while_items_run_unfails_its_generator
                 a_cancelled_generator_ends_its_source_and_its_items
+                a_source_that_is_cancelled_alone_tells_no_more
                 a_generator_that_is_closed_takes_no_more_pages
                 a_generator_whose_source_was_deleted_cannot_go_on
                 a_source_is_not_retried_while_its_generator_ends

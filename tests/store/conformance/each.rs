@@ -541,7 +541,7 @@ pub async fn a_map_that_has_not_started_is_cancelled_and_expires_like_any_task(w
 }
 
 pub async fn a_cancelled_map_ends_its_items_and_a_retry_brings_them_back(world: &mut World) {
-    let (workflow, map) = run_one(world, map("[1,2,3]", &like(OnFailure::Fail))).await;
+    let (workflow, map) = run_one(world, map("[1,2,3]", &like(OnFailure::Collect))).await;
     let ids = items(world, map);
     finish(world, ids[0], output("1")).await;
     let running = world.start(ids[1]).await;
@@ -554,6 +554,8 @@ pub async fn a_cancelled_map_ends_its_items_and_a_retry_brings_them_back(world: 
     finish(world, ids[1], output("2")).await;
     finish(world, ids[2], output("3")).await;
     assert_eq!(told(world, map), "[1,2,3]");
+    // Their errors, which had their place in it, are counted no more.
+    assert_eq!(world.get(map).group.unwrap().output_bytes, 6);
     assert_eq!(world.get(workflow).status, Status::Completed);
 }
 
@@ -831,6 +833,19 @@ pub async fn a_cancelled_generator_ends_its_source_and_its_items(world: &mut Wor
     }
     complete_all(world, |_| {}).await;
     assert_eq!(told(world, id), "[{},[2]]");
+}
+
+pub async fn a_source_that_is_cancelled_alone_tells_no_more(world: &mut World) {
+    let (_, id) = run_one(world, generator(10, &like(OnFailure::Fail))).await;
+    let task = source(world).await;
+    world.cancel(task.id).await;
+    world.finish(&task, page(&["1"], Some("a"))).await;
+    assert_eq!(inputs(world, id), "");
+    let message = why(world, id);
+    assert!(
+        message.ends_with("which tells its items, was cancelled"),
+        "{message}"
+    );
 }
 
 pub async fn a_generator_that_is_closed_takes_no_more_pages(world: &mut World) {
