@@ -18,6 +18,7 @@ use crate::task::{
     IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_name,
     check_payload,
 };
+use crate::workflow::{Role, Work};
 
 use crate::types::{self, Mismatch, component_of};
 
@@ -39,6 +40,20 @@ pub enum ClientError {
         known: Vec<String>,
         /// Where they come from.
         directory: Option<PathBuf>,
+    },
+    /// A page generator runs no task by itself.
+    #[error("handler \"{name}\" is a page generator, and runs no task by itself")]
+    IsGenerator {
+        /// The handler.
+        name: String,
+    },
+    /// A generator step names a handler that tells no pages.
+    #[error(
+        "handler \"{name}\" is no page generator, so it cannot tell the items of a generator step"
+    )]
+    NoGenerator {
+        /// The handler.
+        name: String,
     },
     /// An input or an option is out of bounds.
     #[error("{what}{}", place(*.line))]
@@ -102,6 +117,13 @@ impl ClientError {
                 known,
                 directory,
             } => Some(unknown_handler(name, known, directory)),
+            ClientError::IsGenerator { name } => Some(format!(
+                "a generator step of a workflow runs it: source = \"{name}\""
+            )),
+            ClientError::NoGenerator { .. } => Some(format!(
+                "name a component that exports {}; fishway handler list shows which do",
+                crate::loader::GENERATOR
+            )),
             ClientError::Invalid { .. } => None,
             ClientError::TypeMismatch { function, .. } => Some(format!(
                 "fishway handler describe {} shows what it takes",
@@ -497,15 +519,34 @@ impl Client {
         Ok((self.store.set_queue(name.into(), change).await?, known))
     }
 
+    /// Whether the handlers of a step are there, and fit for what it needs them for.
+    pub fn check_work(&self, work: &Work) -> Result<(), ClientError> {
+        let mut handlers = work.handlers().into_iter();
+        handlers.try_for_each(|(name, role)| self.check_role(name, role).map(|_| ()))
+    }
+
+    fn check_handler(&self, name: &str) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
+        self.check_role(name, Role::Tasks)
+    }
+
     /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
     /// directory now and that it had not loaded. Where no host ever ran, nobody knows, and every name
     /// is good.
-    fn check_handler(&self, name: &str) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
+    fn check_role(
+        &self,
+        name: &str,
+        role: Role,
+    ) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
         let Some((handlers, directory)) = self.store.handlers()? else {
             return Ok(None);
         };
         if let Some(known) = handlers.iter().find(|row| row.name == name) {
-            return Ok(Some((known.clone(), directory)));
+            let name = name.to_owned();
+            return match role {
+                Role::Tasks if known.generator => Err(ClientError::IsGenerator { name }),
+                Role::Pages if !known.generator => Err(ClientError::NoGenerator { name }),
+                Role::Tasks | Role::Pages => Ok(Some((known.clone(), directory))),
+            };
         }
         let component = component_of(name);
         let loaded = handlers

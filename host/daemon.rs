@@ -240,12 +240,22 @@ pub fn seems_served(data_dir: &Path) -> bool {
 fn rows(loader: &Loader) -> Vec<HandlerRow> {
     let mut rows = Vec::new();
     for handler in loader.handlers() {
-        rows.extend(handler.task_types().map(|(name, exported)| HandlerRow {
+        let row = |name, function| HandlerRow {
             name,
             digest: handler.digest.to_string(),
             description: handler.manifest.description.clone(),
-            function: exported.map(|exported| exported.function.clone()),
-        }));
+            function,
+            generator: handler.generator,
+        };
+        let types = handler.task_types();
+        rows.extend(
+            types.map(|(name, exported)| {
+                row(name, exported.map(|exported| exported.function.clone()))
+            }),
+        );
+        if handler.generator {
+            rows.push(row(handler.name.clone(), None));
+        }
     }
     rows
 }

@@ -52,6 +52,25 @@ pub const SIGNALS_UNREAD_MAX: u64 = 10_000;
 /// ever: it is likely to be what kills the host.
 pub const RESTARTS_MAX: u32 = 10;
 
+/// Items of one map: they are kept in one transaction, which nobody else writes beside. More than
+/// that is the work of a generator.
+pub const MAP_ITEMS_MAX: usize = 1_000_000;
+
+/// Items of one page of a generator, for the same reason; a page may overshoot the window.
+pub const PAGE_ITEMS_MAX: usize = 10_000;
+
+/// Items of one page together, in bytes: they are in memory at once.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Longest cursor of a generator, in bytes. It names a place; it is not the data.
+pub const CURSOR_BYTES_MAX: usize = 64 << 10;
+
+/// Items of a generator that may live when the next page is asked for, where it does not say.
+pub const WINDOW: u32 = 1_000;
+
+/// Most that it may say.
+pub const WINDOW_MAX: u32 = 1_000_000;
+
 /// Bounds on one handler. A task's own options may only lower `timeout_ms`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {

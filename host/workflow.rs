@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::group::{OnFailure, PoolOptions};
+use crate::group::{Each, Items, OnFailure, PoolOptions};
 use crate::task::edge::On;
 use crate::task::{Json, NewTask, Options, Producer, Spawner, TaskId};
 
@@ -54,6 +54,23 @@ pub enum Work {
     },
     /// A pool that steps fill.
     Pool(PoolOptions),
+    /// A handler runs for each of many items: the elements of an array (a map), or what another
+    /// handler tells page by page (a generator). The step's options are those of its items.
+    Each {
+        /// What one failed item does to the others, and how many run at once.
+        options: PoolOptions,
+        /// Which handler, and what items.
+        each: Arc<Each>,
+    },
+}
+
+/// What a step needs a handler for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To run tasks.
+    Tasks,
+    /// To tell items page by page.
+    Pages,
 }
 
 /// What a step starts after.
@@ -110,6 +127,24 @@ impl NewWorkflow {
             spawner: self.spawner,
             retry_of: self.retry_of,
             ..NewTask::root(WORKFLOW, self.workflow.input.clone(), options)
+        }
+    }
+}
+
+impl Work {
+    /// The handlers that it needs, and what for.
+    pub fn handlers(&self) -> Vec<(&str, Role)> {
+        match self {
+            Work::Run { handler } => vec![(handler, Role::Tasks)],
+            Work::Pool(_) => Vec::new(),
+            Work::Each { each, .. } => {
+                let source = match &each.items {
+                    Items::Array { .. } => None,
+                    Items::Pages { source, .. } => Some((source.as_str(), Role::Pages)),
+                };
+                let items = (each.handler.as_str(), Role::Tasks);
+                std::iter::once(items).chain(source).collect()
+            }
         }
     }
 }

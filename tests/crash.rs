@@ -13,12 +13,12 @@ use crate::support::{PATIENCE, guests};
 
 const SHARDS: usize = 24;
 
-struct Killable {
+pub struct Killable {
     child: Child,
 }
 
 impl Killable {
-    fn serve(handlers: &Path, data: &Path) -> Killable {
+    pub fn serve(handlers: &Path, data: &Path) -> Killable {
         let child = Command::new(env!("CARGO_BIN_EXE_fishway"))
             .args(["serve", "--concurrency", "2", "--parked", "1"])
             .arg(handlers)
@@ -42,7 +42,7 @@ impl Drop for Killable {
     }
 }
 
-fn client(data: &Path) -> Client {
+pub fn client(data: &Path) -> Client {
     let opening = Opening {
         directory: data.to_owned(),
         role: Role::Visitor,
@@ -53,7 +53,7 @@ fn client(data: &Path) -> Client {
     Client::new(std::sync::Arc::new(SqliteStore::open(opening).unwrap()))
 }
 
-async fn until(client: &Client, task: TaskId, reached: impl Fn(&Detail) -> bool) {
+pub async fn until(client: &Client, task: TaskId, reached: impl Fn(&Detail) -> bool) {
     let mut commits = client.store().bus().commits();
     let looking = async {
         loop {

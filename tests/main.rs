@@ -29,6 +29,8 @@ mod sandbox;
 mod script;
 /// Messages to tasks: sent, kept, received, refused.
 mod signals;
+/// Steps of workflows that run a handler for each of many items.
+mod steps;
 /// What every store promises, and what SQLite adds.
 mod store;
 /// Host functions: spawn, wait, retry, replay.

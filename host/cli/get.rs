@@ -88,6 +88,9 @@ fn lines(detail: &Detail) -> Vec<String> {
     if let Some(key) = &task.key {
         line("key", key.to_string());
     }
+    if let Some(index) = task.index() {
+        line("index", index.to_string());
+    }
     if let Some(metadata) = &task.metadata {
         line("metadata", cut(metadata, 200));
     }

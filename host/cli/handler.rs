@@ -165,9 +165,13 @@ fn print_handler(global: &Global, handler: &Handler) -> anyhow::Result<()> {
         return print_json(&json(handler));
     }
     let about = handler.manifest.description.as_deref().unwrap_or_default();
+    let what = match handler.generator {
+        true => "(page generator) ",
+        false => "",
+    };
     let (name, digest) = (&handler.name, handler.digest.short());
     print_line(&format!(
-        "{name:20}  {digest}  {:>8}  {about}",
+        "{name:20}  {digest}  {:>8}  {what}{about}",
         bytes(handler.size_bytes)
     ))?;
     functions::print_lines(handler)
@@ -200,6 +204,7 @@ fn json(handler: &Handler) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "name": handler.name,
+        "kind": if handler.generator { "generator" } else { "handler" },
         "digest": handler.digest.to_string(),
         "size_bytes": handler.size_bytes,
         "description": handler.manifest.description,

@@ -41,6 +41,9 @@ pub struct TaskJson {
     pub on_complete: Option<String>,
     pub retry_of: Option<String>,
     pub key: Option<String>,
+    /// Its place among the items of the map or generator that contains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_index: Option<u64>,
     pub metadata: Option<Box<RawValue>>,
     pub queue: String,
     pub priority: i32,
@@ -59,15 +62,16 @@ pub struct TaskJson {
     pub idempotency_key: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
-    /// What a pool has besides.
+    /// What a group has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolJson>,
 }
 
-/// How a pool stands.
+/// How a group stands. Its percentage is null while members may still be added.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct PoolJson {
+    pub kind: &'static str,
     pub name: String,
     pub phase: &'static str,
     pub spawned: u64,
@@ -76,6 +80,8 @@ pub struct PoolJson {
     pub skipped: u64,
     pub in_flight: u64,
     pub sources: u64,
+    pub total: Option<u64>,
+    pub percentage: Option<u64>,
     pub on_failure: &'static str,
     pub concurrency: Option<u32>,
 }
@@ -169,6 +175,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         on_complete: task.on_complete.as_ref().map(ToString::to_string),
         retry_of: task.retry_of.map(|id| id.to_string()),
         key: task.key.as_ref().map(ToString::to_string),
+        task_index: task.index(),
         metadata: task.metadata.as_deref().map(raw),
         queue: task.queue.to_string(),
         priority: task.priority,
@@ -189,6 +196,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
 
 fn pool(group: &Group, status: Status) -> PoolJson {
     PoolJson {
+        kind: group.kind.as_str(),
         name: group.name.to_string(),
         phase: group.phase(status).as_str(),
         spawned: group.spawned,
@@ -197,6 +205,8 @@ fn pool(group: &Group, status: Status) -> PoolJson {
         skipped: group.skipped,
         in_flight: group.live,
         sources: group.sources,
+        total: group.total(),
+        percentage: group.percentage(),
         on_failure: group.on_failure.as_str(),
         concurrency: group.concurrency,
     }

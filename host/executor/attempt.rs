@@ -12,8 +12,9 @@ use super::Agents;
 use super::control::Control;
 use super::ended::{self, Ended, Fate, Verdict};
 use super::guest::{Guest, Next, Start};
-use super::invoke::invoke;
+use super::invoke::{Returned, invoke};
 use super::log::LogSink;
+use super::pages;
 use super::parking::Claim;
 use super::wasi;
 use crate::journal::Cursor;
@@ -130,6 +131,14 @@ async fn live(
         Ok(prepared) => prepared,
         Err(why) => return (token, failed(FailureKind::Component, why, false)),
     };
+    match pages::unfit(&*agents.store, &claim.task, &handler) {
+        Ok(None) => {}
+        Ok(Some(why)) => return (token, failed(FailureKind::Component, why, false)),
+        Err(error) => {
+            tracing::debug!(%error, "the attempt cannot start");
+            return (token, Lived::Nothing);
+        }
+    }
     let guest = match guest(&agents, claim, handler, control.clone()) {
         Ok(guest) => guest,
         Err(GuestError::Store(error)) => {
@@ -173,7 +182,11 @@ async fn live(
             from_fate(guest.fate(&trap))
         }
         Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(failure, 0)),
-        Ok(Ok(Ok(output))) => returned_well(guest, output),
+        Ok(Ok(Ok(Returned::Output(output)))) => returned_well(guest, output),
+        Ok(Ok(Ok(Returned::Page(page)))) => {
+            let end = undiverged(guest).and_then(|()| pages::end(guest, page));
+            Lived::Ended(end.unwrap_or_else(|failure| End::Failed(failure, 0)))
+        }
     };
     if let Lived::Ended(_) = lived {
         // What it said last belongs to this claim, so it goes before the end is written.
@@ -234,15 +247,19 @@ fn guest(
     Ok(Guest::new(start))
 }
 
+/// Whether it has made all calls that this run made before.
+fn undiverged(guest: &mut Guest) -> Result<(), Failure> {
+    guest
+        .cursor
+        .finish()
+        .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
+}
+
 /// The handler returned a result: check it, and do what it asked for.
 fn returned_well(guest: &mut Guest, output: String) -> Lived {
     let failed = |failure| Lived::Ended(End::Failed(failure, 0));
-    if let Err(divergence) = guest.cursor.finish() {
-        return failed(Failure::new(
-            FailureKind::Diverged,
-            divergence.to_string(),
-            true,
-        ));
+    if let Err(failure) = undiverged(guest) {
+        return failed(failure);
     }
     if let Err(why) = check_payload(&output) {
         let message = format!("it returned a result that cannot be kept: {why}");

@@ -7,42 +7,73 @@ use wasmtime::component::Val;
 
 use super::bindings::TaskHandlerPre;
 use super::bindings::fishway::task::types::Failure as GuestFailure;
+use super::bindings::generator::PageGeneratorPre;
 use super::guest::Guest;
+use super::pages::{self, Page};
 use super::sandbox::Prepared;
 use super::values;
 use crate::loader::Exported;
 use crate::task::{Failure, FailureKind, Json, check_payload};
 use crate::types::{self, Mismatch, Type, Value};
 
+/// What an invocation returned that did not fail.
+pub enum Returned {
+    /// A result, as JSON.
+    Output(String),
+    /// A page of items.
+    Page(Page),
+}
+
 /// What a handler returned, or a failure of its own.
-pub type Returned = Result<String, Failure>;
+type Output = Result<String, Failure>;
 
 /// Call what the task runs, in a fresh instance.
 pub async fn invoke(
     prepared: &Prepared,
     instance: &mut Instance<Guest>,
     input: &Json,
-) -> wasmtime::Result<Returned> {
+) -> wasmtime::Result<Result<Returned, Failure>> {
     let guest = instance.data();
     let task_type = guest.task.handler.clone();
-    let exported = guest.handler.function(&task_type).cloned();
-    match (exported, &prepared.run) {
-        (Some(exported), _) => call(prepared, instance, &exported, input).await,
-        (None, Some(handler)) if !types::is_function(&task_type) => {
-            run(handler, instance, input).await
+    if let Some(exported) = guest.handler.function(&task_type).cloned() {
+        let returned = call(prepared, instance, &exported, input).await?;
+        return Ok(returned.map(Returned::Output));
+    }
+    let whole = !types::is_function(&task_type);
+    match (&prepared.run, &prepared.pages) {
+        (Some(handler), _) if whole => {
+            let returned = run(handler, instance, input).await?;
+            Ok(returned.map(Returned::Output))
         }
-        (None, _) => {
+        (_, Some(generator)) if whole => {
+            let returned = page(generator, instance).await?;
+            Ok(returned.map(Returned::Page))
+        }
+        _ => {
             let message = format!("its component has nothing that runs {task_type}");
             Ok(Err(Failure::new(FailureKind::Component, message, false)))
         }
     }
 }
 
+async fn page(
+    generator: &PageGeneratorPre<Guest>,
+    instance: &mut Instance<Guest>,
+) -> wasmtime::Result<Result<Page, Failure>> {
+    let (input, cursor) = pages::input(&instance.data().task);
+    let generator = generator.instantiate_async(&mut *instance).await?;
+    let returned = generator
+        .fishway_task_generator()
+        .call_next_page(instance, &input, cursor.as_deref())
+        .await?;
+    Ok(returned.map_err(told))
+}
+
 async fn run(
     handler: &TaskHandlerPre<Guest>,
     instance: &mut Instance<Guest>,
     input: &Json,
-) -> wasmtime::Result<Returned> {
+) -> wasmtime::Result<Output> {
     let handler = handler.instantiate_async(&mut *instance).await?;
     let returned = handler
         .fishway_task_handler()
@@ -71,7 +102,7 @@ async fn call(
     instance: &mut Instance<Guest>,
     exported: &Arc<Exported>,
     input: &Json,
-) -> wasmtime::Result<Returned> {
+) -> wasmtime::Result<Output> {
     let function = &exported.function;
     let dependencies = match function.params.is_empty() {
         true => Vec::new(),
@@ -115,7 +146,7 @@ async fn call(
 }
 
 /// The outer result of a function is how its task ends.
-fn returned(result: Val, of: &Type) -> Result<Returned, String> {
+fn returned(result: Val, of: &Type) -> Result<Output, String> {
     let payload = |payload: Option<Box<Value>>| {
         payload.map_or_else(|| "null".to_owned(), |payload| types::encode(&payload))
     };

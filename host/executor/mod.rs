@@ -16,6 +16,7 @@ mod imports;
 mod invoke;
 mod limiter;
 mod log;
+mod pages;
 mod parking;
 mod sandbox;
 mod slots;

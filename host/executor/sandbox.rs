@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
+use super::bindings::generator::{PageGenerator, PageGeneratorPre};
 use super::bindings::{TaskHandler, TaskHandlerPre};
 use super::guest::Guest;
 use super::imports::others;
 use super::{ExecutorError, engine};
-use crate::loader::{Check, Digest, Handler, functions, is_handler};
+use crate::loader::{Check, Digest, GENERATOR, Handler, functions, is_handler};
 
 /// Where guests run.
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<Guest>,
+    /// What page generators may ask for, which is less.
+    generators: Linker<Guest>,
     prepared: Mutex<HashMap<Digest, Prepared>>,
 }
 
@@ -26,15 +29,21 @@ pub struct Prepared {
     pub instance: InstancePre<Guest>,
     /// The same, where it exports the contract's `handler`.
     pub run: Option<TaskHandlerPre<Guest>>,
+    /// The same, where it exports the contract's `generator`.
+    pub pages: Option<PageGeneratorPre<Guest>>,
 }
 
 impl Sandbox {
     /// A sandbox on an engine of [`engine`].
     pub fn new(engine: Engine) -> Result<Arc<Sandbox>, ExecutorError> {
-        let mut linker = Linker::new(&engine);
+        let (mut linker, mut generators) = (Linker::new(&engine), Linker::new(&engine));
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
+            .and_then(|()| wasmtime_wasi::p2::add_to_linker_async(&mut generators))
             .and_then(|()| {
                 TaskHandler::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
+            })
+            .and_then(|()| {
+                PageGenerator::add_to_linker::<_, HasSelf<Guest>>(&mut generators, |guest| guest)
             })
             .map_err(|error| ExecutorError::Engine {
                 why: format!("{error:#}"),
@@ -42,6 +51,7 @@ impl Sandbox {
         Ok(Arc::new(Sandbox {
             engine,
             linker,
+            generators,
             prepared: Mutex::default(),
         }))
     }
@@ -92,7 +102,10 @@ impl Sandbox {
             causes.collect::<Vec<_>>().join(": ")
         };
         let wanted = functions::wanted(component)?;
-        let instance = if wanted.is_empty() {
+        let generator = component.get_export_index(None, GENERATOR).is_some();
+        let instance = if generator {
+            self.generators.instantiate_pre(component)
+        } else if wanted.is_empty() {
             self.linker.instantiate_pre(component)
         } else {
             // Its own linker: another component may mean something else by the same interface.
@@ -105,6 +118,14 @@ impl Sandbox {
             true => Some(TaskHandlerPre::new(instance.clone()).map_err(failed)?),
             false => None,
         };
-        Ok(Prepared { instance, run })
+        let pages = match generator {
+            true => Some(PageGeneratorPre::new(instance.clone()).map_err(failed)?),
+            false => None,
+        };
+        Ok(Prepared {
+            instance,
+            run,
+            pages,
+        })
     }
 }

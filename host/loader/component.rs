@@ -14,8 +14,8 @@ use crate::limits::{self, Manifest};
 /// The interface that makes a component a handler.
 const HANDLER: &str = "fishway:task/handler@0.1.0";
 
-/// The interface of page generators, which another version runs.
-const GENERATOR: &str = "fishway:task/generator@0.1.0";
+/// The interface of page generators, which tell items and run no task by themselves.
+pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
 
 /// What is wrong with a component, before it is known which file it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,16 +186,17 @@ pub fn handler(
         .collect();
     let offer = functions::offered(&component)
         .map_err(|what| Fault::new(what, "split it into several components").at(file))?;
-    let runs = is_handler(&component);
-    if !runs && offer.functions.is_empty() {
-        let fault = if exports.iter().any(|export| export == GENERATOR) {
-            Fault::new(
-                format!(
-                    "it is a page generator (it exports {GENERATOR}), and this version runs task handlers only"
-                ),
-                format!("export {HANDLER} instead"),
-            )
-        } else {
+    let offers = |interface: &str| exports.iter().any(|export| export == interface);
+    let (runs, generator) = (offers(HANDLER), offers(GENERATOR));
+    let fault = match (runs || !offer.functions.is_empty(), generator) {
+        (true, false) | (false, true) => None,
+        (true, true) => Some(Fault::new(
+            "it is a task handler and a page generator in one",
+            format!(
+                "make two components, one that exports {HANDLER} or functions and one that exports {GENERATOR}"
+            ),
+        )),
+        (false, false) => {
             let found = if exports.is_empty() {
                 "nothing".to_owned()
             } else {
@@ -206,20 +207,24 @@ pub fn handler(
                 .iter()
                 .map(|why| format!("; {why}"))
                 .collect();
-            Fault::new(
+            Some(Fault::new(
                 format!("it is not a task handler: it exports {found}{left_out}"),
                 format!(
                     "export {HANDLER}, with run: func(input: json) -> result<json, failure>, or plain functions"
                 ),
-            )
-        };
+            ))
+        }
+    };
+    if let Some(fault) = fault {
         return Err(fault.at(file));
     }
     let unlinkable = |why: String| {
         Fault::new(
             format!("it cannot be linked: {why}"),
-            "a handler may import fishway:task 0.1.0, WASI 0.2 and interfaces of other handlers: build it \
-             against those",
+            match generator {
+                true => "a page generator may import context and checkpoints of fishway:task 0.1.0, and WASI 0.2: build it against those",
+                false => "a handler may import fishway:task 0.1.0, WASI 0.2 and interfaces of other handlers: build it against those",
+            },
         )
         .at(file)
     };
@@ -235,6 +240,7 @@ pub fn handler(
         functions: offer.functions,
         left_out: offer.left_out,
         wanted,
+        generator,
         size_bytes: bytes.len() as u64,
         path: file.to_owned(),
         component,

@@ -24,7 +24,7 @@ use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-pub use component::is_handler;
+pub use component::{GENERATOR, is_handler};
 pub use digest::Digest;
 pub use functions::{Exported, Wanted};
 pub use links::Unlinked;
@@ -57,6 +57,8 @@ pub struct Handler {
     pub left_out: Vec<String>,
     /// Interfaces of other handlers that it calls.
     pub wanted: Vec<Wanted>,
+    /// Whether it is a page generator: it tells items, and runs no task by itself.
+    pub generator: bool,
     /// The file's size, in bytes.
     pub size_bytes: u64,
     /// The file.
@@ -333,7 +335,7 @@ impl Loader {
         self.component(component_of(task_type))
             .filter(|handler| match task_type.contains('/') {
                 true => handler.function(task_type).is_some(),
-                false => handler.runs,
+                false => handler.runs || handler.generator,
             })
     }
 

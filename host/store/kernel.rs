@@ -11,6 +11,7 @@ mod claim;
 mod counts;
 mod deadlock;
 mod delete;
+mod each;
 mod pools;
 mod producers;
 mod queues;
@@ -29,6 +30,7 @@ pub use signals::{receive, send};
 pub use workflows::run_workflow;
 
 use crate::bus::Notice;
+use crate::group::entry_bytes;
 use crate::journal::{Answer, Entry};
 use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{
@@ -209,16 +211,27 @@ impl<'a> Turn<'a> {
         let before = self.get(id)?;
         let status_before = before.status;
         let starts = before.started_at_ms.is_none();
+        let bytes_before = match event {
+            Event::Retried { .. } => entry_bytes(before),
+            _ => 0,
+        };
         let change = apply(before, event, now_ms)?;
-        let task = change.task;
+        let mut task = change.task;
         self.change(task.clone());
         self.count_waited(status_before, &task)?;
         let mut caused = Vec::new();
         let (group, optional) = (task.parent.filter(|_| task.member), task.optional);
         let again = status_before.is_terminal() && !task.status.is_terminal();
+        if matches!(event, Event::Retried { .. }) {
+            self.source_retried(&task, &mut caused)?;
+        }
         if let (true, Some(group)) = (again || matches!(event, Event::Retried { .. }), group) {
-            let status = status_before;
-            caused.push((group, Event::MemberRetried { status, optional }));
+            let retried = Event::MemberRetried {
+                status: status_before,
+                optional,
+                entry_bytes: bytes_before,
+            };
+            caused.push((group, retried));
         }
         if again {
             self.shut(id, status_before, &mut caused)?;
@@ -233,7 +246,8 @@ impl<'a> Turn<'a> {
             }
             _ => {}
         }
-        if let (Event::Claimed { .. }, Some(group)) = (event, group)
+        if let Some(group) = group
+            && (status_before, task.status) == (Status::Pending, Status::Running)
             && self
                 .find(group)?
                 .is_some_and(|group| group.status == Status::Pending)
@@ -252,8 +266,12 @@ impl<'a> Turn<'a> {
                 Effect::Ended => {
                     self.counts.ended(&task);
                     if let Some(group) = group {
-                        let status = task.status;
-                        caused.push((group, Event::MemberEnded { status, optional }));
+                        let ended = Event::MemberEnded {
+                            status: task.status,
+                            optional,
+                            entry_bytes: entry_bytes(&task),
+                        };
+                        caused.push((group, ended));
                     }
                     self.drain_all(&task, &mut caused)?;
                     if task.producer.is_some() {
@@ -273,7 +291,10 @@ impl<'a> Turn<'a> {
                 }
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
-                Effect::Continue { handler, output } => self.go_on(&task, handler, &output)?,
+                Effect::Continue { handler, output } => {
+                    let output = task.output.clone().unwrap_or(output);
+                    self.go_on(&task, handler, &output)?;
+                }
                 Effect::Stop => self.stops.push(id),
                 Effect::Hint => self.hints.push(id),
                 Effect::Drain => self.drain_all(&task, &mut caused)?,
@@ -287,6 +308,21 @@ impl<'a> Turn<'a> {
                 Effect::CancelMembers => {
                     for member in self.rows.children(id)? {
                         caused.push((member, Event::CancelRequested));
+                    }
+                }
+                Effect::Expand => self.expand(&task, &mut caused)?,
+                Effect::Assemble => {
+                    if let Some(group) = task.group.as_deref() {
+                        task.output = Some(self.assemble(id, group)?);
+                        self.change(task.clone());
+                    }
+                }
+                Effect::WakeSources => {
+                    for source in self.rows.open_sources(id)? {
+                        let waits = Some(Status::Waiting);
+                        if self.standing(source)?.map(|source| source.status) == waits {
+                            caused.push((source, Event::AwaitedArrived));
+                        }
                     }
                 }
             }
@@ -305,7 +341,7 @@ impl<'a> Turn<'a> {
         }
         for group in self.rows.open_groups(task.id)? {
             self.close_source(task.id, group, caused)?;
-            caused.push((group, Event::SourceDrained));
+            caused.push((group, self.source_ended(task)?));
         }
         Ok(())
     }
@@ -633,8 +669,9 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
         }));
     }
     if turn.get(task)?.group.is_some() {
-        return retry_group(turn, task);
+        return retry_group(turn, task, blocked_by);
     }
+    turn.refuse_useless_source(task)?;
     turn.drive(task, Event::Retried { blocked_by })?;
     restore(turn, task)?;
     Ok(turn.get(task)?.clone())
@@ -674,16 +711,16 @@ fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
 }
 
 /// Another go for each member that did not complete and that no other took the place of.
-fn retry_group(turn: &mut Turn<'_>, group: TaskId) -> Result<Task, StoreError> {
+fn retry_group(turn: &mut Turn<'_>, group: TaskId, blocked_by: u32) -> Result<Task, StoreError> {
     match turn.get(group)?.status {
-        Status::Running | Status::Completed => {
+        status if status == Status::Completed || !status.is_terminal() => {
             // Refused, with the reason.
-            turn.drive(group, Event::Retried { blocked_by: 0 })?;
+            turn.drive(group, Event::Retried { blocked_by })?;
         }
         _ => {
             retry_members(turn, group)?;
             if turn.get(group)?.status.is_terminal() {
-                turn.drive(group, Event::Retried { blocked_by: 0 })?;
+                turn.drive(group, Event::Retried { blocked_by })?;
             }
             restore(turn, group)?;
         }
@@ -898,6 +935,11 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             delay_ms: *delay_ms,
         },
         End::Interrupted => Event::Interrupted,
+        End::Page {
+            items,
+            cursor,
+            delay_ms,
+        } => return each::page(turn, token, items, cursor.as_deref(), *delay_ms),
         End::PhaseEnded {
             phase,
             input,

@@ -375,6 +375,16 @@ pub enum End {
         /// When it begins all the same, in milliseconds since the Unix epoch.
         until_ms: Option<u64>,
     },
+    /// The source of a generator told a page: its items are kept in the transaction that keeps the
+    /// cursor.
+    Page {
+        /// The inputs of the items; checked JSON.
+        items: Vec<Json>,
+        /// What the next page begins with; `None`: this was the last.
+        cursor: Option<String>,
+        /// Rest before the next page, in milliseconds.
+        delay_ms: u64,
+    },
     /// The host stops and gives the attempt back.
     Interrupted,
 }
@@ -390,6 +400,8 @@ pub struct HandlerRow {
     pub description: Option<String>,
     /// The function that its tasks run, where they run one.
     pub function: Option<Function>,
+    /// Whether it tells items page by page, and runs no task by itself.
+    pub generator: bool,
 }
 
 /// A child, as far as a later run of its parent has to recognise it.

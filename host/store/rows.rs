@@ -7,7 +7,7 @@ use crate::queue::Queue;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, Status, StatusSet, Task, TaskId};
+use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
 pub trait Rows: SignalRows + QueueRows + ProducerRows + Removal {
@@ -84,6 +84,15 @@ pub trait Rows: SignalRows + QueueRows + ProducerRows + Removal {
     -> Result<Vec<TaskId>, StoreError>;
     /// Members that failed, expired or were cancelled, and that no other took the place of.
     fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// The members of a group whose rank is above `after`, by rank, at most `limit`; with why they
+    /// did not complete when `failures`.
+    fn ended_items(
+        &mut self,
+        group: TaskId,
+        after: u64,
+        limit: usize,
+        failures: bool,
+    ) -> Result<Vec<EndedItem>, StoreError>;
     /// Members that run now, of a group that limits them.
     fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError>;
 
@@ -223,6 +232,19 @@ pub struct Standing {
     pub blocked_by: u32,
     /// Whether it is a group.
     pub group: bool,
+}
+
+/// What of an ended item its group makes its output of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedItem {
+    /// Its rank among its siblings, from 1.
+    pub sequence: u64,
+    /// How it ended.
+    pub status: Status,
+    /// What it returned.
+    pub output: Option<Json>,
+    /// Why it did not complete, where that was asked for.
+    pub failure: Option<Failure>,
 }
 
 /// A task as a source of a group.

@@ -157,6 +157,14 @@ impl Task {
         }
     }
 
+    /// Its place among the items of the map or generator that contains it, from 0; `None` when it is
+    /// no such item. A step of a workflow has a key, and a member of a pool a call that spawned it;
+    /// an item has neither.
+    pub fn index(&self) -> Option<u64> {
+        let item = self.member && self.key.is_none() && self.place.is_none();
+        item.then(|| self.sequence.saturating_sub(1))
+    }
+
     /// The name of the signal that it waits for at this moment, where it waits for one.
     pub fn awaited_signal(&self) -> Option<&str> {
         let wait = self.wait.as_ref()?;
@@ -293,7 +301,7 @@ pub enum FailureKind {
     Upstream,
     /// Members of a group did not complete.
     Members,
-    /// An input or an output is not of the type that a function has for it.
+    /// What was given or returned is not of the type that is needed.
     TypeMismatch,
 }
 

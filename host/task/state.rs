@@ -64,6 +64,15 @@ pub enum Event {
         /// When the next phase begins all the same.
         until_ms: Option<u64>,
     },
+    /// To the source of a generator: it has told a page, which is kept, and there is more.
+    PageEnded {
+        /// What it begins the next page with: a JSON string.
+        cursor: Json,
+        /// So many items live that the next page has to wait.
+        full: bool,
+        /// Rest before the next page.
+        delay_ms: u64,
+    },
     /// One of the tasks that it waits for got there, or the signal that it waits for.
     AwaitedArrived,
     /// The time of its wait ran out.
@@ -102,6 +111,18 @@ pub enum Event {
     SourceDrained,
     /// To a group: one of those that it had from the start has another go.
     SourceRetried,
+    /// To a group: a source of it has ended without telling all that it should.
+    SourceLost {
+        /// Why.
+        failure: Failure,
+    },
+    /// To a map or a generator that comes after nothing: it begins.
+    Begun,
+    /// To a map or a generator: it has so many items more.
+    ItemsAdded {
+        /// How many.
+        items: u64,
+    },
     /// To a group: it has one member more.
     MemberAdded {
         /// The status of the ended member whose place it takes.
@@ -115,6 +136,8 @@ pub enum Event {
         status: Status,
         /// Whether the group may complete without it.
         optional: bool,
+        /// How long it is in the output of a group that has the outputs of its members.
+        entry_bytes: u64,
     },
     /// To a group: an ended member has another go.
     MemberRetried {
@@ -122,6 +145,8 @@ pub enum Event {
         status: Status,
         /// Whether the group may complete without it.
         optional: bool,
+        /// How long it was in the output of a group that has the outputs of its members.
+        entry_bytes: u64,
     },
 }
 
@@ -134,6 +159,7 @@ impl Event {
             Event::Suspended { .. } => "suspended",
             Event::Rescheduled { .. } => "rescheduled",
             Event::PhaseEnded { .. } => "phase ended",
+            Event::PageEnded { .. } => "page ended",
             Event::AwaitedArrived => "awaited arrived",
             Event::WaitTimedOut => "wait timed out",
             Event::Due => "due",
@@ -150,6 +176,9 @@ impl Event {
             Event::SourceOpened => "source opened",
             Event::SourceDrained => "source drained",
             Event::SourceRetried => "source retried",
+            Event::SourceLost { .. } => "source lost",
+            Event::Begun => "begun",
+            Event::ItemsAdded { .. } => "items added",
             Event::MemberAdded { .. } => "member added",
             Event::MemberStarted => "member started",
             Event::MemberEnded { .. } => "member ended",
@@ -186,6 +215,12 @@ pub enum Effect {
     SourcesClosed,
     /// Cancel the members of the group that have not ended.
     CancelMembers,
+    /// Make the items of a map, or the task that tells those of a generator.
+    Expand,
+    /// Make the output of the group from those of its members.
+    Assemble,
+    /// Sources of the group that were held back go on.
+    WakeSources,
 }
 
 /// What is left of an attempt that did not complete.
@@ -351,6 +386,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             | Event::Suspended { .. }
             | Event::Rescheduled { .. }
             | Event::PhaseEnded { .. }
+            | Event::PageEnded { .. }
             | Event::Interrupted
             | Event::HostLost
     );
@@ -422,6 +458,37 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 woken: None,
             };
             let mut change = suspend(next, wait, now_ms)?;
+            change.effects.insert(0, Effect::JournalEnded);
+            Ok(change)
+        }
+        Event::PageEnded {
+            cursor,
+            full,
+            delay_ms,
+        } => {
+            next.phase = next_page(&task.phase);
+            next.phase_input = Some(cursor.clone());
+            next.attempt = 0;
+            next.run_at_ms = (*delay_ms > 0).then_some(now_ms + delay_ms);
+            new_run(&mut next);
+            next.digest = task.digest.clone();
+            let mut change = match full {
+                false => {
+                    next.status = Status::Pending;
+                    moved(next)?
+                }
+                true => {
+                    let wait = Wait {
+                        call: None,
+                        remaining: 1,
+                        signal: None,
+                        since_ms: now_ms,
+                        until_ms: None,
+                        woken: None,
+                    };
+                    suspend(next, wait, now_ms)?
+                }
+            };
             change.effects.insert(0, Effect::JournalEnded);
             Ok(change)
         }
@@ -608,6 +675,17 @@ fn wake(mut next: Task, timed_out: bool, now_ms: u64) -> Result<Change, Refusal>
     }
     next.status = Status::Pending;
     moved(next)
+}
+
+/// The phase of a source that is to tell its first page.
+pub const FIRST_PAGE: &str = "page-1";
+
+/// Each page is a phase of its own, so that its effects outside have a key of their own.
+fn next_page(phase: &str) -> Arc<str> {
+    let page = phase
+        .strip_prefix("page-")
+        .and_then(|page| page.parse().ok());
+    format!("page-{}", page.unwrap_or(0_u64) + 1).into()
 }
 
 /// What a run leaves behind when the next begins with an empty journal.

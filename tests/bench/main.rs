@@ -11,8 +11,10 @@ use fishway::client::Client;
 use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
 use fishway::executor::Settings;
+use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::task::{NewTask, Options, Status, StatusSet};
+use fishway::workflow::{NewWorkflow, Step, Work, Workflow};
 use serde_json::json;
 
 fn main() {
@@ -26,7 +28,9 @@ fn main() {
     let directory = place.join(format!("bench-{}", std::process::id()));
     let handlers = directory.join("handlers");
     std::fs::create_dir_all(&handlers).unwrap();
-    std::fs::copy(guests.join("script.wasm"), handlers.join("script.wasm")).unwrap();
+    for name in ["script.wasm", "pages.wasm"] {
+        std::fs::copy(guests.join(name), handlers.join(name)).unwrap();
+    }
     for copy in 0..9 {
         let name = if copy == 0 {
             "echo.wasm".to_owned()
@@ -82,6 +86,9 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
     }
     if wants("waiting") {
         waiting(&client, 100_000).await;
+    }
+    if wants("generator") {
+        generator(&client, 1_000_000).await;
     }
     if wants("chain") {
         let time = chain(&client, 20).await;
@@ -197,6 +204,74 @@ async fn waiting(client: &Client, many: usize) {
         shown(asleep),
         shown(awake),
         ended.iter().flatten().filter(once).count()
+    );
+}
+
+/// A workflow of one step, whose items come page by page.
+async fn generator(client: &Client, many: u64) {
+    let each = Each {
+        handler: "echo".to_owned(),
+        results: Results::Counts,
+        items: Items::Pages {
+            source: "pages".to_owned(),
+            window: 1_000,
+        },
+    };
+    let step = Step {
+        key: "all".into(),
+        work: Work::Each {
+            options: PoolOptions::default(),
+            each: Arc::new(each),
+        },
+        input: json!({ "items": many, "page": 500 }).to_string().into(),
+        options: Options::default(),
+        after: Vec::new(),
+        sources_of: Vec::new(),
+        optional: false,
+        producer: None,
+    };
+    let workflow = NewWorkflow {
+        workflow: Arc::new(Workflow {
+            name: "generator".into(),
+            on_failure: OnFailure::Fail,
+            input: "{}".into(),
+            steps: vec![step],
+        }),
+        spawner: None,
+        retry_of: None,
+        key: None,
+        metadata: None,
+    };
+    let store = client.store();
+    let (before, started) = (resident_mb(), Instant::now());
+    let id = store.run_workflow(workflow, None).await.unwrap().jobs[0].1;
+    let (mut live_max, mut at, mut tenths) = (0, started, Vec::new());
+    while tenths.len() < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let task = store.tasks(&[id]).unwrap().remove(0).unwrap();
+        let group = task.group.unwrap();
+        live_max = live_max.max(group.live);
+        if group.completed * 10 >= many * (tenths.len() as u64 + 1) {
+            tenths.push(at.elapsed());
+            at = Instant::now();
+        }
+    }
+    client
+        .arrived(&[id], false, StatusSet::terminal())
+        .await
+        .unwrap();
+    let rate = |time: &Duration| many as f64 / 10.0 / time.as_secs_f64();
+    let rates: Vec<String> = tenths
+        .iter()
+        .map(|time| format!("{:.0}", rate(time)))
+        .collect();
+    println!(
+        "a generator of {many} items, window 1000, pages of 500: {} = {:.0} items/s, by tenths {}; at most {live_max} live, {:+} MB resident, {} MB at most so far",
+        shown(started.elapsed()),
+        many as f64 / started.elapsed().as_secs_f64(),
+        rates.join(" "),
+        resident_mb() - before,
+        peak_mb()
     );
 }
 

@@ -6,6 +6,7 @@ pub mod claiming;
 pub mod clocks;
 pub mod counting;
 pub mod deleting;
+pub mod each;
 pub mod edges;
 pub mod keeping;
 pub mod producers;
@@ -166,6 +167,39 @@ macro_rules! conformance {
                 what_a_producer_says_that_it_ends_with_is_kept_and_shown_but_is_no_result_yet
                 a_continuation_goes_on_with_what_a_clock_ended_a_producer_with
                 a_hundred_producers_run_out_together
+            }
+            each {
+                a_map_runs_its_handler_for_each_element_and_keeps_their_order
+                a_map_over_its_own_input_starts_at_once
+                a_map_of_nothing_completes_at_once
+                a_map_over_no_array_fails_and_names_what_it_got
+                a_large_array_is_expanded_in_the_transaction_that_ends_its_upstream
+                items_have_the_options_of_their_step
+                no_more_items_run_at_once_than_the_map_allows
+                a_failed_item_does_to_its_map_what_was_asked_for
+                a_map_that_fails_fast_cancels_the_rest
+                a_map_may_keep_the_counts_alone
+                outputs_that_are_too_large_together_fail_their_map_at_once
+                a_retry_of_a_map_runs_only_what_failed
+                a_retry_of_a_workflow_expands_what_could_not_be_expanded
+                a_map_that_has_not_started_is_cancelled_and_expires_like_any_task
+                a_cancelled_map_ends_its_items_and_a_retry_brings_them_back
+                a_map_is_deleted_with_all_of_its_items
+                a_step_that_a_failure_of_a_map_let_start_waits_again_for_its_retry
+                items_run_while_pages_come_and_keep_their_order
+                a_generator_of_nothing_completes
+                a_source_waits_while_the_window_is_full
+                a_source_may_rest_between_pages
+                a_generator_goes_on_at_the_page_where_its_host_died
+                a_page_that_fails_is_tried_again_and_each_page_has_all_attempts
+                a_source_that_fails_fails_its_generator_and_a_retry_goes_on_where_it_stood
+                a_retry_of_an_item_alone_does_not_complete_what_was_not_told
+                a_retry_of_the_source_alone_while_items_run_unfails_its_generator
+                a_cancelled_generator_ends_its_source_and_its_items
+                a_source_that_is_cancelled_alone_tells_no_more
+                a_generator_that_is_closed_takes_no_more_pages
+                a_generator_whose_source_was_deleted_cannot_go_on
+                a_source_is_not_retried_while_its_generator_ends
             }
             counting {
                 children_are_counted_by_both_handlers

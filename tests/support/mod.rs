@@ -149,6 +149,16 @@ impl World {
         );
     }
 
+    /// Put another test guest beside the others.
+    pub async fn place(&mut self, guest: &str) {
+        let to = self.handlers().join(format!("{guest}.wasm"));
+        std::fs::copy(guests::guest(guest), to).unwrap();
+        self.stop().await;
+        self.restart().await;
+        let problems = self.host().loader().problems();
+        assert!(self.host().loader().get(guest).is_some(), "{problems:?}");
+    }
+
     /// Submit a script of steps.
     pub async fn submit(&self, steps: Value) -> TaskId {
         self.submit_to("script", json!({ "steps": steps }), Options::default())

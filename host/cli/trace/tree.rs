@@ -184,6 +184,9 @@ pub fn line(task: &Task) -> String {
     if let Some(key) = &task.key {
         let _ = write!(line, " key={key}");
     }
+    if let Some(index) = task.index() {
+        let _ = write!(line, " index={index}");
+    }
     after(&mut line, task);
     line
 }

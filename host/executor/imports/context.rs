@@ -160,8 +160,13 @@ impl Guest {
         &mut self,
     ) -> wasmtime::Result<Vec<(String, Outcome)>> {
         let store = self.agents.store.clone();
+        // An item, and what tells items, knows what its step comes after.
+        let step = match self.task.parent {
+            Some(step) if self.handler.generator || self.task.index().is_some() => step,
+            _ => self.task.id,
+        };
         let edges = store
-            .upstreams(self.task.id)
+            .upstreams(step)
             .map_err(|error| self.store_failed(&error))?;
         let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
         let found = store
@@ -186,11 +191,15 @@ pub fn refused(function: &str, why: &str) -> Failure {
     )
 }
 
-/// What was submitted as metadata, and the key that is the same for every attempt of a phase.
+/// What was submitted as metadata, the key that is the same for every attempt of a phase, and the
+/// place of an item among the others.
 fn metadata(task: &Task) -> String {
     let given = task.metadata.as_deref().unwrap_or("{}");
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(given).unwrap_or_default();
     fields.insert("idempotency_key".to_owned(), task.idempotency_key().into());
+    if let Some(index) = task.index() {
+        fields.insert("task_index".to_owned(), index.into());
+    }
     serde_json::Value::Object(fields).to_string()
 }

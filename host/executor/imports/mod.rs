@@ -11,3 +11,5 @@ mod signals;
 mod spawn;
 mod tasks;
 mod types;
+
+pub(super) use context::refused;

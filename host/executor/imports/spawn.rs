@@ -213,6 +213,14 @@ impl Guest {
     /// The handler that runs tasks of that type.
     fn known(&self, task_type: &str) -> Result<Arc<Handler>, RefusedCall> {
         let loader = &self.agents.loader;
+        if loader
+            .get(task_type)
+            .is_some_and(|handler| handler.generator)
+        {
+            return Err(RefusedCall::Invalid(format!(
+                "\"{task_type}\" is a page generator, and runs no task by itself"
+            )));
+        }
         let component = types::component_of(task_type);
         match (loader.get(task_type), loader.component(component)) {
             (Some(handler), _) => Ok(handler),

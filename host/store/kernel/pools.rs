@@ -69,6 +69,7 @@ impl Turn<'_> {
                 Event::MemberEnded {
                     status,
                     optional: false,
+                    entry_bytes: 0,
                 },
             )?;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 
-use crate::group::{Group, GroupKind, OnFailure};
+use crate::group::{Each, Group, GroupKind, OnFailure};
 use crate::store::Lane;
 use crate::task::producer::Stage;
 use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
@@ -130,6 +130,9 @@ pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         failed: unsigned(row, 8)?,
         tolerated: unsigned(row, 11)?,
         skipped: unsigned(row, 9)?,
+        each: json::<Each>(row, 12)?.map(Arc::new),
+        sealed: row.get(13)?,
+        output_bytes: unsigned(row, 14)?,
     })
 }
 

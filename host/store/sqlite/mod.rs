@@ -5,6 +5,7 @@
 
 mod columns;
 mod edges;
+mod items;
 mod nodes;
 mod producers;
 mod queues;

@@ -428,7 +428,7 @@ impl Store for SqliteStore {
         // One row without a name when a host ran and had loaded nothing.
         const SQL: &str = "\
             select host.directory, handlers.name, handlers.digest, handlers.description,
-              handlers.function
+              handlers.function, handlers.generator
             from host
             left join handlers
             order by handlers.name";
@@ -444,6 +444,7 @@ impl Store for SqliteStore {
                     digest,
                     description,
                     function: columns::json(row, 4)?,
+                    generator: row.get(5)?,
                 };
                 Ok((directory, Some(handler)))
             })

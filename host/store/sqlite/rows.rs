@@ -8,10 +8,10 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
-use super::{edges, explain};
+use super::{edges, explain, items};
 use crate::group::Group;
 use crate::journal::Entry;
-use crate::store::rows::{Alarm, Rows, Source, Standing};
+use crate::store::rows::{Alarm, EndedItem, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Attempt;
@@ -77,12 +77,13 @@ impl SqliteRows<'_> {
         const SQL: &str = "\
             insert into groups (
               task_id, scope_id, kind, name, on_failure, concurrency, closed,
-              sources, live, spawned, completed, failed, tolerated, skipped)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+              sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
             on conflict do update set
               closed = excluded.closed, sources = excluded.sources, live = excluded.live,
               spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
-              tolerated = excluded.tolerated, skipped = excluded.skipped";
+              tolerated = excluded.tolerated, skipped = excluded.skipped,
+              sealed = excluded.sealed, output_bytes = excluded.output_bytes";
         self.run(
             SQL,
             params![
@@ -100,6 +101,9 @@ impl SqliteRows<'_> {
                 group.failed as i64,
                 group.tolerated as i64,
                 group.skipped as i64,
+                group.each.as_deref().map(to_json),
+                group.sealed,
+                group.output_bytes as i64,
             ],
         )
     }
@@ -167,7 +171,7 @@ pub fn fill_group(
 ) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
-          kind, tolerated
+          kind, tolerated, spec, sealed, output_bytes
         from groups
         where task_id = :task";
     if elsewhere & columns::GROUP != 0 {
@@ -527,6 +531,16 @@ impl Rows for SqliteRows<'_> {
         self.ids(SQL, named_params! { ":group": group.to_i64() })
     }
 
+    fn ended_items(
+        &mut self,
+        group: TaskId,
+        after: u64,
+        limit: usize,
+        failures: bool,
+    ) -> Result<Vec<EndedItem>, StoreError> {
+        items::ended(self, group, after, limit, failures)
+    }
+
     fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError> {
         const SQL: &str = "\
             select count(*)
@@ -753,8 +767,8 @@ impl Rows for SqliteRows<'_> {
             values (1, :directory)
             on conflict do update set directory = excluded.directory";
         const SQL: &str = "\
-            insert into handlers (name, digest, description, function)
-            values (:name, :digest, :description, :function)";
+            insert into handlers (name, digest, description, function, generator)
+            values (:name, :digest, :description, :function, :generator)";
         self.run(DIRECTORY, named_params! { ":directory": directory })?;
         self.run("delete from handlers", [])?;
         for handler in handlers {
@@ -765,6 +779,7 @@ impl Rows for SqliteRows<'_> {
                     ":digest": handler.digest,
                     ":description": handler.description,
                     ":function": handler.function.as_ref().map(to_json),
+                    ":generator": handler.generator,
                 },
             )?;
         }

@@ -321,7 +321,7 @@ create index sources_of on sources (group_id);
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
 
-/// Workflows: another kind of group, whose members are there from the start. Edges say by which ends
+/// Workflows, maps and generators: more kinds of groups. Edges say by which ends
 /// of the upstream they open.
 const FIFTH: &str = "
 create table tasks_5 (
@@ -415,7 +415,10 @@ create index tasks_origin on tasks (origin_id) where origin_id is not null;
 create index tasks_tops on tasks (status, ended_at_ms, id)
   where ended_at_ms is not null and (parent_id is null or orphan = 1);
 
-alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow'));
+alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow', 'map', 'generator'));
+alter table groups add column spec text;
+alter table groups add column sealed integer not null default 0 check (sealed in (0, 1));
+alter table groups add column output_bytes integer not null default 0 check (output_bytes >= 0);
 alter table groups add column tolerated integer not null default 0 check (tolerated >= 0);
 create index groups_kind on groups (kind, task_id);
 
@@ -440,6 +443,7 @@ create table producers (
   next_ms integer
 ) strict;
 create index producers_next on producers (next_ms) where next_ms is not null;
+alter table handlers add column generator integer not null default 0 check (generator in (0, 1));
 ";
 
 /// What queues are set to. Running tasks are counted by their queue, without a look at the pools,

@@ -149,6 +149,7 @@ pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
         digest: "d".into(),
         description: None,
         function: None,
+        generator: false,
     };
     let path = "x".into();
     world
@@ -322,6 +323,7 @@ pub async fn handlers_are_remembered(world: &mut World) {
         digest: format!("sha256:{name}"),
         description: description.map(str::to_owned),
         function: None,
+        generator: name == "c",
     };
     let mut typed = row("b/add", None);
     typed.function = Some(fishway::types::Function {

@@ -129,6 +129,7 @@ pub async fn a_paused_queue_starts_nothing_and_what_runs_goes_on(world: &mut Wor
         digest: "d".to_owned(),
         description: None,
         function: None,
+        generator: false,
     });
     let kept = world.store().keep_handlers(handlers.into(), "/x".into());
     kept.await.unwrap();
@@ -254,6 +255,7 @@ pub async fn queues_tell_how_their_tasks_stand(world: &mut World) {
         digest: "d".to_owned(),
         description: None,
         function: None,
+        generator: false,
     };
     let kept = world.store().keep_handlers(vec![handler], "/x".into());
     kept.await.unwrap();
