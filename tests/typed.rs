@@ -218,6 +218,18 @@ async fn a_parameter_takes_the_output_of_the_dependency_whose_key_it_bears() {
         "salmon!this is a weir",
         "one is left over"
     );
+    // The same from inside a guest.
+    let keyed = |key: &str| json!({ "spawn": { "handler": "echo", "input": key, "options": { "key": key } } });
+    let after = json!({ "after": ["$0", "$1"] });
+    let join = json!({ "spawn": { "handler": "typed/join", "input": null, "options": after } });
+    let steps = [
+        keyed("left"),
+        keyed("right"),
+        join,
+        json!({ "wait-all": { "ids": ["$2"] } }),
+    ];
+    let found = world.results(steps.to_vec().into()).await;
+    assert_eq!(found[3][0]["output"], "leftright", "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -260,6 +260,7 @@ impl Mirror<'_> {
                 Type::Record(self.named(of, fields))
             }
             EngineType::Variant(variant) => {
+                self.spend(variant.cases().len())?;
                 let cases = variant.cases().map(|case| {
                     let payload = case.ty.map(|payload| self.of(&payload, deeper));
                     Ok((case.name.to_owned(), payload.transpose()?))

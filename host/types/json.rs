@@ -442,9 +442,7 @@ fn write(text: &mut String, value: &Value) {
         Value::Char(one) => write_text(text, one.encode_utf8(&mut [0; 4])),
         Value::String(string) => write_text(text, string),
         Value::Bytes(bytes) => write!(text, "\"{}\"", BASE64.encode(bytes)),
-        Value::List(items) | Value::Tuple(items) => {
-            write_all(text, '[', ']', items, |text, item| write(text, item))
-        }
+        Value::List(items) | Value::Tuple(items) => write_all(text, '[', ']', items, write),
         Value::Option(None) => write!(text, "null"),
         Value::Option(Some(inner)) if matches!(**inner, Value::Option(_)) => {
             write_case(text, "some", Some(inner))

@@ -172,6 +172,8 @@ async fn a_call_that_was_answered_is_replayed_though_its_handler_is_gone() {
             1,
             "the first was replayed"
         );
+        let failure = failed.failure.unwrap();
+        assert!(failure.retryable, "another attempt may find it");
     }
     // Back under another name, it answers all the same.
     std::fs::rename(&elsewhere, world.handlers().join("prices.wasm")).unwrap();
