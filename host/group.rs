@@ -381,30 +381,28 @@ fn fail_fast(task: &Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
 /// The group as it is now, and its end when nothing is left to come.
 fn settle(mut task: Task, group: Group, now_ms: u64) -> Result<Change, Refusal> {
     let mut effects = Vec::new();
-    if !task.status.is_terminal() {
-        if group.sources == 0 && group.live == 0 {
-            task.status = if task.cancel_requested {
-                Status::Cancelled
-            } else if group.failing() {
-                Status::Failed
-            } else {
-                Status::Completed
-            };
-            if task.status == Status::Failed {
-                let message = format!(
-                    "{} of {} {} of the {} \"{}\" did not complete",
-                    group.failed - group.tolerated,
-                    group.spawned,
-                    group.kind.members(),
-                    group.kind.as_str(),
-                    group.name
-                );
-                task.failure = Some(Failure::new(FailureKind::Members, message, true));
-            }
-            task.ended_at_ms = Some(now_ms);
-            task.output = Some(group.counts().into());
-            effects.extend([Effect::Ended, Effect::Moved]);
+    if !task.status.is_terminal() && group.sources == 0 && group.live == 0 {
+        task.status = if task.cancel_requested {
+            Status::Cancelled
+        } else if group.failing() {
+            Status::Failed
+        } else {
+            Status::Completed
+        };
+        if task.status == Status::Failed {
+            let message = format!(
+                "{} of {} {} of the {} \"{}\" did not complete",
+                group.failed - group.tolerated,
+                group.spawned,
+                group.kind.members(),
+                group.kind.as_str(),
+                group.name
+            );
+            task.failure = Some(Failure::new(FailureKind::Members, message, true));
         }
+        task.ended_at_ms = Some(now_ms);
+        task.output = Some(group.counts().into());
+        effects.extend([Effect::Ended, Effect::Moved]);
     }
     task.group = Some(Box::new(group));
     Ok(Change { task, effects })
