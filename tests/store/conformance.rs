@@ -157,6 +157,7 @@ macro_rules! conformance {
                 a_lost_host_leaves_the_clocks_as_they_were
                 a_retry_of_a_producer_begins_with_fresh_clocks_and_no_output
                 a_failed_source_that_is_retried_opens_its_pool_again_whatever_that_became
+                a_retry_of_one_source_opens_what_comes_after_its_pool_again
                 a_source_that_drained_and_then_failed_is_one_again_in_its_next_attempt
                 an_ended_pool_of_a_workflow_is_not_opened_anew_by_its_name
                 a_retried_member_opens_its_pool_and_what_comes_after_it_again

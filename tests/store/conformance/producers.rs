@@ -191,16 +191,17 @@ pub async fn the_last_finite_source_hints_its_producers_and_starts_their_drain_c
 pub async fn a_source_that_never_starts_has_drained_for_the_producers_too(world: &mut World) {
     let started = world.workflow("x, a>p<x, l>>p, p:pool").await;
     let all = ids(&started);
-    let [x, _l] = claim(world, [all[0], all[2]]).await;
+    let [x, l] = claim(world, [all[0], all[2]]).await;
     world.fail(&x).await;
     assert_eq!(world.show(&all), "failed skipped running running");
     assert_eq!(world.dispatch.hinted(), [all[2]]);
+    world.complete(&l).await;
     let started = world.workflow("a>p, l>>p, p:pool").await;
     let all = ids(&started);
     world.cancel(all[0]).await;
     assert_eq!(world.get(all[1]).producer, Some(Stage::Hinted));
     // It has all of its time all the same, from its start on.
-    world.advance(2 * DRAIN_MS).await;
+    assert_eq!(world.advance(IDLE_MS / 2).await, None);
     let l = world.start(all[1]).await;
     assert_eq!(l.producer, Some(Stage::Hinted), "its attempt is told");
     world.advance(IDLE_MS - 1).await;
@@ -333,6 +334,12 @@ pub async fn a_producer_that_has_drained_by_itself_is_ended_by_no_clock(world: &
     assert_eq!(world.get(all[2]).status, Status::Completed);
     assert_eq!(world.advance(10 * DRAIN_MS).await, None);
     assert_eq!(world.get(all[1]).producer, Some(Stage::Open));
+    // Until it joins another.
+    let opened = world
+        .store()
+        .open_pool(call_by(&l, 1), "q".into(), Default::default());
+    opened.await.unwrap().unwrap();
+    assert_eq!(world.advance(1).await, Some(now_ms(world) + IDLE_MS - 1));
     world.complete(&l).await;
     assert_eq!(world.get(all[1]).status, Status::Completed);
 }
@@ -437,6 +444,20 @@ pub async fn a_failed_source_that_is_retried_opens_its_pool_again_whatever_that_
         let pool = world.get(all[2]).group.unwrap();
         assert_eq!((pool.spawned, pool.completed, pool.failed), (2, 2, 0));
     }
+}
+
+pub async fn a_retry_of_one_source_opens_what_comes_after_its_pool_again(world: &mut World) {
+    let started = world.workflow("a>p, p:pool, c<p, d<c").await;
+    let all = ids(&started);
+    let a = world.start(all[0]).await;
+    let member = add(world, &a, all[1], 1).await;
+    world.fail(&a).await;
+    let claimed = world.start(member).await;
+    world.fail(&claimed).await;
+    assert_eq!(world.show(&all), "failed failed skipped skipped");
+    world.store().retry(all[0]).await.unwrap();
+    assert_eq!(world.show(&all), "ready running blocked blocked");
+    assert_eq!(world.get(started.id).group.unwrap().live, 4);
 }
 
 pub async fn a_source_that_drained_and_then_failed_is_one_again_in_its_next_attempt(
