@@ -871,6 +871,14 @@ pub async fn a_generator_that_is_closed_takes_no_more_pages(world: &mut World) {
     let message = why(world, task.id);
     assert!(message.contains("are of no use any more"), "{message}");
     assert_eq!(inputs(world, id), "");
+    // Unless that was taken back before it told its page.
+    let (_, id) = run_one(world, generator(10, &like(OnFailure::Fail))).await;
+    let task = source(world).await;
+    world.store().cancel(id, true, None).await.unwrap();
+    world.store().retry(id).await.unwrap();
+    world.finish(&task, page(&["1"], None)).await;
+    complete_all(world, |_| {}).await;
+    assert_eq!(told(world, id), "[[1]]");
 }
 
 pub async fn a_generator_whose_source_was_deleted_cannot_go_on(world: &mut World) {
