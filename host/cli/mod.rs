@@ -350,7 +350,7 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     {
         return Ok((seconds * 1_000.0) as u64);
     }
-    crate::loader::manifest::duration_ms(text).ok_or_else(|| {
+    crate::task::duration_ms(text).ok_or_else(|| {
         format!("\"{text}\" is no duration: write 30s, \"1h 30m\" or 30d, or a number of seconds")
     })
 }

@@ -3,6 +3,7 @@
 //! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
 //! changes, and only a `store` keeps one.
 
+mod duration;
 pub mod edge;
 pub mod id;
 mod options;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use duration::duration_ms;
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};

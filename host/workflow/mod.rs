@@ -1,7 +1,18 @@
 //! Workflows: tasks that are made together, with edges between them.
 //!
 //! What a file or a handler asks for, once it is checked. A store makes a group of it, whose members
-//! are the steps, in one transaction.
+//! are the steps, in one transaction. [`file`] reads one from JSON or TOML.
+
+mod check;
+mod document;
+pub mod file;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+pub use document::Format;
+pub use file::{Definition, Given, parse};
+pub use problem::Problem;
 
 use std::sync::Arc;
 
