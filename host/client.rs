@@ -1,6 +1,10 @@
 //! Every verb that a person can ask for, on a store: of this process or of a file that a host
 //! serves. The doors call this; it never prints.
 
+mod workflows;
+
+pub use workflows::{Dependencies, Job, Jobs, Run};
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use crate::task::state::Attempt;
 use crate::task::{
     IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
 };
+use crate::workflow::Problem;
 
 /// Tasks that one transaction of a bulk submit keeps.
 pub const SUBMIT_BATCH: usize = 1_000;
@@ -46,6 +51,27 @@ pub enum ClientError {
     /// No task has that id, or an id that begins so.
     #[error("no task has an id that begins with \"{0}\"")]
     UnknownTask(String),
+    /// A task has no child with that key.
+    #[error("task {of} has no child with the key \"{key}\"")]
+    UnknownKey {
+        /// The task.
+        of: TaskId,
+        /// The key.
+        key: String,
+        /// Some of the keys that there are.
+        known: Vec<String>,
+    },
+    /// The task is something else.
+    #[error("task {id} is no workflow: it is a {handler}")]
+    NoWorkflow {
+        /// Which task.
+        id: TaskId,
+        /// Its handler.
+        handler: String,
+    },
+    /// A workflow's document is wrong in these places.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
     /// What was cancelled before a deletion has not stopped yet.
     #[error("task {id} is not deleted yet: task {live} below it was asked to stop, and still runs")]
     Stopping {
@@ -72,6 +98,11 @@ fn is_pool(task: &Task) -> bool {
     group.is_some_and(|group| group.kind == GroupKind::Pool)
 }
 
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 fn place(line: Option<usize>) -> String {
     line.map(|line| format!(" (input {line})"))
         .unwrap_or_default()
@@ -91,6 +122,17 @@ impl ClientError {
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
             }
+            ClientError::UnknownKey { of, key, known } => {
+                let nearest = nearest(key, known);
+                Some(match nearest {
+                    Some(nearest) => format!("did you mean {of}:{nearest}?"),
+                    None => format!("fishway list --parent {of} shows its children"),
+                })
+            }
+            ClientError::NoWorkflow { id, .. } => {
+                Some(format!("fishway get {id} shows what it is"))
+            }
+            ClientError::Problems(_) => None,
             ClientError::Stopping { id, live } => Some(format!(
                 "fishway wait {live} waits for its end; fishway delete {id} goes on then"
             )),
@@ -102,12 +144,16 @@ impl ClientError {
     }
 }
 
-fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
+fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k String> {
     let nearest = known.iter().max_by(|one, other| {
         strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
     });
-    match (nearest, directory) {
-        (Some(nearest), _) if strsim::jaro_winkler(name, nearest) > 0.8 => {
+    nearest.filter(|nearest| strsim::jaro_winkler(name, nearest) > 0.8)
+}
+
+fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
+    match (nearest(name, known), directory) {
+        (Some(nearest), _) => {
             format!("did you mean {nearest}?")
         }
         (_, Some(directory)) => format!("put {name}.wasm into {}", directory.display()),
@@ -190,8 +236,19 @@ impl Client {
         Ok(submitted)
     }
 
-    /// The one task whose id begins with `prefix`.
-    pub fn resolve(&self, prefix: &str) -> Result<TaskId, ClientError> {
+    /// The task of that name: an id, a unique beginning of one, or either followed by `:key` for
+    /// its child with that key, and so on down. Where no child has the key `N`, it is the Nth child,
+    /// from 0.
+    pub fn resolve(&self, name: &str) -> Result<TaskId, ClientError> {
+        let mut parts = name.split(':');
+        let mut id = self.resolve_id(parts.next().unwrap_or_default())?;
+        for key in parts {
+            id = self.child(id, key)?;
+        }
+        Ok(id)
+    }
+
+    fn resolve_id(&self, prefix: &str) -> Result<TaskId, ClientError> {
         let unknown = || ClientError::UnknownTask(prefix.to_owned());
         let (low, high) = prefix.parse::<IdPrefix>().map_err(|_| unknown())?.range();
         let found = self.store.ids_between(low, high, 4)?;
@@ -405,25 +462,36 @@ impl Client {
         Ok(known.is_some_and(|(handlers, _)| handlers.iter().any(|row| row.name == handler)))
     }
 
-    /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
-    /// directory now. Where no host ever ran, nobody knows, and every name is good.
     fn check_handler(&self, name: &str) -> Result<(), ClientError> {
+        match self.unknown([name])?.pop() {
+            Some(unknown) => Err(unknown),
+            None => Ok(()),
+        }
+    }
+
+    /// Those of the names that nobody could run: no handler that the last host had, and no file that
+    /// lies in its directory now. Where no host ever ran, nobody knows, and every name is good.
+    fn unknown<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<Vec<ClientError>, ClientError> {
         let Some((handlers, directory)) = self.store.handlers()? else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let known = handlers.iter().any(|row| row.name == name);
-        let lies_there = || {
+        let loaded: HashSet<&str> = handlers.iter().map(|row| row.name.as_str()).collect();
+        let lies_there = |name: &str| {
             ["wasm", "wat"]
                 .iter()
                 .any(|ending| directory.join(format!("{name}.{ending}")).is_file())
         };
-        if known || lies_there() {
-            return Ok(());
-        }
-        Err(ClientError::UnknownHandler {
+        let unknown = names
+            .into_iter()
+            .filter(|name| !loaded.contains(name) && !lies_there(name));
+        let error = |name: &str| ClientError::UnknownHandler {
             name: name.to_owned(),
-            known: handlers.into_iter().map(|row| row.name).collect(),
-            directory: Some(directory),
-        })
+            known: handlers.iter().map(|row| row.name.clone()).collect(),
+            directory: Some(directory.clone()),
+        };
+        Ok(unknown.map(error).collect())
     }
 }

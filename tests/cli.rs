@@ -2,6 +2,7 @@
 
 mod deleting;
 mod metrics;
+mod workflows;
 
 use std::path::Path;
 use std::process::Command;
@@ -634,20 +635,28 @@ fn the_help_of_every_command_stands_in_the_reference() {
     let mut text = String::from(
         "# Commands\n\nMade of the program's own help; a test holds the two together.\n",
     );
+    // The commands that a help names.
+    fn parts(help: &str) -> impl Iterator<Item = &str> {
+        help.lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_whitespace().next())
+    }
     let help = place.run(&["--help"]).ok();
-    let commands = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next());
-    for command in commands {
+    for command in parts(&help) {
         let help = place.run(&[command, "--help"]).ok();
-        // The default depends on where the program runs.
         text.push_str(&format!(
             "\n## fishway {command}\n\n```\n{}\n```\n",
             help.trim_end()
         ));
+        for part in parts(&help) {
+            let help = place.run(&[command, part, "--help"]).ok();
+            text.push_str(&format!(
+                "\n### fishway {command} {part}\n\n```\n{}\n```\n",
+                help.trim_end()
+            ));
+        }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {

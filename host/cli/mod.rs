@@ -8,6 +8,7 @@ mod cancel;
 mod completions;
 mod delete;
 mod demo;
+mod deps;
 mod doctor;
 mod get;
 mod given;
@@ -25,6 +26,7 @@ mod trace;
 mod view;
 mod wait;
 pub mod wire;
+mod workflow;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,6 +107,8 @@ enum Command {
     List(list::Args),
     Logs(logs::Args),
     Trace(trace::Args),
+    Workflow(workflow::Args),
+    Deps(deps::Args),
     Pool(pool::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
@@ -197,6 +201,8 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::List(args) => list::run(&global, &args),
         Command::Logs(args) => logs::run(&global, args).await,
         Command::Trace(args) => trace::run(&global, args).await,
+        Command::Workflow(args) => workflow::run(&global, args).await,
+        Command::Deps(args) => deps::run(&global, &args),
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
         Command::Retry(args) => retry::run(&global, args).await,

@@ -135,9 +135,10 @@ impl Task {
         }
     }
 
-    /// Why the task is pending, as far as its own row tells; `None` when it is not pending.
+    /// Why the task is pending, as far as its own row tells; `None` when it is not pending, or has no
+    /// handler that could run: a workflow is pending until one of its jobs starts.
     pub fn pending_reason(&self, handler_loaded: bool) -> Option<PendingReason> {
-        if self.status != Status::Pending {
+        if self.status != Status::Pending || self.group.is_some() {
             None
         } else if self.blocked_by > 0 {
             Some(PendingReason::Blocked)
