@@ -43,6 +43,7 @@ pub enum Function {
     PoolStartDrain,
     PoolWait,
     PoolStatus,
+    WorkflowRun,
 }
 
 impl Function {
@@ -73,6 +74,7 @@ impl Function {
             Function::PoolStartDrain => "pools.start-drain",
             Function::PoolWait => "pools.wait",
             Function::PoolStatus => "pools.status",
+            Function::WorkflowRun => "workflows.run",
         }
     }
 

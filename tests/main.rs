@@ -31,3 +31,5 @@ mod store;
 mod tasks;
 /// `fishway trace`: trees of any shape and size, and what changes in them.
 mod trace;
+/// Workflows: from inside a guest, and as they run on a host.
+mod workflows;

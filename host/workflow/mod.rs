@@ -102,6 +102,8 @@ pub struct Started {
     pub created: bool,
     /// The tasks of its steps, in the order of the steps.
     pub jobs: Vec<(Arc<str>, TaskId)>,
+    /// When it was answered, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
 
 /// The handler that a workflow has in the columns that speak of handlers.

@@ -1,5 +1,6 @@
 //! `context`: who the task is, and how it goes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,9 +8,10 @@ use super::types;
 use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
 use crate::group::GroupKind;
-use crate::journal::{Answer, Function};
+use crate::journal::{Answer, Function, Snapshot};
 use crate::store::LogLevel;
-use crate::task::{Edge, Failure, FailureKind, Progress, Task, TaskId, check_name};
+use crate::task::edge::{Link, Links};
+use crate::task::{Failure, FailureKind, Outcome, Progress, Status, Task, TaskId, check_name};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
@@ -35,30 +37,46 @@ impl context::Host for Guest {
     }
 
     async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
-        // Not recorded: what the task comes after has ended, and ended tasks do not change
-        // but by a retry of somebody who does not mind.
-        self.step(&call_of(Function::Dependencies, "", []))?;
-        let store = self.agents.store.clone();
-        let edges = store
-            .upstreams(self.task.id)
-            .map_err(|error| self.store_failed(&error))?;
-        let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
-        let found = store
-            .tasks(&ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let dependency = |(edge, task): (Edge, Option<Task>)| {
-            let task = task?;
-            let key = edge.key.as_ref().or(task.key.as_ref());
-            Some(context::Dependency {
-                key: key.map_or_else(|| task.id.to_string(), ToString::to_string),
-                outcome: types::outcome(task.outcome()),
-            })
+        let call = call_of(Function::Dependencies, "", []);
+        let recorded = match self.step(&call)? {
+            Some(Answer::Outcomes(snapshot)) => Some(snapshot),
+            _ => None,
         };
-        Ok(edges
-            .into_iter()
-            .zip(found)
-            .filter_map(dependency)
-            .collect())
+        let store = self.agents.store.clone();
+        let mut links = store
+            .links(self.task.id, Links::Upstream, u64::MAX)
+            .map_err(|error| self.store_failed(&error))?;
+        let outcomes = match recorded {
+            Some(snapshot) => {
+                let known: HashSet<TaskId> = snapshot.tasks.iter().copied().collect();
+                links.retain(|link| known.contains(&link.task));
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                self.recorded_outcomes(&ids, &snapshot)?
+            }
+            None => {
+                // What was deleted has no outcome.
+                links.retain(|link| link.status.is_some());
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                let found = self.outcomes(&ids)?.unwrap_or_default();
+                // What has completed never changes; what has not may be retried before a replay.
+                if (found.iter()).any(|outcome| outcome.status != Status::Completed) {
+                    let snapshot = Snapshot {
+                        tasks: ids,
+                        ..self.snapshot(&found)
+                    };
+                    self.answer(call, Answer::Outcomes(snapshot)).await?;
+                }
+                found
+            }
+        };
+        let dependency = |(link, outcome): (Link, Outcome)| {
+            let key = link.called.or(link.key);
+            context::Dependency {
+                key: key.map_or_else(|| link.task.to_string(), |key| key.to_string()),
+                outcome: types::outcome(outcome),
+            }
+        };
+        Ok(links.into_iter().zip(outcomes).map(dependency).collect())
     }
 
     async fn next_phase(

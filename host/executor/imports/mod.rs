@@ -10,3 +10,4 @@ mod signals;
 mod spawn;
 mod tasks;
 mod types;
+mod workflows;

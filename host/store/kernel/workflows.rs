@@ -60,6 +60,7 @@ fn earlier(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Option<Started>, St
         id,
         created: false,
         jobs,
+        at_ms: turn.now_ms,
     }))
 }
 
@@ -117,6 +118,7 @@ fn start(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Started, StoreError> 
         id,
         created: true,
         jobs: keys.zip(ids).collect(),
+        at_ms: turn.now_ms,
     })
 }
 
