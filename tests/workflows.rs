@@ -181,11 +181,12 @@ async fn a_replay_hears_the_same_ids_and_makes_no_workflow_twice() {
     let steps = json!([
         workflow(&definition),
         { "context": {} },
+        { "save": { "name": "now", "value": "$1.now" } },
         { "signal-receive": { "name": "look" } },
         { "workflow": { "text": definition.to_string(), "key": "again" } },
         { "workflow": { "text": definition.to_string(), "key": "again" } },
-        { "wait-all": { "ids": ["$0.id"] } },
-        { "context": {} },
+        { "wait-all": { "ids": ["$0.id", "$4.id"] } },
+        { "load": "now" },
     ]);
     let task = world.submit(steps).await;
     world.reach_status(task, Status::Waiting).await;
@@ -197,13 +198,19 @@ async fn a_replay_hears_the_same_ids_and_makes_no_workflow_twice() {
         .until(|_| (workflows_of(&world, task).len() == 2).then_some(()))
         .await;
     for workflow in workflows_of(&world, task) {
-        let job = world.client.resolve(&format!("{}:b", workflow.id)).unwrap();
+        let job = match &workflow.key {
+            Some(key) => format!("{task}:{key}:b"),
+            None => format!("{}:b", workflow.id),
+        };
+        let job = world.client.resolve(&job).unwrap();
         world.client.signal(job, "go", "1").await.unwrap();
     }
     let found = results(&world.end(task).await);
     assert_eq!(id(&found[0]["id"]), before[0].id);
-    assert_eq!(found[3], found[4]);
-    assert_ne!(found[0]["id"], found[3]["id"]);
+    assert_eq!(found[4], found[5]);
+    assert_ne!(found[0]["id"], found[4]["id"]);
+    // What the clock said after the call, it says again.
+    assert_eq!(found[1]["now"], found[7]);
     assert_eq!(workflows_of(&world, task).len(), 2);
     let jobs = world.detail(before[0].id).child_ids;
     assert_eq!(

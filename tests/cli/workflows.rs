@@ -133,6 +133,10 @@ fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
         "{shown}"
     );
     assert!(shown.contains("blocked by extract, load"), "{shown}");
+    let pending = place.run(&["workflow", "get", id, "--json"]).json();
+    assert_eq!(pending.get("pending_reason"), None);
+    assert_eq!(pending["jobs"][3]["blocked_by"], 2);
+    assert_eq!(pending["jobs"][3]["waits_for"][1]["key"], "load");
     let deps = place.run(&["deps", &job("transform")]).ok();
     assert!(
         deps.contains("depends on\n  extract  ") && deps.contains("depended on by\n  load  "),
@@ -224,7 +228,8 @@ fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
 #[test]
 fn a_workflow_is_cancelled_and_retried_whole() {
     let file = r#"{"jobs": [{"key": "a", "handler": "echo"},
-        {"key": "b", "handler": "echo", "delay": "1h", "dependsOn": ["a"]}, {"key": "c", "handler": "echo", "dependsOn": ["b"]}]}"#;
+        {"key": "b", "handler": "echo", "delay": "1h", "dependsOn": ["a"]}, {"key": "c", "handler": "echo", "dependsOn": ["a", "b"]},
+        {"key": "d", "handler": "script", "payload": {"steps": [{"fail": {}}]}, "attempts": 1}]}"#;
     let place = with_files(&[("w.json", file)]);
     let host = place.serve();
     let id = place
@@ -235,6 +240,16 @@ fn a_workflow_is_cancelled_and_retried_whole() {
         .unwrap()
         .to_owned();
     place.run(&["wait", &format!("{id}:a")]).ok();
+    place.run(&["wait", &format!("{id}:d")]);
+    let shown = place.run(&["workflow", "get", &id]).ok();
+    assert!(
+        shown.contains("status    running, failing: a job that it needs did not complete"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("scheduled") && shown.contains("blocked by b\n"),
+        "{shown}"
+    );
     place
         .run(&["workflow", "retry", &id])
         .refused(1, "is running", "");
@@ -245,7 +260,10 @@ fn a_workflow_is_cancelled_and_retried_whole() {
         told.contains("cancelled") && told.contains("(w), 2 jobs"),
         "{told}"
     );
-    assert_eq!(statuses(&place, &id), "a:completed b:cancelled c:cancelled");
+    assert_eq!(
+        statuses(&place, &id),
+        "a:completed b:cancelled c:cancelled d:failed"
+    );
     let again = place.run(&["workflow", "cancel", &id]);
     assert!(
         again.code == 0 && again.err.contains("is cancelled already"),
@@ -256,7 +274,10 @@ fn a_workflow_is_cancelled_and_retried_whole() {
     drop(host);
     let retried = place.run(&["workflow", "retry", &id, "--json"]).json();
     assert_eq!(retried["status"], "running");
-    assert_eq!(statuses(&place, &id), "a:completed b:pending c:pending");
+    assert_eq!(
+        statuses(&place, &id),
+        "a:completed b:pending c:pending d:pending"
+    );
 }
 
 #[test]
