@@ -1,6 +1,10 @@
 //! Every verb that a person can ask for, on a store: of this process or of a file that a host
 //! serves. The doors call this; it never prints.
 
+mod workflows;
+
+pub use workflows::{Dependencies, Job, Jobs, Run};
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +22,7 @@ use crate::task::{
     IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_name,
     check_payload,
 };
-use crate::workflow::{Role, Work};
+use crate::workflow::{Problem, Role};
 
 use crate::types::{self, Mismatch, component_of};
 
@@ -76,6 +80,27 @@ pub enum ClientError {
     /// No task has that id, or an id that begins so.
     #[error("no task has an id that begins with \"{0}\"")]
     UnknownTask(String),
+    /// A task has no child with that key.
+    #[error("task {of} has no child with the key \"{key}\"")]
+    UnknownKey {
+        /// The task.
+        of: TaskId,
+        /// The key.
+        key: String,
+        /// Some of the keys that there are.
+        known: Vec<String>,
+    },
+    /// The task is something else.
+    #[error("task {id} is no workflow: it is a {handler}")]
+    NoWorkflow {
+        /// Which task.
+        id: TaskId,
+        /// Its handler.
+        handler: String,
+    },
+    /// A workflow's document is wrong in these places.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
     /// What was cancelled before a deletion has not stopped yet.
     #[error("task {id} is not deleted yet: task {live} below it was asked to stop, and still runs")]
     Stopping {
@@ -102,6 +127,11 @@ fn is_pool(task: &Task) -> bool {
     group.is_some_and(|group| group.kind == GroupKind::Pool)
 }
 
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 fn place(line: Option<usize>) -> String {
     line.map(|line| format!(" (input {line})"))
         .unwrap_or_default()
@@ -118,7 +148,7 @@ impl ClientError {
                 directory,
             } => Some(unknown_handler(name, known, directory)),
             ClientError::IsGenerator { name } => Some(format!(
-                "a generator step of a workflow runs it: source = \"{name}\""
+                "a generator step of a workflow runs it: generator = \"{name}\""
             )),
             ClientError::NoGenerator { .. } => Some(format!(
                 "name a component that exports {}; fishway handler list shows which do",
@@ -132,6 +162,17 @@ impl ClientError {
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
             }
+            ClientError::UnknownKey { of, key, known } => {
+                let nearest = nearest(key, known);
+                Some(match nearest {
+                    Some(nearest) => format!("did you mean {of}:{nearest}?"),
+                    None => format!("fishway list --parent {of} shows its children"),
+                })
+            }
+            ClientError::NoWorkflow { id, .. } => {
+                Some(format!("fishway get {id} shows what it is"))
+            }
+            ClientError::Problems(_) => None,
             ClientError::Stopping { id, live } => Some(format!(
                 "fishway wait {live} waits for its end; fishway delete {id} goes on then"
             )),
@@ -141,6 +182,13 @@ impl ClientError {
             ClientError::Ambiguous { .. } => Some("give more of the id".to_owned()),
         }
     }
+}
+
+fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k String> {
+    let nearest = known.iter().max_by(|one, other| {
+        strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
+    });
+    nearest.filter(|nearest| strsim::jaro_winkler(name, nearest) > 0.8)
 }
 
 fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
@@ -153,11 +201,8 @@ fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) ->
     if !siblings.is_empty() {
         return format!("{component} has {}", siblings.join(", "));
     }
-    let nearest = known.iter().max_by(|one, other| {
-        strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
-    });
-    match (nearest, directory) {
-        (Some(nearest), _) if strsim::jaro_winkler(name, nearest) > 0.8 => {
+    match (nearest(name, known), directory) {
+        (Some(nearest), _) => {
             format!("did you mean {nearest}?")
         }
         (_, Some(directory)) => format!("put {component}.wasm into {}", directory.display()),
@@ -282,8 +327,19 @@ impl Client {
         Ok(submitted)
     }
 
-    /// The one task whose id begins with `prefix`.
-    pub fn resolve(&self, prefix: &str) -> Result<TaskId, ClientError> {
+    /// The task of that name: an id, a unique beginning of one, or either followed by `:key` for
+    /// its child with that key, and so on down. Where no child has the key `N`, it is the Nth child,
+    /// from 0.
+    pub fn resolve(&self, name: &str) -> Result<TaskId, ClientError> {
+        let mut parts = name.split(':');
+        let mut id = self.resolve_id(parts.next().unwrap_or_default())?;
+        for key in parts {
+            id = self.child(id, key)?;
+        }
+        Ok(id)
+    }
+
+    fn resolve_id(&self, prefix: &str) -> Result<TaskId, ClientError> {
         let unknown = || ClientError::UnknownTask(prefix.to_owned());
         let (low, high) = prefix.parse::<IdPrefix>().map_err(|_| unknown())?.range();
         let found = self.store.ids_between(low, high, 4)?;
@@ -519,12 +575,6 @@ impl Client {
         Ok((self.store.set_queue(name.into(), change).await?, known))
     }
 
-    /// Whether the handlers of a step are there, and fit for what it needs them for.
-    pub fn check_work(&self, work: &Work) -> Result<(), ClientError> {
-        let mut handlers = work.handlers().into_iter();
-        handlers.try_for_each(|(name, role)| self.check_role(name, role).map(|_| ()))
-    }
-
     fn check_handler(&self, name: &str) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
         self.check_role(name, Role::Tasks)
     }
@@ -564,6 +614,26 @@ impl Client {
             known: handlers.into_iter().map(|row| row.name).collect(),
             directory: Some(directory),
         })
+    }
+
+    /// What is wrong with those of the names that nobody could run for what they are wanted for.
+    fn unknown<'n>(
+        &self,
+        names: impl IntoIterator<Item = (&'n str, Role)>,
+    ) -> Result<Vec<ClientError>, ClientError> {
+        let mut unknown = Vec::new();
+        for (name, role) in names {
+            match self.check_role(name, role) {
+                Ok(_) => {}
+                Err(
+                    error @ (ClientError::UnknownHandler { .. }
+                    | ClientError::IsGenerator { .. }
+                    | ClientError::NoGenerator { .. }),
+                ) => unknown.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unknown)
     }
 }
 

@@ -272,6 +272,14 @@ impl Group {
         fails && self.failed > self.tolerated
     }
 
+    /// How much of it has completed, in percent of what there is now.
+    pub fn percent(&self) -> u64 {
+        match self.spawned {
+            0 => 0,
+            all => self.completed.saturating_mul(100) / all,
+        }
+    }
+
     /// Where it is, when its task has `status`.
     pub fn phase(&self, status: Status) -> GroupPhase {
         match status {

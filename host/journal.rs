@@ -44,6 +44,7 @@ pub enum Function {
     PoolStartDrain,
     PoolWait,
     PoolStatus,
+    WorkflowRun,
 }
 
 impl Function {
@@ -75,6 +76,7 @@ impl Function {
             Function::PoolStartDrain => "pools.start-drain",
             Function::PoolWait => "pools.wait",
             Function::PoolStatus => "pools.status",
+            Function::WorkflowRun => "workflows.run",
         }
     }
 

@@ -34,6 +34,23 @@ pub const MANIFEST_BYTES_MAX: u64 = 256 << 10;
 /// Longest time that compiling one component may take, in milliseconds.
 pub const COMPILE_MS_MAX: u64 = 120_000;
 
+/// Largest document of a workflow, in bytes.
+pub const WORKFLOW_BYTES_MAX: usize = 64 << 20;
+
+/// Most jobs of a workflow, where nobody says otherwise: they are made in one transaction, and for so
+/// long nothing else is written.
+pub const WORKFLOW_JOBS_MAX: usize = 100_000;
+
+/// Most dependencies of all jobs of a workflow together.
+pub const WORKFLOW_DEPENDENCIES_MAX: usize = 1_000_000;
+
+/// Most bytes in the payloads of all jobs of a workflow together. A payload that all of them share
+/// counts for each: each has a row.
+pub const WORKFLOW_INPUT_BYTES_MAX: usize = 256 << 20;
+
+/// Most mistakes in one document that are told one by one.
+pub const PROBLEMS_MAX: usize = 1_000;
+
 /// Longest delay, timeout or wait, in milliseconds: ten years. Keeps sums of times from overflowing.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 

@@ -2,6 +2,7 @@
 
 mod deleting;
 mod metrics;
+mod workflows;
 
 use std::path::Path;
 use std::process::Command;

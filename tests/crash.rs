@@ -268,3 +268,66 @@ async fn a_host_killed_at_any_point_of_a_reindexing_adds_none_twice_and_loses_no
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_killed_at_any_job_of_a_workflow_runs_the_rest_and_makes_none_twice() {
+    let handlers = guests::guest("script");
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let client = client(&data);
+    let job =
+        |key: &str, after: &[&str]| json!({ "key": key, "handler": "echo", "dependsOn": after });
+    let definition = json!({ "jobs": [
+        job("start", &[]), job("a", &["start"]), job("b", &["start"]), job("merge", &["a", "b"]),
+    ]});
+    let steps = json!({ "steps": [
+        { "workflow": { "definition": definition } },
+        { "wait-all": { "ids": ["$0.id"] } },
+        { "get": "$0.jobs.merge" },
+    ]});
+    let made = |detail: &Detail| {
+        let found = client.store().tasks(&detail.child_ids).unwrap();
+        found
+            .into_iter()
+            .flatten()
+            .next()
+            .and_then(|task| task.group)
+    };
+    let jobs_done = |detail: &Detail| made(detail).map_or(0, |group| group.completed);
+    // From the claim to the last job; the host dies when there is so much.
+    for point in 0..=5 {
+        let submitted = client
+            .submit("script", vec![steps.to_string()], Options::default())
+            .await;
+        let task = submitted.unwrap()[0].id;
+        let host = Killable::serve(handlers.parent().unwrap(), &data);
+        until(&client, task, |detail| match point {
+            0 => detail.task.status == Status::Running,
+            1 => made(detail).is_some(),
+            more => jobs_done(detail) >= more - 1,
+        })
+        .await;
+        drop(host);
+        let host = Killable::serve(handlers.parent().unwrap(), &data);
+        until(&client, task, |_| false).await;
+        drop(host);
+        let detail = client.detail(task).unwrap();
+        assert_eq!(
+            detail.task.status,
+            Status::Completed,
+            "{:?}",
+            detail.task.failure
+        );
+        assert_eq!(
+            (detail.task.attempt, detail.child_ids.len()),
+            (1, 1),
+            "killed at {point}"
+        );
+        let workflow = detail.child_ids[0];
+        assert_eq!(client.store().child_ids(workflow).unwrap().len(), 4);
+        let output: Value = serde_json::from_str(detail.task.output.as_deref().unwrap()).unwrap();
+        assert_eq!(output["results"][0]["id"], workflow.to_string());
+        assert_eq!(output["results"][1][0]["output"]["completed"], 4);
+        assert_eq!(output["results"][2]["status"], "completed");
+    }
+}

@@ -39,3 +39,5 @@ mod tasks;
 mod trace;
 /// Plain functions as task types, and calls of them between handlers.
 mod typed;
+/// Workflows: from inside a guest, and as they run on a host.
+mod workflows;

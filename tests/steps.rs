@@ -6,7 +6,7 @@ use fishway::client::{Client, ClientError, Detail};
 use fishway::executor::Settings;
 use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
 use fishway::task::{Options, Status, Task, TaskId};
-use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
+use fishway::workflow::{After, Format, Given, NewWorkflow, Step, Work, Workflow, parse};
 use serde_json::{Value, json};
 
 use crate::crash::{Killable, client, until};
@@ -227,21 +227,25 @@ async fn a_page_generator_runs_no_task_and_a_handler_tells_no_pages() {
         found[0].to_string().contains("is a page generator"),
         "{told} {found}"
     );
-    let wrong = each("pages", pages("echo", 9));
-    let roles = [("pages", "IsGenerator"), ("echo", "NoGenerator")];
-    for (name, expected) in roles {
-        let work = match name {
-            "pages" => wrong.clone(),
-            _ => each("echo", pages("echo", 9)),
+    let document = |handler: &str, source: &str| {
+        let text = json!({ "jobs": [{ "key": "a", "handler": handler, "generator": source }] });
+        let given = Given {
+            name: "w",
+            input: None,
+            jobs_max: 10,
         };
-        let refused = world.client.check_work(&work).unwrap_err();
-        assert!(format!("{refused:?}").starts_with(expected), "{refused:?}");
-        assert!(refused.to_string().contains(name), "{refused}");
-    }
-    world
-        .client
-        .check_work(&each("echo", pages("pages", 9)))
-        .unwrap();
+        parse(&text.to_string(), Format::Json, &given).unwrap()
+    };
+    let check = |handler, source| {
+        let checked = world.client.check_workflow(&document(handler, source));
+        checked.unwrap()
+    };
+    let told = |handler, source| check(handler, source).unwrap_err()[0].to_string();
+    let first = told("pages", "pages");
+    assert!(first.contains("\"pages\" is a page generator"), "{first}");
+    let second = told("echo", "echo");
+    assert!(second.contains("\"echo\" is no page generator"), "{second}");
+    check("echo", "pages").unwrap();
     // Files may have changed since they were looked at.
     let steps = vec![
         step("a", each("echo", pages("echo", 9)), json!({}), &[]),

@@ -1,11 +1,12 @@
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, wire};
 use crate::client::Detail;
+use crate::group::GroupKind;
 
 /// Show tasks: status, input, output, error, attempts, children
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }
@@ -41,11 +42,19 @@ fn lines(detail: &Detail) -> Vec<String> {
             None => String::new(),
         },
     };
-    let mut lines = vec![
-        format!("id        {}", task.id),
-        format!("handler   {}", task.handler),
-        format!("status    {colour}{}{colour:#}{reason}", task.status),
-    ];
+    let mut lines = vec![format!("id        {}", task.id)];
+    if let Some(group) = &task.group
+        && group.kind == GroupKind::Workflow
+    {
+        lines.extend(super::workflow::lines(task, group));
+        lines.push(format!("jobs      fishway workflow get {}", task.id));
+        return lines;
+    }
+    lines.push(format!("handler   {}", task.handler));
+    lines.push(format!(
+        "status    {colour}{}{colour:#}{reason}",
+        task.status
+    ));
     if let Some(group) = &task.group {
         lines.extend(super::pool::lines(task, group));
         lines.push(format!(

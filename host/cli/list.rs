@@ -21,6 +21,9 @@ pub struct Args {
     /// Only the children of this task, in the order in which they were spawned
     #[arg(long, value_name = "ID")]
     parent: Option<String>,
+    /// Only the jobs of this workflow, in their order
+    #[arg(long, value_name = "ID", conflicts_with = "parent")]
+    workflow: Option<String>,
     /// Only what comes after this task in the list
     #[arg(long, value_name = "ID")]
     after: Option<String>,
@@ -44,6 +47,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
             text.parse().ok()
         }
         found => found?,
+    };
+    let parent = match &args.workflow {
+        Some(workflow) => Some(client.workflow(workflow)?.0.id),
+        None => parent,
     };
     let filter = Filter {
         statuses: args.status.iter().map(|filter| filter.status).collect(),
@@ -84,7 +91,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 fn table(tasks: &[Task], holds: &Holds, header: bool) -> Vec<String> {
     let width = tasks
         .iter()
-        .map(|task| task.handler.len())
+        .map(|task| what(task).chars().count())
         .max()
         .unwrap_or(7)
         .max(7);
@@ -107,10 +114,18 @@ fn table(tasks: &[Task], holds: &Holds, header: bool) -> Vec<String> {
             },
         };
         let status = task.status;
-        let (id, handler) = (task.id, &task.handler);
+        let (id, handler) = (task.id, what(task));
         lines.push(format!(
             "{id:13}  {handler:width$}  {colour}{status:9}{colour:#}  {took:>8}  {last}"
         ));
     }
     lines
+}
+
+/// What a task is: its handler; of a group its kind and its name.
+fn what(task: &Task) -> String {
+    match &task.group {
+        Some(group) => cut(&format!("{} {}", task.handler, group.name), 40),
+        None => task.handler.to_string(),
+    }
 }

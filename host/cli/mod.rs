@@ -8,6 +8,7 @@ mod cancel;
 mod completions;
 mod delete;
 mod demo;
+mod deps;
 mod doctor;
 mod get;
 mod given;
@@ -26,6 +27,7 @@ mod trace;
 mod view;
 mod wait;
 pub mod wire;
+mod workflow;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -106,6 +108,8 @@ enum Command {
     List(list::Args),
     Logs(logs::Args),
     Trace(trace::Args),
+    Workflow(workflow::Args),
+    Deps(deps::Args),
     Pool(pool::Args),
     Queue(queue::Args),
     Cancel(cancel::Args),
@@ -199,6 +203,8 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::List(args) => list::run(&global, &args),
         Command::Logs(args) => logs::run(&global, args).await,
         Command::Trace(args) => trace::run(&global, args).await,
+        Command::Workflow(args) => workflow::run(&global, args).await,
+        Command::Deps(args) => deps::run(&global, &args),
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
         Command::Queue(args) => queue::run(&global, args).await,
@@ -353,7 +359,7 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     {
         return Ok((seconds * 1_000.0) as u64);
     }
-    crate::loader::manifest::duration_ms(text).ok_or_else(|| {
+    crate::task::duration_ms(text).ok_or_else(|| {
         format!("\"{text}\" is no duration: write 30s, \"1h 30m\" or 30d, or a number of seconds")
     })
 }

@@ -6,7 +6,7 @@ use super::{Done, Global, now_ms, print_json, wire};
 /// skipped because of it waits for it again.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }

@@ -8,7 +8,7 @@ use crate::task::{Status, StatusFilter, StatusSet, Task};
 /// Exits with 0 when all have completed, 1 when one has not, 124 when the time ran out.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Wait for all of them; this is what happens anyway

@@ -4,11 +4,13 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::client::{Detail, Holds};
-use crate::group::Group;
+use crate::client::{Dependencies, Detail, Holds, Job};
+use crate::group::{Group, GroupKind};
 use crate::queue::Queue;
 use crate::store::{LogLine, QueueStanding};
+use crate::task::edge::Link;
 use crate::task::{Failure, Progress, Status, Task};
+use crate::workflow::Started;
 
 /// A task.
 #[derive(Debug, Serialize)]
@@ -65,6 +67,89 @@ pub struct TaskJson {
     /// What a group has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolJson>,
+    /// What a workflow has besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowJson>,
+}
+
+/// How a workflow stands.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct WorkflowJson {
+    pub name: String,
+    pub total: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub in_flight: u64,
+    pub progress_percent: u64,
+    /// It will have failed once its last job has ended.
+    pub failing: bool,
+    pub on_failure: &'static str,
+}
+
+/// A workflow and its jobs.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct WorkflowDetailJson {
+    pub workflow_id: String,
+    #[serde(flatten)]
+    pub task: TaskJson,
+    /// Some of them, where there are many: `workflow` has the counts.
+    pub jobs: Vec<JobJson>,
+}
+
+/// A job of a workflow.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct JobJson {
+    #[serde(flatten)]
+    pub task: TaskJson,
+    /// How many of its dependencies have not ended.
+    pub blocked_by: u32,
+    /// The first of them.
+    pub waits_for: Vec<LinkJson>,
+}
+
+/// A workflow that was made: the ids of its jobs by their keys.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct StartedJson {
+    pub workflow_id: String,
+    pub name: String,
+    /// False where its key named an earlier one.
+    pub created: bool,
+    pub jobs: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a task depends on, and what depends on it.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct DependenciesJson {
+    pub id: String,
+    pub key: Option<String>,
+    pub status: &'static str,
+    pub depends_on: Vec<LinkJson>,
+    pub depends_on_count: usize,
+    pub depended_on_by: Vec<LinkJson>,
+    pub depended_on_by_count: usize,
+}
+
+/// A dependency, by the task at its other end.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct LinkJson {
+    pub id: String,
+    pub key: Option<String>,
+    pub task_type: Option<String>,
+    /// None where it was deleted.
+    pub status: Option<&'static str>,
+    /// Which of its ends count: success, failure, any.
+    pub on: &'static str,
+    pub optional: bool,
+    /// The name under which the one that depends knows the other.
+    #[serde(rename = "as")]
+    pub called: Option<String>,
 }
 
 /// How a group stands. Its percentage is null while members may still be added.
@@ -190,7 +275,84 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         component: task.digest.as_ref().map(ToString::to_string),
         idempotency_key: task.idempotency_key(),
         attempts: Vec::new(),
-        pool: task.group.as_deref().map(|group| pool(group, task.status)),
+        pool: (task.group.as_deref())
+            .filter(|group| group.kind != GroupKind::Workflow)
+            .map(|group| pool(group, task.status)),
+        workflow: (task.group.as_deref())
+            .filter(|group| group.kind == GroupKind::Workflow)
+            .map(|group| workflow(group, task.status)),
+    }
+}
+
+fn workflow(group: &Group, status: Status) -> WorkflowJson {
+    WorkflowJson {
+        name: group.name.to_string(),
+        total: group.spawned,
+        completed: group.completed,
+        failed: group.failed,
+        skipped: group.skipped,
+        in_flight: group.live,
+        progress_percent: group.percent(),
+        failing: group.failing() && !status.is_terminal(),
+        on_failure: group.on_failure.as_str(),
+    }
+}
+
+impl WorkflowDetailJson {
+    /// A workflow and some of its jobs.
+    pub fn of(workflow: &Task, jobs: &[Job], now_ms: u64) -> WorkflowDetailJson {
+        let job = |job: &Job| JobJson {
+            task: task(&job.task, now_ms),
+            blocked_by: job.task.blocked_by,
+            waits_for: job.waits_for.iter().map(link).collect(),
+        };
+        WorkflowDetailJson {
+            workflow_id: workflow.id.to_string(),
+            task: task(workflow, now_ms),
+            jobs: jobs.iter().map(job).collect(),
+        }
+    }
+}
+
+impl StartedJson {
+    /// A workflow that was made.
+    pub fn of(started: &Started, name: &str) -> StartedJson {
+        let jobs = started.jobs.iter();
+        StartedJson {
+            workflow_id: started.id.to_string(),
+            name: name.to_owned(),
+            created: started.created,
+            jobs: jobs
+                .map(|(key, id)| (key.to_string(), id.to_string().into()))
+                .collect(),
+        }
+    }
+}
+
+impl DependenciesJson {
+    /// The dependencies of a task.
+    pub fn of(task: &Task, found: &Dependencies) -> DependenciesJson {
+        DependenciesJson {
+            id: task.id.to_string(),
+            key: task.key.as_ref().map(ToString::to_string),
+            status: task.status.as_str(),
+            depends_on: found.depends_on.iter().map(link).collect(),
+            depends_on_count: found.depends_on_count,
+            depended_on_by: found.depended_on_by.iter().map(link).collect(),
+            depended_on_by_count: found.depended_on_by_count,
+        }
+    }
+}
+
+fn link(link: &Link) -> LinkJson {
+    LinkJson {
+        id: link.task.to_string(),
+        key: link.key.as_ref().map(ToString::to_string),
+        task_type: link.status.map(|_| link.handler.to_string()),
+        status: link.status.map(Status::as_str),
+        on: link.on.as_str(),
+        optional: link.optional,
+        called: link.called.as_ref().map(ToString::to_string),
     }
 }
 

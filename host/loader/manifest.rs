@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::limits::{ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest};
+use crate::task::duration_ms;
 
 /// What is wrong with a manifest, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -357,13 +358,6 @@ fn milliseconds(key: &str, amount: &Amount) -> Result<u64, ManifestError> {
                 .to_owned(),
         }),
     }
-}
-
-/// A duration as people write it, in milliseconds. A day has 24 hours; months have no length.
-pub fn duration_ms(text: &str) -> Option<u64> {
-    let span: jiff::Span = text.trim().parse().ok()?;
-    let days = jiff::SpanRelativeTo::days_are_24_hours();
-    u64::try_from(span.to_duration(days).ok()?.as_millis()).ok()
 }
 
 fn malformed(text: &str, error: &toml::de::Error) -> ManifestError {

@@ -29,6 +29,7 @@ use crate::bus::Bus;
 use crate::group::{GroupKind, PoolOptions};
 use crate::journal::{Call, Entry, RefusedCall};
 use crate::queue::{Queue, QueueChange};
+use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
 use crate::task::{
     Edge, Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet,
@@ -155,6 +156,9 @@ pub trait Store: Send + Sync + 'static {
     fn upstreams(&self, task: TaskId) -> Result<Vec<Edge>, StoreError>;
     /// What comes after a task, by age.
     fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError>;
+    /// The edges of a task with what stands at their other ends, at most `limit`: what it starts after
+    /// in the order in which that was said, what starts after it by age.
+    fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError>;
     /// A value that outlives attempts.
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
     /// Whether a task has an unread signal of that name.

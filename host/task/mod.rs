@@ -3,6 +3,7 @@
 //! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
 //! changes, and only a `store` keeps one.
 
+mod duration;
 pub mod edge;
 pub mod id;
 mod options;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use duration::duration_ms;
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};
@@ -137,7 +139,8 @@ impl Task {
         }
     }
 
-    /// Why the task is pending; `None` when it is not pending. Whether a handler of its name is
+    /// Why the task is pending; `None` when it is not pending, or is a group that comes after nothing:
+    /// a workflow is pending until one of its jobs starts. Whether a handler of its name is
     /// loaded and whether its queue is paused its own row does not tell.
     pub fn pending_reason(
         &self,
@@ -148,6 +151,8 @@ impl Task {
             None
         } else if self.blocked_by > 0 {
             Some(PendingReason::Blocked)
+        } else if self.group.is_some() {
+            None
         } else if self.run_at_ms.is_some() {
             Some(PendingReason::Scheduled)
         } else if queue_paused || !handler_loaded && self.digest.is_none() {

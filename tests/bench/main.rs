@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fishway::builder::{Request, build};
-use fishway::client::Client;
+use fishway::client::{Client, Run};
 use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
 use fishway::executor::Settings;
 use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::task::{NewTask, Options, Status, StatusSet};
-use fishway::workflow::{NewWorkflow, Step, Work, Workflow};
+use fishway::workflow::{Format, Given, NewWorkflow, Step, Work, Workflow, parse};
 use serde_json::json;
 
 fn main() {
@@ -100,6 +100,9 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
     }
     if wants("drain") {
         drain(&client, 20_000).await;
+    }
+    if wants("workflow") {
+        workflow(&client, 10_000).await;
     }
     if wants("notice") {
         notice(directory, &host).await;
@@ -314,6 +317,56 @@ async fn drain(client: &Client, many: usize) {
         shown(submitted),
         shown(started.elapsed()),
         many as f64 / started.elapsed().as_secs_f64()
+    );
+}
+
+/// A wide diamond, from its document to its end, beside as many tasks that know nothing of each other.
+async fn workflow(client: &Client, many: usize) {
+    let (mut alone, mut made, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let started = Instant::now();
+        let submitted = client.submit("echo", vec!["1".to_owned(); many], Options::default());
+        let ids: Vec<_> = submitted.await.unwrap().iter().map(|one| one.id).collect();
+        client
+            .wait(&ids, false, StatusSet::terminal(), None)
+            .await
+            .unwrap();
+        alone.push(started.elapsed());
+
+        let wide: Vec<String> = (2..many).map(|index| format!("wide-{index}")).collect();
+        let job = |key: &str, after: &[String]| json!({ "key": key, "handler": "echo", "dependsOn": after });
+        let mut jobs = vec![job("first", &[])];
+        jobs.extend(wide.iter().map(|key| job(key, &["first".to_owned()])));
+        jobs.push(job("last", &wide));
+        let text = json!({ "jobs": jobs }).to_string();
+        let started = Instant::now();
+        let given = Given {
+            name: "diamond",
+            input: None,
+            jobs_max: many,
+        };
+        let definition = parse(&text, Format::Json, &given).unwrap();
+        let run = client
+            .run_workflow(definition, Run::default())
+            .await
+            .unwrap();
+        made.push(started.elapsed());
+        let tasks = client
+            .wait(&[run.id], false, StatusSet::terminal(), None)
+            .await;
+        ended.push(started.elapsed());
+        let task = tasks.unwrap().unwrap().remove(0);
+        assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
+    }
+    let (alone, ended) = (median(&mut alone), median(&mut ended));
+    let rate = |time: Duration| many as f64 / time.as_secs_f64();
+    println!(
+        "a diamond of {many} jobs, median of 3: made in {}, ended after {} = {:.0} jobs/s, {:.2} of the {:.0}/s of as many tasks alone",
+        shown(median(&mut made)),
+        shown(ended),
+        rate(ended),
+        rate(ended) / rate(alone),
+        rate(alone)
     );
 }
 

@@ -1,16 +1,18 @@
 //! `context`: who the task is, and how it goes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::types;
 use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
-use crate::group::GroupKind;
-use crate::journal::{Answer, Function};
+use crate::group::{GroupKind, Items};
+use crate::journal::{Answer, Function, Snapshot};
 use crate::store::{LogLevel, Record, Urgency};
+use crate::task::edge::{Link, Links};
 use crate::task::{
-    Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name, check_payload,
+    Failure, FailureKind, Outcome, Progress, Status, Task, TaskId, check_name, check_payload,
 };
 
 impl context::Host for Guest {
@@ -37,15 +39,43 @@ impl context::Host for Guest {
     }
 
     async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
-        // Not recorded: what the task comes after has ended, and ended tasks do not change
-        // but by a retry of somebody who does not mind.
-        self.step(&call_of(Function::Dependencies, "", []))?;
-        let found = self.dependencies_by_key()?;
-        let dependency = |(key, outcome)| context::Dependency {
-            key,
+        let call = call_of(Function::Dependencies, "", []);
+        let recorded = match self.step(&call)? {
+            Some(Answer::Outcomes(snapshot)) => Some(snapshot),
+            _ => None,
+        };
+        let store = self.agents.store.clone();
+        let mut links = store
+            .links(self.step_of(), Links::Upstream, u64::MAX)
+            .map_err(|error| self.store_failed(&error))?;
+        let outcomes = match recorded {
+            Some(snapshot) => {
+                let known: HashSet<TaskId> = snapshot.tasks.iter().copied().collect();
+                links.retain(|link| known.contains(&link.task));
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                self.recorded_outcomes(&ids, &snapshot)?
+            }
+            None => {
+                // What was deleted has no outcome.
+                links.retain(|link| link.status.is_some());
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                let found = self.outcomes(&ids)?.unwrap_or_default();
+                // What has completed never changes; what has not may be retried before a replay.
+                if (found.iter()).any(|outcome| outcome.status != Status::Completed) {
+                    let snapshot = Snapshot {
+                        tasks: ids,
+                        ..self.snapshot(&found)
+                    };
+                    self.answer(call, Answer::Outcomes(snapshot)).await?;
+                }
+                found
+            }
+        };
+        let dependency = |(link, outcome): (Link, Outcome)| context::Dependency {
+            key: key_of(&link),
             outcome: types::outcome(outcome),
         };
-        Ok(found.into_iter().map(dependency).collect())
+        Ok(links.into_iter().zip(outcomes).map(dependency).collect())
     }
 
     async fn next_phase(
@@ -155,31 +185,50 @@ impl Guest {
         Ok(workflow.map(|workflow| (scope, workflow.name)))
     }
 
+    /// What knows what the task comes after: an item, and what tells items, asks its step.
+    fn step_of(&self) -> TaskId {
+        match self.task.parent {
+            Some(step) if self.handler.generator || self.task.index().is_some() => step,
+            _ => self.task.id,
+        }
+    }
+
+    /// The dependency that the task is an element of, where it is an item of a map over one.
+    pub(in crate::executor) fn mapped_over(&mut self) -> wasmtime::Result<Option<String>> {
+        let Some(step) = self.task.parent.filter(|_| self.task.index().is_some()) else {
+            return Ok(None);
+        };
+        let store = self.agents.store.clone();
+        let found = store
+            .tasks(&[step])
+            .map_err(|error| self.store_failed(&error))?;
+        let group = found.into_iter().flatten().find_map(|task| task.group);
+        let each = group.and_then(|group| group.each);
+        Ok(each.and_then(|each| match &each.items {
+            Items::Array { over } => over.clone(),
+            Items::Pages { .. } => None,
+        }))
+    }
+
     /// What the task comes after, each with the key that it is known by.
     pub(in crate::executor) fn dependencies_by_key(
         &mut self,
     ) -> wasmtime::Result<Vec<(String, Outcome)>> {
         let store = self.agents.store.clone();
-        // An item, and what tells items, knows what its step comes after.
-        let step = match self.task.parent {
-            Some(step) if self.handler.generator || self.task.index().is_some() => step,
-            _ => self.task.id,
-        };
-        let edges = store
-            .upstreams(step)
+        let mut links = store
+            .links(self.step_of(), Links::Upstream, u64::MAX)
             .map_err(|error| self.store_failed(&error))?;
-        let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
-        let found = store
-            .tasks(&ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let keyed = edges.iter().zip(found).filter_map(|(edge, task)| {
-            let task = task?;
-            let key = edge.key.as_ref().or(task.key.as_ref());
-            let key = key.map_or_else(|| task.id.to_string(), ToString::to_string);
-            Some((key, task.outcome()))
-        });
-        Ok(keyed.collect())
+        links.retain(|link| link.status.is_some());
+        let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+        let found = self.outcomes(&ids)?.unwrap_or_default();
+        Ok(links.iter().map(key_of).zip(found).collect())
     }
+}
+
+/// What a task calls what it comes after.
+fn key_of(link: &Link) -> String {
+    let key = link.called.as_ref().or(link.key.as_ref());
+    key.map_or_else(|| link.task.to_string(), ToString::to_string)
 }
 
 /// The end of an attempt that asked for something that has no answer.

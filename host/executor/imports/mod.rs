@@ -11,5 +11,6 @@ mod signals;
 mod spawn;
 mod tasks;
 mod types;
+mod workflows;
 
 pub(super) use context::refused;

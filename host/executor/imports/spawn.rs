@@ -276,7 +276,7 @@ impl Guest {
         ids
     }
 
-    fn last_sequence(&mut self) -> wasmtime::Result<u64> {
+    pub(super) fn last_sequence(&mut self) -> wasmtime::Result<u64> {
         if let Some(sequence) = self.children.sequence {
             return Ok(sequence);
         }
@@ -297,6 +297,25 @@ impl Guest {
         {
             return Ok(Found::Same(*known));
         }
+        match self.earlier_of(content)? {
+            Found::None => {}
+            found => return Ok(found),
+        }
+        // Another input under the same key: the key decides. In the first run there is no other.
+        if let (Some(key), true) = (&options.key, self.task.run > 0) {
+            let store = self.agents.store.clone();
+            let known = store
+                .child_by_key(self.task.id, key)
+                .map_err(|error| self.store_failed(&error))?;
+            if let Some(id) = known {
+                return Ok(Found::Same(id));
+            }
+        }
+        Ok(Found::None)
+    }
+
+    /// A child of an earlier run with that content, which no other call of this run has taken up.
+    pub(super) fn earlier_of(&mut self, content: u64) -> wasmtime::Result<Found> {
         // The first run of a task has nothing before it.
         if self.task.run == 0 {
             return Ok(Found::None);
@@ -310,22 +329,7 @@ impl Guest {
             let earlier = Earlier::new(children, |id| fresh.contains_key(&id));
             self.children.earlier = Some(earlier);
         }
-        if let Some(earlier) = &mut self.children.earlier {
-            match earlier.take(content) {
-                Found::None => {}
-                found => return Ok(found),
-            }
-        }
-        // Another input under the same key: the key decides.
-        if let Some(key) = &options.key {
-            let store = self.agents.store.clone();
-            let known = store
-                .child_by_key(self.task.id, key)
-                .map_err(|error| self.store_failed(&error))?;
-            if let Some(id) = known {
-                return Ok(Found::Same(id));
-            }
-        }
-        Ok(Found::None)
+        let earlier = self.children.earlier.as_mut();
+        Ok(earlier.map_or(Found::None, |earlier| earlier.take(content)))
     }
 }

@@ -10,7 +10,7 @@ use crate::limits::DURATION_MS_MAX;
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
 use crate::task::{NewTask, Outcome, Status, StatusSet, TaskId, check_payload};
 
-type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
+pub(super) type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
 
 impl tasks::Host for Guest {
     async fn spawn(
@@ -428,7 +428,7 @@ impl Guest {
     }
 
     /// How tasks stand now, in the order of the ids.
-    fn outcomes(&mut self, ids: &[TaskId]) -> Answered<Vec<Outcome>> {
+    pub(super) fn outcomes(&mut self, ids: &[TaskId]) -> Answered<Vec<Outcome>> {
         let store = self.agents.store.clone();
         let found = store
             .outcomes(ids)
@@ -441,7 +441,7 @@ impl Guest {
     }
 
     /// How tasks stand, for the journal.
-    fn snapshot(&self, outcomes: &[Outcome]) -> Snapshot {
+    pub(super) fn snapshot(&self, outcomes: &[Outcome]) -> Snapshot {
         let used = (outcomes.iter())
             .filter(|outcome| outcome.status == Status::Completed)
             .map(|outcome| outcome.id)
@@ -453,7 +453,7 @@ impl Guest {
     }
 
     /// How tasks stood when the call was recorded.
-    fn recorded_outcomes(
+    pub(super) fn recorded_outcomes(
         &mut self,
         ids: &[TaskId],
         snapshot: &Snapshot,

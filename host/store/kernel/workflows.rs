@@ -62,6 +62,7 @@ fn earlier(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Option<Started>, St
         id,
         created: false,
         jobs,
+        at_ms: turn.now_ms,
     }))
 }
 
@@ -129,6 +130,7 @@ fn start(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Started, StoreError> 
         id,
         created: true,
         jobs: keys.zip(ids).collect(),
+        at_ms: turn.now_ms,
     })
 }
 

@@ -23,6 +23,7 @@ use crate::store::{
     LogPosition, Node, QueueStanding, Rank, Received, Record, Sent, Signal, Store, StoreError,
     Submitted, Suspension, Sweep, Urgency,
 };
+use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
 use crate::task::{
     Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
@@ -345,6 +346,10 @@ impl Store for SqliteStore {
         self.read(|connection| edges::downstreams(connection, task))
     }
 
+    fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError> {
+        self.read(|connection| edges::links(connection, task, which, limit))
+    }
+
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
         const SQL: &str = "\
             select value
@@ -628,7 +633,9 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
             } else {
                 format!("not {held}")
             };
-            conditions.push(format!("blocked_by = 0 and run_at_ms is null and {held}"));
+            conditions.push(format!(
+                "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
+            ));
         }
     }
     if let Some(handler) = &filter.handler {

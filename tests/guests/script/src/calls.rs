@@ -20,6 +20,7 @@
 //! | `pool-open` NAME or `{name, on-failure, concurrency}`, `pool-start-drain` NAME | null |
 //! | `pool-spawn` `{name, handler, input, O}` | id |
 //! | `pool-wait` NAME or `{name, timeout}`, `pool-status` NAME | status |
+//! | `workflow` `{definition}` or `{text}`, with `{key, input, metadata}` | `{id, jobs: {key: id}}` |
 //! | `fail` `{message, retryable, details}`, `return` X | ends the task |
 //! | `return-if` X | ends the task with X, unless that is null or an empty text |
 //! | `fail-unless-attempt` N | fails before attempt N, to be tried again; then the attempt |
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 use crate::Stop;
 use crate::exports::fishway::task::handler::Failure;
 use crate::fishway::task::types::{Error, Outcome, Status};
-use crate::fishway::task::{checkpoints, context, pools, signals, tasks};
+use crate::fishway::task::{checkpoints, context, pools, signals, tasks, workflows};
 
 /// Do one step, when it is one of these.
 pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
@@ -213,6 +214,26 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "pool-status" => told(pools::status(&pool(argument)), |status| {
             pool_status(&status)
         }),
+        "workflow" => {
+            let definition = match argument["text"].as_str() {
+                Some(text) => text.to_owned(),
+                None => argument["definition"].to_string(),
+            };
+            let json = |name: &str| argument.get(name).map(Value::to_string);
+            let options = workflows::Options {
+                key: argument["key"].as_str().map(str::to_owned),
+                input: json("input"),
+                metadata: json("metadata"),
+            };
+            told(workflows::run(&definition, Some(&options)), |made| {
+                let jobs: serde_json::Map<_, _> = made
+                    .jobs
+                    .into_iter()
+                    .map(|(key, id)| (key, json!(id)))
+                    .collect();
+                json!({ "id": made.id, "jobs": jobs })
+            })
+        }
         "fail-unless-attempt" => {
             let attempt = context::current().attempt;
             if u64::from(attempt) < argument.as_u64().unwrap_or_default() {
