@@ -515,9 +515,6 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
             }
             effects.extend([Effect::Ended, Effect::Moved]);
         }
-        task.ended_at_ms = Some(now_ms);
-        task.output = Some(group.counts().into());
-        effects.extend([Effect::Ended, Effect::Moved]);
     }
     task.group = Some(Box::new(group));
     Ok(Change { task, effects })

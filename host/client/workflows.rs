@@ -117,9 +117,9 @@ impl Client {
     /// Each handler of a workflow that nobody could run, with the first job that names it.
     fn unknown_handlers(&self, definition: &Definition) -> Result<Vec<Problem>, ClientError> {
         let mut order: Vec<(&str, Role)> = Vec::new();
-        let mut users: HashMap<&str, (usize, usize)> = HashMap::new();
+        let mut users: HashMap<(&str, Role), (usize, usize)> = HashMap::new();
         let mut uses = |name, role, step| {
-            let user = users.entry(name).or_insert_with(|| {
+            let user = users.entry((name, role)).or_insert_with(|| {
                 order.push((name, role));
                 (step, 0)
             });
@@ -135,13 +135,16 @@ impl Client {
         }
         let mut problems = Vec::new();
         for error in self.unknown(order.iter().copied())? {
-            let (ClientError::UnknownHandler { name, .. }
-            | ClientError::IsGenerator { name }
-            | ClientError::NoGenerator { name }) = &error
-            else {
-                continue;
+            let (name, roles) = match &error {
+                ClientError::UnknownHandler { name, .. } => (name, &[Role::Tasks, Role::Pages][..]),
+                ClientError::IsGenerator { name } => (name, &[Role::Tasks][..]),
+                ClientError::NoGenerator { name } => (name, &[Role::Pages][..]),
+                _ => continue,
             };
-            let (first, count) = users.get(name.as_str()).copied().unwrap_or_default();
+            let mut users = roles
+                .iter()
+                .filter_map(|&role| users.get(&(name.as_str(), role)));
+            let (first, count) = users.next().copied().unwrap_or_default();
             let key = &definition.workflow.steps[first].key;
             let others = match count {
                 0 | 1 => String::new(),
@@ -157,6 +160,7 @@ impl Client {
             });
         }
         problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems.dedup();
         Ok(problems)
     }
 

@@ -22,7 +22,7 @@ pub use options::{Options, check_metadata};
 pub use producer::Producer;
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
-use crate::group::Group;
+use crate::group::{Group, GroupKind};
 use crate::limits;
 
 /// A JSON document as text, shared and never changed.
@@ -139,8 +139,8 @@ impl Task {
         }
     }
 
-    /// Why the task is pending; `None` when it is not pending, or is a group that comes after nothing:
-    /// a workflow is pending until one of its jobs starts. Whether a handler of its name is
+    /// Why the task is pending; `None` when it is not pending, or is a workflow, which is
+    /// pending until one of its jobs starts. Whether a handler of its name is
     /// loaded and whether its queue is paused its own row does not tell.
     pub fn pending_reason(
         &self,
@@ -151,7 +151,7 @@ impl Task {
             None
         } else if self.blocked_by > 0 {
             Some(PendingReason::Blocked)
-        } else if self.group.is_some() {
+        } else if (self.group.as_ref()).is_some_and(|group| group.kind == GroupKind::Workflow) {
             None
         } else if self.run_at_ms.is_some() {
             Some(PendingReason::Scheduled)

@@ -79,7 +79,7 @@ pub enum Work {
 }
 
 /// What a step needs a handler for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// To run tasks.
     Tasks,

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::file::{Definition, Given, parse};
-use super::{Format, Problem, Work};
-use crate::group::OnFailure;
+use super::{Format, Problem, Work, typed};
+use crate::group::{Items, OnFailure, Results};
 use crate::limits::WORKFLOW_JOBS_MAX;
+use crate::task::Producer;
 use crate::task::edge::On;
+use crate::types::{Function, Named, Type};
 
 fn read(text: &str, format: Format) -> Result<Definition, Vec<Problem>> {
     let given = Given {
@@ -496,4 +498,158 @@ proptest! {
         let _ = read(&text, Format::Toml);
         let _ = read(&format!(r#"{{"jobs":[{{"key":{text}}}]}}"#), Format::Json);
     }
+}
+
+#[test]
+fn maps_generators_and_producers_have_their_fields() {
+    let definition = json(
+        r#"{"jobs": [
+              {"key": "fetch"},
+              {"key": "each", "handler": "h", "map": "fetch", "concurrency": 3, "onFailure": "collect",
+               "results": "counts"},
+              {"key": "own", "map": true, "payload": [1, 2]},
+              {"key": "named", "map": "list", "dependsOn": [{"key": "fetch", "as": "list"}]},
+              {"key": "pages", "handler": "h", "generator": "source", "window": 9},
+              {"key": "listen", "producer": true, "pool": "p", "idleTimeout": "2s", "drainTimeout": "never"}]}"#,
+    );
+    let [_, each, own, named, pages, listen, _] = definition.workflow.steps.as_slice() else {
+        panic!("{definition:?}");
+    };
+    let of = |step: &super::Step| match &step.work {
+        Work::Each { options, each } => (*options, (**each).clone()),
+        other => panic!("{other:?}"),
+    };
+    let (options, one) = of(each);
+    assert_eq!(options.concurrency, Some(3));
+    assert_eq!(options.on_failure, Some(OnFailure::Collect));
+    assert_eq!((one.handler.as_str(), one.results), ("h", Results::Counts));
+    let over = |key: &str| Items::Array {
+        over: Some(key.to_owned()),
+    };
+    assert_eq!((one.items, each.after.len()), (over("fetch"), 1));
+    assert_eq!(of(own).1.items, Items::Array { over: None });
+    assert_eq!((of(named).1.items, named.after.len()), (over("list"), 1));
+    let source = "source".to_owned();
+    assert_eq!(of(pages).1.items, Items::Pages { source, window: 9 });
+    let expected = Producer {
+        idle_ms: Some(2_000),
+        drain_ms: None,
+    };
+    assert_eq!(listen.producer, Some(expected));
+    refused_job(
+        r#""map": "x", "generator": "y""#,
+        r#"1:10 job "a" is a map and a generator: it can be one of them"#,
+    );
+    refused_job(
+        r#""map": "x""#,
+        r#"1:28 job "a" depends on "x", which there is not"#,
+    );
+    refused_job(
+        r#""concurrency": 2"#,
+        r#"1:36 job "a" has concurrency, which only maps and generators have | "map": "KEY" or "generator": "HANDLER" makes it one"#,
+    );
+    refused_job(
+        r#""producer": true"#,
+        r#"1:10 job "a" is a producer and fills no pool | "pool": "NAME" names what it fills"#,
+    );
+    refused_job(
+        r#""idleTimeout": "soon", "pool": "p""#,
+        r#"1:36 idleTimeout is "soon": it has to be a duration such as "30s" or "5m", or "never""#,
+    );
+}
+
+/// What the types of functions make of a workflow: its kinds of steps, or what is wrong.
+fn typed_as(text: &str) -> String {
+    let record = |name: &str| {
+        Type::Record(Named {
+            name: None,
+            parts: vec![(name.to_owned(), Type::String)],
+        })
+    };
+    let list = |of: Type| Type::List(Box::new(of));
+    let function = |name: &str| {
+        let (params, result) = match name {
+            "s/orders" => (vec![], Some(list(record("id")))),
+            "s/order" => (vec![], Some(record("id"))),
+            "s/ship" => (vec![("orders", record("id"))], Some(Type::String)),
+            "s/sum" => (vec![("ship", list(Type::String))], Some(Type::U32)),
+            "s/maybe" => (
+                vec![("orders", Type::Option(Box::new(list(record("id")))))],
+                None,
+            ),
+            "s/add" => (vec![("amount", Type::U8)], Some(Type::U8)),
+            _ => return None,
+        };
+        let params = params.into_iter().map(|(name, of)| (name.to_owned(), of));
+        Some(Function {
+            name: name.to_owned(),
+            params: params.collect(),
+            result,
+        })
+    };
+    match typed(&json(text), &function) {
+        Err(problems) => {
+            let told = problems
+                .iter()
+                .map(|one| format!("{}: {}", one.line, one.what));
+            told.collect::<Vec<_>>().join("\n")
+        }
+        Ok(definition) => {
+            let kind = |step: &super::Step| match &step.work {
+                Work::Each { each, .. } => format!("{} map {:?}", step.key, each.items),
+                _ => step.key.to_string(),
+            };
+            let steps = definition.workflow.steps.iter().map(kind);
+            steps.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+#[test]
+fn types_are_compared_before_anything_starts_and_make_maps() {
+    let check = |text: &str, expected: &str| assert_eq!(typed_as(text), expected, "{text}");
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/orders"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]},
+                     {"key": "sum", "handler": "s/sum", "dependsOn": ["ship"]}]}"#,
+        r#"orders, ship map Array { over: Some("orders") }, sum"#,
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]}]}"#,
+        "orders, ship",
+    );
+    // The sum wants what a map of shipments gives, not one of them.
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]},
+                     {"key": "sum", "handler": "s/sum", "dependsOn": ["ship"]}]}"#,
+        r#"3: job "sum" cannot take what "ship" gives: expected list<string>, found string"#,
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/add", "payload": 1},
+                     {"key": "ship", "handler": "s/ship", "map": "orders"}]}"#,
+        "2: job \"ship\" cannot take what \"orders\" gives: expected list<record { id: string }>, found u8",
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/orders"},
+                     {"key": "maybe", "handler": "s/maybe", "dependsOn": [{"key": "orders", "optional": true}]}]}"#,
+        "orders, maybe",
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": [{"key": "orders", "on": "any"}]}]}"#,
+        "2: job \"ship\" may start without what \"orders\" gives: expected option<record { id: string }>, found record { id: string }",
+    );
+    check(
+        r#"{"jobs": [{"key": "a", "handler": "s/add", "payload": 300}, {"key": "b", "handler": "s/ship"}]}"#,
+        "1: job \"a\" cannot take its input: $: expected u8 (0 to 255), found the number 300\n\
+         1: job \"b\" cannot take its input: $.id: expected string, found nothing",
+    );
+    // Of what nobody knows the types, nothing is said.
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "plain"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]}]}"#,
+        "orders, ship",
+    );
 }

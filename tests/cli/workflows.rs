@@ -296,7 +296,8 @@ fn a_wrong_file_makes_nothing_and_all_that_is_wrong_is_told() {
          wrong.json:4:28: priority is text: it has to be a whole number\n\
          wrong.json:4:36: job \"b\" has no field \"colour\" (it may have key, handler, queueName, queue, priority, \
          maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, \
-         optional, dependsOn, pool)\n"
+         optional, dependsOn, pool, map, generator, window, concurrency, results, onFailure, producer, \
+         idleTimeout, drainTimeout)\n"
     );
     assert!(
         check.err.contains("handlers were not looked for"),
