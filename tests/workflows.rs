@@ -181,12 +181,12 @@ async fn a_replay_hears_the_same_ids_and_makes_no_workflow_twice() {
     let steps = json!([
         workflow(&definition),
         { "context": {} },
-        { "save": { "name": "now", "value": "$1.now" } },
+        { "signal-send": { "to": "$1.id", "name": "then", "value": "$1.now" } },
         { "signal-receive": { "name": "look" } },
         { "workflow": { "text": definition.to_string(), "key": "again" } },
         { "workflow": { "text": definition.to_string(), "key": "again" } },
         { "wait-all": { "ids": ["$0.id", "$4.id"] } },
-        { "load": "now" },
+        { "signal-receive": { "name": "then" } },
     ]);
     let task = world.submit(steps).await;
     world.reach_status(task, Status::Waiting).await;

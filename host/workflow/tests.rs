@@ -264,6 +264,14 @@ fn dependencies_that_cannot_be_are_named() {
 }
 
 #[test]
+fn columns_count_characters() {
+    refused(
+        r#"{"jobs":[{"key":"größe","colour":1}]}"#,
+        r#"1:25 job "größe" has no field "colour" | it may have key, handler, queueName, queue, priority, maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, optional, dependsOn, pool"#,
+    );
+}
+
+#[test]
 fn a_circle_is_printed_whole() {
     refused(
         "{\"jobs\":[\n{\"key\":\"x\",\"dependsOn\":[\"c\"]},\n{\"key\":\"c\",\"dependsOn\":[\"a\"]},\n\

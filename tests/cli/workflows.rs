@@ -135,6 +135,9 @@ fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
     assert!(shown.contains("blocked by extract, load"), "{shown}");
     let pending = place.run(&["workflow", "get", id, "--json"]).json();
     assert_eq!(pending.get("pending_reason"), None);
+    // The first job has no handler yet; the workflow needs none.
+    let held = place.run(&["list", "--status", "held"]).ok();
+    assert!(held.lines().count() == 1 && held.contains("echo"), "{held}");
     assert_eq!(pending["jobs"][3]["blocked_by"], 2);
     assert_eq!(pending["jobs"][3]["waits_for"][1]["key"], "load");
     let deps = place.run(&["deps", &job("transform")]).ok();
@@ -142,6 +145,12 @@ fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
         deps.contains("depends on\n  extract  ") && deps.contains("depended on by\n  load  "),
         "{deps}"
     );
+    let deps = place.run(&["deps", &job("extract"), "--json"]).json();
+    let keys = |side: &str| -> Vec<&str> {
+        let links = deps[side].as_array().unwrap().iter();
+        links.map(|link| link["key"].as_str().unwrap()).collect()
+    };
+    assert_eq!(keys("depended_on_by"), ["transform", "report"]);
     assert!(
         place
             .run(&["deps", &job("extract")])
@@ -393,7 +402,7 @@ fn standard_input_an_input_a_key_and_metadata_are_taken() {
 
 #[test]
 fn a_name_that_leads_nowhere_is_told_and_the_nearest_key_advised() {
-    let file = r#"{"jobs": [{"key": "transform", "handler": "echo"}]}"#;
+    let file = r#"{"jobs": [{"key": "transform", "handler": "echo"}, {"key": "last", "handler": "echo"}]}"#;
     let place = with_files(&[("w.json", file)]);
     let id = place
         .run(&["workflow", "run", "w.json"])
@@ -420,7 +429,7 @@ fn a_name_that_leads_nowhere_is_told_and_the_nearest_key_advised() {
     );
     // The first of all jobs, by its number.
     place.run(&["get", &format!("{id}:0")]).ok();
-    assert_eq!(place.run(&["get", &format!("{id}:1")]).code, 1);
+    assert_eq!(place.run(&["get", &format!("{id}:2")]).code, 1);
     let job = format!("{id}:transform");
     place
         .run(&["workflow", "get", &job])
@@ -431,4 +440,9 @@ fn a_name_that_leads_nowhere_is_told_and_the_nearest_key_advised() {
     place
         .run(&["list", "--workflow", &job])
         .refused(1, "is no workflow", "");
+    let _host = place.serve();
+    let first = format!("{id}:0");
+    place.run(&["wait", &first, &format!("{id}:last")]).ok();
+    place.run(&["delete", &first]).ok();
+    place.run(&["get", &first]).refused(1, "no child", "");
 }
