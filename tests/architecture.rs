@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["task", "group", "journal", "limits", "queue"];
+const NOUNS: &[&str] = &["task", "group", "journal", "limits", "queue", "schedule"];
 const DOORS: &[&str] = &["cli"];
 
 fn rooms() -> Vec<(String, Vec<PathBuf>)> {

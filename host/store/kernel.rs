@@ -13,6 +13,7 @@ mod deadlock;
 mod delete;
 mod pools;
 mod queues;
+mod schedules;
 mod signals;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -23,6 +24,7 @@ use delete::USED;
 pub use delete::sweep;
 pub use pools::{open_pool, spawn_member};
 pub use queues::set_queue;
+pub use schedules::{add_schedule, alter_schedule};
 pub use signals::{receive, send};
 
 use crate::bus::Notice;
@@ -600,6 +602,7 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
             Err(error) => return Err(error),
         }
     }
+    schedules::fire(turn)?;
     turn.flush()?;
     turn.rows.next_due()
 }

@@ -177,7 +177,8 @@ pub fn id(row: &Row<'_>, index: usize) -> rusqlite::Result<TaskId> {
     row.get(index).map(TaskId::from_i64)
 }
 
-fn optional_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<TaskId>> {
+/// An id, or none.
+pub fn optional_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<TaskId>> {
     Ok(row.get::<_, Option<i64>>(index)?.map(TaskId::from_i64))
 }
 
@@ -196,7 +197,8 @@ pub fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| damaged(index, format!("{value} is negative")))
 }
 
-fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
+/// A count or a time, or none.
+pub fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
     match row.get_ref(index)? {
         rusqlite::types::ValueRef::Null => Ok(None),
         _ => unsigned(row, index).map(Some),
@@ -217,6 +219,7 @@ pub fn json<T: serde::de::DeserializeOwned>(
     }
 }
 
-fn damaged(index: usize, why: String) -> rusqlite::Error {
+/// A value that is none of ours.
+pub fn damaged(index: usize, why: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, why.into())
 }

@@ -9,6 +9,7 @@ mod queues;
 mod reads;
 mod removal;
 mod rows;
+mod schedules;
 mod schema;
 mod signals;
 mod watch;

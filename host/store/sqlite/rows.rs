@@ -700,7 +700,10 @@ impl Rows for SqliteRows<'_> {
               where status = 'pending' and expires_at_ms is not null and started_at_ms is null
               union all
               select min(wait_until_ms) from tasks
-              where status = 'waiting' and wait_until_ms is not null)";
+              where status = 'waiting' and wait_until_ms is not null
+              union all
+              select min(next_at_ms) from schedules
+              where next_at_ms is not null)";
         Ok(self
             .one(SQL, [], |row| row.get::<_, Option<i64>>(0))?
             .flatten()
