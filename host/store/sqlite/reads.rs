@@ -591,7 +591,7 @@ fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<
 }
 
 /// Built from the parts that the filter has, each with its own index.
-fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
     let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<(&str, Box<dyn rusqlite::ToSql>)> = Vec::new();
     if !filter.statuses.is_empty() {

@@ -263,12 +263,19 @@ pub async fn a_removed_schedule_fires_no_more_and_its_tasks_stay(world: &mut Wor
     assert_eq!(world.advance(MINUTE).await, None);
     assert_eq!(minutes(&tasks(world)), [1]);
     assert_eq!(world.store().schedules().unwrap(), []);
+    world.claim_up_to(0).await;
     for how in [Alter::Pause, Alter::Resume, Alter::Trigger, Alter::Remove] {
         let refused = world.store().alter_schedule("report".to_owned(), how).await;
         assert!(matches!(refused, Err(StoreError::UnknownSchedule(_))));
     }
     // A new one of that name brings back no time that there was a task for.
     add(world, plan("report")).await;
+    let refused = world.store().add_schedule(plan("report"), false).await;
+    assert!(matches!(refused, Err(StoreError::ScheduleTaken(_))));
+    assert!(
+        world.dispatch.state().broken.is_empty(),
+        "the store goes on"
+    );
     world.advance(MINUTE).await;
     assert_eq!(minutes(&tasks(world)), [1, 3]);
 }
