@@ -220,9 +220,14 @@ impl Schedule {
     /// keeps its next time, so that to add it anew with each deployment puts nothing off.
     pub fn replaced(self, plan: Plan, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
         if plan.timing.says_the_same(&self.plan.timing) {
-            let timing = self.plan.timing;
+            let timing = self.plan.timing.clone();
             let plan = Plan { timing, ..plan };
-            return Schedule { plan, ..self };
+            let replaced = Schedule { plan, ..self };
+            return match replaced.next_at_ms {
+                Some(_) => replaced,
+                // Its time zone may be there again.
+                None => replaced.timed_anew(now_ms, zones),
+            };
         }
         let timing = begun(plan.timing, now_ms);
         let plan = Plan { timing, ..plan };

@@ -267,6 +267,23 @@ fn a_clock_that_is_set_back_brings_no_time_again() {
 }
 
 #[test]
+fn a_schedule_whose_time_zone_is_gone_keeps_its_word_once_and_goes_on_when_it_is_added_anew() {
+    let mut schedule = schedule(cron("0 * * * *", "Europe/Berlin"), Missed::All);
+    let first = ms("2026-01-01T01:00:00Z");
+    let due = schedule.due(first, &TimeZoneDatabase::none());
+    assert_eq!((due.times, due.next_at_ms), (vec![first], None));
+    schedule.next_at_ms = None;
+    assert_eq!(schedule.state(), "over");
+    let anew = schedule
+        .clone()
+        .replaced(schedule.plan.clone(), first, &zones());
+    assert_eq!(anew.next_at_ms, Some(first + 3_600_000));
+    let paused = schedule.clone().pause();
+    let anew = paused.replaced(schedule.plan.clone(), first, &zones());
+    assert_eq!((anew.next_at_ms, anew.state()), (None, "paused"));
+}
+
+#[test]
 fn a_pause_is_over_with_the_next_time() {
     let paused = schedule(cron("0 * * * *", "UTC"), Missed::All).pause();
     let later = ms("2026-01-05T12:30:00Z");
