@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use crate::group::{Group, GroupKind};
 use crate::loader::Digest;
 use crate::queue::{self, Queue, QueueChange};
+use crate::schedule::{Plan, Schedule, Target};
 use crate::store::{
-    Cancelled, Filter, HandlerRow, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal, Store,
-    StoreError, Submitted, Sweep,
+    Alter, Cancelled, Filter, HandlerRow, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal,
+    Store, StoreError, Submitted, Sweep,
 };
 use crate::task::state::Attempt;
 use crate::task::{
@@ -487,6 +488,29 @@ impl Client {
     /// Give an ended task another go.
     pub async fn retry(&self, id: TaskId) -> Result<Task, ClientError> {
         Ok(self.store.retry(id).await?)
+    }
+
+    /// Keep a new schedule, or with `replace` another plan for the one of its name.
+    pub async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, ClientError> {
+        let invalid = |what| ClientError::Invalid { what, line: None };
+        plan.check().map_err(invalid)?;
+        match &plan.target {
+            Target::Handler { handler, .. } => self.check_handler(handler)?,
+        };
+        if let Some(next) = &plan.options.on_complete {
+            self.check_handler(next)?;
+        }
+        Ok(self.store.add_schedule(plan, replace).await?)
+    }
+
+    /// Do something to a schedule; answers with what it is then, or was.
+    pub async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, ClientError> {
+        Ok(self.store.alter_schedule(name, how).await?)
+    }
+
+    /// All schedules, by name.
+    pub fn schedules(&self) -> Result<Vec<Schedule>, ClientError> {
+        Ok(self.store.schedules()?)
     }
 
     /// Send a task a signal: kept until the task receives it or ends.

@@ -11,6 +11,7 @@ pub mod group;
 pub mod journal;
 pub mod limits;
 pub mod queue;
+pub mod schedule;
 pub mod task;
 pub mod types;
 pub mod workflow;

@@ -61,6 +61,24 @@ pub const ATTEMPTS_MAX: u32 = 1_000;
 /// number is a mistake.
 pub const QUEUE_CONCURRENCY_MAX: u32 = 1_000_000;
 
+/// Longest name of a schedule, in bytes: it is a part of the keys of its tasks.
+pub const SCHEDULE_NAME_BYTES_MAX: usize = 100;
+
+/// Longest cron expression, in bytes.
+pub const CRON_BYTES_MAX: usize = 200;
+
+/// Shortest interval of a schedule, in milliseconds. What is to happen more often is no schedule, but
+/// a loop of one task.
+pub const SCHEDULE_EVERY_MS_MIN: u64 = 1_000;
+
+/// A time that a host comes to no later than this is not missed, in milliseconds: a restart, a moment
+/// of load.
+pub const SCHEDULE_LATE_MS_MAX: u64 = 60_000;
+
+/// Missed times of one schedule that are made up for, the latest of them: a host that was down for a
+/// month is not to drown in what it finds.
+pub const SCHEDULE_CATCH_UP_MAX: usize = 100;
+
 /// Signals that a task may have and has not received. Whoever sends more sends to a task that does
 /// not listen, and fills the disk.
 pub const SIGNALS_UNREAD_MAX: u64 = 10_000;

@@ -25,6 +25,8 @@ mod queues;
 mod retention;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
+/// Schedules, on a host that runs and over its end.
+mod schedules;
 /// The guest that most tests are programs for.
 mod script;
 /// Messages to tasks: sent, kept, received, refused.

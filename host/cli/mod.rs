@@ -20,6 +20,7 @@ mod pool;
 mod prune;
 mod queue;
 mod retry;
+mod schedule;
 mod serve;
 mod signal;
 mod submit;
@@ -112,6 +113,7 @@ enum Command {
     Deps(deps::Args),
     Pool(pool::Args),
     Queue(queue::Args),
+    Schedule(schedule::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
@@ -208,6 +210,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
         Command::Queue(args) => queue::run(&global, args).await,
+        Command::Schedule(args) => schedule::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::client::{Dependencies, Detail, Holds, Job};
 use crate::group::{Group, GroupKind};
 use crate::queue::Queue;
+use crate::schedule::{Schedule, Target, Timing};
 use crate::store::{LogLine, QueueStanding};
 use crate::task::edge::Link;
 use crate::task::{Failure, Progress, Status, Task};
@@ -184,6 +185,41 @@ pub struct QueueJson {
     /// Why those are pending that are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingJson>,
+}
+
+/// A schedule.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct ScheduleJson {
+    pub name: String,
+    /// active, paused, or over when it has no time to come.
+    pub state: &'static str,
+    pub task_type: String,
+    pub input: Box<RawValue>,
+    pub cron: Option<String>,
+    pub zone: Option<String>,
+    pub every_ms: Option<u64>,
+    pub missed: &'static str,
+    pub overlap: &'static str,
+    pub queue: Option<String>,
+    pub priority: Option<i32>,
+    pub timeout_ms: Option<u64>,
+    pub expires_ms: Option<u64>,
+    pub max_attempts: Option<u32>,
+    pub on_complete: Option<String>,
+    pub metadata: Option<Box<RawValue>>,
+    pub next_at: Option<String>,
+    /// The time that its last task is for.
+    pub last_scheduled_for: Option<String>,
+    /// When its last task was submitted.
+    pub last_at: Option<String>,
+    pub last_task_id: Option<String>,
+    /// None also where the task was deleted.
+    pub last_task_status: Option<&'static str>,
+    pub runs: u64,
+    /// Times without a run, because the task before had not ended.
+    pub skipped: u64,
+    pub created_at: String,
 }
 
 /// How many tasks are pending for each reason.
@@ -421,6 +457,46 @@ pub fn queue_standing(standing: &QueueStanding) -> QueueJson {
             held: pending.held,
         }),
         ..queue(&standing.queue)
+    }
+}
+
+/// A schedule, and how its last task stands.
+pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJson {
+    let plan = &schedule.plan;
+    let options = &plan.options;
+    let (cron, zone, every_ms) = match &plan.timing {
+        Timing::Cron { expression, zone } => (Some(expression), Some(zone), None),
+        Timing::Every { every_ms, .. } => (None, None, Some(*every_ms)),
+    };
+    let (handler, input) = match &plan.target {
+        Target::Handler { handler, input } => (handler, input),
+    };
+    let last = schedule.last;
+    ScheduleJson {
+        name: plan.name.to_string(),
+        state: schedule.state(),
+        task_type: handler.to_string(),
+        input: raw(input),
+        cron: cron.map(ToString::to_string),
+        zone: zone.map(ToString::to_string),
+        every_ms,
+        missed: plan.missed.as_str(),
+        overlap: plan.overlap.as_str(),
+        queue: options.queue.as_ref().map(ToString::to_string),
+        priority: options.priority,
+        timeout_ms: options.timeout_ms,
+        expires_ms: options.expires_ms,
+        max_attempts: options.attempts_max,
+        on_complete: options.on_complete.as_ref().map(ToString::to_string),
+        metadata: options.metadata.as_deref().map(raw),
+        next_at: schedule.next_at_ms.map(time),
+        last_scheduled_for: last.map(|last| time(last.for_ms)),
+        last_at: last.map(|last| time(last.at_ms)),
+        last_task_id: last.map(|last| last.task.to_string()),
+        last_task_status: last_status.map(Status::as_str),
+        runs: schedule.runs,
+        skipped: schedule.skipped,
+        created_at: time(schedule.created_at_ms),
     }
 }
 

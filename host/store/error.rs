@@ -63,6 +63,12 @@ pub enum StoreError {
         /// The key.
         key: Arc<str>,
     },
+    /// There is no such schedule.
+    #[error("there is no schedule \"{0}\"")]
+    UnknownSchedule(String),
+    /// A schedule has that name.
+    #[error("there is a schedule \"{0}\" already")]
+    ScheduleTaken(String),
     /// The wait could never end.
     #[error("task {waiter} cannot wait for {through}: that hangs on task {waiter} itself")]
     Deadlock {
@@ -178,6 +184,12 @@ impl StoreError {
             StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
                 "choose another key, or leave it out".to_owned()
             }
+            StoreError::UnknownSchedule(_) => {
+                "fishway schedule list shows the schedules that there are".to_owned()
+            }
+            StoreError::ScheduleTaken(name) => format!(
+                "--replace puts this one in its place, fishway schedule remove {name} removes it"
+            ),
             StoreError::NoReceiver(id) => {
                 format!("fishway list --parent {id} shows the tasks that it contains")
             }

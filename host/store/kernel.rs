@@ -15,6 +15,7 @@ mod each;
 mod pools;
 mod producers;
 mod queues;
+mod schedules;
 mod signals;
 mod workflows;
 
@@ -26,6 +27,7 @@ use delete::USED;
 pub use delete::sweep;
 pub use pools::{open_pool, spawn_member};
 pub use queues::set_queue;
+pub use schedules::{add_schedule, alter_schedule};
 pub use signals::{receive, send};
 pub use workflows::run_workflow;
 
@@ -785,6 +787,7 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
             Err(error) => return Err(error),
         }
     }
+    schedules::fire(turn)?;
     turn.flush()?;
     turn.rows.next_due()
 }

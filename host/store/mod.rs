@@ -29,6 +29,7 @@ use crate::bus::Bus;
 use crate::group::{GroupKind, PoolOptions};
 use crate::journal::{Call, Entry, RefusedCall};
 use crate::queue::{Queue, QueueChange};
+use crate::schedule::{Plan, Schedule};
 use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
 use crate::task::{
@@ -68,6 +69,10 @@ pub trait Store: Send + Sync + 'static {
     async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
     /// Set a queue; answers with what it is set to then.
     async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError>;
+    /// Keep a new schedule; with `replace` it takes the place of the one of its name.
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError>;
+    /// Do something to a schedule; answers with what it is then, or was.
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
     /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
     /// called again with the answer until that is over.
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
@@ -78,7 +83,7 @@ pub trait Store: Send + Sync + 'static {
     fn serve(&self, dispatch: Arc<dyn Dispatch>);
     /// Put back what was running when a host died. Only while no host runs.
     async fn recover(&self) -> Result<u64, StoreError>;
-    /// Do what the clocks ask for; tells when they ask next, in milliseconds since the Unix epoch.
+    /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
     async fn tick(&self) -> Result<Option<u64>, StoreError>;
     /// Keep what the host has loaded, for those who ask while it does not run.
     async fn keep_handlers(
@@ -182,6 +187,8 @@ pub trait Store: Send + Sync + 'static {
     fn queue_known(&self, name: &str) -> Result<bool, StoreError>;
     /// The names of the queues that are paused.
     fn queues_paused(&self) -> Result<Vec<String>, StoreError>;
+    /// All schedules, by name.
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
     /// What was counted, in the order of names and labels.
@@ -258,6 +265,19 @@ pub struct Cancelled {
     pub stopping: u64,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+}
+
+/// What may be done to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alter {
+    /// Its times pass without a run.
+    Pause,
+    /// They do so no more.
+    Resume,
+    /// One run now, whatever its next time is.
+    Trigger,
+    /// It is forgotten; its tasks stay.
+    Remove,
 }
 
 /// A message to a task. Checked by whoever makes it: the store keeps what it is given.

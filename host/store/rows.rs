@@ -4,13 +4,14 @@
 
 use crate::journal::Entry;
 use crate::queue::Queue;
+use crate::schedule::Schedule;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows + QueueRows + ProducerRows + Removal {
+pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + Removal {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -118,7 +119,7 @@ pub trait Rows: SignalRows + QueueRows + ProducerRows + Removal {
     fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError>;
     /// Tasks whose clock has run out by `now_ms`, and which clock it is; at most `limit`.
     fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError>;
-    /// When the next clock runs out, in milliseconds since the Unix epoch.
+    /// When the next clock runs out, of a task or of a schedule, in milliseconds since the Unix epoch.
     fn next_due(&mut self) -> Result<Option<u64>, StoreError>;
 
     /// Add to what was counted before.
@@ -173,6 +174,18 @@ pub trait ProducerRows {
     fn open_producers(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Whether a group that a producer may add to has, or if not `open` had, another kind of source.
     fn has_finite_source(&mut self, producer: TaskId, open: bool) -> Result<bool, StoreError>;
+}
+
+/// Schedules.
+pub trait ScheduleRows {
+    /// The schedule of that name.
+    fn schedule(&mut self, name: &str) -> Result<Option<Schedule>, StoreError>;
+    /// Keep a schedule, in place of the one of its name.
+    fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError>;
+    /// Forget a schedule.
+    fn remove_schedule(&mut self, name: &str) -> Result<(), StoreError>;
+    /// Schedules whose next time has come by `now_ms`, at most `limit`, the latest last.
+    fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError>;
 }
 
 /// What a deletion finds and takes away.

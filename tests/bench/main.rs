@@ -12,6 +12,7 @@ use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
 use fishway::executor::Settings;
 use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::queue::QueueChange;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::task::{NewTask, Options, Status, StatusSet};
 use fishway::workflow::{Format, Given, NewWorkflow, Step, Work, Workflow, parse};
@@ -103,6 +104,10 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
     }
     if wants("workflow") {
         workflow(&client, 10_000).await;
+    }
+    if wants("held") {
+        held(&client, 100_000).await;
+        drain(&client, 20_000).await;
     }
     if wants("notice") {
         notice(directory, &host).await;
@@ -368,6 +373,23 @@ async fn workflow(client: &Client, many: usize) {
         rate(ended) / rate(alone),
         rate(alone)
     );
+}
+
+/// Many ready tasks in a queue that is paused, which every claim from here on passes.
+async fn held(client: &Client, many: usize) {
+    let pause = QueueChange {
+        paused: Some(true),
+        concurrency: None,
+    };
+    // Before the queue of the others, so that claims come to it first.
+    client.set_queue("before", pause).await.unwrap();
+    let options = Options {
+        queue: Some("before".into()),
+        ..Options::default()
+    };
+    let inputs = vec!["1".to_owned(); many];
+    client.submit("echo", inputs, options).await.unwrap();
+    println!("beside {many} tasks of a queue that is paused:");
 }
 
 /// How long a commit of another process goes unnoticed.

@@ -11,6 +11,7 @@ pub mod edges;
 pub mod keeping;
 pub mod producers;
 pub mod queues;
+pub mod schedules;
 pub mod signals;
 pub mod submitting;
 pub mod waiting;
@@ -55,6 +56,20 @@ macro_rules! conformance {
                 a_paused_or_full_queue_is_passed_whatever_lanes_it_has
                 what_a_queue_is_set_to_outlives_the_host
                 queues_tell_how_their_tasks_stand
+            }
+            schedules {
+                a_schedule_gives_birth_to_a_task_at_each_of_its_times
+                a_time_fires_once_whoever_looks_and_however_often
+                missed_times_are_made_up_for_as_each_schedule_says
+                a_time_at_which_the_last_run_lives_is_skipped_where_that_was_asked_for
+                a_paused_schedule_lets_its_times_pass
+                a_trigger_runs_now_and_moves_no_time
+                a_schedule_is_replaced_only_when_that_was_asked_for
+                a_removed_schedule_fires_no_more_and_its_tasks_stay
+                a_key_that_was_used_by_hand_counts_as_the_run
+                more_schedules_than_one_transaction_fires_are_all_fired
+                a_clock_that_was_set_back_fires_nothing_again
+                a_schedule_is_there_whole_after_reopening
             }
             clocks {
                 a_delayed_task_is_ready_when_its_time_has_come

@@ -196,7 +196,8 @@ pub fn id(row: &Row<'_>, index: usize) -> rusqlite::Result<TaskId> {
     row.get(index).map(TaskId::from_i64)
 }
 
-fn optional_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<TaskId>> {
+/// An id, or none.
+pub fn optional_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<TaskId>> {
     Ok(row.get::<_, Option<i64>>(index)?.map(TaskId::from_i64))
 }
 

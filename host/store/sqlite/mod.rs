@@ -12,6 +12,7 @@ mod queues;
 mod reads;
 mod removal;
 mod rows;
+mod schedules;
 mod schema;
 mod signals;
 mod watch;

@@ -155,11 +155,11 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::super::schema;
+    use super::super::{reads, schema};
     use super::*;
     use crate::store::kernel::{self, Turn};
-    use crate::store::{Dispatch, Room};
-    use crate::task::{IdGenerator, Task, TaskId};
+    use crate::store::{Dispatch, Filter, Room};
+    use crate::task::{IdGenerator, Status, Task, TaskId};
 
     /// Has a slot for anything.
     struct Open;
@@ -183,12 +183,24 @@ mod tests {
         fn broken(&self, _error: StoreError) {}
     }
 
-    /// Steps of SQLite's machine that one claim takes, while a queue before that of the one task
-    /// that may start has so many ready tasks in so many lanes.
-    fn steps(setting: &str, ready: u32, lanes: u32) -> u64 {
-        let path = Path::new("in memory");
+    /// A database, and how many steps SQLite's machine takes on it from now on.
+    fn database(fill: &str) -> (Connection, Arc<AtomicU64>) {
         let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection, path).unwrap();
+        schema::migrate(&mut connection, Path::new("in memory")).unwrap();
+        connection.execute_batch(fill).unwrap();
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        let counter = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        connection.progress_handler(1, Some(counter)).unwrap();
+        (connection, count)
+    }
+
+    /// Steps that one claim takes, while a queue before that of the one task that may start has so
+    /// many ready tasks in so many lanes.
+    fn steps(setting: &str, ready: u32, lanes: u32) -> u64 {
         let fill = format!(
             "with recursive numbers (number) as (
                select 1 union all select number + 1 from numbers where number <= {ready})
@@ -201,23 +213,43 @@ mod tests {
              insert into queues (name, concurrency, paused) values ('held', {setting});
              update tasks set status = 'running', digest = 'd', run_at_start_ms = 1 where id = 1;"
         );
-        connection.execute_batch(&fill).unwrap();
-        let count = Arc::new(AtomicU64::new(0));
-        let counted = count.clone();
-        let counter = move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            false
-        };
-        connection.progress_handler(1, Some(counter)).unwrap();
+        let (connection, count) = database(&fill);
         let mut rows = SqliteRows {
             connection: &connection,
-            path,
+            path: Path::new("in memory"),
         };
         let ids = IdGenerator::new(0);
         let mut turn = Turn::new(&mut rows, &ids, 1);
         let claimed = kernel::claim(&mut turn, &Open).unwrap();
         assert_eq!(&*claimed[0].queue, "open");
         count.load(Ordering::Relaxed)
+    }
+
+    /// Steps that it takes to list what runs, beside so many tasks that have ended.
+    fn steps_to_list(ended: u32) -> u64 {
+        let fill = format!(
+            "with recursive numbers (number) as (
+               select 1 union all select number + 1 from numbers where number <= {ended})
+             insert into tasks (id, sequence, depth, handler, digest, queue, priority, input, spilled, status,
+               phase, attempt, restarts, fence, run, blocked_by, cancel_requested, created_at_ms, run_at_start_ms,
+               ended_at_ms, spent_ms, kind, scope_id, gate_id, member)
+             select number, 0, 0, 'h', 'd', 'q', 0, '1', 0, iif(number = 1, 'running', 'completed'), 'ingest', 0, 0,
+               0, 0, 0, 0, 1, 1, iif(number = 1, null, 2), 0, 'handler', number, 0, 0
+             from numbers"
+        );
+        let (connection, count) = database(&fill);
+        let filter = Filter {
+            statuses: [Status::Running].into_iter().collect(),
+            limit: 10,
+            ..Filter::default()
+        };
+        assert_eq!(reads::list(&connection, &filter).unwrap().len(), 1);
+        count.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn what_runs_is_listed_in_as_many_steps_beside_a_long_history_as_without() {
+        assert_eq!(steps_to_list(10_000), steps_to_list(1));
     }
 
     #[test]

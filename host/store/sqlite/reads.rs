@@ -11,17 +11,19 @@ use super::edges;
 use super::nodes;
 use super::queues;
 use super::rows::{self, many};
+use super::schedules;
 use super::signals;
 use super::writer::{Ask, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::journal::{Answer, Call, Entry, RefusedCall};
 use crate::queue::{Queue, QueueChange};
+use crate::schedule::{Plan, Schedule};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
-    CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Node, QueueStanding, Rank, Received, Record, Sent, Signal, Store, StoreError,
-    Submitted, Suspension, Sweep, Urgency,
+    Alter, CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel,
+    LogLine, LogPosition, Node, QueueStanding, Rank, Received, Record, Sent, Signal, Store,
+    StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
@@ -83,6 +85,16 @@ impl Store for SqliteStore {
 
     async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
         self.ask(move |turn| kernel::set_queue(turn, &name, change))
+            .await
+    }
+
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError> {
+        self.ask(move |turn| kernel::add_schedule(turn, &plan, replace))
+            .await
+    }
+
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
+        self.ask(move |turn| kernel::alter_schedule(turn, &name, how))
             .await
     }
 
@@ -471,6 +483,10 @@ impl Store for SqliteStore {
         self.read(queues::paused)
     }
 
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        self.read(schedules::all)
+    }
+
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
         const SQL: &str = "\
             select distinct digest from tasks
@@ -601,7 +617,7 @@ fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<
 }
 
 /// Built from the parts that the filter has, each with its own index.
-fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
     let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<(&str, Box<dyn rusqlite::ToSql>)> = Vec::new();
     if !filter.statuses.is_empty() {

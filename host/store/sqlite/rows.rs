@@ -735,7 +735,10 @@ impl Rows for SqliteRows<'_> {
               where status = 'waiting' and wait_until_ms is not null
               union all
               select min(next_ms) from producers
-              where next_ms is not null)";
+              where next_ms is not null
+              union all
+              select min(next_at_ms) from schedules
+              where next_at_ms is not null)";
         Ok(self
             .one(SQL, [], |row| row.get::<_, Option<i64>>(0))?
             .flatten()

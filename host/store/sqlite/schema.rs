@@ -446,7 +446,7 @@ create index producers_next on producers (next_ms) where next_ms is not null;
 alter table handlers add column generator integer not null default 0 check (generator in (0, 1));
 ";
 
-/// What queues are set to. Running tasks are counted by their queue, without a look at the pools,
+/// What queues are set to, and schedules. Running tasks are counted by their queue, without a look at the pools,
 /// which run for as long as they are open.
 const SIXTH: &str = "
 create table queues (
@@ -457,6 +457,40 @@ create table queues (
 
 drop index tasks_running;
 create index tasks_running on tasks (kind, queue) where status = 'running';
+
+-- `target` is the name of a handler, or a workflow's document.
+create table schedules (
+  name text primary key,
+  kind text not null check (kind in ('handler', 'workflow')),
+  target text not null,
+  input text not null,
+  cron text,
+  zone text,
+  every_ms integer check (every_ms > 0),
+  from_ms integer,
+  missed text not null check (missed in ('skip', 'once', 'all')),
+  overlap text not null check (overlap in ('allow', 'skip')),
+  queue text,
+  priority integer,
+  timeout_ms integer,
+  expires_ms integer,
+  attempts_max integer,
+  on_complete text,
+  metadata text,
+  paused integer not null check (paused in (0, 1)),
+  next_at_ms integer,
+  last_task_id integer,
+  last_for_ms integer,
+  last_at_ms integer,
+  runs integer not null check (runs >= 0),
+  skipped integer not null check (skipped >= 0),
+  created_at_ms integer not null,
+  check ((cron is null) = (zone is null)),
+  check ((every_ms is null) = (from_ms is null)),
+  check ((cron is null) <> (every_ms is null)),
+  check (paused = 0 or next_at_ms is null)
+) strict;
+create index schedules_next on schedules (next_at_ms) where next_at_ms is not null;
 ";
 
 /// What the functions of handlers take, so that an input is checked before any host runs.

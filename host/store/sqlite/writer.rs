@@ -320,6 +320,8 @@ fn breaks_the_turn(error: &StoreError) -> bool {
             | StoreError::Lives { .. }
             | StoreError::Needed { .. }
             | StoreError::UpstreamDeleted { .. }
+            | StoreError::UnknownSchedule(_)
+            | StoreError::ScheduleTaken(_)
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
     )
