@@ -28,8 +28,8 @@ use crate::group::PoolOptions;
 use crate::journal::{Call, Entry, RefusedCall};
 use crate::task::state::Attempt;
 use crate::task::{
-    Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet, Task,
-    TaskId, Token,
+    Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress, Status,
+    StatusSet, Task, TaskId, Token,
 };
 
 /// An engine. Methods that read return at once; methods that write end with the commit.
@@ -277,6 +277,8 @@ pub struct CallBy {
 pub enum Record {
     /// It spawned or submitted a task, with an id of the host's own.
     Task(Box<NewTask>),
+    /// It spawned children, in one call.
+    Children(Box<NewChildren>),
     /// A host call was answered.
     Entry(Box<Entry>),
     /// It adds no more to the pool.
@@ -292,6 +294,16 @@ pub enum Record {
         /// JSON.
         value: String,
     },
+}
+
+impl Record {
+    /// Rows that it makes, more or less: how much memory and disk it stands for.
+    pub fn rows(&self) -> usize {
+        match self {
+            Record::Children(children) => children.each.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// Whether a record is worth a commit of its own.

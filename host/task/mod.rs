@@ -3,6 +3,7 @@
 //! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
 //! changes, and only a `store` keeps one.
 
+mod children;
 pub mod id;
 mod options;
 pub mod state;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use children::{NewChild, NewChildren};
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};

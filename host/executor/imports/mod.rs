@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod context;
+mod outcomes;
 pub(super) mod pools;
 mod signals;
 mod spawn;
