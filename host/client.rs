@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::bus::News;
 use crate::group::{Group, GroupKind};
 use crate::loader::Digest;
 use crate::queue::{self, Queue, QueueChange};
@@ -215,6 +216,8 @@ fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) ->
 #[derive(Clone)]
 pub struct Client {
     store: Arc<dyn Store>,
+    /// See [`Client::looking_every`].
+    look_every: Option<Duration>,
 }
 
 /// One task and what else people want to know of it.
@@ -267,7 +270,19 @@ impl Holds {
 impl Client {
     /// The verbs on a store.
     pub fn new(store: Arc<dyn Store>) -> Client {
-        Client { store }
+        Client {
+            store,
+            look_every: None,
+        }
+    }
+
+    /// The same, but a wait looks at its tasks after this time at the latest, though nothing told
+    /// of a change: for a data directory whose file system does not say what other machines do.
+    pub fn looking_every(self, interval: Duration) -> Client {
+        Client {
+            look_every: Some(interval),
+            ..self
+        }
     }
 
     /// The store.
@@ -456,7 +471,16 @@ impl Client {
         };
         look(&mut missing)?;
         while !over(&missing) {
-            let news = watch.news().await;
+            let news = match self.look_every {
+                None => watch.news().await,
+                Some(interval) => match tokio::time::timeout(interval, watch.news()).await {
+                    Ok(news) => news,
+                    Err(_) => News {
+                        outside: true,
+                        ..News::default()
+                    },
+                },
+            };
             for (id, status) in news.moved {
                 if arrived(status) {
                     missing.remove(&id);

@@ -172,21 +172,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How tasks stand, without their ids.
-    pub fn of(outcomes: &[Outcome]) -> Snapshot {
-        let others = outcomes
-            .iter()
-            .filter(|outcome| outcome.status != Status::Completed)
-            .map(|outcome| Mark {
+    /// One more of them. `foreign`: it is no child of this run, so that somebody else might delete it.
+    pub fn add(&mut self, outcome: &Outcome, foreign: bool) {
+        if outcome.status != Status::Completed {
+            self.others.push(Mark {
                 task: outcome.id,
                 status: outcome.status,
                 failure: outcome.failure.clone(),
-            })
-            .collect();
-        Snapshot {
-            tasks: Vec::new(),
-            others,
-            used: Vec::new(),
+            });
+        } else if foreign {
+            self.used.push(outcome.id);
         }
     }
 

@@ -110,6 +110,17 @@ fn wait_tells_by_its_exit_code_how_it_went() {
     assert_eq!(place.run(&["wait", &slow, "--timeout", "50ms"]).code, 124);
     assert_eq!(place.run(&["wait", &slow, &good, "--any"]).ok(), "1\n");
     assert_eq!(place.run(&["wait", &slow, "--status", "waiting"]).code, 0);
+    let often = place.run(&[
+        "wait",
+        &slow,
+        "--poll-interval",
+        "10ms",
+        "--timeout",
+        "50ms",
+    ]);
+    assert_eq!(often.code, 124, "{}", often.err);
+    let never = place.run(&["wait", &slow, "--poll-interval", "0"]);
+    never.refused(2, "there has to be some time between two looks", "");
     assert_eq!(
         place
             .run(&[

@@ -68,8 +68,8 @@ pub struct Guest {
 pub struct Children {
     /// Rank of the last child; `None` until it is known.
     pub sequence: Option<u64>,
-    /// Children of this run, which may not be on disk yet, by their handler.
-    pub fresh: HashMap<TaskId, Arc<str>>,
+    /// Children of this run, which may not be on disk yet.
+    pub fresh: HashSet<TaskId>,
     /// Children of this run by their key.
     pub keys: HashMap<Arc<str>, TaskId>,
     /// Children of earlier runs that none of this run has taken up.
@@ -201,7 +201,7 @@ impl Guest {
 
     /// Hand something to the store. Waits only when very much is on its way already.
     pub async fn record(&mut self, records: Vec<Record>, urgency: Urgency) -> wasmtime::Result<()> {
-        self.unconfirmed += records.len();
+        self.unconfirmed += records.iter().map(Record::rows).sum::<usize>();
         self.agents.store.record(self.token(), records, urgency);
         if self.unconfirmed > UNCONFIRMED_MAX {
             self.settle().await?;

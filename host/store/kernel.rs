@@ -73,9 +73,9 @@ pub struct Turn<'a> {
 /// A task as it shall be. Saved once, however often it changes in between:
 /// a parent whose thousand children end together is one update, not a thousand.
 struct Touched {
-    task: Task,
+    task: Box<Task>,
     /// What the store has, where that is not `task`.
-    saved: Option<Task>,
+    saved: Option<Box<Task>>,
 }
 
 /// An upstream because of which a task never starts.
@@ -87,7 +87,10 @@ struct Lost {
 
 impl Touched {
     fn unchanged(task: Task) -> Touched {
-        Touched { task, saved: None }
+        Touched {
+            task: Box::new(task),
+            saved: None,
+        }
     }
 }
 
@@ -139,9 +142,9 @@ impl<'a> Turn<'a> {
         if let Some(touched) = self.touched.get_mut(&task.id) {
             if touched.saved.is_none() {
                 self.changed.push(task.id);
-                touched.saved = Some(std::mem::replace(&mut touched.task, task));
+                touched.saved = Some(std::mem::replace(&mut touched.task, Box::new(task)));
             } else {
-                touched.task = task;
+                *touched.task = task;
             }
         }
     }
@@ -153,7 +156,7 @@ impl<'a> Turn<'a> {
             };
             self.touched.insert(id, Touched::unchanged(task));
         }
-        Ok(self.touched.get(&id).map(|touched| &touched.task))
+        Ok(self.touched.get(&id).map(|touched| &*touched.task))
     }
 
     fn get(&mut self, id: TaskId) -> Result<&Task, StoreError> {
@@ -811,6 +814,11 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
                     turn.producer_adds(token.task)?;
                 }
                 turn.add((**new).clone())?;
+            }
+            Record::Children(children) => {
+                for child in children.tasks() {
+                    turn.add(child)?;
+                }
             }
             Record::Entry(entry) => {
                 if let Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) = &entry.answer {

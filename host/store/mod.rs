@@ -33,8 +33,8 @@ use crate::schedule::{Plan, Schedule};
 use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
 use crate::task::{
-    Edge, Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet,
-    Task, TaskId, Token,
+    Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
+    Status, StatusSet, Task, TaskId, Token,
 };
 use crate::types::Function;
 use crate::workflow::{NewWorkflow, Started};
@@ -325,6 +325,8 @@ pub struct CallBy {
 pub enum Record {
     /// It spawned or submitted a task, with an id of the host's own.
     Task(Box<NewTask>),
+    /// It spawned children, in one call.
+    Children(Box<NewChildren>),
     /// A host call was answered.
     Entry(Box<Entry>),
     /// It adds no more to the pool.
@@ -342,6 +344,16 @@ pub enum Record {
         /// JSON.
         value: String,
     },
+}
+
+impl Record {
+    /// Rows that it makes, more or less: how much memory and disk it stands for.
+    pub fn rows(&self) -> usize {
+        match self {
+            Record::Children(children) => children.each.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// Whether a record is worth a commit of its own.

@@ -3,6 +3,7 @@
 //! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
 //! changes, and only a `store` keeps one.
 
+mod children;
 mod duration;
 pub mod edge;
 pub mod id;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use children::{NewChild, NewChildren};
 pub use duration::duration_ms;
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};

@@ -267,7 +267,7 @@ fn dependencies_that_cannot_be_are_named() {
 fn columns_count_characters() {
     refused(
         r#"{"jobs":[{"key":"größe","colour":1}]}"#,
-        r#"1:25 job "größe" has no field "colour" | it may have key, handler, queueName, queue, priority, maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, optional, dependsOn, pool"#,
+        r#"1:25 job "größe" has no field "colour" | it may have key, handler, queueName, queue, priority, maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, optional, dependsOn, pool, map, generator, window, concurrency, results, onFailure, producer, idleTimeout, drainTimeout"#,
     );
 }
 

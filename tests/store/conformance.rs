@@ -114,6 +114,8 @@ macro_rules! conformance {
                 an_end_of_another_kind_ends_the_wait_too
                 a_thousand_children_wake_their_parent_with_the_last
                 waits_of_a_run_that_failed_do_not_reach_the_next
+                a_wait_for_very_many_finds_the_one_that_hangs_on_the_waiter
+                a_look_for_what_hangs_on_the_waiter_has_an_end
             }
             signals {
                 signals_are_received_once_in_the_order_of_their_sending

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use fishway::client::Client;
 use fishway::clock::HandClock;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::store::{Record, Signal, Store, StoreError, Sweep, Urgency};
-use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
+use fishway::task::{NewTask, Options, Spawner, Status, StatusSet, Task, TaskId};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -104,6 +106,24 @@ async fn another_process_that_watches_is_told_of_the_hosts_commits() {
         host.cancel(id, false, None).await.unwrap();
         told_from_outside(&mut watch).await;
     }
+}
+
+#[tokio::test]
+async fn a_wait_that_is_told_nothing_looks_again_after_its_interval() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    // It watches nothing, like one that looks on from another machine.
+    let visitor = Client::new(Arc::new(open(directory.path(), Role::Visitor)));
+    let visitor = visitor.looking_every(Duration::from_millis(1));
+    let id = submit(&host, "{}").await.unwrap();
+    let (ids, ended) = ([id], StatusSet::terminal());
+    let mut wait = std::pin::pin!(visitor.wait(&ids, false, ended, Some(PATIENCE)));
+    // The first look has found nothing.
+    let pending = std::future::poll_fn(|context| Poll::Ready(wait.as_mut().poll(context)));
+    assert!(pending.await.is_pending());
+    host.cancel(id, false, None).await.unwrap();
+    let tasks = wait.await.unwrap().expect("it looks again");
+    assert_eq!(tasks[0].status, Status::Cancelled);
 }
 
 async fn told_from_outside(watch: &mut fishway::bus::Watch) {

@@ -16,8 +16,8 @@ use fishway::store::{
 };
 use fishway::task::edge::On;
 use fishway::task::{
-    Failure, FailureKind, NewTask, Options, PendingReason, Place, Producer, Spawner, Status,
-    StatusSet, Task, TaskId,
+    Failure, FailureKind, NewChild, NewChildren, NewTask, Options, PendingReason, Producer,
+    Spawner, Status, StatusSet, Task, TaskId,
 };
 use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
@@ -136,30 +136,33 @@ impl World {
         count: u32,
     ) -> Vec<TaskId> {
         let before = self.store().child_ids(parent.id).unwrap().len() as u64;
-        let tasks: Vec<NewTask> = (0..count)
-            .map(|index| NewTask {
-                id: Some(self.store().ids().next(self.clock.now_ms())),
-                spawner: Some(Spawner {
-                    parent: parent.id,
-                    sequence: before + 1 + u64::from(index),
-                    depth: parent.depth + 1,
-                    scope: parent.scope,
-                    member: false,
-                    place: Some(Place {
-                        run: parent.run,
-                        call,
-                        index,
-                        content: u64::from(index),
-                    }),
-                }),
-                ..NewTask::root(handler, "{}", Options::default())
+        let each: Vec<NewChild> = (0..count)
+            .map(|index| NewChild {
+                id: self.store().ids().next(self.clock.now_ms()),
+                input: "{}".into(),
+                index,
+                content: u64::from(index),
+                retry_of: None,
             })
             .collect();
-        let ids = tasks.iter().filter_map(|task| task.id).collect();
-        let records = tasks
-            .into_iter()
-            .map(|task| Record::Task(Box::new(task)))
-            .collect();
+        let ids = each.iter().map(|child| child.id).collect();
+        let children = NewChildren {
+            handler: handler.into(),
+            options: Arc::default(),
+            created_at_ms: self.clock.now_ms(),
+            spawner: Spawner {
+                parent: parent.id,
+                sequence: before + 1,
+                depth: parent.depth + 1,
+                scope: parent.scope,
+                member: false,
+                place: None,
+            },
+            run: parent.run,
+            call,
+            each,
+        };
+        let records = vec![Record::Children(Box::new(children))];
         self.record(parent, records).await;
         ids
     }

@@ -8,11 +8,11 @@ use super::types;
 use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
 use crate::group::{GroupKind, Items};
-use crate::journal::{Answer, Function, Snapshot};
+use crate::journal::{Answer, Function};
 use crate::store::{LogLevel, Record, Urgency};
 use crate::task::edge::{Link, Links};
 use crate::task::{
-    Failure, FailureKind, Outcome, Progress, Status, Task, TaskId, check_name, check_payload,
+    Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name, check_payload,
 };
 
 impl context::Host for Guest {
@@ -53,27 +53,24 @@ impl context::Host for Guest {
                 let known: HashSet<TaskId> = snapshot.tasks.iter().copied().collect();
                 links.retain(|link| known.contains(&link.task));
                 let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
-                self.recorded_outcomes(&ids, &snapshot)?
+                self.outcomes_then(&ids, &snapshot)?
             }
             None => {
                 // What was deleted has no outcome.
                 links.retain(|link| link.status.is_some());
                 let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
-                let found = self.outcomes(&ids)?.unwrap_or_default();
+                let (found, mut snapshot) = self.outcomes_now(&ids)?.unwrap_or_default();
                 // What has completed never changes; what has not may be retried before a replay.
-                if (found.iter()).any(|outcome| outcome.status != Status::Completed) {
-                    let snapshot = Snapshot {
-                        tasks: ids,
-                        ..self.snapshot(&found)
-                    };
+                if !snapshot.others.is_empty() {
+                    snapshot.tasks = ids;
                     self.answer(call, Answer::Outcomes(snapshot)).await?;
                 }
                 found
             }
         };
-        let dependency = |(link, outcome): (Link, Outcome)| context::Dependency {
+        let dependency = |(link, outcome)| context::Dependency {
             key: key_of(&link),
-            outcome: types::outcome(outcome),
+            outcome,
         };
         Ok(links.into_iter().zip(outcomes).map(dependency).collect())
     }
@@ -220,8 +217,11 @@ impl Guest {
             .map_err(|error| self.store_failed(&error))?;
         links.retain(|link| link.status.is_some());
         let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
-        let found = self.outcomes(&ids)?.unwrap_or_default();
-        Ok(links.iter().map(key_of).zip(found).collect())
+        let found = self.page(&ids)?;
+        let outcomes = links.iter().map(key_of).zip(found);
+        Ok(outcomes
+            .filter_map(|(key, outcome)| Some((key, outcome?)))
+            .collect())
     }
 }
 

@@ -6,6 +6,7 @@
 mod checkpoints;
 mod context;
 pub(super) mod others;
+mod outcomes;
 pub(super) mod pools;
 mod signals;
 mod spawn;

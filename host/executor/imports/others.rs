@@ -105,7 +105,7 @@ impl Guest {
             subject: format!("{interface}#{name}, {excerpt}"),
             content,
         };
-        let spawned = match self.spawned_before(&call, interface, 1, None)? {
+        let spawned = match self.spawned_before(&call, 1, None)? {
             Some(spawned) => spawned,
             None => {
                 let loader = self.agents.loader.clone();
@@ -124,7 +124,10 @@ impl Guest {
             }
         };
         match spawned {
-            Ok(ids) => self.outcome_of(ids[0]).await,
+            Ok(ids) => Ok(match self.outcome_of(ids[0]).await? {
+                Ok(outcome) => Ok(self.heard(ids[0], outcome)?),
+                Err(refusal) => Err(refusal),
+            }),
             Err(refusal) => Ok(Err(refusal)),
         }
     }

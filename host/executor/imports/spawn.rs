@@ -16,7 +16,7 @@ use crate::executor::guest::Guest;
 use crate::journal::{Answer, Call, RefusedCall, content};
 use crate::loader::Handler;
 use crate::store::{Record, Urgency};
-use crate::task::{NewTask, Options, Place, Spawner, TaskId, check_name};
+use crate::task::{NewChild, NewChildren, Options, Spawner, TaskId, check_name};
 use crate::types;
 
 impl Guest {
@@ -39,7 +39,7 @@ impl Guest {
             &contents,
         );
         let options = checked.as_ref().ok();
-        if let Some(spawned) = self.spawned_before(&call, &handler, inputs.len(), options)? {
+        if let Some(spawned) = self.spawned_before(&call, inputs.len(), options)? {
             return Ok(spawned);
         }
         self.spawn_new(call, contents, handler, inputs, checked, urgency)
@@ -50,15 +50,12 @@ impl Guest {
     pub(super) fn spawned_before(
         &mut self,
         call: &Call,
-        handler: &str,
         count: usize,
         options: Option<&Options>,
     ) -> wasmtime::Result<Option<Result<Vec<TaskId>, RefusedCall>>> {
         Ok(match self.step(call)? {
             Some(Answer::Refused(refusal)) => Some(Err(refusal)),
-            Some(Answer::Tasks(ids)) if ids.len() == count => {
-                Some(Ok(self.replayed(handler, options, ids)))
-            }
+            Some(Answer::Tasks(ids)) if ids.len() == count => Some(Ok(self.replayed(options, ids))),
             _ => None,
         })
     }
@@ -92,7 +89,7 @@ impl Guest {
         if let Some(refusal) = self.unknown_upstream(&options.after)? {
             return self.refuse(call, refusal).await;
         }
-        let mut sequence = self.last_sequence()?;
+        let sequence = self.last_sequence()?;
         let children = sequence + inputs.len() as u64;
         let limits = self.handler.manifest.limits.clone();
         if children > limits.children_max {
@@ -113,11 +110,8 @@ impl Guest {
         let handler: Arc<str> = handler.into();
         let options = Arc::new(options);
         let number = self.cursor.number();
-        let (mut ids, mut records) = (
-            Vec::with_capacity(inputs.len()),
-            Vec::with_capacity(inputs.len()),
-        );
-        let mut all_new = true;
+        let mut ids = Vec::with_capacity(inputs.len());
+        let mut each = Vec::with_capacity(inputs.len());
         // One time for the whole call: it is the time of its record.
         let now_ms = self.durable_now_ms();
         for (index, (input, content)) in inputs.into_iter().zip(contents).enumerate() {
@@ -125,45 +119,47 @@ impl Guest {
             let retry_of = match earlier {
                 Found::Same(id) => {
                     ids.push(id);
-                    all_new = false;
                     continue;
                 }
                 Found::Failed(id) => Some(id),
                 Found::None => None,
             };
-            sequence += 1;
             let id = self.agents.store.ids().next(self.agents.clock.now_ms());
-            let place = Place {
-                run: self.task.run,
-                call: number,
+            each.push(NewChild {
+                id,
+                input: input.into(),
                 index: index as u32,
                 content,
-            };
-            let spawner = Spawner {
-                parent: self.task.id,
-                sequence,
-                depth: self.task.depth + 1,
-                scope: self.task.scope,
-                member: false,
-                place: Some(place),
-            };
-            records.push(Record::Task(Box::new(NewTask {
-                id: Some(id),
-                handler: handler.clone(),
-                input: input.into(),
-                options: options.clone(),
-                spawner: Some(spawner),
-                origin: None,
                 retry_of,
-                created_at_ms: Some(now_ms),
-            })));
-            self.children.fresh.insert(id, handler.clone());
+            });
+            self.children.fresh.insert(id);
             if let Some(key) = &options.key {
                 self.children.keys.insert(key.clone(), id);
             }
             ids.push(id);
         }
-        self.children.sequence = Some(sequence);
+        self.children.sequence = Some(sequence + each.len() as u64);
+        let all_new = each.len() == ids.len();
+        let mut records = Vec::new();
+        if !each.is_empty() {
+            let spawner = Spawner {
+                parent: self.task.id,
+                sequence: sequence + 1,
+                depth: self.task.depth + 1,
+                scope: self.task.scope,
+                member: false,
+                place: None,
+            };
+            records.push(Record::Children(Box::new(NewChildren {
+                handler,
+                options,
+                created_at_ms: now_ms,
+                spawner,
+                run: self.task.run,
+                call: number,
+                each,
+            })));
+        }
         if !all_new {
             // The rows of the new children alone would not tell the whole answer.
             let entry = self.entry(call, Answer::Tasks(ids.clone()));
@@ -243,7 +239,7 @@ impl Guest {
         let foreign: Vec<TaskId> = after
             .iter()
             .copied()
-            .filter(|id| !self.children.fresh.contains_key(id))
+            .filter(|id| !self.children.fresh.contains(id))
             .collect();
         if foreign.is_empty() {
             return Ok(None);
@@ -260,15 +256,9 @@ impl Guest {
     }
 
     /// Children that the journal knows of.
-    fn replayed(
-        &mut self,
-        handler: &str,
-        options: Option<&Options>,
-        ids: Vec<TaskId>,
-    ) -> Vec<TaskId> {
-        let handler: Arc<str> = handler.into();
+    fn replayed(&mut self, options: Option<&Options>, ids: Vec<TaskId>) -> Vec<TaskId> {
         for &id in &ids {
-            self.children.fresh.insert(id, handler.clone());
+            self.children.fresh.insert(id);
             if let Some(key) = options.and_then(|options| options.key.clone()) {
                 self.children.keys.insert(key, id);
             }
@@ -326,7 +316,7 @@ impl Guest {
                 .earlier_children(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;
             let fresh = &self.children.fresh;
-            let earlier = Earlier::new(children, |id| fresh.contains_key(&id));
+            let earlier = Earlier::new(children, |id| fresh.contains(&id));
             self.children.earlier = Some(earlier);
         }
         let earlier = self.children.earlier.as_mut();

@@ -293,7 +293,7 @@ pub async fn items_have_the_options_of_their_step(world: &mut World) {
         ..like(OnFailure::Fail)
     };
     let (workflow, map) = run_one(world, map("[1]", &like)).await;
-    assert_eq!(world.show(&[workflow, map]), "ready scheduled");
+    assert_eq!(world.show(&[workflow, map]), "pending scheduled");
     world.advance(100).await;
     let item = world.claim().await;
     let options = (
