@@ -223,16 +223,16 @@ async fn a_host_killed_at_any_point_of_a_reindexing_adds_none_twice_and_loses_no
             jobs[1..3].iter().any(|job| status(*job) != Status::Pending)
         }),
         ("the first member is there", &|jobs| {
-            group(jobs[3]).spawned > 0
+            group(jobs[4]).spawned > 0
         }),
         ("half of the members are there", &|jobs| {
-            group(jobs[3]).spawned >= (PAGES + CHANGES) / 2
+            group(jobs[4]).spawned >= (PAGES + CHANGES) / 2
         }),
         ("the walk has ended", &|jobs| status(jobs[1]).is_terminal()),
-        ("the pool drains", &|jobs| group(jobs[3]).sources == 0),
-        ("the pool has ended", &|jobs| status(jobs[3]).is_terminal()),
+        ("the pool drains", &|jobs| group(jobs[4]).sources == 0),
+        ("the pool has ended", &|jobs| status(jobs[4]).is_terminal()),
         ("the last step has ended", &|jobs| {
-            status(jobs[4]).is_terminal()
+            status(jobs[3]).is_terminal()
         }),
     ];
     for (name, point) in points {
@@ -249,14 +249,14 @@ async fn a_host_killed_at_any_point_of_a_reindexing_adds_none_twice_and_loses_no
         drop(host);
         let ended = client.task(workflow).unwrap();
         assert_eq!(ended.status, Status::Completed, "killed when {name}");
-        let switched = client.task(jobs[4]).unwrap().output.unwrap();
+        let switched = client.task(jobs[3]).unwrap().output.unwrap();
         let switched: Value = serde_json::from_str(&switched).unwrap();
         let expected = json!({
             "live": format!("docs-{workflow}"), "pages": PAGES, "changes": CHANGES,
             "indexed": PAGES + CHANGES,
         });
         assert_eq!(switched, expected, "killed when {name}");
-        let group = group(jobs[3]);
+        let group = group(jobs[4]);
         assert_eq!(
             (group.spawned, group.completed),
             (PAGES + CHANGES, PAGES + CHANGES),

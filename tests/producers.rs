@@ -9,7 +9,7 @@ use fishway::group::{OnFailure, PoolOptions};
 use fishway::task::edge::On;
 use fishway::task::producer::Stage;
 use fishway::task::{Options, Producer, Status, Task, TaskId};
-use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
+use fishway::workflow::{After, Format, Given, NewWorkflow, Step, Work, Workflow, parse};
 use serde_json::{Value, json};
 
 use crate::support::{World, both_ways, results};
@@ -416,14 +416,14 @@ async fn a_source_that_is_retried_finds_its_members_and_adds_the_rest() {
 
 /// The example, as a workflow.
 pub fn reindex(input: &Value) -> Vec<Step> {
-    let step = |key: &str, after: &[usize]| step(key, "reindex", input.clone(), after);
-    vec![
-        step("create-index", &[]),
-        source(step("reindex-pages", &[0]), 3),
-        producer(step("listen-changes", &[0]), 3),
-        pool("index-ops", PoolOptions::default()),
-        step("switch-index", &[0, 1, 2, 3]),
-    ]
+    let given = Given {
+        name: "reindex",
+        input: Some(input.to_string().into()),
+        jobs_max: 10,
+    };
+    let text = include_str!("../guest-examples/reindex/workflow.json");
+    let definition = parse(text, Format::Json, &given).unwrap();
+    definition.workflow.steps.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -442,11 +442,11 @@ async fn an_index_is_built_anew_while_pages_change() {
         }
         let ended = world.end(workflow).await;
         assert_eq!(ended.status, Status::Completed, "{:?}", ended.failure);
-        let switched = output(&world.client.task(jobs[4]).unwrap());
+        let switched = output(&world.client.task(jobs[3]).unwrap());
         let live = format!("docs-{workflow}");
         let expected = json!({ "live": live, "pages": 9, "changes": 2, "indexed": 11 });
         assert_eq!(switched, expected);
-        let members = world.detail(jobs[3]).child_ids;
+        let members = world.detail(jobs[4]).child_ids;
         let mut indexed: Vec<(String, bool)> = Vec::new();
         for member in members {
             let found = output(&world.client.task(member).unwrap());
