@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["task", "group", "journal", "limits", "workflow"];
+const NOUNS: &[&str] = &["task", "group", "journal", "lease", "limits", "workflow"];
 const DOORS: &[&str] = &["cli"];
 
 fn rooms() -> Vec<(String, Vec<PathBuf>)> {

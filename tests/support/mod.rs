@@ -248,6 +248,7 @@ async fn start(
         settings: settings.clone(),
         database_bytes_max: None,
         keep,
+        grace: Duration::ZERO,
         clock: clock.clone(),
     })
     .await

@@ -3,8 +3,10 @@
 //! WAL with `synchronous=FULL`: a commit is on disk before it is told, and readers never wait for
 //! the writer. Other processes open the same file; their commits are noticed, see [`watch`].
 
+mod backup;
 mod columns;
 mod edges;
+mod lease;
 mod nodes;
 mod reads;
 mod removal;
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;

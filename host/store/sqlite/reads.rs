@@ -4,22 +4,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
+use tokio::sync::oneshot;
 
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::edges;
+use super::lease;
 use super::nodes;
 use super::rows::{self, many};
 use super::signals;
-use super::writer::{Ask, Message, Tell};
+use super::writer::{Ask, Job, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::journal::{Answer, Call, Entry, RefusedCall};
+use crate::lease::{Lease, Sign};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Node, Rank, Received, Record, Sent, Signal, Store, StoreError, Submitted,
-    Suspension, Sweep, Urgency,
+    LogPosition, Node, QueueDepth, Rank, Received, Record, Sent, Signal, Store, StoreError,
+    Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::state::Attempt;
 use crate::task::{
@@ -42,8 +45,17 @@ impl SqliteStore {
         run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = Ask::new(token, run);
+        self.put(job, answer, Urgency::Soon).await
+    }
+
+    async fn put<T>(
+        &self,
+        job: impl Job + 'static,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+        urgency: Urgency,
+    ) -> Result<T, StoreError> {
         self.queue
-            .send(Message::Job(Box::new(job), Urgency::Soon))
+            .send(Message::Job(Box::new(job), urgency))
             .map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -89,6 +101,22 @@ impl Store for SqliteStore {
 
     async fn recover(&self) -> Result<u64, StoreError> {
         self.ask(kernel::recover).await
+    }
+
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.ask(move |turn| kernel::take_lease(turn, &lease)).await
+    }
+
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
+        // A beat is worth no commit of its own while there are others.
+        let urgency = match sign {
+            Sign::Beat => Urgency::Lazy,
+            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
+        };
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::sign_lease(turn, number, &sign)
+        });
+        self.put(job, answer, urgency).await
     }
 
     async fn tick(&self) -> Result<Option<u64>, StoreError> {
@@ -439,6 +467,14 @@ impl Store for SqliteStore {
         let directory = rows.first().map(|(directory, _)| directory.into());
         let handlers = rows.into_iter().filter_map(|(_, handler)| handler);
         Ok(directory.map(|directory| (handlers.collect(), directory)))
+    }
+
+    fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        self.read(lease::lease)
+    }
+
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError> {
+        self.read(lease::depths)
     }
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
