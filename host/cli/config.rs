@@ -1,5 +1,6 @@
 use super::serve::HostArgs;
 use super::settings::{Origin, Setting};
+use super::wire::SettingJson;
 use super::{Done, Global, print_json, print_line};
 
 /// Look at the settings
@@ -26,9 +27,11 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let settings = &global.settings.0;
     if global.json {
         for setting in settings {
-            print_json(&serde_json::json!({
-                "key": setting.key, "value": setting.value, "origin": origin(setting),
-            }))?;
+            print_json(&SettingJson {
+                key: &setting.key,
+                value: setting.value.as_deref(),
+                origin: origin(setting),
+            })?;
         }
         return Ok(Done::OK);
     }

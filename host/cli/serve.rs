@@ -103,14 +103,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         false => None,
     };
     let served = serve(global, &args.host, &mut parent).await;
-    if let (Err(error), Some(parent)) = (&served, parent) {
-        // It started us and waits; the log has the same.
-        match served_by(error) {
-            Some(pid) => parent.served_by(pid),
-            None => parent.failed(super::sentence(error), super::hint(error)),
-        }
+    let (Err(error), Some(parent)) = (&served, parent) else {
+        return served;
+    };
+    // It started us and waits. What it will say stands in the log before it says so.
+    super::complain(error);
+    match served_by(error) {
+        Some(pid) => parent.served_by(pid),
+        None => parent.failed(super::sentence(error), super::hint(error)),
     }
-    served
+    Ok(Done::FAILED)
 }
 
 /// Become a process of our own, with a word in the log of which one.

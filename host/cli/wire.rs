@@ -138,6 +138,16 @@ pub struct QueueDepthJson {
     pub blocked: u64,
 }
 
+/// A setting.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct SettingJson<'a> {
+    pub key: &'a str,
+    pub value: Option<&'a str>,
+    /// default, flag, environment NAME, or FILE:LINE.
+    pub origin: String,
+}
+
 /// A line of a log.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]

@@ -70,9 +70,11 @@ pub fn stop(data_dir: &Path, now: bool, patience: Duration) -> Result<Option<u32
     let Some(held) = process::Held::hold(&holder).map_err(denied)? else {
         return Ok(None);
     };
+    // One signal asks, the second hurries, and a third would not let it give back what runs.
+    let stopping = lock::stopping(data_dir);
     held.send(Signal::TERM).map_err(denied)?;
-    if now {
-        // Another signal: two of a kind may come as one.
+    if now && !stopping {
+        // Another one: two of a kind may come as one.
         held.send(Signal::INT).map_err(denied)?;
     }
     match held.wait(patience).map_err(denied)? {
