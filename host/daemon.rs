@@ -169,7 +169,7 @@ impl Host {
             &setup.handlers_dir,
             &setup.data_dir,
         )?);
-        let lease = take_lease(&*store, &setup, own).await?;
+        let lease = take_lease(&store, &setup, own).await?;
         standing::forget(&setup.data_dir);
         let (sender, changes) = mpsc::unbounded_channel();
         let _ = sender.send(loader.scan());

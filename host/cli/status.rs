@@ -8,7 +8,7 @@ use crate::lease::Standing;
 use crate::store::QueueDepth;
 use crate::store::sqlite::FILE_NAME;
 
-/// Say whether a host serves the data directory, which, since when, and what there is to do
+/// Say whether a host serves, since when, and what there is to do
 ///
 /// The status is not_found where there is no data, not_started where no host ever served it, running
 /// or stopped. The exit code is 0 for each.

@@ -109,7 +109,8 @@ impl Top {
     fn rate(&mut self, store: &dyn crate::store::Store) -> anyhow::Result<String> {
         let counters = store.counters()?;
         let ended = (counters.iter()).filter(|counter| counter.name == counter::TASKS_ENDED);
-        let (ended, now): (f64, _) = (ended.map(|counter| counter.value).sum(), Instant::now());
+        let ended = ended.fold(0.0, |sum, counter| sum + counter.value);
+        let now = Instant::now();
         let mut text = format!("{ended} tasks have ended");
         if let Some((before, then)) = self.ended.replace((ended, now)) {
             let seconds = now.duration_since(then).as_secs_f64().max(0.001);
@@ -173,7 +174,7 @@ impl Drop for Keys {
 fn asked_to_quit() -> oneshot::Receiver<()> {
     let (tell, asked) = oneshot::channel();
     std::thread::spawn(move || {
-        let typed = std::io::stdin().bytes();
+        let typed = std::io::stdin().lock().bytes();
         if typed
             .map_while(Result::ok)
             .any(|key| matches!(key, b'q' | b'Q'))

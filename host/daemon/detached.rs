@@ -152,7 +152,8 @@ pub fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Started, DetachE
 
 /// The host that serves. One that is on its way out is waited for: it takes no work any more.
 fn there(data_dir: &Path) -> Result<Option<u32>, DetachError> {
-    let Some(holder) = lock::holder(data_dir) else {
+    // For one that was killed the new one waits itself, by the lock.
+    let Some(holder) = lock::holder(data_dir).filter(|holder| !process::dying(holder)) else {
         return Ok(None);
     };
     if !lock::stopping(data_dir) {

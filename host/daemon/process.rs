@@ -70,6 +70,32 @@ fn of_stat(stat: &str) -> Found {
     }
 }
 
+/// Whether a process is on its way out, or gone, and nothing can keep it: it was killed, but may not
+/// have given back yet what it has.
+pub fn dying(of: &Identity) -> bool {
+    /// In the flags of `stat`: the process ends (`PF_EXITING`).
+    const EXITING: u64 = 0x4;
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", of.pid));
+    let stat = read("stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let flags = fields.split_whitespace().nth(6);
+    let exiting = flags.and_then(|flags| flags.parse().ok()).unwrap_or(0) & EXITING;
+    exiting != 0 || killed(&read("status").unwrap_or_default()) || life(of) == Life::Ended
+}
+
+/// Whether SIGKILL, which is the ninth, is on its way to a thread of a process or to all of it; see
+/// proc_pid_status(5).
+fn killed(status: &str) -> bool {
+    let pending = |line: &str| {
+        let mask = line
+            .strip_prefix("SigPnd:")
+            .or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    let mut masks = status.lines().filter_map(pending);
+    masks.any(|mask| mask & (1 << 8) != 0)
+}
+
 /// A process that is held: what is sent to it reaches no other, whatever becomes of its number.
 pub struct Held {
     identity: Identity,
@@ -187,6 +213,17 @@ mod tests {
         );
         check(format!("9 (fishway) Z {rest}"), Found::None);
         check("9 (fishway) S".to_owned(), Found::Process(None));
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_known_by_what_is_on_its_way_to_it() {
+        let status = |own: &str, shared: &str| {
+            format!("Name:\tx\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\t0000000000000100\n")
+        };
+        let (none, kill, other) = ("0000000000000000", "0000000000000100", "0000000000004200");
+        assert!(killed(&status(kill, none)) && killed(&status(none, kill)));
+        assert!(!killed(&status(other, other)) && !killed(""));
+        assert!(!dying(&own()));
     }
 
     #[test]

@@ -355,6 +355,21 @@ async fn after_a_host_was_killed_the_next_takes_over_at_once_and_its_tasks_go_on
 }
 
 #[test]
+fn a_host_that_was_just_killed_is_not_taken_for_one_that_serves() {
+    let home = Home::new();
+    let mut pid = home.start(&[]);
+    for _ in 0..8 {
+        signal(pid, "KILL");
+        let began = std::time::Instant::now();
+        let next = home.start(&[]);
+        println!("kill to ready: {:?}", began.elapsed());
+        assert_ne!(next, pid);
+        pid = next;
+    }
+    assert_eq!(home.lease().number, 9);
+}
+
+#[test]
 fn a_host_is_resumed_with_the_handlers_that_it_had() {
     let home = Home::new();
     home.place

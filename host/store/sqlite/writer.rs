@@ -101,9 +101,9 @@ impl Broke {
     /// Whether the host can go on: the engine refused what one asked for who hears of it, and no
     /// attempt has lost anything. Where the disk or the file is at fault, the next will meet it, too.
     fn bearable(&self, batch: &[Box<dyn Job>]) -> bool {
-        let askers_own = |job: &Box<dyn Job>| job.heard() && job.token().is_none();
         let refused = matches!(self.error, StoreError::Failed { .. });
-        refused && self.by_job && batch.iter().all(askers_own)
+        let mut jobs = batch.iter();
+        refused && self.by_job && jobs.all(|job| job.heard() && job.token().is_none())
     }
 }
 
