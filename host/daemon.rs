@@ -198,7 +198,8 @@ impl Host {
         let clocks = beside.run("looks after the clocks", clocks);
         let keeping = retention.watch(Client::new(shared.clone()));
         let keeping = beside.run("deletes old tasks", keeping);
-        let beating = beat(shared.clone(), setup.clock.clone(), lease);
+        let next_ms = setup.clock.now_ms() + HEARTBEAT_MS;
+        let beating = beat(shared.clone(), setup.clock.clone(), lease, next_ms);
         let beating = beside.run("keeps the lease", beating);
 
         let (changed, mut looks) = mpsc::unbounded_channel();
@@ -425,12 +426,19 @@ async fn take_lease(
 }
 
 /// Say now and then that the host lives, for those who cannot see its process.
-async fn beat(store: Arc<dyn Store>, clock: Arc<dyn Clock>, number: u64) -> Result<(), StoreError> {
+async fn beat(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    number: u64,
+    mut next_ms: u64,
+) -> Result<(), StoreError> {
     loop {
-        clock.sleep_until(clock.now_ms() + HEARTBEAT_MS).await;
+        clock.sleep_until(next_ms).await;
         if !store.sign_lease(number, Sign::Beat).await? {
             return Err(StoreError::LeaseLost);
         }
+        // Those that a sleeping machine has missed are not made up for.
+        next_ms = (next_ms + HEARTBEAT_MS).max(clock.now_ms());
     }
 }
 
