@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use fishway::clock::SystemClock;
+use fishway::store::sqlite::{Opening, Role, SqliteStore};
 use fishway::task::Status;
 use serde_json::{Value, json};
 
@@ -87,6 +89,42 @@ async fn a_backup_of_a_host_at_work_is_whole_and_goes_on_elsewhere() {
         Status::Waiting,
         "the original is as it was"
     );
+}
+
+#[test]
+fn a_backup_is_of_the_moment_at_which_it_began() {
+    let home = Home::new();
+    home.place.run(&["submit", "echo", "1"]).ok();
+    // Large enough for several steps.
+    home.sql("insert into payloads (task_id, kind, body) values (1, 1, hex(zeroblob(20000000)))");
+    let opening = Opening {
+        directory: home.place.path(".fishway"),
+        role: Role::Visitor,
+        watch: false,
+        bytes_max: None,
+        clock: std::sync::Arc::new(SystemClock),
+    };
+    let store = SqliteStore::open(opening).unwrap();
+    let mut told = Vec::new();
+    let copied = store.backup(&home.place.path("copy.db"), false, &mut |done, all| {
+        home.sql("insert into counters (name, labels, value) values (hex(randomblob(8)), '{}', 1)");
+        told.push((done, all));
+    });
+    copied.unwrap();
+    assert!(told.len() > 1, "{told:?}");
+    assert!(
+        told.is_sorted_by(|one, next| one.0 < next.0),
+        "it never began again: {told:?}"
+    );
+    assert!(told.iter().all(|(_, all)| *all == told[0].1), "{told:?}");
+    assert_eq!(told.last().unwrap().0, told[0].1);
+    let count = |file: &str| -> i64 {
+        let file = rusqlite::Connection::open(home.place.path(file)).unwrap();
+        let sql = "select count(*) from counters where labels = '{}' and value = 1";
+        file.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count("copy.db"), 0);
+    assert_eq!(count(".fishway/fishway.db"), told.len() as i64);
 }
 
 #[test]

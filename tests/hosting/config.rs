@@ -98,12 +98,15 @@ fn a_file_may_be_named_and_its_paths_are_relative_to_it() {
     .ok();
     assert!(place.path("etc/kept/fishway.db").exists());
     let variable = [("FISHWAY_CONFIG", "etc/here.toml")];
-    let started = shown(&place, &variable, &["start"]).ok();
+    let started = shown(&place, &[], &["start", "--config", "etc/here.toml"]).ok();
     let waited = shown(&place, &variable, &["wait", flag.trim()]).ok();
     assert_eq!(waited, "1\n");
     let pid = started.trim();
     let told = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    assert!(told.contains("--data\0etc/kept"), "{told:?}");
+    assert!(
+        told.contains("--data\0etc/kept") && told.contains("--config=etc/here.toml"),
+        "{told:?}"
+    );
     shown(&place, &variable, &["stop"]).ok();
 }
 

@@ -100,6 +100,45 @@ async fn what_the_database_refuses_one_who_asks_ends_no_host() {
     assert!(broken.is_err(), "{broken:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_by_which_an_attempt_or_a_clock_is_lost_ends_the_host() {
+    let saving = json!([{ "save": { "name": "a", "value": 1 } }, { "return": 1 }]);
+    let cases = [
+        // The end of an attempt, what it keeps on the way, and a clock.
+        (
+            "before update on tasks when new.status = 'completed'",
+            saving.clone(),
+        ),
+        ("before insert on checkpoints", saving),
+        (
+            "before update on tasks when old.status = 'waiting'",
+            json!([{ "sleep": 60_000 }]),
+        ),
+    ];
+    for (event, steps) in cases {
+        let (mut world, clock) = World::by_hand().await;
+        let file = world.directory.path().join("data/fishway.db");
+        let refusing =
+            format!("create trigger broken {event} begin select raise(abort, 'out of order'); end");
+        rusqlite::Connection::open(file)
+            .unwrap()
+            .execute_batch(&refusing)
+            .unwrap();
+        let task = world.submit(steps).await;
+        if event.contains("waiting") {
+            world.reach_status(task, Status::Waiting).await;
+            clock.advance(60_000);
+        }
+        let broken = tokio::time::timeout(PATIENCE, world.host().broken()).await;
+        let broken = broken.unwrap_or_else(|_| panic!("{event}: it goes on"));
+        assert_eq!(
+            broken.to_string(),
+            "the database failed: out of order",
+            "{event}"
+        );
+    }
+}
+
 /// A clock that fails, once it is told to, whoever asks it in a thread of that name.
 struct Failing {
     thread: &'static str,
@@ -154,6 +193,8 @@ async fn is_kept(place: &Place, host: Host, words: &str) {
     assert!(broken.to_string().contains(words), "{broken}");
     assert!(broken.hint().unwrap().contains("please report it"));
     host.fail(&broken).await;
+    let beside = place.path(".fishway/host.error");
+    assert!(!beside.exists(), "the database keeps it");
     let shown = place.run(&["status", "--json"]).json();
     assert_eq!(shown["end"], "failed");
     assert_eq!(shown["error"], broken.to_string());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fishway::clock::Clock;
 use fishway::daemon::{Broken, HostError};
-use fishway::lease::HEARTBEAT_MS;
+use fishway::lease::{HEARTBEAT_MS, Sign};
 use fishway::store::StoreError;
 use serde_json::Value;
 
@@ -133,6 +133,15 @@ async fn of_two_hosts_that_take_the_lease_at_once_one_gets_it() {
     let store: &Arc<dyn fishway::store::Store> = client.store();
     assert!(store.take_lease(next.clone()).await.unwrap());
     assert!(!store.take_lease(next).await.unwrap());
+    // What has ended stays so, and the one before has no say.
+    assert!(!store.sign_lease(1, Sign::Beat).await.unwrap());
+    assert!(store.sign_lease(2, Sign::Stopping).await.unwrap());
+    let why = Some("no".to_owned());
+    assert!(store.sign_lease(2, Sign::Ended(why.clone())).await.unwrap());
+    assert!(!store.sign_lease(2, Sign::Beat).await.unwrap());
+    let lease = home.lease();
+    assert!(lease.stopping_at_ms <= lease.ended_at_ms && lease.stopping_at_ms.is_some());
+    assert_eq!(lease.error, why);
 }
 
 #[test]

@@ -145,17 +145,16 @@ fn copy(from: &Path, to: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, B
     let mut target = Connection::open(to).map_err(theirs)?;
     {
         let backup = Backup::new(&source, &mut target).map_err(theirs)?;
-        while match backup.step(PAGES_PER_STEP).map_err(theirs)? {
-            StepResult::Done => false,
-            StepResult::More => true,
-            _ => {
-                std::thread::sleep(REST);
-                true
-            }
-        } {
+        loop {
+            let step = backup.step(PAGES_PER_STEP).map_err(theirs)?;
             let progress = backup.progress();
             let all = progress.pagecount.max(0) as u64;
             tell(all - (progress.remaining.max(0) as u64).min(all), all);
+            match step {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => std::thread::sleep(REST),
+            }
         }
     }
     source.execute_batch("rollback").map_err(ours)?;
