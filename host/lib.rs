@@ -9,6 +9,7 @@
 // Nouns.
 pub mod group;
 pub mod journal;
+pub mod lease;
 pub mod limits;
 pub mod queue;
 pub mod schedule;
@@ -21,10 +22,12 @@ pub mod builder;
 pub mod bus;
 pub mod client;
 pub mod clock;
+pub mod config;
 pub mod daemon;
 pub mod executor;
 pub mod loader;
 pub mod metrics;
+pub mod panics;
 pub mod retention;
 pub mod scheduler;
 pub mod store;

@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+/// The host as a process: detached, stopped, lost; its lease, settings, backups.
+mod hosting;
 /// The handlers directory.
 mod loader;
 /// Pools, from inside a guest.

@@ -1,5 +1,5 @@
 mod changes;
-mod follow;
+pub mod follow;
 mod json;
 mod tree;
 mod walk;

@@ -1,11 +1,15 @@
 //! The shapes that `--json` prints. Names are those of the feature table: a task's `payload` is its
 //! `input`, its `result` its `output`.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::status::View;
 use crate::client::{Dependencies, Detail, Holds, Job};
 use crate::group::{Group, GroupKind};
+use crate::lease::Standing;
 use crate::queue::Queue;
 use crate::schedule::{Schedule, Target, Timing};
 use crate::store::{LogLine, QueueStanding};
@@ -253,6 +257,50 @@ pub struct AttemptJson {
     pub failure: FailureJson,
 }
 
+/// The host of a data directory, and how much there is to do.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct HostJson {
+    /// not_found, not_started, running or stopped.
+    pub status: &'static str,
+    pub data: String,
+    /// It takes no more work.
+    pub stopping: bool,
+    /// How it ended: stopped, failed or died.
+    pub end: Option<&'static str>,
+    pub pid: Option<u32>,
+    pub version: Option<String>,
+    pub since: Option<String>,
+    pub last_heartbeat_at: Option<String>,
+    pub ended_at: Option<String>,
+    /// What it failed by.
+    pub error: Option<String>,
+    pub handlers: Vec<String>,
+    pub queues: Vec<QueueDepthJson>,
+}
+
+/// The tasks of a queue that have not ended.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct QueueDepthJson {
+    pub queue: String,
+    pub running: u64,
+    pub waiting: u64,
+    pub ready: u64,
+    pub scheduled: u64,
+    pub blocked: u64,
+}
+
+/// A setting.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct SettingJson<'a> {
+    pub key: &'a str,
+    pub value: Option<&'a str>,
+    /// default, flag, environment NAME, or FILE:LINE.
+    pub origin: String,
+}
+
 /// A line of a log.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
@@ -498,6 +546,63 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
         skipped: schedule.skipped,
         created_at: time(schedule.created_at_ms),
     }
+}
+
+/// Where there never was a host.
+pub fn no_host(data: &Path, status: &'static str) -> HostJson {
+    HostJson {
+        status,
+        data: data.display().to_string(),
+        stopping: false,
+        end: None,
+        pid: None,
+        version: None,
+        since: None,
+        last_heartbeat_at: None,
+        ended_at: None,
+        error: None,
+        handlers: Vec::new(),
+        queues: Vec::new(),
+    }
+}
+
+/// A host as `status` and `top` show it.
+pub fn host(data: &Path, view: &View) -> HostJson {
+    let queues = view.depths.iter().map(|depth| QueueDepthJson {
+        queue: depth.queue.clone(),
+        running: depth.running,
+        waiting: depth.waiting,
+        ready: depth.ready,
+        scheduled: depth.scheduled,
+        blocked: depth.blocked,
+    });
+    let mut json = HostJson {
+        handlers: view.handlers.clone(),
+        queues: queues.collect(),
+        ..no_host(data, "not_started")
+    };
+    if let Some(host) = &view.host {
+        let lease = &host.lease;
+        json.status = if host.standing.serves() {
+            "running"
+        } else {
+            "stopped"
+        };
+        json.stopping = host.standing == Standing::Stopping;
+        json.end = match host.standing {
+            Standing::Running | Standing::Stopping => None,
+            Standing::Stopped => Some("stopped"),
+            Standing::Failed => Some("failed"),
+            Standing::Died => Some("died"),
+        };
+        json.pid = Some(lease.holder.pid);
+        json.version = Some(lease.version.clone());
+        json.since = Some(time(lease.since_ms));
+        json.last_heartbeat_at = Some(time(lease.heartbeat_at_ms));
+        json.ended_at = lease.ended_at_ms.map(time);
+        json.error = lease.error.clone();
+    }
+    json
 }
 
 /// A log line.

@@ -1,9 +1,7 @@
 //! One attempt from its claim to its end.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::Poll;
 use std::time::Duration;
 
 use wasmtime::{Store as Instance, UpdateDeadline};
@@ -20,6 +18,7 @@ use super::wasi;
 use crate::journal::Cursor;
 use crate::limits::RetryPolicy;
 use crate::loader::Handler;
+use crate::panics::caught;
 use crate::store::{End, StoreError};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -71,24 +70,6 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
         }
         Lived::Ended(end) => write(&agents, token, end).await,
     }
-}
-
-/// Run a future to its end, or to its panic: then what the panic said.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|context| {
-        // After a panic it is not looked at again.
-        let polled = AssertUnwindSafe(|| future.as_mut().poll(context));
-        match std::panic::catch_unwind(polled) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()))
-                .unwrap_or_else(|| "it panicked".to_owned()))),
-        }
-    })
-    .await
 }
 
 /// How an instance's life ended.

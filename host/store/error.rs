@@ -139,6 +139,15 @@ pub enum StoreError {
         /// What it says.
         why: String,
     },
+    /// The writer panicked, which is a fault of ours.
+    #[error("the thread that writes the database panicked: {said}")]
+    Panicked {
+        /// What it said.
+        said: String,
+    },
+    /// Another host has the lease, though this one was there.
+    #[error("another host has taken over the data directory")]
+    LeaseLost,
     /// The store was closed.
     #[error("the host is stopping")]
     Closed,
@@ -210,10 +219,14 @@ impl StoreError {
             StoreError::Locked { .. } => {
                 "another program holds a lock on it; end that one and try again".to_owned()
             }
+            StoreError::LeaseLost => {
+                "one host serves a data directory; see that nobody removes host.lock".to_owned()
+            }
             StoreError::Refused(_)
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
             | StoreError::Failed { .. }
+            | StoreError::Panicked { .. }
             | StoreError::Closed => {
                 return None;
             }

@@ -34,6 +34,7 @@ pub use workflows::run_workflow;
 use crate::bus::Notice;
 use crate::group::entry_bytes;
 use crate::journal::{Answer, Entry};
+use crate::lease::{Lease, Sign};
 use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{
     CallBy, Cancelled, End, HandlerRow, Record, StoreError, Submitted, Suspension, Until,
@@ -770,6 +771,16 @@ pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
         turn.drive(id, Event::HostLost)?;
     }
     Ok(running.len() as u64)
+}
+
+/// See [`Store::take_lease`](crate::store::Store::take_lease).
+pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError> {
+    turn.rows.take_lease(lease)
+}
+
+/// See [`Store::sign_lease`](crate::store::Store::sign_lease).
+pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool, StoreError> {
+    turn.rows.sign_lease(number, sign, turn.now_ms)
 }
 
 /// See [`Store::tick`](crate::store::Store::tick).

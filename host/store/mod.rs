@@ -28,6 +28,7 @@ pub use queues::QueueStanding;
 use crate::bus::Bus;
 use crate::group::{GroupKind, PoolOptions};
 use crate::journal::{Call, Entry, RefusedCall};
+use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
 use crate::task::edge::{Link, Links};
@@ -83,6 +84,11 @@ pub trait Store: Send + Sync + 'static {
     fn serve(&self, dispatch: Arc<dyn Dispatch>);
     /// Put back what was running when a host died. Only while no host runs.
     async fn recover(&self) -> Result<u64, StoreError>;
+    /// The lease of whoever serves from now on; the store sets its times. False when there is
+    /// another one than that of the number before.
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError>;
+    /// Say something in the lease of that number. False when it was lost, or had ended.
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError>;
     /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
     async fn tick(&self) -> Result<Option<u64>, StoreError>;
     /// Keep what the host has loaded, for those who ask while it does not run.
@@ -189,6 +195,10 @@ pub trait Store: Send + Sync + 'static {
     fn queues_paused(&self) -> Result<Vec<String>, StoreError>;
     /// All schedules, by name.
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
+    /// The lease of the last host; none when no host ever served.
+    fn lease(&self) -> Result<Option<Lease>, StoreError>;
+    /// Tasks that have not ended, by queue; its cost does not grow with history.
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
     /// What was counted, in the order of names and labels.
@@ -197,6 +207,23 @@ pub trait Store: Send + Sync + 'static {
     fn bus(&self) -> &Arc<Bus>;
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
     fn ids(&self) -> &IdGenerator;
+}
+
+/// How many tasks of a queue there are that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The queue.
+    pub queue: String,
+    /// Those that may start as soon as there is a slot and their handler.
+    pub ready: u64,
+    /// Those that start later: by their own time, or after the rest that a failure has brought.
+    pub scheduled: u64,
+    /// Those that come after another one.
+    pub blocked: u64,
+    /// Those that run.
+    pub running: u64,
+    /// Those that wait, and hold no slot.
+    pub waiting: u64,
 }
 
 /// Takes ready work as soon as there is room for it. Called from inside a transaction: answers at

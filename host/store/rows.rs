@@ -3,6 +3,7 @@
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
 use crate::journal::Entry;
+use crate::lease::{Lease, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
@@ -11,7 +12,7 @@ use crate::task::state::Attempt;
 use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + Removal {
+pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows + Removal {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -128,6 +129,16 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + Removal {
     /// Remember these handlers and where they came from, in place of those before.
     fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
     -> Result<(), StoreError>;
+}
+
+/// The lease of the host: one row, or none.
+pub trait LeaseRows {
+    /// Put a lease in the place of the one with the number before, or of none. The answer is
+    /// whether that was so.
+    fn take_lease(&mut self, lease: &Lease) -> Result<bool, StoreError>;
+    /// Add a sign to the lease of that number. The answer is whether it is still there, and has not
+    /// ended.
+    fn sign_lease(&mut self, number: u64, sign: &Sign, now_ms: u64) -> Result<bool, StoreError>;
 }
 
 /// The signals that tasks have been sent and have not received.

@@ -460,6 +460,7 @@ async fn start(directory: &Path) -> Host {
         settings: Settings::default(),
         database_bytes_max: None,
         keep: Default::default(),
+        grace: Duration::ZERO,
         clock: Arc::new(SystemClock),
     };
     Host::start(setup).await.unwrap()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fishway::client::{Client, Detail};
 use fishway::clock::{Clock, HandClock, SystemClock};
-use fishway::daemon::{Host, HostError, Setup};
+use fishway::daemon::{Broken, Host, HostError, Setup};
 use fishway::executor::Settings;
 use fishway::store::Keep;
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
@@ -116,6 +116,11 @@ impl World {
     /// Stop it, and let what runs come to its end.
     pub async fn stop_within(&mut self, grace: Duration) {
         self.host.take().unwrap().stop(grace).await;
+    }
+
+    /// Let go of it as of one that cannot go on.
+    pub async fn fail(&mut self, broken: &Broken) {
+        self.host.take().unwrap().fail(broken).await;
     }
 
     /// Start it again on the same directory.
@@ -264,6 +269,7 @@ async fn start(
         settings: settings.clone(),
         database_bytes_max: None,
         keep,
+        grace: Duration::ZERO,
         clock: clock.clone(),
     })
     .await

@@ -216,7 +216,7 @@ pub fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| damaged(index, format!("{value} is negative")))
 }
 
-/// A count or a time, or none.
+/// The same where there may be none.
 pub fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
     match row.get_ref(index)? {
         rusqlite::types::ValueRef::Null => Ok(None),

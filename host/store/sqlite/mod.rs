@@ -3,9 +3,11 @@
 //! WAL with `synchronous=FULL`: a commit is on disk before it is told, and readers never wait for
 //! the writer. Other processes open the same file; their commits are noticed, see [`watch`].
 
+mod backup;
 mod columns;
 mod edges;
 mod items;
+mod lease;
 mod nodes;
 mod producers;
 mod queues;
@@ -27,6 +29,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;

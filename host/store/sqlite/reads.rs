@@ -4,26 +4,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
+use tokio::sync::oneshot;
 
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::edges;
+use super::lease;
 use super::nodes;
 use super::queues;
 use super::rows::{self, many};
 use super::schedules;
 use super::signals;
-use super::writer::{Ask, Message, Tell};
+use super::writer::{Ask, Job, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::journal::{Answer, Call, Entry, RefusedCall};
+use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
     Alter, CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel,
-    LogLine, LogPosition, Node, QueueStanding, Rank, Received, Record, Sent, Signal, Store,
-    StoreError, Submitted, Suspension, Sweep, Urgency,
+    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Record, Sent, Signal,
+    Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
@@ -47,8 +50,17 @@ impl SqliteStore {
         run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = Ask::new(token, run);
+        self.put(job, answer, Urgency::Soon).await
+    }
+
+    async fn put<T>(
+        &self,
+        job: impl Job + 'static,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+        urgency: Urgency,
+    ) -> Result<T, StoreError> {
         self.queue
-            .send(Message::Job(Box::new(job), Urgency::Soon))
+            .send(Message::Job(Box::new(job), urgency))
             .map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -109,6 +121,22 @@ impl Store for SqliteStore {
 
     async fn recover(&self) -> Result<u64, StoreError> {
         self.ask(kernel::recover).await
+    }
+
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.ask(move |turn| kernel::take_lease(turn, &lease)).await
+    }
+
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
+        // A beat is worth no commit of its own while there are others.
+        let urgency = match sign {
+            Sign::Beat => Urgency::Lazy,
+            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
+        };
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::sign_lease(turn, number, &sign)
+        });
+        self.put(job, answer, urgency).await
     }
 
     async fn tick(&self) -> Result<Option<u64>, StoreError> {
@@ -485,6 +513,14 @@ impl Store for SqliteStore {
 
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
         self.read(schedules::all)
+    }
+
+    fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        self.read(lease::lease)
+    }
+
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError> {
+        self.read(lease::depths)
     }
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {

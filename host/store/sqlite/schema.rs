@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -495,6 +495,28 @@ create index schedules_next on schedules (next_at_ms) where next_at_ms is not nu
 
 /// What the functions of handlers take, so that an input is checked before any host runs.
 const SEVENTH: &str = "alter table handlers add column function text";
+
+/// Who serves, and until when: one row that the hosts of a database have between them. And the
+/// index that counts tasks that come after others, which those alone pay for.
+const LEASE: &str = "
+create table lease (
+  only_row integer primary key check (only_row = 1),
+  number integer not null check (number > 0),
+  pid integer not null,
+  started_ticks integer,
+  boot text,
+  namespace text,
+  version text not null,
+  grace_ms integer not null,
+  since_ms integer not null,
+  heartbeat_at_ms integer not null,
+  stopping_at_ms integer,
+  ended_at_ms integer,
+  error text
+) strict;
+
+create index tasks_blocked on tasks (queue) where status = 'pending' and blocked_by > 0;
+";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
 /// touches it. Answers with its schema; 0 when it is empty.
