@@ -20,7 +20,7 @@ use self::lock::Lock;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
-use crate::lease::{HEARTBEAT_MS, Lease, Sign};
+use crate::lease::{HEARTBEAT_MS, Lease, Life, Sign};
 use crate::loader::{Change, Loader, LoaderError, Watch};
 use crate::panics::caught;
 use crate::retention::Retention;
@@ -84,7 +84,7 @@ impl HostError {
     pub fn hint(&self) -> Option<String> {
         match self {
             HostError::AlreadyServed { .. } => Some(
-                "submit to that one, stop it, or choose another directory with --data".to_owned(),
+                "submit to that one, stop it with fishway stop, or choose another directory with --data".to_owned(),
             ),
             HostError::Store(error) => error.hint(),
             HostError::Loader(LoaderError::NoDirectory(directory)) => Some(format!(
@@ -171,6 +171,27 @@ impl Host {
         )?);
         let lease = take_lease(&store, &setup, own).await?;
         standing::forget(&setup.data_dir);
+        let (data_dir, clock) = (setup.data_dir.clone(), setup.clock.clone());
+        let begun = Host::begin(setup, lock, store.clone(), loader, sandbox, lease).await;
+        if let Err(error) = &begun {
+            let error = error.to_string();
+            let sign = Sign::Ended(Some(error.clone()));
+            if store.sign_lease(lease, sign).await.is_err() {
+                standing::leave(&data_dir, lease, clock.now_ms(), error);
+            }
+        }
+        begun
+    }
+
+    /// What comes after the lease: handlers, what was left running, and all that works.
+    async fn begin(
+        setup: Setup,
+        lock: Lock,
+        store: Arc<SqliteStore>,
+        loader: Arc<Loader>,
+        sandbox: Arc<Sandbox>,
+        lease: u64,
+    ) -> Result<Host, HostError> {
         let (sender, changes) = mpsc::unbounded_channel();
         let _ = sender.send(loader.scan());
         store
@@ -400,9 +421,11 @@ async fn take_lease(
         data_dir: setup.data_dir.clone(),
     };
     let last = last_host(store, &setup.data_dir, &*setup.clock)?;
+    // Of one in another container the lock says more than its last sign of life.
     if let Some(last) = &last
         && last.standing.serves()
         && last.lease.holder != own
+        && process::life(&last.lease.holder) == Life::Lives
     {
         return Err(served(Some(last.lease.holder.pid)));
     }

@@ -87,7 +87,7 @@ pub fn tell_of_no_host(global: &Global) {
     if !crate::daemon::seems_served(&global.data) {
         let data = global.data.display();
         global.say(format!(
-            "no host seems to serve {data}: fishway serve HANDLERS_DIR starts one"
+            "no host seems to serve {data}: fishway start HANDLERS_DIR starts one"
         ));
     }
 }

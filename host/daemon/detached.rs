@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::{lock, process};
+use crate::lease::{Identity, Life};
 
 /// What a detached host prints, in the data directory.
 pub const LOG_FILE: &str = "host.log";
@@ -152,8 +153,10 @@ pub fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Started, DetachE
 
 /// The host that serves. One that is on its way out is waited for: it takes no work any more.
 fn there(data_dir: &Path) -> Result<Option<u32>, DetachError> {
-    // For one that was killed the new one waits itself, by the lock.
-    let Some(holder) = lock::holder(data_dir).filter(|holder| !process::dying(holder)) else {
+    // Of any other one, killed or in another container, the new one finds out by the lock.
+    let serves =
+        |holder: &Identity| process::life(holder) == Life::Lives && !process::dying(holder);
+    let Some(holder) = lock::holder(data_dir).filter(serves) else {
         return Ok(None);
     };
     if !lock::stopping(data_dir) {

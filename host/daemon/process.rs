@@ -75,12 +75,17 @@ fn of_stat(stat: &str) -> Found {
 pub fn dying(of: &Identity) -> bool {
     /// In the flags of `stat`: the process ends (`PF_EXITING`).
     const EXITING: u64 = 0x4;
+    match life(of) {
+        Life::Ended => return true,
+        Life::Unseen => return false,
+        Life::Lives => {}
+    }
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", of.pid));
     let stat = read("stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let flags = fields.split_whitespace().nth(6);
     let exiting = flags.and_then(|flags| flags.parse().ok()).unwrap_or(0) & EXITING;
-    exiting != 0 || killed(&read("status").unwrap_or_default()) || life(of) == Life::Ended
+    exiting != 0 || killed(&read("status").unwrap_or_default())
 }
 
 /// Whether SIGKILL, which is the ninth, is on its way to a thread of a process or to all of it; see

@@ -111,6 +111,10 @@ async fn an_error_by_which_an_attempt_or_a_clock_is_lost_ends_the_host() {
         ),
         ("before insert on checkpoints", saving),
         (
+            "before delete on signals",
+            json!([{ "signal-receive": { "name": "go" } }]),
+        ),
+        (
             "before update on tasks when old.status = 'waiting'",
             json!([{ "sleep": 60_000 }]),
         ),
@@ -124,7 +128,18 @@ async fn an_error_by_which_an_attempt_or_a_clock_is_lost_ends_the_host() {
             .unwrap()
             .execute_batch(&refusing)
             .unwrap();
-        let task = world.submit(steps).await;
+        // A signal is there before who receives it runs.
+        let later = Options {
+            delay_ms: event.contains("signals").then_some(1_000),
+            ..Options::default()
+        };
+        let task = world
+            .submit_to("script", json!({ "steps": steps }), later)
+            .await;
+        if event.contains("signals") {
+            world.client.signal(task, "go", "1").await.unwrap();
+            clock.advance(1_000);
+        }
         if event.contains("waiting") {
             world.reach_status(task, Status::Waiting).await;
             clock.advance(60_000);
@@ -229,6 +244,27 @@ async fn a_panic_of_any_other_part_ends_the_host_and_is_kept() {
         "the part of the host that keeps the lease panicked: the clock fell",
     )
     .await;
+}
+
+#[test]
+fn what_keeps_a_host_from_serving_is_kept_too() {
+    let home = Home::new();
+    home.place.run(&["submit", "echo", "1"]).ok();
+    home.sql("create trigger broken before insert on handlers begin select raise(abort, 'out of order'); end");
+    home.place
+        .run(&["start"])
+        .refused(1, "the database failed: out of order", "");
+    let status = home.status();
+    assert_eq!(
+        (&status["end"], &status["error"]),
+        (
+            &"failed".into(),
+            &"the database failed: out of order".into()
+        )
+    );
+    home.sql("drop trigger broken");
+    home.start(&[]);
+    assert_eq!(home.status()["status"], "running");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,11 +39,6 @@ fn traces(started: &str, boot: &str, namespace: &str) -> Home {
     home
 }
 
-/// The traces are not to be taken for a process that `Home` may end.
-fn cleared(home: &Home) {
-    std::fs::write(home.place.path(".fishway/host.lock"), "").unwrap();
-}
-
 #[test]
 fn a_number_that_another_process_has_now_is_no_host() {
     let home = traces("1", "own", "own");
@@ -75,7 +70,6 @@ fn a_host_that_lives_is_found_by_its_lease_though_its_lock_file_is_gone() {
     home.place
         .run(&["serve"])
         .refused(1, "another host (process ", "submit to that one");
-    cleared(&home);
 }
 
 #[test]
@@ -87,8 +81,16 @@ fn a_host_in_another_container_lives_as_long_as_it_says_so() {
         .refused(1, "is in another container", "run fishway stop there");
     home.sql("update lease set heartbeat_at_ms = heartbeat_at_ms - 31000");
     assert_eq!(home.status()["end"], "died");
-    cleared(&home);
-    assert_ne!(home.start(&[]), std::process::id());
+}
+
+#[test]
+fn a_host_takes_over_from_one_that_died_in_another_container_at_once() {
+    let home = traces("own", "own", "pid:[1]");
+    assert_eq!(home.status()["status"], "running", "so it says");
+    // The lock knows better.
+    let pid = home.start(&[]);
+    assert_ne!(pid, std::process::id());
+    assert_eq!(home.status()["pid"], pid);
 }
 
 #[tokio::test(flavor = "multi_thread")]
