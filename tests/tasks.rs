@@ -641,6 +641,11 @@ async fn a_retried_parent_finds_each_of_many_equal_and_differing_children_again(
     let children = children.unwrap();
     let spawned: Vec<TaskId> = children.iter().map(|child| child.id).collect();
     assert_eq!(children.len(), 72, "the good ones once, the bad ones twice");
+    let ranks: Vec<u64> = children.iter().map(|child| child.sequence).collect();
+    assert_eq!(ranks, (1..=72).collect::<Vec<_>>());
+    let places = children.iter().filter_map(|child| child.place);
+    let indexes: Vec<u32> = places.map(|place| place.index).collect();
+    assert_eq!(indexes, (0..60).chain(0..6).chain(0..6).collect::<Vec<_>>());
     // Each in the place that it had, so that what it was given is what was meant.
     assert_eq!(ids(&found[0]), spawned[..60]);
     assert_eq!(ids(&found[1]), spawned[66..]);
