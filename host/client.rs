@@ -2,21 +2,32 @@
 //! serves. The doors call this; it never prints.
 
 mod jobs;
+mod workflows;
+
+pub use workflows::{Dependencies, Job, Jobs, Run};
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::bus::News;
 use crate::group::{Group, GroupKind};
+use crate::loader::Digest;
+use crate::queue::{self, Queue, QueueChange};
+use crate::schedule::{Plan, Schedule, Target};
 use crate::store::{
-    Cancelled, Filter, Keep, LogLine, LogPosition, Sent, Signal, Store, StoreError, Submitted,
-    Sweep,
+    Alter, Cancelled, Filter, HandlerRow, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal,
+    Store, StoreError, Submitted, Sweep,
 };
 use crate::task::state::Attempt;
 use crate::task::{
-    IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_name, check_payload,
+    IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_name,
+    check_payload,
 };
+use crate::workflow::{Problem, Role};
+
+use crate::types::{self, Mismatch, component_of};
 
 /// Tasks that one transaction of a bulk submit keeps.
 pub const SUBMIT_BATCH: usize = 1_000;
@@ -37,6 +48,20 @@ pub enum ClientError {
         /// Where they come from.
         directory: Option<PathBuf>,
     },
+    /// A page generator runs no task by itself.
+    #[error("handler \"{name}\" is a page generator, and runs no task by itself")]
+    IsGenerator {
+        /// The handler.
+        name: String,
+    },
+    /// A generator step names a handler that tells no pages.
+    #[error(
+        "handler \"{name}\" is no page generator, so it cannot tell the items of a generator step"
+    )]
+    NoGenerator {
+        /// The handler.
+        name: String,
+    },
     /// An input or an option is out of bounds.
     #[error("{what}{}", place(*.line))]
     Invalid {
@@ -45,9 +70,40 @@ pub enum ClientError {
         /// In which line of several inputs, from 1.
         line: Option<usize>,
     },
+    /// A function does not take such an input.
+    #[error("{function} does not take this input{}: {mismatch}", place(*.line))]
+    TypeMismatch {
+        /// The task type.
+        function: String,
+        /// What is wrong with the input.
+        mismatch: Mismatch,
+        /// In which line of several inputs, from 1.
+        line: Option<usize>,
+    },
     /// No task has that id, or an id that begins so.
     #[error("no task has an id that begins with \"{0}\"")]
     UnknownTask(String),
+    /// A task has no child with that key.
+    #[error("task {of} has no child with the key \"{key}\"")]
+    UnknownKey {
+        /// The task.
+        of: TaskId,
+        /// The key.
+        key: String,
+        /// Some of the keys that there are.
+        known: Vec<String>,
+    },
+    /// The task is something else.
+    #[error("task {id} is no workflow: it is a {handler}")]
+    NoWorkflow {
+        /// Which task.
+        id: TaskId,
+        /// Its handler.
+        handler: String,
+    },
+    /// A workflow's document is wrong in these places.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
     /// What was cancelled before a deletion has not stopped yet.
     #[error("task {id} is not deleted yet: task {live} below it was asked to stop, and still runs")]
     Stopping {
@@ -77,6 +133,11 @@ fn is_group(task: &Task, kind: GroupKind) -> bool {
     group.is_some_and(|group| group.kind == kind)
 }
 
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 fn place(line: Option<usize>) -> String {
     line.map(|line| format!(" (input {line})"))
         .unwrap_or_default()
@@ -92,10 +153,32 @@ impl ClientError {
                 known,
                 directory,
             } => Some(unknown_handler(name, known, directory)),
+            ClientError::IsGenerator { name } => Some(format!(
+                "a generator step of a workflow runs it: generator = \"{name}\""
+            )),
+            ClientError::NoGenerator { .. } => Some(format!(
+                "name a component that exports {}; fishway handler list shows which do",
+                crate::loader::GENERATOR
+            )),
             ClientError::Invalid { .. } => None,
+            ClientError::TypeMismatch { function, .. } => Some(format!(
+                "fishway handler describe {} shows what it takes",
+                component_of(function)
+            )),
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())
             }
+            ClientError::UnknownKey { of, key, known } => {
+                let nearest = nearest(key, known);
+                Some(match nearest {
+                    Some(nearest) => format!("did you mean {of}:{nearest}?"),
+                    None => format!("fishway list --parent {of} shows its children"),
+                })
+            }
+            ClientError::NoWorkflow { id, .. } => {
+                Some(format!("fishway get {id} shows what it is"))
+            }
+            ClientError::Problems(_) => None,
             ClientError::Stopping { id, live } => Some(format!(
                 "fishway wait {live} waits for its end; fishway delete {id} goes on then"
             )),
@@ -110,15 +193,28 @@ impl ClientError {
     }
 }
 
-fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
+fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k String> {
     let nearest = known.iter().max_by(|one, other| {
         strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
     });
-    match (nearest, directory) {
-        (Some(nearest), _) if strsim::jaro_winkler(name, nearest) > 0.8 => {
+    nearest.filter(|nearest| strsim::jaro_winkler(name, nearest) > 0.8)
+}
+
+fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) -> String {
+    let component = component_of(name);
+    let siblings: Vec<&str> = known
+        .iter()
+        .map(String::as_str)
+        .filter(|known| component_of(known) == component)
+        .collect();
+    if !siblings.is_empty() {
+        return format!("{component} has {}", siblings.join(", "));
+    }
+    match (nearest(name, known), directory) {
+        (Some(nearest), _) => {
             format!("did you mean {nearest}?")
         }
-        (_, Some(directory)) => format!("put {name}.wasm into {}", directory.display()),
+        (_, Some(directory)) => format!("put {component}.wasm into {}", directory.display()),
         (_, None) => "fishway serve HANDLERS_DIR loads the handlers of a directory".to_owned(),
     }
 }
@@ -127,6 +223,8 @@ fn unknown_handler(name: &str, known: &[String], directory: &Option<PathBuf>) ->
 #[derive(Clone)]
 pub struct Client {
     store: Arc<dyn Store>,
+    /// See [`Client::looking_every`].
+    look_every: Option<Duration>,
 }
 
 /// One task and what else people want to know of it.
@@ -144,14 +242,54 @@ pub struct Detail {
     pub signals_unread: u64,
     /// Whether it has a parent that was deleted.
     pub parent_deleted: bool,
-    /// Whether a handler of its name is loaded, as far as the last host said.
-    pub handler_loaded: bool,
+    /// What keeps ready tasks from starting.
+    pub holds: Holds,
+}
+
+/// What keeps ready tasks from starting: what the last host had loaded, and which queues are
+/// paused.
+#[derive(Debug, Clone, Default)]
+pub struct Holds {
+    loaded: HashSet<String>,
+    paused: HashSet<String>,
+}
+
+impl Holds {
+    /// Why a task is pending; `None` when it is not.
+    pub fn reason(&self, task: &Task) -> Option<PendingReason> {
+        let paused = self.paused.contains(&*task.queue);
+        task.pending_reason(self.loaded.contains(&*task.handler), paused)
+    }
+
+    /// The same for people: a word, and what holds a task that is held.
+    pub fn sentence(&self, task: &Task) -> Option<String> {
+        let reason = self.reason(task)?;
+        Some(match reason {
+            PendingReason::Held if self.paused.contains(&*task.queue) => {
+                format!("held: queue {} is paused", task.queue)
+            }
+            PendingReason::Held => format!("held: no handler {} is loaded", task.handler),
+            other => other.to_string(),
+        })
+    }
 }
 
 impl Client {
     /// The verbs on a store.
     pub fn new(store: Arc<dyn Store>) -> Client {
-        Client { store }
+        Client {
+            store,
+            look_every: None,
+        }
+    }
+
+    /// The same, but a wait looks at its tasks after this time at the latest, though nothing told
+    /// of a change: for a data directory whose file system does not say what other machines do.
+    pub fn looking_every(self, interval: Duration) -> Client {
+        Client {
+            look_every: Some(interval),
+            ..self
+        }
     }
 
     /// The store.
@@ -169,7 +307,7 @@ impl Client {
         let invalid = |what, line| ClientError::Invalid { what, line };
         check_name("handler's name", handler).map_err(|what| invalid(what, None))?;
         options.check().map_err(|what| invalid(what, None))?;
-        self.check_handler(handler)?;
+        let known = self.check_handler(handler)?;
         if let Some(next) = &options.on_complete {
             self.check_handler(next)?;
         }
@@ -181,7 +319,21 @@ impl Client {
             ));
         }
         for (index, input) in inputs.iter().enumerate() {
-            check_payload(input).map_err(|what| invalid(what, many.then_some(index + 1)))?;
+            let line = many.then_some(index + 1);
+            check_payload(input).map_err(|what| invalid(what, line))?;
+            // What comes after other tasks may take some of its arguments from them.
+            if options.after.is_empty()
+                && let Some((row, directory)) = &known
+                && let Some(function) = &row.function
+                && let Err(mismatch) = types::check(function, input)
+                && is_current(row, directory)
+            {
+                return Err(ClientError::TypeMismatch {
+                    function: handler.to_owned(),
+                    mismatch,
+                    line,
+                });
+            }
         }
         let handler: Arc<str> = handler.into();
         let options = Arc::new(options);
@@ -198,8 +350,19 @@ impl Client {
         Ok(submitted)
     }
 
-    /// The one task whose id begins with `prefix`.
-    pub fn resolve(&self, prefix: &str) -> Result<TaskId, ClientError> {
+    /// The task of that name: an id, a unique beginning of one, or either followed by `:key` for
+    /// its child with that key, and so on down. Where no child has the key `N`, it is the Nth child,
+    /// from 0.
+    pub fn resolve(&self, name: &str) -> Result<TaskId, ClientError> {
+        let mut parts = name.split(':');
+        let mut id = self.resolve_id(parts.next().unwrap_or_default())?;
+        for key in parts {
+            id = self.child(id, key)?;
+        }
+        Ok(id)
+    }
+
+    fn resolve_id(&self, prefix: &str) -> Result<TaskId, ClientError> {
         let unknown = || ClientError::UnknownTask(prefix.to_owned());
         let (low, high) = prefix.parse::<IdPrefix>().map_err(|_| unknown())?.range();
         let found = self.store.ids_between(low, high, 4)?;
@@ -225,7 +388,7 @@ impl Client {
                 None => false,
                 Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
             },
-            handler_loaded: self.loaded(&task.handler)?,
+            holds: self.holds()?,
             task,
         })
     }
@@ -325,7 +488,16 @@ impl Client {
         };
         look(&mut missing)?;
         while !over(&missing) {
-            let news = watch.news().await;
+            let news = match self.look_every {
+                None => watch.news().await,
+                Some(interval) => match tokio::time::timeout(interval, watch.news()).await {
+                    Ok(news) => news,
+                    Err(_) => News {
+                        outside: true,
+                        ..News::default()
+                    },
+                },
+            };
             for (id, status) in news.moved {
                 if arrived(status) {
                     missing.remove(&id);
@@ -357,6 +529,29 @@ impl Client {
     /// Give an ended task another go.
     pub async fn retry(&self, id: TaskId) -> Result<Task, ClientError> {
         Ok(self.store.retry(id).await?)
+    }
+
+    /// Keep a new schedule, or with `replace` another plan for the one of its name.
+    pub async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, ClientError> {
+        let invalid = |what| ClientError::Invalid { what, line: None };
+        plan.check().map_err(invalid)?;
+        match &plan.target {
+            Target::Handler { handler, .. } => self.check_handler(handler)?,
+        };
+        if let Some(next) = &plan.options.on_complete {
+            self.check_handler(next)?;
+        }
+        Ok(self.store.add_schedule(plan, replace).await?)
+    }
+
+    /// Do something to a schedule; answers with what it is then, or was.
+    pub async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, ClientError> {
+        Ok(self.store.alter_schedule(name, how).await?)
+    }
+
+    /// All schedules, by name.
+    pub fn schedules(&self) -> Result<Vec<Schedule>, ClientError> {
+        Ok(self.store.schedules()?)
     }
 
     /// Send a task a signal: kept until the task receives it or ends.
@@ -418,25 +613,66 @@ impl Client {
         Ok(self.store.logs(id, after, limit)?)
     }
 
-    fn loaded(&self, handler: &str) -> Result<bool, ClientError> {
+    /// What keeps ready tasks from starting now.
+    pub fn holds(&self) -> Result<Holds, ClientError> {
         let known = self.store.handlers()?;
-        Ok(known.is_some_and(|(handlers, _)| handlers.iter().any(|row| row.name == handler)))
+        let loaded = known.map(|(handlers, _)| handlers).unwrap_or_default();
+        Ok(Holds {
+            loaded: loaded.into_iter().map(|row| row.name).collect(),
+            paused: self.store.queues_paused()?.into_iter().collect(),
+        })
+    }
+
+    /// The queues that have tasks or were set, and how their tasks stand.
+    pub fn queues(&self) -> Result<Vec<QueueStanding>, ClientError> {
+        Ok(self.store.queues()?)
+    }
+
+    /// Set a queue. Answers with what it is set to then, and whether it had tasks or settings
+    /// before.
+    pub async fn set_queue(
+        &self,
+        name: &str,
+        change: QueueChange,
+    ) -> Result<(Queue, bool), ClientError> {
+        queue::check(name, change).map_err(|what| ClientError::Invalid { what, line: None })?;
+        let known = self.store.queue_known(name)?;
+        Ok((self.store.set_queue(name.into(), change).await?, known))
+    }
+
+    fn check_handler(&self, name: &str) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
+        self.check_role(name, Role::Tasks)
     }
 
     /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
-    /// directory now. Where no host ever ran, nobody knows, and every name is good.
-    fn check_handler(&self, name: &str) -> Result<(), ClientError> {
+    /// directory now and that it had not loaded. Where no host ever ran, nobody knows, and every name
+    /// is good.
+    fn check_role(
+        &self,
+        name: &str,
+        role: Role,
+    ) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
         let Some((handlers, directory)) = self.store.handlers()? else {
-            return Ok(());
+            return Ok(None);
         };
-        let known = handlers.iter().any(|row| row.name == name);
-        let lies_there = || {
-            ["wasm", "wat"]
-                .iter()
-                .any(|ending| directory.join(format!("{name}.{ending}")).is_file())
+        if let Some(known) = handlers.iter().find(|row| row.name == name) {
+            let name = name.to_owned();
+            return match role {
+                Role::Tasks if known.generator => Err(ClientError::IsGenerator { name }),
+                Role::Pages if !known.generator => Err(ClientError::NoGenerator { name }),
+                Role::Tasks | Role::Pages => Ok(Some((known.clone(), directory))),
+            };
+        }
+        let component = component_of(name);
+        let loaded = handlers
+            .iter()
+            .find(|row| component_of(&row.name) == component);
+        let is_new = match loaded {
+            Some(row) => !is_current(row, &directory),
+            None => file_of(component, &directory).is_some(),
         };
-        if known || lies_there() {
-            return Ok(());
+        if is_new {
+            return Ok(None);
         }
         Err(ClientError::UnknownHandler {
             name: name.to_owned(),
@@ -444,4 +680,40 @@ impl Client {
             directory: Some(directory),
         })
     }
+
+    /// What is wrong with those of the names that nobody could run for what they are wanted for.
+    fn unknown<'n>(
+        &self,
+        names: impl IntoIterator<Item = (&'n str, Role)>,
+    ) -> Result<Vec<ClientError>, ClientError> {
+        let mut unknown = Vec::new();
+        for (name, role) in names {
+            match self.check_role(name, role) {
+                Ok(_) => {}
+                Err(
+                    error @ (ClientError::UnknownHandler { .. }
+                    | ClientError::IsGenerator { .. }
+                    | ClientError::NoGenerator { .. }),
+                ) => unknown.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unknown)
+    }
+}
+
+/// The file of a component, where it lies in the directory.
+fn file_of(component: &str, directory: &Path) -> Option<PathBuf> {
+    ["wasm", "wat"]
+        .iter()
+        .map(|ending| directory.join(format!("{component}.{ending}")))
+        .find(|file| file.is_file())
+}
+
+/// Whether what the last host loaded lies in its directory now. Only a refusal reads the file: it
+/// must not be by the word of a component that was replaced while no host ran.
+fn is_current(row: &HandlerRow, directory: &Path) -> bool {
+    let file = file_of(component_of(&row.name), directory);
+    let bytes = file.and_then(|file| std::fs::read(file).ok());
+    bytes.is_none_or(|bytes| Digest::of(&bytes).to_string() == row.digest)
 }

@@ -1,24 +1,35 @@
-//! The host, put together: lock, store, loader, executor, scheduler, and their orderly end.
+//! The host, put together: lock, lease, store, loader, executor, scheduler, and their orderly end.
 
 pub mod detached;
+mod lock;
+pub mod process;
+mod standing;
+mod stopping;
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+pub use self::standing::{LastHost, last_host};
+pub use self::stopping::{StopError, stop};
+
+use self::lock::Lock;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
+use crate::lease::{HEARTBEAT_MS, Lease, Life, Sign};
 use crate::loader::{Change, Loader, LoaderError, Watch};
+use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
 use crate::store::sqlite::{Opening, Role, SqliteStore};
 use crate::store::{HandlerRow, Keep, Store, StoreError};
+
+/// How long a host that is in a hurry, or has failed, waits for what it has interrupted.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// What a host is started with.
 pub struct Setup {
@@ -32,6 +43,8 @@ pub struct Setup {
     pub database_bytes_max: Option<u64>,
     /// How long it keeps ended tasks.
     pub keep: Keep,
+    /// How long it will let tasks run on when it stops, for whoever waits for its end.
+    pub grace: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -71,7 +84,7 @@ impl HostError {
     pub fn hint(&self) -> Option<String> {
         match self {
             HostError::AlreadyServed { .. } => Some(
-                "submit to that one, stop it, or choose another directory with --data".to_owned(),
+                "submit to that one, stop it with fishway stop, or choose another directory with --data".to_owned(),
             ),
             HostError::Store(error) => error.hint(),
             HostError::Loader(LoaderError::NoDirectory(directory)) => Some(format!(
@@ -87,8 +100,42 @@ impl HostError {
     }
 }
 
+/// Why a host that served cannot go on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Broken {
+    /// The store cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part of it panicked, which is a fault of ours.
+    #[error("the part of the host that {part} panicked: {said}")]
+    Panicked {
+        /// What that part does.
+        part: &'static str,
+        /// What it said.
+        said: String,
+    },
+}
+
+impl Broken {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Broken::Store(StoreError::Panicked { .. }) | Broken::Panicked { .. } => Some(
+                "this is a fault of fishway, please report it; what ran goes on at the next start"
+                    .to_owned(),
+            ),
+            Broken::Store(error) => error.hint(),
+        }
+    }
+}
+
 /// A host that serves.
 pub struct Host {
+    data_dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// The number of its lease.
+    lease: u64,
+    failed: watch::Sender<Option<Broken>>,
     store: Arc<SqliteStore>,
     loader: Arc<Loader>,
     executor: Arc<Executor>,
@@ -97,14 +144,15 @@ pub struct Host {
     recovered: u64,
     background: Vec<tokio::task::JoinHandle<()>>,
     _watch: Option<Watch>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Host {
     /// Start to serve. Everything is loaded, and what a dead host left running is put back, when
     /// this returns.
     pub async fn start(setup: Setup) -> Result<Host, HostError> {
-        let lock = Lock::take(&setup.data_dir)?;
+        let own = process::own();
+        let lock = Lock::take(&setup.data_dir, &own)?;
         let store = Arc::new(SqliteStore::open(Opening {
             directory: setup.data_dir.clone(),
             role: Role::Host,
@@ -121,6 +169,29 @@ impl Host {
             &setup.handlers_dir,
             &setup.data_dir,
         )?);
+        let lease = take_lease(&store, &setup, own).await?;
+        standing::forget(&setup.data_dir);
+        let (data_dir, clock) = (setup.data_dir.clone(), setup.clock.clone());
+        let begun = Host::begin(setup, lock, store.clone(), loader, sandbox, lease).await;
+        if let Err(error) = &begun {
+            let error = error.to_string();
+            let sign = Sign::Ended(Some(error.clone()));
+            if store.sign_lease(lease, sign).await.is_err() {
+                standing::leave(&data_dir, lease, clock.now_ms(), error);
+            }
+        }
+        begun
+    }
+
+    /// What comes after the lease: handlers, what was left running, and all that works.
+    async fn begin(
+        setup: Setup,
+        lock: Lock,
+        store: Arc<SqliteStore>,
+        loader: Arc<Loader>,
+        sandbox: Arc<Sandbox>,
+        lease: u64,
+    ) -> Result<Host, HostError> {
         let (sender, changes) = mpsc::unbounded_channel();
         let _ = sender.send(loader.scan());
         store
@@ -140,9 +211,17 @@ impl Host {
         let retention = Retention::new(setup.keep, setup.clock.clone());
         let scheduler = Scheduler::new(executor.clone(), loader.clone(), retention.clone());
         store.serve(scheduler.clone());
-        let clocks = tokio::spawn(scheduler.clone().watch_clocks(shared.clone(), setup.clock));
-
-        let keeping = tokio::spawn(retention.watch(Client::new(shared.clone())));
+        let failed = watch::Sender::new(None);
+        let beside = Beside(failed.clone());
+        let clocks = scheduler
+            .clone()
+            .watch_clocks(shared.clone(), setup.clock.clone());
+        let clocks = beside.run("looks after the clocks", clocks);
+        let keeping = retention.watch(Client::new(shared.clone()));
+        let keeping = beside.run("deletes old tasks", keeping);
+        let next_ms = setup.clock.now_ms() + HEARTBEAT_MS;
+        let beating = beat(shared.clone(), setup.clock.clone(), lease, next_ms);
+        let beating = beside.run("keeps the lease", beating);
 
         let (changed, mut looks) = mpsc::unbounded_channel();
         let watch = match loader.watch(move || {
@@ -155,7 +234,7 @@ impl Host {
             }
         };
         let (scanned, kept) = (loader.clone(), shared.clone());
-        let looking = tokio::spawn(async move {
+        let looking = beside.run("looks for new handlers", async move {
             while looks.recv().await.is_some() {
                 let loader = scanned.clone();
                 let Ok(changes) = tokio::task::spawn_blocking(move || loader.scan()).await else {
@@ -165,26 +244,27 @@ impl Host {
                     continue;
                 }
                 // The commit that keeps them also starts what was held for want of them.
-                let known = kept
-                    .keep_handlers(rows(&scanned), scanned.directory().to_owned())
-                    .await;
-                if let Err(error) = known {
-                    tracing::error!(%error, "the handlers cannot be kept");
-                }
+                kept.keep_handlers(rows(&scanned), scanned.directory().to_owned())
+                    .await?;
                 forget(&*kept, &scanned, &sandbox);
                 let _ = sender.send(changes);
             }
+            Ok(())
         });
         Ok(Host {
+            data_dir: setup.data_dir,
+            clock: setup.clock,
+            lease,
+            failed,
             store,
             loader,
             executor,
             scheduler,
             changes: Some(changes),
             recovered,
-            background: vec![clocks, keeping, looking],
+            background: vec![clocks, keeping, beating, looking],
             _watch: watch,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -214,62 +294,208 @@ impl Host {
     }
 
     /// Ends when the host cannot go on, and says why.
-    pub async fn broken(&self) -> StoreError {
-        self.scheduler.broken().await
+    pub async fn broken(&self) -> Broken {
+        let mut failed = self.failed.subscribe();
+        tokio::select! {
+            error = self.scheduler.broken() => Broken::Store(error),
+            // The sender lives in `self`, so this ends by a failure alone.
+            Ok(failed) = failed.wait_for(Option::is_some) => {
+                failed.clone().unwrap_or(Broken::Store(StoreError::Closed))
+            }
+        }
     }
 
-    /// Take no more, let what runs end, interrupt what has not after `grace`, and let go.
+    /// Take no more, let what runs end, interrupt what has not after `grace`, and let go. What was
+    /// interrupted is given back, and counts for nothing.
     pub async fn stop(self, grace: Duration) {
-        self.executor.drain(grace).await;
+        self.stop_unless(grace, std::future::pending()).await;
+    }
+
+    /// The same, but interrupt what runs as soon as `hurry` ends.
+    pub async fn stop_unless(mut self, grace: Duration, hurry: impl Future<Output = ()>) {
+        self.lock.say_stopping();
+        let drained = async {
+            tokio::select! {
+                () = self.executor.drain(grace) => {}
+                () = hurry => self.interrupt().await,
+            }
+        };
+        let (said, ()) = tokio::join!(self.sign(Sign::Stopping), drained);
         // What the last attempts wrote is on its way; this is behind it.
         let _ = self.store.flush().await;
         for task in &self.background {
             task.abort();
         }
+        if let Err(error) = said.and(self.sign(Sign::Ended(None)).await) {
+            tracing::warn!(%error, "that the host has ended cannot be kept");
+        }
         self.store.close();
+    }
+
+    /// Let go of a host that cannot go on, and keep why: for whoever asks where it is.
+    pub async fn fail(mut self, broken: &Broken) {
+        self.lock.say_stopping();
+        for task in &self.background {
+            task.abort();
+        }
+        // Where the store cannot go on, nothing can be given back: it goes on as after a crash.
+        if let Broken::Panicked { .. } = broken {
+            self.interrupt().await;
+            let _ = self.store.flush().await;
+        }
+        let error = broken.to_string();
+        tracing::error!(%error, "the host cannot go on");
+        let sign = Sign::Ended(Some(error.clone()));
+        let signed = tokio::time::timeout(HURRY, self.sign(sign.clone())).await;
+        if !matches!(signed, Ok(Ok(()))) && self.sign_anew(sign).await.is_err() {
+            standing::leave(&self.data_dir, self.lease, self.clock.now_ms(), error);
+        }
+        self.store.close();
+    }
+
+    async fn interrupt(&self) {
+        let interrupted = self.executor.drain(Duration::ZERO);
+        // What does not end by then is interrupted by the end of the process.
+        let _ = tokio::time::timeout(HURRY, interrupted).await;
+    }
+
+    async fn sign(&self, sign: Sign) -> Result<(), StoreError> {
+        match self.store.sign_lease(self.lease, sign).await? {
+            true => Ok(()),
+            false => Err(StoreError::LeaseLost),
+        }
+    }
+
+    /// Sign through a writer of its own, where that of the host is lost.
+    async fn sign_anew(&self, sign: Sign) -> Result<(), StoreError> {
+        let opening = Opening {
+            directory: self.data_dir.clone(),
+            role: Role::Visitor,
+            watch: false,
+            bytes_max: None,
+            clock: self.clock.clone(),
+        };
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(opening)).await;
+        let store = store.map_err(|_| StoreError::Closed)??;
+        store.sign_lease(self.lease, sign).await.map(|_| ())
     }
 }
 
-/// Whether a host serves a data directory, by the process that its lock file names. To ask for the
-/// lock would get in the way of a host that starts at that moment.
+/// What runs beside the scheduler for as long as the host lives.
+struct Beside(watch::Sender<Option<Broken>>);
+
+impl Beside {
+    /// Run a part of the host. Its error, or its panic, is the end of the host: nothing is worse
+    /// than one that looks alive and has lost a part.
+    fn run(
+        &self,
+        part: &'static str,
+        work: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let failed = self.0.clone();
+        tokio::spawn(async move {
+            let broken = match caught(work).await {
+                Ok(Ok(()) | Err(StoreError::Closed)) => return,
+                Ok(Err(error)) => Broken::Store(error),
+                Err(said) => Broken::Panicked { part, said },
+            };
+            // The first tells most.
+            failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert(broken);
+                first
+            });
+        })
+    }
+}
+
+/// Become the one that serves. The lock is ours already; but where somebody has removed its file,
+/// two may have one each.
+async fn take_lease(
+    store: &SqliteStore,
+    setup: &Setup,
+    own: crate::lease::Identity,
+) -> Result<u64, HostError> {
+    let served = |pid| HostError::AlreadyServed {
+        pid,
+        data_dir: setup.data_dir.clone(),
+    };
+    let last = last_host(store, &setup.data_dir, &*setup.clock)?;
+    // Of one in another container the lock says more than its last sign of life.
+    if let Some(last) = &last
+        && last.standing.serves()
+        && last.lease.holder != own
+        && process::life(&last.lease.holder) == Life::Lives
+    {
+        return Err(served(Some(last.lease.holder.pid)));
+    }
+    let now_ms = setup.clock.now_ms();
+    let lease = Lease {
+        number: last.map_or(1, |last| last.lease.number + 1),
+        holder: own,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        grace_ms: u64::try_from(setup.grace.as_millis()).unwrap_or(u64::MAX),
+        since_ms: now_ms,
+        heartbeat_at_ms: now_ms,
+        stopping_at_ms: None,
+        ended_at_ms: None,
+        error: None,
+    };
+    let number = lease.number;
+    match store.take_lease(lease).await? {
+        true => Ok(number),
+        false => Err(served(None)),
+    }
+}
+
+/// Say now and then that the host lives, for those who cannot see its process.
+async fn beat(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    number: u64,
+    mut next_ms: u64,
+) -> Result<(), StoreError> {
+    loop {
+        clock.sleep_until(next_ms).await;
+        if !store.sign_lease(number, Sign::Beat).await? {
+            return Err(StoreError::LeaseLost);
+        }
+        // Those that a sleeping machine has missed are not made up for.
+        next_ms = (next_ms + HEARTBEAT_MS).max(clock.now_ms());
+    }
+}
+
+/// Whether a host serves a data directory, by the process that its lock file names.
 pub fn seems_served(data_dir: &Path) -> bool {
     serving(data_dir).is_some()
 }
 
 /// The process of the host that seems to serve a data directory.
 pub fn serving(data_dir: &Path) -> Option<u32> {
-    let pid: u32 = last_host(data_dir)?;
-    is_alive(pid).then_some(pid)
-}
-
-/// The process of the last host that served a data directory; `None` where there never was one.
-pub fn last_host(data_dir: &Path) -> Option<u32> {
-    let text = std::fs::read_to_string(data_dir.join(LOCK_FILE)).ok()?;
-    text.trim().parse().ok().filter(|pid| *pid > 0)
-}
-
-/// Whether a process lives. One that may not be asked does.
-pub fn is_alive(pid: u32) -> bool {
-    let number = i32::try_from(pid).ok();
-    let Some(process) = number.and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    if rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH) {
-        return false;
-    }
-    // One that has ended, and that nobody has asked how, still has its number.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    !state.is_some_and(|state| state.starts_with('Z'))
+    lock::holder(data_dir).map(|holder| holder.pid)
 }
 
 fn rows(loader: &Loader) -> Vec<HandlerRow> {
-    let row = |handler: Arc<crate::loader::Handler>| HandlerRow {
-        name: handler.name.clone(),
-        digest: handler.digest.to_string(),
-        description: handler.manifest.description.clone(),
-    };
-    loader.handlers().into_iter().map(row).collect()
+    let mut rows = Vec::new();
+    for handler in loader.handlers() {
+        let row = |name, function| HandlerRow {
+            name,
+            digest: handler.digest.to_string(),
+            description: handler.manifest.description.clone(),
+            function,
+            generator: handler.generator,
+        };
+        let types = handler.task_types();
+        rows.extend(
+            types.map(|(name, exported)| {
+                row(name, exported.map(|exported| exported.function.clone()))
+            }),
+        );
+        if handler.generator {
+            rows.push(row(handler.name.clone(), None));
+        }
+    }
+    rows
 }
 
 /// Let go of components that no unfinished task needs.
@@ -290,68 +516,4 @@ fn forget(store: &dyn Store, loader: &Loader, sandbox: &Sandbox) {
         .map(|handler| handler.digest.clone())
         .collect();
     sandbox.keep_prepared(|digest| needed.contains(digest) || loaded.contains(digest));
-}
-
-/// Locked by the host that serves the directory, and has its process number.
-const LOCK_FILE: &str = "host.lock";
-
-/// How long a process may take to die.
-const DYING: Duration = Duration::from_secs(2);
-
-/// How long to rest between two attempts at the lock of one that dies.
-const LOCK_REST: Duration = Duration::from_millis(5);
-
-/// The lock that one host has on a data directory. The system lets it go when the process ends,
-/// however it ends.
-struct Lock {
-    file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Said aloud, because a process that is just being started may hold a copy of the file.
-        let _ = self.file.unlock();
-    }
-}
-
-impl Lock {
-    fn take(data_dir: &Path) -> Result<Lock, HostError> {
-        let path = data_dir.join(LOCK_FILE);
-        let failed = |error: std::io::Error| HostError::Lock {
-            path: path.clone(),
-            why: error.to_string(),
-        };
-        std::fs::create_dir_all(data_dir).map_err(failed)?;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        let patience = Instant::now() + DYING;
-        let mut locked = file.try_lock();
-        // One that was killed lets go of it when the last of its threads is gone.
-        while matches!(locked, Err(std::fs::TryLockError::WouldBlock))
-            && last_host(data_dir).is_some_and(|pid| !is_alive(pid))
-            && Instant::now() < patience
-        {
-            std::thread::sleep(LOCK_REST);
-            locked = file.try_lock();
-        }
-        match locked {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = file.read_to_string(&mut text);
-                let (pid, data_dir) = (text.trim().parse().ok(), data_dir.to_owned());
-                return Err(HostError::AlreadyServed { pid, data_dir });
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        file.set_len(0)
-            .and_then(|()| write!(file, "{}", std::process::id()))
-            .map_err(failed)?;
-        Ok(Lock { file })
-    }
 }

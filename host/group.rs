@@ -4,13 +4,17 @@
 //! members live, and then terminal. The phase follows from two counters and is never set by hand.
 //! Pure: [`crate::task::state::apply`] hands the events of groups to [`apply`].
 
+mod each;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::job::Pace;
 use crate::task::state::{Change, Effect, Event, Refusal, refuse};
-use crate::task::{Failure, FailureKind, Status, Task};
+use crate::task::{Failure, FailureKind, Json, Status, Task};
+
+pub use each::{Each, Items, Results, entry_bytes, error_entry};
 
 /// What a group has besides what every task has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,12 @@ pub struct Group {
     /// Members that were skipped, because what they came after did not complete, and those whose
     /// place another took.
     pub skipped: u64,
+    /// What a map or a generator does with its items; none for others.
+    pub each: Option<Arc<Each>>,
+    /// Of a map or a generator: all of its items are told.
+    pub sealed: bool,
+    /// Of one that lists the outputs of its items: how long they are together, with a comma each.
+    pub output_bytes: u64,
     /// Members that a job is to have; it is being made until they are there.
     pub expected: u64,
     /// None of its members starts: somebody stopped it.
@@ -55,19 +65,31 @@ pub enum GroupKind {
     Pool,
     /// Steps with keys and edges, all there from the start.
     Workflow,
+    /// The elements of an array, in its order.
+    Map,
+    /// What a task tells that reads a source page by page, in that order.
+    Generator,
     /// Units of one handler, which start once all of them are there.
     Job,
 }
 
 impl GroupKind {
     /// All of them.
-    pub const ALL: [GroupKind; 3] = [GroupKind::Pool, GroupKind::Workflow, GroupKind::Job];
+    pub const ALL: [GroupKind; 5] = [
+        GroupKind::Pool,
+        GroupKind::Workflow,
+        GroupKind::Map,
+        GroupKind::Generator,
+        GroupKind::Job,
+    ];
 
     /// The word that is stored and printed.
     pub fn as_str(self) -> &'static str {
         match self {
             GroupKind::Pool => "pool",
             GroupKind::Workflow => "workflow",
+            GroupKind::Map => "map",
+            GroupKind::Generator => "generator",
             GroupKind::Job => "job",
         }
     }
@@ -82,6 +104,7 @@ impl GroupKind {
         match self {
             GroupKind::Pool => "members",
             GroupKind::Workflow => "jobs",
+            GroupKind::Map | GroupKind::Generator => "items",
             GroupKind::Job => "units",
         }
     }
@@ -223,9 +246,24 @@ impl Group {
             failed: 0,
             tolerated: 0,
             skipped: 0,
+            each: None,
+            sealed: false,
+            output_bytes: 0,
             expected: 0,
             paused: false,
             pace: Pace::default(),
+        }
+    }
+
+    /// A map or a generator that has not started.
+    pub fn each(name: Arc<str>, options: &PoolOptions, each: Arc<Each>) -> Group {
+        Group {
+            kind: match each.items {
+                Items::Array { .. } => GroupKind::Map,
+                Items::Pages { .. } => GroupKind::Generator,
+            },
+            each: Some(each),
+            ..Group::pool(name, options)
         }
     }
 
@@ -282,14 +320,34 @@ impl Group {
         fails && self.failed > self.tolerated
     }
 
+    /// How much of it has completed, in percent of what there is now.
+    pub fn percent(&self) -> u64 {
+        match self.spawned {
+            0 => 0,
+            all => self.completed.saturating_mul(100) / all,
+        }
+    }
+
     /// Where it is, when its task has `status`.
     pub fn phase(&self, status: Status) -> GroupPhase {
         match status {
             Status::Completed => GroupPhase::Completed,
             status if status.is_terminal() => GroupPhase::Failed,
-            _ if self.sources > 0 => GroupPhase::Creating,
+            _ if self.total().is_none() => GroupPhase::Creating,
             _ => GroupPhase::Draining,
         }
+    }
+
+    /// How many members it will have had, as far as that is known.
+    pub fn total(&self) -> Option<u64> {
+        (!self.untold() && self.sources == 0).then_some(self.spawned)
+    }
+
+    /// How much of it has ended, in percent; unknown while members may still be added.
+    pub fn percentage(&self) -> Option<u64> {
+        let ended = self.spawned.saturating_sub(self.live);
+        let total = self.total()?;
+        Some((ended * 100).checked_div(total).unwrap_or(100))
     }
 
     /// How it stands, when its task has `status`.
@@ -311,7 +369,17 @@ impl Group {
         )
     }
 
-    fn member_ended(&mut self, status: Status, optional: bool) {
+    /// Whether a member that ended so has its place in the output.
+    fn has_entry(&self, status: Status) -> bool {
+        self.lists()
+            && (status == Status::Completed
+                || self.on_failure == OnFailure::Collect && status != Status::Skipped)
+    }
+
+    fn member_ended(&mut self, status: Status, optional: bool, bytes: u64) {
+        if self.has_entry(status) {
+            self.output_bytes += bytes;
+        }
         match status {
             Status::Completed => self.completed += 1,
             Status::Skipped => self.skipped += 1,
@@ -322,7 +390,10 @@ impl Group {
         }
     }
 
-    fn member_unended(&mut self, status: Status, optional: bool) {
+    fn member_unended(&mut self, status: Status, optional: bool, bytes: u64) {
+        if self.has_entry(status) {
+            self.output_bytes = self.output_bytes.saturating_sub(bytes);
+        }
         let count = match status {
             Status::Completed => &mut self.completed,
             Status::Skipped => &mut self.skipped,
@@ -337,7 +408,11 @@ impl Group {
 
 /// What `event` does to the group of `task`. Total, like the state machine of which it is a part.
 pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    if group.each.is_some() && task.status == Status::Pending {
+        return each::pending(task, group, event, now_ms);
+    }
     let mut next = group.clone();
+    let mut failed = false;
     match event {
         Event::UnitsAdded { many } if !task.status.is_terminal() => {
             next.spawned += many;
@@ -359,7 +434,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.spawned += 1;
             next.live += 1;
             if let Some(status) = replaces {
-                next.member_unended(*status, false);
+                next.member_unended(*status, false, 0);
                 next.skipped += 1;
             }
         }
@@ -377,30 +452,70 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             });
         }
         Event::MemberStarted => {}
-        Event::MemberEnded { status, optional } => {
+        Event::MemberEnded {
+            status,
+            optional,
+            entry_bytes,
+        } => {
             next.live = next.live.saturating_sub(1);
-            next.member_ended(*status, *optional);
+            let before = next.failed - next.tolerated;
+            next.member_ended(*status, *optional, *entry_bytes);
+            // Not by what failed before: that may be about to have another go.
+            failed = next.failed - next.tolerated > before;
             if group.kind == GroupKind::Job {
                 next.pace = next.pace.ended(now_ms);
             }
+            if next.has_room_again() {
+                let mut settled = settle(task.clone(), next, failed, now_ms)?;
+                settled.effects.push(Effect::WakeSources);
+                return Ok(settled);
+            }
         }
-        Event::MemberRetried { status, optional } => {
+        Event::MemberRetried {
+            status,
+            optional,
+            entry_bytes,
+        } => {
             next.live += 1;
-            next.member_unended(*status, *optional);
+            next.member_unended(*status, *optional, *entry_bytes);
             if revives(task.status) {
                 return reopen(task, next, now_ms);
             }
         }
-        Event::SourceDrained => next.sources = next.sources.saturating_sub(1),
+        Event::SourceRetried if task.status.is_terminal() => {
+            // Also one that completed: a source that failed may have left it with half of what
+            // was to come.
+            next.sources = 1;
+            return reopen(task, next, now_ms);
+        }
+        Event::SourceRetried if !group.closed => next.sources += 1,
+        Event::ItemsAdded { items } => {
+            next.spawned += items;
+            next.live += items;
+        }
+        Event::SourceDrained => {
+            next.sources = next.sources.saturating_sub(1);
+            next.sealed = next.each.is_some() && next.sources == 0;
+        }
+        Event::SourceLost { failure } => return each::source_lost(task, next, failure, now_ms),
+        Event::Retried { blocked_by } if group.untold() && revives(task.status) => {
+            return each::again(task, next, *blocked_by, now_ms);
+        }
         Event::Retried { .. } if revives(task.status) => {
             // Those of its members that had failed were retried before it; perhaps there was none.
             let again = reopen(task, next, now_ms)?;
             let group = again.task.group.as_deref().unwrap_or(group).clone();
-            let mut settled = settle(again.task, group, now_ms)?;
+            let mut settled = settle(again.task, group, false, now_ms)?;
             settled.effects.splice(0..0, again.effects);
             return Ok(settled);
         }
-        Event::SourceOpened if task.status == Status::Running && !group.closed => next.sources += 1,
+        Event::SourceOpened if task.status == Status::Running && !group.closed => {
+            next.sources += 1;
+            let mut task = task.clone();
+            // It was to fail because a source of it had ended; that one has another go.
+            task.failure = None;
+            return settle(task, next, false, now_ms);
+        }
         // Another attempt of whoever filled it.
         Event::SourceOpened if revives(task.status) => {
             next.sources = 1;
@@ -411,20 +526,27 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.sources = 0;
             let mut task = task.clone();
             task.cancel_requested = true;
-            let mut settled = settle(task, next, now_ms)?;
+            let mut settled = settle(task, next, false, now_ms)?;
             settled.effects.insert(0, Effect::SourcesClosed);
             return Ok(settled);
         }
         event => return refuse(task, event),
     }
-    settle(task.clone(), next, now_ms)
+    settle(task.clone(), next, failed, now_ms)
 }
 
-/// The group as it is now, and its end when nothing is left to come.
-fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
+/// The group as it is now, and its end when nothing is left to come. It fails fast by what has
+/// `failed` just now: members that failed before are retried one after the other.
+fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result<Change, Refusal> {
     let mut effects = Vec::new();
     if !task.status.is_terminal() {
-        if group.on_failure == OnFailure::FailFast && group.failing() && !group.closed {
+        if task.failure.is_none() && !task.cancel_requested {
+            task.failure = group.overflow();
+        }
+        let too_large = group.overflow().is_some();
+        let failing = group.failing() || task.failure.is_some();
+        let hasty = group.on_failure == OnFailure::FailFast && failing && failed;
+        if (hasty || too_large) && !group.closed {
             group.closed = true;
             group.sources = 0;
             effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
@@ -433,24 +555,35 @@ fn settle(mut task: Task, mut group: Group, now_ms: u64) -> Result<Change, Refus
         if group.sources == 0 && group.live == 0 && !more {
             task.status = if task.cancel_requested {
                 Status::Cancelled
-            } else if group.failing() {
+            } else if failing || group.untold() {
                 Status::Failed
             } else {
                 Status::Completed
             };
-            if task.status == Status::Failed {
-                let message = format!(
-                    "{} of {} {} of the {} \"{}\" did not complete",
-                    group.failed - group.tolerated,
-                    group.spawned,
-                    group.kind.members(),
-                    group.kind.as_str(),
-                    group.name
-                );
+            if task.status == Status::Failed && task.failure.is_none() {
+                let (kind, name) = (group.kind.as_str(), &group.name);
+                let message = match group.failing() {
+                    true => format!(
+                        "{} of {} {} of the {kind} \"{name}\" did not complete",
+                        group.failed - group.tolerated,
+                        group.spawned,
+                        group.kind.members(),
+                    ),
+                    false => format!("the {kind} \"{name}\" was not told all of its items"),
+                };
                 task.failure = Some(Failure::new(FailureKind::Members, message, true));
             }
             task.ended_at_ms = Some(now_ms);
-            task.output = Some(group.counts().into());
+            let counts: Json = group.counts().into();
+            task.output = Some(counts.clone());
+            if task.status == Status::Completed {
+                effects.extend(group.lists().then_some(Effect::Assemble));
+                let follow = task.on_complete.clone();
+                effects.extend(follow.map(|handler| Effect::Continue {
+                    handler,
+                    output: counts,
+                }));
+            }
             effects.extend([Effect::Ended, Effect::Moved]);
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::group::{Group, GroupKind, OnFailure, PoolOptions};
+use crate::lease::Identity;
 use crate::limits;
 use crate::task::{Failure, Json, NewTask, Options, Status, Task, TaskId, check_name};
 
@@ -34,7 +35,7 @@ pub struct NewJob {
     /// Where they come from, for people.
     pub inputs: String,
     /// The process that makes it.
-    pub pid: u32,
+    pub by: Identity,
 }
 
 impl NewJob {
@@ -62,7 +63,7 @@ impl NewJob {
         let made = Made {
             handler: self.handler.to_string(),
             inputs: self.inputs.clone(),
-            pid: self.pid,
+            by: self.by.line(),
         };
         let input = serde_json::to_string(&made).unwrap_or_else(|_| "null".to_owned());
         NewTask::root(JOB, input, Options::default())
@@ -76,8 +77,8 @@ pub struct Made {
     pub handler: String,
     /// Where the units come from.
     pub inputs: String,
-    /// The process that made it.
-    pub pid: u32,
+    /// The process that made it, as [`Identity::line`] says it.
+    pub by: String,
 }
 
 impl Made {

@@ -2,7 +2,7 @@
 //!
 //! Host calls are numbered from 1 within a run. What a call answered is kept under its number, so
 //! that the same run can start again in a fresh instance and hear the same answers. A call whose
-//! answer follows from the task itself (`log`, `progress`, `current`) takes a number and keeps no
+//! answer follows from the task itself (`log`, `progress`, `set-output`, `current`) takes a number and keeps no
 //! record. The record of a spawn is the row of the child itself.
 //!
 //! Pure: the executor asks the cursor, a store keeps the entries.
@@ -29,6 +29,7 @@ pub enum Function {
     Sleep,
     NextPhase,
     Reschedule,
+    SetOutput,
     Progress,
     Log,
     ShouldStop,
@@ -43,6 +44,7 @@ pub enum Function {
     PoolStartDrain,
     PoolWait,
     PoolStatus,
+    WorkflowRun,
 }
 
 impl Function {
@@ -59,6 +61,7 @@ impl Function {
             Function::Sleep => "tasks.sleep",
             Function::NextPhase => "context.next-phase",
             Function::Reschedule => "context.reschedule",
+            Function::SetOutput => "context.set-output",
             Function::Progress => "context.progress",
             Function::Log => "context.log",
             Function::ShouldStop => "context.should-stop",
@@ -73,6 +76,7 @@ impl Function {
             Function::PoolStartDrain => "pools.start-drain",
             Function::PoolWait => "pools.wait",
             Function::PoolStatus => "pools.status",
+            Function::WorkflowRun => "workflows.run",
         }
     }
 
@@ -81,6 +85,7 @@ impl Function {
         !matches!(
             self,
             Function::Progress
+                | Function::SetOutput
                 | Function::Log
                 | Function::ShouldStop
                 | Function::Current
@@ -167,21 +172,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How tasks stand, without their ids.
-    pub fn of(outcomes: &[Outcome]) -> Snapshot {
-        let others = outcomes
-            .iter()
-            .filter(|outcome| outcome.status != Status::Completed)
-            .map(|outcome| Mark {
+    /// One more of them. `foreign`: it is no child of this run, so that somebody else might delete it.
+    pub fn add(&mut self, outcome: &Outcome, foreign: bool) {
+        if outcome.status != Status::Completed {
+            self.others.push(Mark {
                 task: outcome.id,
                 status: outcome.status,
                 failure: outcome.failure.clone(),
-            })
-            .collect();
-        Snapshot {
-            tasks: Vec::new(),
-            others,
-            used: Vec::new(),
+            });
+        } else if foreign {
+            self.used.push(outcome.id);
         }
     }
 

@@ -10,8 +10,12 @@
 pub mod group;
 pub mod job;
 pub mod journal;
+pub mod lease;
 pub mod limits;
+pub mod queue;
+pub mod schedule;
 pub mod task;
+pub mod types;
 pub mod workflow;
 
 // Agents.
@@ -19,10 +23,12 @@ pub mod builder;
 pub mod bus;
 pub mod client;
 pub mod clock;
+pub mod config;
 pub mod daemon;
 pub mod executor;
 pub mod loader;
 pub mod metrics;
+pub mod panics;
 pub mod retention;
 pub mod scheduler;
 pub mod store;

@@ -34,6 +34,23 @@ pub const MANIFEST_BYTES_MAX: u64 = 256 << 10;
 /// Longest time that compiling one component may take, in milliseconds.
 pub const COMPILE_MS_MAX: u64 = 120_000;
 
+/// Largest document of a workflow, in bytes.
+pub const WORKFLOW_BYTES_MAX: usize = 64 << 20;
+
+/// Most jobs of a workflow, where nobody says otherwise: they are made in one transaction, and for so
+/// long nothing else is written.
+pub const WORKFLOW_JOBS_MAX: usize = 100_000;
+
+/// Most dependencies of all jobs of a workflow together.
+pub const WORKFLOW_DEPENDENCIES_MAX: usize = 1_000_000;
+
+/// Most bytes in the payloads of all jobs of a workflow together. A payload that all of them share
+/// counts for each: each has a row.
+pub const WORKFLOW_INPUT_BYTES_MAX: usize = 256 << 20;
+
+/// Most mistakes in one document that are told one by one.
+pub const PROBLEMS_MAX: usize = 1_000;
+
 /// Longest delay, timeout or wait, in milliseconds: ten years. Keeps sums of times from overflowing.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
@@ -47,6 +64,28 @@ pub const JOB_STDIN_BYTES_MAX: usize = 1 << 30;
 /// Most attempts that a task may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 
+/// Most tasks of one queue that a limit may let run at once. More than any host has slots; a larger
+/// number is a mistake.
+pub const QUEUE_CONCURRENCY_MAX: u32 = 1_000_000;
+
+/// Longest name of a schedule, in bytes: it is a part of the keys of its tasks.
+pub const SCHEDULE_NAME_BYTES_MAX: usize = 100;
+
+/// Longest cron expression, in bytes.
+pub const CRON_BYTES_MAX: usize = 200;
+
+/// Shortest interval of a schedule, in milliseconds. What is to happen more often is no schedule, but
+/// a loop of one task.
+pub const SCHEDULE_EVERY_MS_MIN: u64 = 1_000;
+
+/// A time that a host comes to no later than this is not missed, in milliseconds: a restart, a moment
+/// of load.
+pub const SCHEDULE_LATE_MS_MAX: u64 = 60_000;
+
+/// Missed times of one schedule that are made up for, the latest of them: a host that was down for a
+/// month is not to drown in what it finds.
+pub const SCHEDULE_CATCH_UP_MAX: usize = 100;
+
 /// Signals that a task may have and has not received. Whoever sends more sends to a task that does
 /// not listen, and fills the disk.
 pub const SIGNALS_UNREAD_MAX: u64 = 10_000;
@@ -54,6 +93,25 @@ pub const SIGNALS_UNREAD_MAX: u64 = 10_000;
 /// A task that was running each of this many times when its host died is failed, not run for
 /// ever: it is likely to be what kills the host.
 pub const RESTARTS_MAX: u32 = 10;
+
+/// Items of one map: they are kept in one transaction, which nobody else writes beside. More than
+/// that is the work of a generator.
+pub const MAP_ITEMS_MAX: usize = 1_000_000;
+
+/// Items of one page of a generator, for the same reason; a page may overshoot the window.
+pub const PAGE_ITEMS_MAX: usize = 10_000;
+
+/// Items of one page together, in bytes: they are in memory at once.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Longest cursor of a generator, in bytes. It names a place; it is not the data.
+pub const CURSOR_BYTES_MAX: usize = 64 << 10;
+
+/// Items of a generator that may live when the next page is asked for, where it does not say.
+pub const WINDOW: u32 = 1_000;
+
+/// Most that it may say.
+pub const WINDOW_MAX: u32 = 1_000_000;
 
 /// Bounds on one handler. A task's own options may only lower `timeout_ms`.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,6 +227,8 @@ pub struct Manifest {
     pub retry: RetryPolicy,
     /// Grants.
     pub grants: Grants,
+    /// Which handler answers the calls of an interface that it imports, by the interface's name.
+    pub imports: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

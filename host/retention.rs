@@ -49,22 +49,16 @@ impl Retention {
     }
 
     /// Delete what is due, for as long as the host lives.
-    pub async fn watch(self: Arc<Retention>, client: Client) {
+    pub async fn watch(self: Arc<Retention>, client: Client) -> Result<(), StoreError> {
         if self.keep == Keep::for_ever() {
-            return;
+            return Ok(());
         }
         let mut sweep = Sweep::old(self.keep, false);
         loop {
             self.rest(&client, sweep.holders()).await;
             // What ends from here on moves it down again.
             self.next_ms.store(NEVER, Ordering::Release);
-            sweep = match client.sweep(sweep.again()).await {
-                Ok(sweep) => sweep,
-                Err(StoreError::Closed) => return,
-                Err(error) => {
-                    return tracing::error!(%error, "ended tasks are not deleted any more");
-                }
-            };
+            sweep = client.sweep(sweep.again()).await?;
             if sweep.tasks() > 0 {
                 tracing::info!(tasks = sweep.tasks(), "deleted what is kept no longer");
             }

@@ -51,7 +51,11 @@ impl Scheduler {
     }
 
     /// Look after the clocks, for as long as the host lives.
-    pub async fn watch_clocks(self: Arc<Scheduler>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
+    pub async fn watch_clocks(
+        self: Arc<Scheduler>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(), StoreError> {
         loop {
             let changed = self.changed.notified();
             let next_ms = self.next_ms.load(Ordering::Acquire);
@@ -64,18 +68,9 @@ impl Scheduler {
             }
             // Clocks that are set from here on move it down again.
             self.next_ms.store(NEVER, Ordering::Release);
-            match store.tick().await {
-                Ok(next) => {
-                    self.next_ms
-                        .fetch_min(next.unwrap_or(NEVER), Ordering::AcqRel);
-                }
-                Err(StoreError::Closed) => return,
-                // The store says so to `broken`, too.
-                Err(error) => {
-                    tracing::error!(%error, "the clocks cannot be looked after");
-                    return;
-                }
-            }
+            let next = store.tick().await?;
+            self.next_ms
+                .fetch_min(next.unwrap_or(NEVER), Ordering::AcqRel);
         }
     }
 
@@ -130,6 +125,10 @@ impl Dispatch for Scheduler {
 
     fn stop(&self, tasks: &[TaskId]) {
         self.executor.stop(tasks);
+    }
+
+    fn hint(&self, tasks: &[TaskId]) {
+        self.executor.hint(tasks);
     }
 
     fn alarm(&self, at_ms: u64) {

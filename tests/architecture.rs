@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["task", "group", "job", "journal", "limits", "workflow"];
+const NOUNS: &[&str] = &[
+    "task", "group", "job", "journal", "lease", "limits", "queue", "schedule", "types", "workflow",
+];
 const DOORS: &[&str] = &["cli"];
 
 fn rooms() -> Vec<(String, Vec<PathBuf>)> {

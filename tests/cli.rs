@@ -2,6 +2,7 @@
 
 mod deleting;
 mod metrics;
+mod workflows;
 
 use std::path::Path;
 use std::process::Command;
@@ -109,6 +110,17 @@ fn wait_tells_by_its_exit_code_how_it_went() {
     assert_eq!(place.run(&["wait", &slow, "--timeout", "50ms"]).code, 124);
     assert_eq!(place.run(&["wait", &slow, &good, "--any"]).ok(), "1\n");
     assert_eq!(place.run(&["wait", &slow, "--status", "waiting"]).code, 0);
+    let often = place.run(&[
+        "wait",
+        &slow,
+        "--poll-interval",
+        "10ms",
+        "--timeout",
+        "50ms",
+    ]);
+    assert_eq!(often.code, 124, "{}", often.err);
+    let never = place.run(&["wait", &slow, "--poll-interval", "0"]);
+    never.refused(2, "there has to be some time between two looks", "");
     assert_eq!(
         place
             .run(&[
@@ -634,20 +646,29 @@ fn the_help_of_every_command_stands_in_the_reference() {
     let mut text = String::from(
         "# Commands\n\nMade of the program's own help; a test holds the two together.\n",
     );
-    let help = place.run(&["--help"]).ok();
-    let commands = help
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next());
-    for command in commands {
-        let help = place.run(&[command, "--help"]).ok();
-        // The default depends on where the program runs.
-        text.push_str(&format!(
-            "\n## fishway {command}\n\n```\n{}\n```\n",
-            help.trim_end()
-        ));
+    let mut open: Vec<Vec<String>> = vec![Vec::new()];
+    while let Some(words) = open.pop() {
+        let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let help = place.run(&arguments).ok();
+        let commands = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_whitespace().next());
+        let below: Vec<Vec<String>> = commands
+            .map(|command| [&words[..], &[command.to_owned()]].concat())
+            .collect();
+        open.extend(below.into_iter().rev());
+        if !words.is_empty() {
+            // The default depends on where the program runs.
+            text.push_str(&format!(
+                "\n## fishway {}\n\n```\n{}\n```\n",
+                words.join(" "),
+                help.trim_end()
+            ));
+        }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -13,12 +13,12 @@ use crate::support::{PATIENCE, guests};
 
 const SHARDS: usize = 24;
 
-struct Killable {
+pub struct Killable {
     child: Child,
 }
 
 impl Killable {
-    fn serve(handlers: &Path, data: &Path) -> Killable {
+    pub fn serve(handlers: &Path, data: &Path) -> Killable {
         let child = Command::new(env!("CARGO_BIN_EXE_fishway"))
             .args(["serve", "--concurrency", "2", "--parked", "1"])
             .arg(handlers)
@@ -42,7 +42,7 @@ impl Drop for Killable {
     }
 }
 
-fn client(data: &Path) -> Client {
+pub fn client(data: &Path) -> Client {
     let opening = Opening {
         directory: data.to_owned(),
         role: Role::Visitor,
@@ -53,7 +53,7 @@ fn client(data: &Path) -> Client {
     Client::new(std::sync::Arc::new(SqliteStore::open(opening).unwrap()))
 }
 
-async fn until(client: &Client, task: TaskId, reached: impl Fn(&Detail) -> bool) {
+pub async fn until(client: &Client, task: TaskId, reached: impl Fn(&Detail) -> bool) {
     let mut commits = client.store().bus().commits();
     let looking = async {
         loop {
@@ -200,4 +200,134 @@ async fn a_host_killed_between_signals_loses_none_and_repeats_none() {
         .as_array()
         .unwrap();
     assert_eq!(odd(&child[2..]), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_killed_at_any_point_of_a_reindexing_adds_none_twice_and_loses_no_change() {
+    use crate::producers::{reindex, run};
+    const PAGES: u64 = 9;
+    const CHANGES: u64 = 5;
+    let handlers = guests::example_handlers();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let client = client(&data);
+    let status = |task: TaskId| client.task(task).unwrap().status;
+    let group = |task: TaskId| client.task(task).unwrap().group.unwrap();
+    type Point<'a> = (&'static str, &'a dyn Fn(&[TaskId]) -> bool);
+    let points: [Point; 9] = [
+        ("made", &|_| true),
+        ("the first step has completed", &|jobs| {
+            status(jobs[0]) == Status::Completed
+        }),
+        ("a source runs", &|jobs| {
+            jobs[1..3].iter().any(|job| status(*job) != Status::Pending)
+        }),
+        ("the first member is there", &|jobs| {
+            group(jobs[4]).spawned > 0
+        }),
+        ("half of the members are there", &|jobs| {
+            group(jobs[4]).spawned >= (PAGES + CHANGES) / 2
+        }),
+        ("the walk has ended", &|jobs| status(jobs[1]).is_terminal()),
+        ("the pool drains", &|jobs| group(jobs[4]).sources == 0),
+        ("the pool has ended", &|jobs| status(jobs[4]).is_terminal()),
+        ("the last step has ended", &|jobs| {
+            status(jobs[3]).is_terminal()
+        }),
+    ];
+    for (name, point) in points {
+        let (workflow, jobs) = run(&client, reindex(&json!({ "site": "docs" }))).await;
+        for _ in 0..CHANGES {
+            let sent = client.signal(jobs[2], "change", "\"sea.html\"").await;
+            sent.unwrap();
+        }
+        let host = Killable::serve(handlers, &data);
+        until(&client, workflow, |_| point(&jobs)).await;
+        drop(host);
+        let host = Killable::serve(handlers, &data);
+        until(&client, workflow, |_| false).await;
+        drop(host);
+        let ended = client.task(workflow).unwrap();
+        assert_eq!(ended.status, Status::Completed, "killed when {name}");
+        let switched = client.task(jobs[3]).unwrap().output.unwrap();
+        let switched: Value = serde_json::from_str(&switched).unwrap();
+        let expected = json!({
+            "live": format!("docs-{workflow}"), "pages": PAGES, "changes": CHANGES,
+            "indexed": PAGES + CHANGES,
+        });
+        assert_eq!(switched, expected, "killed when {name}");
+        let group = group(jobs[4]);
+        assert_eq!(
+            (group.spawned, group.completed),
+            (PAGES + CHANGES, PAGES + CHANGES),
+            "killed when {name}"
+        );
+        for job in jobs {
+            let attempts = client.detail(job).unwrap().attempts;
+            assert!(attempts.is_empty(), "killed when {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_killed_at_any_job_of_a_workflow_runs_the_rest_and_makes_none_twice() {
+    let handlers = guests::guest("script");
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let client = client(&data);
+    let job =
+        |key: &str, after: &[&str]| json!({ "key": key, "handler": "echo", "dependsOn": after });
+    let definition = json!({ "jobs": [
+        job("start", &[]), job("a", &["start"]), job("b", &["start"]), job("merge", &["a", "b"]),
+    ]});
+    let steps = json!({ "steps": [
+        { "workflow": { "definition": definition } },
+        { "wait-all": { "ids": ["$0.id"] } },
+        { "get": "$0.jobs.merge" },
+    ]});
+    let made = |detail: &Detail| {
+        let found = client.store().tasks(&detail.child_ids).unwrap();
+        found
+            .into_iter()
+            .flatten()
+            .next()
+            .and_then(|task| task.group)
+    };
+    let jobs_done = |detail: &Detail| made(detail).map_or(0, |group| group.completed);
+    // From the claim to the last job; the host dies when there is so much.
+    for point in 0..=5 {
+        let submitted = client
+            .submit("script", vec![steps.to_string()], Options::default())
+            .await;
+        let task = submitted.unwrap()[0].id;
+        let host = Killable::serve(handlers.parent().unwrap(), &data);
+        until(&client, task, |detail| match point {
+            0 => detail.task.status == Status::Running,
+            1 => made(detail).is_some(),
+            more => jobs_done(detail) >= more - 1,
+        })
+        .await;
+        drop(host);
+        let host = Killable::serve(handlers.parent().unwrap(), &data);
+        until(&client, task, |_| false).await;
+        drop(host);
+        let detail = client.detail(task).unwrap();
+        assert_eq!(
+            detail.task.status,
+            Status::Completed,
+            "{:?}",
+            detail.task.failure
+        );
+        assert_eq!(
+            (detail.task.attempt, detail.child_ids.len()),
+            (1, 1),
+            "killed at {point}"
+        );
+        let workflow = detail.child_ids[0];
+        assert_eq!(client.store().child_ids(workflow).unwrap().len(), 4);
+        let output: Value = serde_json::from_str(detail.task.output.as_deref().unwrap()).unwrap();
+        assert_eq!(output["results"][0]["id"], workflow.to_string());
+        assert_eq!(output["results"][1][0]["output"]["completed"], 4);
+        assert_eq!(output["results"][2]["status"], "completed");
+    }
 }

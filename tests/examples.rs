@@ -439,6 +439,43 @@ async fn a_host_stopped_in_the_middle_of_a_crawl_sees_each_page_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_calls_the_function_of_orders_for_each_order() {
+    for settings in both_ways() {
+        let world = start(settings).await;
+        let order = |id: &str, count: u32| {
+            let line = json!({ "item": "lamp", "price-cents": 1_950, "count": count });
+            json!({ "id": id, "lines": [line] })
+        };
+        let orders = json!([order("A7", 2), order("A8", 1)]);
+        let task = submit(&world, "checkout/check-out", orders.clone()).await;
+        let tree = ended(&world, task).await;
+        check_shape(
+            &tree,
+            &[
+                "checkout/check-out completed",
+                "  orders/process-order completed",
+                "  orders/process-order completed",
+            ],
+        );
+        let receipt = |id: &str, total: u32| json!({ "order-id": id, "total-cents": total });
+        let receipts = json!([receipt("A7", 3_900), receipt("A8", 1_950)]);
+        assert_eq!(results(&tree[0].1), receipts);
+        assert_eq!(input(&tree[1].1), json!({ "order": orders[0] }));
+        let empty = json!([order("A9", 1), { "id": "A10", "lines": [] }, order("A11", 1)]);
+        let tree = ended(&world, submit(&world, "checkout/check-out", empty).await).await;
+        check_shape(
+            &tree,
+            &[
+                "checkout/check-out failed",
+                "  orders/process-order completed",
+                "  orders/process-order failed",
+            ],
+        );
+        assert_eq!(failure(&tree[0].1), "order A10 is empty");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn input_of_another_shape_fails_each_example_at_once_with_what_was_expected() {
     let world = start(Settings::default()).await;
     for handler in PATTERNS {

@@ -13,6 +13,7 @@ use fishway::task::TaskId;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
+use crate::hosting::{gone, signal};
 use crate::support::PATIENCE;
 use crate::support::place::{Place, Ran};
 
@@ -44,18 +45,10 @@ impl Drop for Detached {
     }
 }
 
-fn signal(pid: u32, signal: rustix::process::Signal) {
-    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    // It may have ended by itself.
-    let _ = rustix::process::kill_process(process, signal);
-}
-
 /// SIGKILL, and wait until the process is gone.
 fn kill(pid: u32) {
-    signal(pid, rustix::process::Signal::KILL);
-    while fishway::daemon::is_alive(pid) {
-        std::thread::yield_now();
-    }
+    signal(pid, "KILL");
+    gone(pid);
 }
 
 fn client(data: &Path) -> Client {
@@ -351,9 +344,7 @@ fn a_detached_job_outlives_its_command_and_its_host_ends_with_it() {
         .run(&["signal", unit[0]["id"].as_str().unwrap(), "go"])
         .ok();
     place.run(&["job", "status", job, "--watch"]).ok();
-    while fishway::daemon::is_alive(pid) {
-        std::thread::yield_now();
-    }
+    gone(pid);
     assert_eq!(status(&place, job)["manager"], "stopped");
     let log = std::fs::read_to_string(place.path(".fishway/host.log")).unwrap();
     assert!(log.contains(&format!("job {job} has completed")), "{log}");
@@ -457,7 +448,7 @@ fn a_command_that_is_interrupted_while_it_makes_a_job_keeps_nothing_of_it() {
     let place = Place::with_guests();
     let _host = place.serve();
     let mut making = making(&place);
-    signal(making.id(), rustix::process::Signal::INT);
+    signal(making.id(), "INT");
     assert_eq!(making.wait().unwrap().code(), Some(130));
     assert!(listed(&place).is_empty());
     assert_eq!(place.run(&["list"]).ok(), "");

@@ -140,7 +140,7 @@ fn a_bad_file_is_reported_and_stops_no_other() {
 fn a_handler_that_asks_for_what_no_host_has_is_refused_when_it_is_loaded() {
     let shelf = Shelf::new();
     let exports = "(instance $empty) (export \"fishway:task/handler@0.1.0\" (instance $empty))";
-    let import = "(import \"unknown:thing/here\" (instance (export \"help\" (func))))";
+    let import = "(import \"wasi:thing/here\" (instance (export \"help\" (func))))";
     shelf.put("asks.wat", format!("(component {import} {exports})"));
     shelf.put("lacks.wat", format!("(component {exports})"));
     let loader = shelf.loader();
@@ -149,9 +149,133 @@ fn a_handler_that_asks_for_what_no_host_has_is_refused_when_it_is_loaded() {
         let found: &String = &told[index];
         assert!(found.starts_with(start) && found.contains(word), "{found}");
     };
-    check(0, "asks.wat: it cannot be linked: ", "unknown:thing/here");
+    check(0, "asks.wat: it cannot be linked: ", "wasi:thing/here");
     check(1, "lacks.wat: it cannot be linked: ", "run");
     assert_eq!(loader.handlers().len(), 0);
+}
+
+/// A component with a function that gives 7, and what else is said.
+fn giving(more: &str) -> String {
+    format!(
+        "(component
+           (core module $m (func (export \"give\") (result i32) i32.const 7) (func (export \"take\") (param i32)))
+           (core instance $i (instantiate $m))
+           (func $give (result u32) (canon lift (core func $i \"give\")))
+           {more})"
+    )
+}
+
+#[test]
+fn functions_are_named_as_shortly_as_they_can_be_told_apart() {
+    let shelf = Shelf::new();
+    let exports = "(export \"give\" (func $give))
+                   (instance $one (export \"give\" (func $give)) (export \"single\" (func $give)))
+                   (instance $other (export \"give\" (func $give)))
+                   (export \"a:x/pricing@1.0.0\" (instance $one))
+                   (export \"b:y/pricing\" (instance $other))
+                   (export \"c:z/others\" (instance $other))";
+    shelf.put("many.wat", giving(exports));
+    let loader = shelf.loader();
+    assert_eq!(told(&loader.scan()), ["loaded many"]);
+    let handler = loader.component("many").unwrap();
+    let names: Vec<String> = handler.task_types().map(|(name, _)| name).collect();
+    let expected = [
+        "many/give",
+        "many/a:x/pricing@1.0.0.give",
+        "many/single",
+        "many/b:y/pricing.give",
+        "many/others.give",
+    ];
+    assert_eq!(names, expected);
+    for name in expected {
+        assert!(loader.get(name).is_some(), "{name}");
+    }
+    assert!(loader.get("many").is_none(), "nothing runs the whole");
+    assert!(loader.get("many/pricing.give").is_none());
+}
+
+#[test]
+fn a_function_of_what_no_json_stands_for_is_left_out_and_why_is_said() {
+    let shelf = Shelf::new();
+    let taking = "(type $resource (resource (rep i32)))
+                  (export $thing \"thing\" (type $resource))
+                  (func $take (param \"one\" (own $thing)) (canon lift (core func $i \"take\")))
+                  (export \"take\" (func $take))";
+    shelf.put(
+        "some.wat",
+        giving(&format!("{taking} (export \"give\" (func $give))")),
+    );
+    shelf.put("none.wat", giving(taking));
+    let loader = shelf.loader();
+    let told = told(&loader.scan());
+    assert_eq!(told[0], "loaded some");
+    let expected = "none.wat: it is not a task handler: it exports thing (neither interface nor function), take; take \
+                    is no task: a resource cannot be JSON | export fishway:task/handler@0.1.0, with run: ";
+    assert!(told[1].starts_with(expected), "{}", told[1]);
+    let some = loader.component("some").unwrap();
+    assert_eq!(
+        some.left_out,
+        ["take is no task: a resource cannot be JSON"]
+    );
+    assert_eq!(some.functions.len(), 1);
+}
+
+#[test]
+fn a_call_of_another_handler_is_told_when_nobody_answers_it_or_with_other_types() {
+    let shelf = Shelf::new();
+    let import = |function: &str| {
+        let import = "import \"shop:orders/pricing@0.1.0\" (instance (export";
+        giving(&format!(
+            "({import} {function}))) (export \"give\" (func $give))"
+        ))
+    };
+    shelf.put(
+        "asks.wat",
+        import("\"length\" (func (param \"text\" string) (result u32))"),
+    );
+    shelf.put(
+        "other.wat",
+        import("\"length\" (func (param \"text\" u32) (result u32))"),
+    );
+    let loader = shelf.loader();
+    let nobody = "it imports shop:orders/pricing@0.1.0, which no handler exports";
+    let all = told(&loader.scan());
+    assert_eq!(all[..2], ["loaded asks", "loaded other"]);
+    assert!(
+        all[2].starts_with(&format!("asks.wat: {nobody} | ")),
+        "{all:?}"
+    );
+    assert!(
+        all[3].starts_with(&format!("other.wat: {nobody} | ")),
+        "{all:?}"
+    );
+    assert_eq!(told(&loader.scan()), [""; 0], "told once");
+    shelf.guest("typed", "typed.wasm");
+    let expected = "other.wat: it imports length of shop:orders/pricing@0.1.0, which handler \"typed\" has with other \
+                    types: expected string, found u32 at text of length | build both against the same WIT";
+    assert_eq!(told(&loader.scan()), ["loaded typed", expected]);
+    assert_eq!(loader.problems().len(), 1);
+    // The function of a handler that the manifest names may stand in another version, or in none.
+    shelf.put("top.wat", giving("(export \"give\" (func $give))"));
+    let import = "(import \"a:b/c@2.0.0\" (instance (export \"give\" (func (result u32)))))";
+    shelf.put(
+        "calls.wat",
+        giving(&format!("{import} (export \"call\" (func $give))")),
+    );
+    shelf.put("calls.toml", "imports = { \"a:b/c\" = \"top\" }");
+    assert_eq!(told(&loader.scan()), ["loaded calls", "loaded top"]);
+    let calls = loader.component("calls").unwrap();
+    let wanted = &calls.wanted[0];
+    let found = loader.provider(&calls, &wanted.interface, &wanted.functions[0]);
+    assert_eq!(found.unwrap(), "top/give");
+    let import = "(import \"a:b/c\" (instance (export \"thing\" (type (sub resource)))))";
+    shelf.put(
+        "asks.wat",
+        giving(&format!("{import} (export \"call\" (func $give))")),
+    );
+    let told = told(&loader.scan());
+    let expected = "asks.wat: it cannot be linked: ";
+    assert!(told[0].starts_with(expected), "{told:?}");
 }
 
 #[test]

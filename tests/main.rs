@@ -13,23 +13,37 @@ mod cli;
 mod crash;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+/// The host as a process: detached, stopped, lost; its lease, settings, backups.
+mod hosting;
 /// Batch jobs, and a host that is killed fifty times in one of them.
 mod jobs;
 /// The handlers directory.
 mod loader;
 /// Pools, from inside a guest.
 mod pools;
+/// Long-running sources with clocks, and the pools of workflows.
+mod producers;
+/// Queues that are paused or limited, while a host runs.
+mod queues;
 /// Old tasks, and a clock that deletes them.
 mod retention;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
+/// Schedules, on a host that runs and over its end.
+mod schedules;
 /// The guest that most tests are programs for.
 mod script;
 /// Messages to tasks: sent, kept, received, refused.
 mod signals;
+/// Steps of workflows that run a handler for each of many items.
+mod steps;
 /// What every store promises, and what SQLite adds.
 mod store;
 /// Host functions: spawn, wait, retry, replay.
 mod tasks;
 /// `fishway trace`: trees of any shape and size, and what changes in them.
 mod trace;
+/// Plain functions as task types, and calls of them between handlers.
+mod typed;
+/// Workflows: from inside a guest, and as they run on a host.
+mod workflows;

@@ -271,6 +271,32 @@ async fn a_guest_connects_where_its_manifest_says_and_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_may_connect_may_not_listen() {
+    let mut world = World::start().await;
+    let grant = "[grants]\nallowed-outbound-hosts = [\"127.0.0.1\", \"0.0.0.0\"]";
+    world.handler("granted", grant).await;
+    let steps = json!([{ "listen": "0.0.0.0:0" }, { "listen": "127.0.0.1:0" }, { "listen": "0.0.0.0:54321" }]);
+    let found = results(&once(&world, "granted", steps.clone()).await);
+    // A connection, too, begins with a bind to no address in particular, so that much is let be.
+    for (index, said) in ["listen: ", "bind: ", "bind: "].into_iter().enumerate() {
+        let message = found[index]["error"]["message"]
+            .as_str()
+            .unwrap_or("it does");
+        assert_eq!(message, format!("{said}access-denied"), "{found}");
+    }
+    let found = results(&once(&world, "script", steps).await);
+    for index in 0..3 {
+        let message = found[index]["error"]["message"]
+            .as_str()
+            .unwrap_or("it does");
+        assert!(
+            message.ends_with("access-denied"),
+            "without a grant: {found}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_granted_directory_may_be_written_where_it_says_so() {
     let mut world = World::start().await;
     let directory = world.directory.path().join("out");

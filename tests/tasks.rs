@@ -606,6 +606,56 @@ async fn a_retried_parent_keeps_what_succeeded_and_redoes_what_did_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retried_parent_finds_each_of_many_equal_and_differing_children_again() {
+    let (world, clock) = World::by_hand().await;
+    let good: Vec<u64> = (0..60).map(|index| index % 7).collect();
+    let bad: Vec<Value> = (0..6)
+        .map(|index| {
+            let message = format!("broken {}", index % 2);
+            json!({ "steps": [{ "fail": { "message": message, "retryable": false } }] })
+        })
+        .collect();
+    let parent = world
+        .submit(json!([
+            { "spawn-all": { "handler": "echo", "inputs": good } },
+            { "spawn-all": { "handler": "script", "inputs": bad } },
+            { "wait-all": { "ids": "$0" } },
+            { "wait-all": { "ids": "$1" } },
+            { "fail-unless-attempt": 2 },
+        ]))
+        .await;
+    world
+        .until(|client| {
+            let rests = |task: &fishway::task::Task| task.run_at_ms.is_some();
+            client.task(parent).ok().filter(rests)
+        })
+        .await;
+    clock.advance(10_000);
+    let found = results(&world.end(parent).await);
+    let ids = |found: &Value| found.as_array().unwrap().iter().map(id).collect::<Vec<_>>();
+    let children = world.client.list(&fishway::store::Filter {
+        parent: Some(parent),
+        limit: 100,
+        ..Default::default()
+    });
+    let children = children.unwrap();
+    let spawned: Vec<TaskId> = children.iter().map(|child| child.id).collect();
+    assert_eq!(children.len(), 72, "the good ones once, the bad ones twice");
+    let ranks: Vec<u64> = children.iter().map(|child| child.sequence).collect();
+    assert_eq!(ranks, (1..=72).collect::<Vec<_>>());
+    let places = children.iter().filter_map(|child| child.place);
+    let indexes: Vec<u32> = places.map(|place| place.index).collect();
+    assert_eq!(indexes, (0..60).chain(0..6).chain(0..6).collect::<Vec<_>>());
+    // Each in the place that it had, so that what it was given is what was meant.
+    assert_eq!(ids(&found[0]), spawned[..60]);
+    assert_eq!(ids(&found[1]), spawned[66..]);
+    for (before, after) in children[60..66].iter().zip(&children[66..]) {
+        assert_eq!(after.retry_of, Some(before.id));
+        assert_eq!(after.input, before.input);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_person_s_retry_gives_fresh_attempts() {
     let world = World::start().await;
     let task = world
@@ -947,6 +997,40 @@ async fn progress_and_logs_are_seen_while_it_runs() {
     assert_eq!(lines, ["warn look out", "info a line"]);
     world.client.cancel(task, false).await.unwrap();
     world.end(task).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_of_very_many_stand_in_the_order_of_the_ids_and_are_replayed_so() {
+    // More than are read at once.
+    let children: Vec<Value> = (0..1_100)
+        .map(|index| match index % 50 {
+            7 => json!({ "steps": [{ "fail": { "message": format!("broken {index}"), "retryable": false } }] }),
+            _ => json!({ "steps": [{ "return": index }] }),
+        })
+        .collect();
+    let steps = json!([
+        { "spawn-all": { "handler": "script", "inputs": children } },
+        { "wait-all": { "ids": "$0" } },
+        { "wait-any": { "ids": "$0" } },
+        { "children": {} },
+        { "call": { "handler": "echo", "input": 1 } },
+    ]);
+    for settings in [Settings::default(), no_parking(Settings::default())] {
+        // All of them end at one time.
+        let (world, _clock) = World::set_by_hand(settings).await;
+        let found = world.results(steps.clone()).await;
+        for list in [&found[1], &found[3]] {
+            assert_eq!(list.as_array().unwrap().len(), 1_100);
+            for (index, outcome) in list.as_array().unwrap().iter().enumerate() {
+                assert_eq!(outcome["id"], found[0][index]);
+                match index % 50 {
+                    7 => assert_eq!(outcome["failure"]["message"], format!("broken {index}")),
+                    _ => assert_eq!(outcome["output"], index),
+                }
+            }
+        }
+        assert_eq!(found[2]["id"], found[0][0], "among equals, the first");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

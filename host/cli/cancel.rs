@@ -3,7 +3,7 @@ use super::{Done, Global, print_json};
 /// Cancel tasks and what they contain
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Leave the tasks below them alone

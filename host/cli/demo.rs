@@ -59,6 +59,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         settings: Settings::default(),
         database_bytes_max: global.database_bytes_max,
         keep: crate::store::Keep::for_ever(),
+        grace: Duration::from_secs(2),
         clock: Arc::new(SystemClock),
     })
     .await?;

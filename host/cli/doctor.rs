@@ -11,7 +11,11 @@ use crate::store::sqlite::FILE_NAME;
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the handlers
-    #[arg(default_value = "handlers", value_name = "HANDLERS_DIR")]
+    #[arg(
+        default_value = "handlers",
+        value_name = "HANDLERS_DIR",
+        env = "FISHWAY_HANDLERS"
+    )]
     handlers: PathBuf,
 }
 

@@ -1,11 +1,12 @@
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, wire};
 use crate::client::Detail;
+use crate::group::GroupKind;
 
 /// Show tasks: status, input, output, error, attempts, children
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }
@@ -31,7 +32,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 fn lines(detail: &Detail) -> Vec<String> {
     let task = &detail.task;
     let colour = style(task.status);
-    let reason = match task.pending_reason(detail.handler_loaded) {
+    let reason = match detail.holds.sentence(task) {
         Some(reason) => format!(" ({reason})"),
         None if task.cancel_requested && !task.status.is_terminal() => {
             " (asked to stop)".to_owned()
@@ -41,11 +42,19 @@ fn lines(detail: &Detail) -> Vec<String> {
             None => String::new(),
         },
     };
-    let mut lines = vec![
-        format!("id        {}", task.id),
-        format!("handler   {}", task.handler),
-        format!("status    {colour}{}{colour:#}{reason}", task.status),
-    ];
+    let mut lines = vec![format!("id        {}", task.id)];
+    if let Some(group) = &task.group
+        && group.kind == GroupKind::Workflow
+    {
+        lines.extend(super::workflow::lines(task, group));
+        lines.push(format!("jobs      fishway workflow get {}", task.id));
+        return lines;
+    }
+    lines.push(format!("handler   {}", task.handler));
+    lines.push(format!(
+        "status    {colour}{}{colour:#}{reason}",
+        task.status
+    ));
     if let Some(group) = &task.group {
         lines.extend(super::pool::lines(task, group));
         lines.push(format!(
@@ -87,6 +96,9 @@ fn lines(detail: &Detail) -> Vec<String> {
     }
     if let Some(key) = &task.key {
         line("key", key.to_string());
+    }
+    if let Some(index) = task.index() {
+        line("index", index.to_string());
     }
     if let Some(metadata) = &task.metadata {
         line("metadata", cut(metadata, 200));

@@ -1,9 +1,13 @@
+mod functions;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::view::bytes;
 use super::{Done, Global, Refused, print_json, print_line};
 use crate::executor::Sandbox;
-use crate::loader::{self, Handler, Problem};
+use crate::loader::{self, Handler, Problem, links};
 
 /// Look at handlers
 #[derive(clap::Args)]
@@ -26,7 +30,7 @@ enum Verb {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Show all of one handler: interfaces, limits, retries, grants
+    /// Show all of one handler: interfaces, functions with their types, limits, retries, grants
     Describe {
         /// A file, or the name of a handler of the directory that was served last
         #[arg(value_name = "FILE|NAME")]
@@ -92,10 +96,7 @@ fn list(
         )
     })?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|ending| ending == "wasm" || ending == "wat")
-    });
+    files.retain(|file| is_component(file));
     files.sort();
     if files.is_empty() {
         global.say(format!("no handlers in {}", directory.display()));
@@ -110,16 +111,53 @@ fn check_all(
     check: impl Fn(&Path) -> Result<Handler, Problem>,
 ) -> anyhow::Result<Done> {
     let mut done = Done::OK;
+    let mut handlers = Vec::new();
     for file in files {
         match check(file) {
-            Ok(handler) => print_handler(global, &handler)?,
+            Ok(handler) => {
+                print_handler(global, &handler)?;
+                handlers.push(Arc::new(handler));
+            }
             Err(problem) => {
                 done = Done::FAILED;
                 print_problem(global, &problem)?;
             }
         }
     }
+    let checked = handlers.len();
+    if handlers.iter().any(|handler| !handler.wanted.is_empty()) {
+        // Who answers their calls lies beside them.
+        let others = files.iter().flat_map(|file| siblings(file));
+        let others: BTreeSet<PathBuf> = others.filter(|file| !files.contains(file)).collect();
+        let others = others.iter().filter_map(|file| check(file).ok());
+        handlers.extend(others.map(Arc::new));
+    }
+    for handler in &handlers[..checked] {
+        for problem in links::unlinked(handler, &handlers) {
+            done = Done::FAILED;
+            print_problem(global, &problem)?;
+        }
+    }
     Ok(done)
+}
+
+/// The components of the directory that a file lies in.
+fn siblings(file: &Path) -> Vec<PathBuf> {
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = entries.map(|entry| match file.parent() {
+        Some(parent) => parent.join(entry.file_name()),
+        None => entry.path(),
+    });
+    named.filter(|file| is_component(file)).collect()
+}
+
+fn is_component(file: &Path) -> bool {
+    file.extension()
+        .is_some_and(|ending| ending == "wasm" || ending == "wat")
 }
 
 fn print_handler(global: &Global, handler: &Handler) -> anyhow::Result<()> {
@@ -127,11 +165,16 @@ fn print_handler(global: &Global, handler: &Handler) -> anyhow::Result<()> {
         return print_json(&json(handler));
     }
     let about = handler.manifest.description.as_deref().unwrap_or_default();
+    let what = match handler.generator {
+        true => "(page generator) ",
+        false => "",
+    };
     let (name, digest) = (&handler.name, handler.digest.short());
     print_line(&format!(
-        "{name:20}  {digest}  {:>8}  {about}",
+        "{name:20}  {digest}  {:>8}  {what}{about}",
         bytes(handler.size_bytes)
-    ))
+    ))?;
+    functions::print_lines(handler)
 }
 
 fn print_problem(global: &Global, problem: &Problem) -> anyhow::Result<()> {
@@ -161,11 +204,15 @@ fn json(handler: &Handler) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "name": handler.name,
+        "kind": if handler.generator { "generator" } else { "handler" },
         "digest": handler.digest.to_string(),
         "size_bytes": handler.size_bytes,
         "description": handler.manifest.description,
         "imports": handler.imports,
         "exports": handler.exports,
+        "functions": functions::json(handler),
+        "left_out": handler.left_out,
+        "calls": functions::calls(handler),
         "limits": {
             "memory_bytes": limits.memory_bytes,
             "table_elements": limits.table_elements,
@@ -199,7 +246,15 @@ fn describe(global: &Global, handler: &Handler) -> anyhow::Result<Done> {
     if global.json {
         print_json(&value)?;
     } else {
+        let mut value = value;
+        if let Some(members) = value.as_object_mut() {
+            // Told below, as WIT.
+            for name in ["functions", "left_out", "calls"] {
+                members.remove(name);
+            }
+        }
         print_line(&serde_json::to_string_pretty(&value)?)?;
+        functions::print(handler)?;
     }
     Ok(Done::OK)
 }

@@ -2,7 +2,7 @@ use std::io::IsTerminal;
 
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, wire};
-use crate::client::ClientError;
+use crate::client::{ClientError, Holds};
 use crate::store::Filter;
 use crate::task::{StatusFilter, Task, TaskId};
 
@@ -21,6 +21,9 @@ pub struct Args {
     /// Only the children of this task, in the order in which they were spawned
     #[arg(long, value_name = "ID")]
     parent: Option<String>,
+    /// Only the jobs of this workflow, in their order
+    #[arg(long, value_name = "ID", conflicts_with = "parent")]
+    workflow: Option<String>,
     /// Only what comes after this task in the list
     #[arg(long, value_name = "ID")]
     after: Option<String>,
@@ -45,6 +48,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         }
         found => found?,
     };
+    let parent = match &args.workflow {
+        Some(workflow) => Some(client.workflow(workflow)?.0.id),
+        None => parent,
+    };
     let filter = Filter {
         statuses: args.status.iter().map(|filter| filter.status).collect(),
         reason: args.status.iter().find_map(|filter| filter.reason),
@@ -56,9 +63,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         ..Filter::default()
     };
     let tasks = client.list(&filter)?;
+    let holds = client.holds()?;
     if global.json {
         for task in &tasks {
-            print_json(&wire::task(task, now_ms()))?;
+            print_json(&wire::shown(task, &holds, now_ms()))?;
         }
         return Ok(Done::OK);
     }
@@ -67,7 +75,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         return Ok(Done::OK);
     }
     let header = std::io::stdout().is_terminal() && !global.quiet;
-    for line in table(&tasks, header) {
+    for line in table(&tasks, &holds, header) {
         print_line(&line)?;
     }
     if tasks.len() as u64 == args.limit {
@@ -80,10 +88,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     Ok(Done::OK)
 }
 
-fn table(tasks: &[Task], header: bool) -> Vec<String> {
+fn table(tasks: &[Task], holds: &Holds, header: bool) -> Vec<String> {
     let width = tasks
         .iter()
-        .map(|task| task.handler.len())
+        .map(|task| what(task).chars().count())
         .max()
         .unwrap_or(7)
         .max(7);
@@ -100,13 +108,24 @@ fn table(tasks: &[Task], header: bool) -> Vec<String> {
         let took = task.duration_ms(now).map(duration).unwrap_or_default();
         let last = match &task.failure {
             Some(failure) if task.status.is_terminal() => cut(&failure.message, 60),
-            _ => cut(&task.input, 60),
+            _ => match holds.sentence(task).filter(|why| why != "ready") {
+                Some(why) => cut(&format!("({why}) {}", task.input), 60),
+                None => cut(&task.input, 60),
+            },
         };
         let status = task.status;
-        let (id, handler) = (task.id, &task.handler);
+        let (id, handler) = (task.id, what(task));
         lines.push(format!(
             "{id:13}  {handler:width$}  {colour}{status:9}{colour:#}  {took:>8}  {last}"
         ));
     }
     lines
+}
+
+/// What a task is: its handler; of a group its kind and its name.
+fn what(task: &Task) -> String {
+    match &task.group {
+        Some(group) => cut(&format!("{} {}", task.handler, group.name), 40),
+        None => task.handler.to_string(),
+    }
 }

@@ -7,7 +7,7 @@ const PAGE: u64 = 1_000;
 /// Show what a task has printed and logged
 #[derive(clap::Args)]
 pub struct Args {
-    /// Id, or a unique beginning of one
+    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
     id: String,
     /// Go on until the task has ended
     #[arg(long, short)]

@@ -3,11 +3,14 @@
 //! stdout is data, stderr is talk. With `--json` a command prints one object, or one on each line of
 //! a list. Exit codes: 0 done, 1 failed or refused, 2 usage, 124 timeout, 130 interrupted.
 
+mod backup;
 mod build;
 mod cancel;
 mod completions;
+mod config;
 mod delete;
 mod demo;
+mod deps;
 mod doctor;
 mod get;
 mod given;
@@ -18,14 +21,23 @@ mod logs;
 mod metrics;
 mod pool;
 mod prune;
+mod queue;
+mod resume;
 mod retry;
+mod schedule;
 mod serve;
+mod settings;
 mod signal;
+mod start;
+mod status;
+mod stop;
 mod submit;
+mod top;
 mod trace;
 mod view;
 mod wait;
 pub mod wire;
+mod workflow;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,13 +46,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use self::settings::Trouble;
 use crate::builder::BuildError;
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::HostError;
 use crate::daemon::detached::DetachError;
+use crate::daemon::{Broken, HostError, StopError};
 use crate::store::StoreError;
-use crate::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
+use crate::store::sqlite::{BackupError, FILE_NAME, Opening, Role, SqliteStore};
 
 /// Run durable, sandboxed tasks from a directory of WebAssembly handlers
 #[derive(Parser)]
@@ -77,8 +90,26 @@ pub struct Global {
     #[arg(long, short, global = true)]
     quiet: bool,
     /// When to use colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        env = "FISHWAY_COLOR"
+    )]
     color: Color,
+    /// File of settings [default: fishway.toml, where there is one]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FISHWAY_CONFIG",
+        hide_short_help = true
+    )]
+    config: Option<PathBuf>,
+    /// Which of its own messages the program prints: a level, or one for each part
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "FISHWAY_LOG", value_parser = filter, hide_short_help = true)]
+    log: String,
     /// The database grows no larger than this many bytes
     #[arg(
         long,
@@ -88,6 +119,9 @@ pub struct Global {
         hide_short_help = true
     )]
     database_bytes_max: Option<u64>,
+    /// All settings, and where each is from.
+    #[arg(skip)]
+    settings: settings::Settings,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -101,22 +135,33 @@ enum Color {
 enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Resume(resume::Args),
+    Status(status::Args),
+    Top(top::Args),
     Submit(submit::Args),
     Get(get::Args),
     Wait(wait::Args),
     List(list::Args),
     Logs(logs::Args),
     Trace(trace::Args),
+    Workflow(workflow::Args),
+    Deps(deps::Args),
     Pool(pool::Args),
+    Queue(queue::Args),
+    Schedule(schedule::Args),
     Job(job::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
     Delete(delete::Args),
     Prune(prune::Args),
+    Backup(backup::Args),
     Metrics(metrics::Args),
     Handler(handler::Args),
     Build(build::Args),
+    Config(config::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }
@@ -158,13 +203,18 @@ impl Refused {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let line: Vec<_> = std::env::args_os().collect();
+    let cli = match settings::read(&line) {
+        Ok(cli) => cli,
+        Err(Trouble::Usage(error)) => error.exit(),
+        Err(Trouble::Refused(refused)) => return complain(&refused.into()),
+    };
     match cli.global.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::write_global(anstream::ColorChoice::Always),
         Color::Never => anstream::ColorChoice::write_global(anstream::ColorChoice::Never),
     }
-    logging();
+    logging(&cli.global.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -194,31 +244,46 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
     match cli.command {
         Command::Demo(args) => demo::run(&global, args).await,
         Command::Serve(args) => serve::run(&global, args).await,
+        Command::Start(args) => start::run(&global, args).await,
+        Command::Stop(args) => stop::run(&global, args).await,
+        Command::Resume(args) => resume::run(&global, args).await,
+        Command::Status(args) => status::run(&global, &args),
+        Command::Top(args) => top::run(&global, args).await,
         Command::Submit(args) => submit::run(&global, args).await,
         Command::Get(args) => get::run(&global, &args),
         Command::Wait(args) => wait::run(&global, args).await,
         Command::List(args) => list::run(&global, &args),
         Command::Logs(args) => logs::run(&global, args).await,
         Command::Trace(args) => trace::run(&global, args).await,
+        Command::Workflow(args) => workflow::run(&global, args).await,
+        Command::Deps(args) => deps::run(&global, &args),
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Pool(args) => pool::run(&global, &args),
+        Command::Queue(args) => queue::run(&global, args).await,
+        Command::Schedule(args) => schedule::run(&global, args).await,
         Command::Job(args) => job::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
+        Command::Backup(args) => backup::run(&global, args).await,
         Command::Metrics(args) => metrics::run(&global, &args),
         Command::Handler(args) => handler::run(&global, args),
         Command::Build(args) => build::run(&global, args),
+        Command::Config(args) => config::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }
 
-/// The host's own messages go to stderr; `FISHWAY_LOG` chooses which.
-fn logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FISHWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+/// Messages that the program prints, as tracing's filter reads it.
+fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned())
+}
+
+/// The host's own messages go to stderr; `filter` chooses which.
+fn logging(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(filter);
     let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     // A second subscriber, as in a test that runs commands, changes nothing.
     let _ = tracing_subscriber::fmt()
@@ -249,6 +314,21 @@ fn complain(error: &anyhow::Error) -> ExitCode {
     let bold = anstyle::Style::new().bold();
     let red = bold.fg_color(Some(anstyle::AnsiColor::Red.into()));
     let green = bold.fg_color(Some(anstyle::AnsiColor::Green.into()));
+    let text = sentence(error);
+    anstream::eprintln!("{red}error{red:#}: {text}");
+    if let Some(hint) = hint(error) {
+        anstream::eprintln!("{green}hint{green:#}: {hint}");
+    }
+    ExitCode::from(
+        error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<Refused>())
+            .map_or(1, |refused| refused.code),
+    )
+}
+
+/// What happened, and why.
+fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -260,16 +340,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
             text.push_str(&cause);
         }
     }
-    anstream::eprintln!("{red}error{red:#}: {text}");
-    if let Some(hint) = hint(error) {
-        anstream::eprintln!("{green}hint{green:#}: {hint}");
-    }
-    ExitCode::from(
-        error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<Refused>())
-            .map_or(1, |refused| refused.code),
-    )
+    text
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
@@ -289,6 +360,18 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                     .and_then(DetachError::hint)
             })
             .or_else(|| cause.downcast_ref::<HostError>().and_then(HostError::hint))
+            .or_else(|| cause.downcast_ref::<Broken>().and_then(Broken::hint))
+            .or_else(|| {
+                cause
+                    .downcast_ref::<DetachError>()
+                    .and_then(DetachError::hint)
+            })
+            .or_else(|| cause.downcast_ref::<StopError>().and_then(StopError::hint))
+            .or_else(|| {
+                cause
+                    .downcast_ref::<BackupError>()
+                    .and_then(BackupError::hint)
+            })
             .or_else(|| {
                 cause
                     .downcast_ref::<StoreError>()
@@ -305,32 +388,45 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 impl Global {
     /// The verbs on the data directory, which is made when absent.
     fn client(&self, watch: bool) -> anyhow::Result<Client> {
-        let store = SqliteStore::open(Opening {
+        Ok(Client::new(Arc::new(self.store(watch)?)))
+    }
+
+    fn store(&self, watch: bool) -> anyhow::Result<SqliteStore> {
+        Ok(SqliteStore::open(Opening {
             directory: self.data.clone(),
             role: Role::Visitor,
             watch,
             bytes_max: self.database_bytes_max,
             clock: Arc::new(SystemClock),
-        })?;
-        Ok(Client::new(Arc::new(store)))
+        })?)
     }
 
     /// The verbs on a data directory that there has to be.
     fn existing_client(&self, watch: bool) -> anyhow::Result<Client> {
+        Ok(Client::new(Arc::new(self.existing_store(watch)?)))
+    }
+
+    fn existing_store(&self, watch: bool) -> anyhow::Result<SqliteStore> {
         if !self.data.join(FILE_NAME).exists() {
             let what = format!("there is no fishway data in {}", self.data.display());
             let hint = "fishway serve or fishway submit makes it; --data names another directory";
             return Err(Refused::new(what, hint).into());
         }
-        self.client(watch)
+        self.store(watch)
     }
 
     /// Say something that is not data.
     fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            anstream::eprintln!("{text}");
+            remark(text);
         }
     }
+}
+
+/// A line that is not data. That nobody can read it, as on a full disk, is no reason to end.
+fn remark(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 fn now_ms() -> u64 {
@@ -359,7 +455,7 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     {
         return Ok((seconds * 1_000.0) as u64);
     }
-    crate::loader::manifest::duration_ms(text).ok_or_else(|| {
+    crate::task::duration_ms(text).ok_or_else(|| {
         format!("\"{text}\" is no duration: write 30s, \"1h 30m\" or 30d, or a number of seconds")
     })
 }

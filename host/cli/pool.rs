@@ -116,16 +116,21 @@ fn status(global: &Global, args: &StatusArgs) -> anyhow::Result<Done> {
     Ok(Done::OK)
 }
 
-/// What a pool has besides what every task has.
+/// What a group has besides what every task has.
 pub fn lines(pool: &Task, group: &Group) -> Vec<String> {
     let colour = style(pool.status);
     let phase = group.phase(pool.status).as_str();
     let mut lines = vec![
-        format!("pool      {}", group.name),
+        format!("{:9} {}", group.kind.as_str(), group.name),
         format!("phase     {colour}{phase}{colour:#}"),
         format!(
-            "members   {} spawned: {} completed, {} failed, {} skipped, {} in flight",
-            group.spawned, group.completed, group.failed, group.skipped, group.live
+            "{:9} {} spawned: {} completed, {} failed, {} skipped, {} in flight",
+            group.kind.members(),
+            group.spawned,
+            group.completed,
+            group.failed,
+            group.skipped,
+            group.live
         ),
         format!("sources   {} open", group.sources),
         format!("on failure {}", group.on_failure.as_str()),

@@ -6,7 +6,7 @@ use super::{Done, Global, now_ms, print_json, wire};
 /// skipped because of it waits for it again.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }
@@ -16,7 +16,11 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     for prefix in &args.ids {
         let task = client.retry(client.resolve(prefix)?).await?;
         if global.json {
-            print_json(&wire::task(&client.task(task.id)?, now_ms()))?;
+            print_json(&wire::shown(
+                &client.task(task.id)?,
+                &client.holds()?,
+                now_ms(),
+            ))?;
         } else {
             global.say(format!(
                 "{} ({}) is {} again",

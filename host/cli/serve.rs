@@ -1,14 +1,16 @@
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::Context;
+use tokio::sync::oneshot;
+
 use super::{Done, Global, LISTENING, duration_ms};
 use crate::client::Client;
 use crate::clock::SystemClock;
-use crate::daemon::detached::READY;
-use crate::daemon::{Host, Setup};
+use crate::daemon::detached::Parent;
+use crate::daemon::{Host, HostError, Setup};
 use crate::executor::Settings;
 use crate::loader::{Change, Origin};
 use crate::store::Keep;
@@ -21,27 +23,44 @@ use crate::task::{Status, StatusSet, Task, TaskId};
 /// nothing is lost then either.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the handlers
-    #[arg(default_value = "handlers", value_name = "HANDLERS_DIR")]
-    pub handlers: PathBuf,
-    /// Tasks that run at once [default: four for each core, at least 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub concurrency: Option<u16>,
-    /// Waiting tasks that stay in memory; others are replayed when they go on
-    #[arg(long, value_name = "N", default_value_t = 256, hide_short_help = true)]
-    pub parked: u16,
-    /// How long a waiting task stays in memory
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms, hide_short_help = true)]
-    pub park: u64,
-    /// Time that running tasks have to end when the host stops
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
-    pub grace: u64,
+    #[command(flatten)]
+    pub host: HostArgs,
     /// End when this job has ended; exits with 1 when it did not complete
     #[arg(long, value_name = "JOB")]
     pub until_done: Option<String>,
-    /// Belong to no terminal, and tell the parent when ready
+    /// Leave the session of whoever started this, and tell it when we are ready
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// What a host is told, however it is started.
+#[derive(clap::Args)]
+pub struct HostArgs {
+    /// Directory of the handlers
+    #[arg(
+        default_value = "handlers",
+        value_name = "HANDLERS_DIR",
+        env = "FISHWAY_HANDLERS"
+    )]
+    pub handlers: PathBuf,
+    /// Tasks that run at once [default: four for each core, at least 8]
+    #[arg(long, env = "FISHWAY_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub concurrency: Option<u16>,
+    /// Waiting tasks that stay in memory; others are replayed when they go on
+    #[arg(
+        long,
+        env = "FISHWAY_PARKED",
+        value_name = "N",
+        default_value_t = 256,
+        hide_short_help = true
+    )]
+    pub parked: u16,
+    /// How long a waiting task stays in memory
+    #[arg(long, env = "FISHWAY_PARK", value_name = "DURATION", default_value = "10s", value_parser = duration_ms, hide_short_help = true)]
+    pub park: u64,
+    /// Time that running tasks have to end when the host stops
+    #[arg(long, env = "FISHWAY_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
+    pub grace: u64,
     /// Delete tasks, with all below them, so long after they ended [default: never]
     #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP", value_parser = duration_ms)]
     pub keep: Option<u64>,
@@ -62,7 +81,7 @@ pub struct Args {
     pub keep_skipped: Option<u64>,
 }
 
-impl Args {
+impl HostArgs {
     /// How long ended tasks are kept: by the rule for their own end, else by the one for all.
     fn keep(&self) -> Keep {
         let own = [
@@ -83,11 +102,46 @@ impl Args {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
-    let started = std::time::Instant::now();
-    if args.detached {
-        // One that leads a session already, as from a service manager, needs no other.
-        let _ = rustix::process::setsid();
+    let mut parent = match args.detached {
+        true => Some(leave(global)?),
+        false => None,
+    };
+    let served = serve(global, &args, &mut parent).await;
+    let (Err(error), Some(parent)) = (&served, parent) else {
+        return served;
+    };
+    // It started us and waits. What it will say stands in the log before it says so.
+    super::complain(error);
+    match served_by(error) {
+        Some(pid) => parent.served_by(pid),
+        None => parent.failed(super::sentence(error), super::hint(error)),
     }
+    Ok(Done::FAILED)
+}
+
+/// Become a process of our own, with a word in the log of which one.
+fn leave(global: &Global) -> anyhow::Result<Parent> {
+    let parent = Parent::leave().context("the session cannot be left")?;
+    global.say(format!(
+        "{} fishway {} starts, process {}",
+        jiff::Timestamp::now(),
+        env!("CARGO_PKG_VERSION"),
+        std::process::id()
+    ));
+    Ok(parent)
+}
+
+/// The process of the host that is there already.
+fn served_by(error: &anyhow::Error) -> Option<u32> {
+    match error.downcast_ref() {
+        Some(HostError::AlreadyServed { pid, .. }) => *pid,
+        _ => None,
+    }
+}
+
+async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> anyhow::Result<Done> {
+    let started = std::time::Instant::now();
+    let (args, until_done) = (&args.host, &args.until_done);
     let mut signals = Signals::new()?;
     let mut settings = Settings::default();
     if let Some(concurrency) = args.concurrency {
@@ -95,17 +149,19 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
     settings.parked_max = usize::from(args.parked);
     settings.park = Duration::from_millis(args.park);
+    let grace = Duration::from_millis(args.grace);
     let mut host = Host::start(Setup {
         handlers_dir: args.handlers.clone(),
         data_dir: global.data.clone(),
         settings,
         database_bytes_max: global.database_bytes_max,
         keep: args.keep(),
+        grace,
         clock: Arc::new(SystemClock),
     })
     .await?;
     let client = host.client();
-    let until = match &args.until_done {
+    let until = match until_done {
         None => None,
         Some(job) => match client.job(job) {
             Ok((task, _)) => Some(task.id),
@@ -133,15 +189,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         many => format!("{many} handlers"),
     };
     let data = global.data.display();
+    let stop = match parent {
+        Some(_) => "fishway stop",
+        None => "Ctrl-C",
+    };
     // The first line is a promise: what it says is so from now on.
     global.say(format!(
-        "fishway is ready: {names}, data in {data} ({took_ms} ms). Ctrl-C stops it."
+        "fishway is ready: {names}, data in {data} ({took_ms} ms). {stop} stops it."
     ));
-
-    if args.detached {
-        // Whoever waits for it may have gone.
-        let mut stdout = std::io::stdout();
-        let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
+    if let Some(parent) = parent.take() {
+        parent.ready();
     }
 
     let said = global.clone();
@@ -153,7 +210,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     });
     let mut ended = None;
     let broken = tokio::select! {
-        error = host.broken() => Some(error),
+        broken = host.broken() => Some(broken),
         () = signals.next() => None,
         over = end_of(&client, until) => {
             ended = Some(over?);
@@ -161,9 +218,10 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         }
     };
     telling.abort();
-    if let Some(error) = broken {
+    if let Some(broken) = broken {
+        host.fail(&broken).await;
         // What was reported is on disk; what ran goes on after the next start.
-        return Err(anyhow::Error::new(error).context("the host cannot go on"));
+        return Err(anyhow::Error::new(broken).context("the host cannot go on"));
     }
     let running = host.running();
     if let Some(job) = &ended {
@@ -175,12 +233,25 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             "stopping; {running} running (again to stop at once)"
         ));
     }
+    let (hurry, hurried) = oneshot::channel();
+    let impatient = async {
+        signals.next().await;
+        let _ = hurry.send(());
+        // A third time: what is written now is lost, and done again.
+        signals.next().await;
+    };
+    let mut in_a_hurry = false;
+    let hurried = async {
+        let _ = hurried.await;
+        in_a_hurry = true;
+    };
     tokio::select! {
-        () = host.stop(Duration::from_millis(args.grace)) => {}
-        () = signals.next() => return Ok(Done(130)),
+        () = host.stop_unless(grace, hurried) => {}
+        () = impatient => return Ok(Done(130)),
     }
     global.say("stopped");
     Ok(match ended {
+        _ if in_a_hurry => Done(130),
         Some(job) if job.status != Status::Completed => Done::FAILED,
         _ => Done::OK,
     })
@@ -215,8 +286,8 @@ fn tell(global: &Global, change: &Change) {
             let red = anstyle::Style::new()
                 .bold()
                 .fg_color(Some(anstyle::AnsiColor::Red.into()));
-            anstream::eprintln!("{red}problem{red:#}: {problem}");
-            anstream::eprintln!("  hint: {}", problem.hint);
+            super::remark(format!("{red}problem{red:#}: {problem}"));
+            super::remark(format!("  hint: {}", problem.hint));
         }
     }
 }
@@ -256,7 +327,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: Args,
+        args: HostArgs,
     }
 
     #[test]

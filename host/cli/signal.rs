@@ -8,7 +8,7 @@ use crate::task::check_name;
 /// no host runs.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Id, or a unique beginning of one
+    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
     id: String,
     /// Name by which the task asks for it
     name: String,

@@ -119,10 +119,11 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 }
 
 fn print(global: &Global, client: &Client, submitted: &[Submitted]) -> anyhow::Result<()> {
+    let holds = client.holds()?;
     for one in submitted {
         if global.json {
             let task = client.task(one.id)?;
-            print_json(&super::wire::task(&task, now_ms()))?;
+            print_json(&super::wire::shown(&task, &holds, now_ms()))?;
         } else {
             print_line(&one.id.to_string())?;
         }

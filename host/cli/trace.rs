@@ -1,5 +1,5 @@
 mod changes;
-mod follow;
+pub mod follow;
 mod json;
 mod tree;
 mod walk;
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 100;
 /// goes on at the left margin, with the number of levels that stand above.
 #[derive(clap::Args, Clone)]
 pub struct Args {
-    /// Id, or a unique beginning of one
+    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
     id: String,
     /// How to print it
     #[arg(long, default_value = "tree")]

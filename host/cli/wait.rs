@@ -8,7 +8,7 @@ use crate::task::{Status, StatusFilter, StatusSet, Task};
 /// Exits with 0 when all have completed, 1 when one has not, 124 when the time ran out.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Ids, or unique beginnings of ids
+    /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Wait for all of them; this is what happens anyway
@@ -20,6 +20,10 @@ pub struct Args {
     /// Wait no longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     timeout: Option<u64>,
+    /// Look at least this often. Changes are noticed at once where the file system tells of them,
+    /// and within a second elsewhere; this is for those who want it sooner there
+    #[arg(long, value_name = "DURATION", value_parser = interval_ms)]
+    poll_interval: Option<u64>,
     /// Wait for this status; a task that ends otherwise ends the wait for it, too. May be given
     /// several times
     #[arg(long, value_name = "STATUS")]
@@ -27,7 +31,10 @@ pub struct Args {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
-    let client = global.existing_client(true)?;
+    let mut client = global.existing_client(true)?;
+    if let Some(interval) = args.poll_interval {
+        client = client.looking_every(Duration::from_millis(interval));
+    }
     let ids: Result<Vec<_>, _> = args
         .ids
         .iter()
@@ -67,12 +74,20 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
 }
 
+/// A duration between two looks: some time, so that looking is not all that happens.
+fn interval_ms(text: &str) -> Result<u64, String> {
+    match duration_ms(text)? {
+        0 => Err("there has to be some time between two looks; 100ms is often".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 /// What is waited for does not come by itself.
 pub fn tell_of_no_host(global: &Global) {
     if !crate::daemon::seems_served(&global.data) {
         let data = global.data.display();
         global.say(format!(
-            "no host seems to serve {data}: fishway serve HANDLERS_DIR starts one"
+            "no host seems to serve {data}: fishway start HANDLERS_DIR starts one"
         ));
     }
 }

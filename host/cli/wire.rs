@@ -1,13 +1,21 @@
 //! The shapes that `--json` prints. Names are those of the feature table: a task's `payload` is its
 //! `input`, its `result` its `output`.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::client::Detail;
-use crate::group::Group;
-use crate::store::LogLine;
+use super::status::View;
+use crate::client::{Dependencies, Detail, Holds, Job};
+use crate::group::{Group, GroupKind};
+use crate::lease::Standing;
+use crate::queue::Queue;
+use crate::schedule::{Schedule, Target, Timing};
+use crate::store::{LogLine, QueueStanding};
+use crate::task::edge::Link;
 use crate::task::{Failure, Progress, Status, Task};
+use crate::workflow::Started;
 
 /// A task.
 #[derive(Debug, Serialize)]
@@ -40,6 +48,9 @@ pub struct TaskJson {
     pub on_complete: Option<String>,
     pub retry_of: Option<String>,
     pub key: Option<String>,
+    /// Its place among the items of the map or generator that contains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_index: Option<u64>,
     pub metadata: Option<Box<RawValue>>,
     pub queue: String,
     pub priority: i32,
@@ -58,15 +69,99 @@ pub struct TaskJson {
     pub idempotency_key: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
-    /// What a pool has besides.
+    /// What a group has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolJson>,
+    /// What a workflow has besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowJson>,
 }
 
-/// How a pool stands.
+/// How a workflow stands.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct WorkflowJson {
+    pub name: String,
+    pub total: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub in_flight: u64,
+    pub progress_percent: u64,
+    /// It will have failed once its last job has ended.
+    pub failing: bool,
+    pub on_failure: &'static str,
+}
+
+/// A workflow and its jobs.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct WorkflowDetailJson {
+    pub workflow_id: String,
+    #[serde(flatten)]
+    pub task: TaskJson,
+    /// Some of them, where there are many: `workflow` has the counts.
+    pub jobs: Vec<WorkflowJobJson>,
+}
+
+/// A job of a workflow.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct WorkflowJobJson {
+    #[serde(flatten)]
+    pub task: TaskJson,
+    /// How many of its dependencies have not ended.
+    pub blocked_by: u32,
+    /// The first of them.
+    pub waits_for: Vec<LinkJson>,
+}
+
+/// A workflow that was made: the ids of its jobs by their keys.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct StartedJson {
+    pub workflow_id: String,
+    pub name: String,
+    /// False where its key named an earlier one.
+    pub created: bool,
+    pub jobs: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a task depends on, and what depends on it.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct DependenciesJson {
+    pub id: String,
+    pub key: Option<String>,
+    pub status: &'static str,
+    pub depends_on: Vec<LinkJson>,
+    pub depends_on_count: usize,
+    pub depended_on_by: Vec<LinkJson>,
+    pub depended_on_by_count: usize,
+}
+
+/// A dependency, by the task at its other end.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct LinkJson {
+    pub id: String,
+    pub key: Option<String>,
+    pub task_type: Option<String>,
+    /// None where it was deleted.
+    pub status: Option<&'static str>,
+    /// Which of its ends count: success, failure, any.
+    pub on: &'static str,
+    pub optional: bool,
+    /// The name under which the one that depends knows the other.
+    #[serde(rename = "as")]
+    pub called: Option<String>,
+}
+
+/// How a group stands. Its percentage is null while members may still be added.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct PoolJson {
+    pub kind: &'static str,
     pub name: String,
     pub phase: &'static str,
     pub spawned: u64,
@@ -75,8 +170,70 @@ pub struct PoolJson {
     pub skipped: u64,
     pub in_flight: u64,
     pub sources: u64,
+    pub total: Option<u64>,
+    pub percentage: Option<u64>,
     pub on_failure: &'static str,
     pub concurrency: Option<u32>,
+}
+
+/// What a queue is set to.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct QueueJson {
+    pub name: String,
+    pub paused: bool,
+    pub concurrency: Option<u32>,
+    /// How many tasks are in each status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Why those are pending that are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingJson>,
+}
+
+/// A schedule.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct ScheduleJson {
+    pub name: String,
+    /// active, paused, or over when it has no time to come.
+    pub state: &'static str,
+    pub task_type: String,
+    pub input: Box<RawValue>,
+    pub cron: Option<String>,
+    pub zone: Option<String>,
+    pub every_ms: Option<u64>,
+    pub missed: &'static str,
+    pub overlap: &'static str,
+    pub queue: Option<String>,
+    pub priority: Option<i32>,
+    pub timeout_ms: Option<u64>,
+    pub expires_ms: Option<u64>,
+    pub max_attempts: Option<u32>,
+    pub on_complete: Option<String>,
+    pub metadata: Option<Box<RawValue>>,
+    pub next_at: Option<String>,
+    /// The time that its last task is for.
+    pub last_scheduled_for: Option<String>,
+    /// When its last task was submitted.
+    pub last_at: Option<String>,
+    pub last_task_id: Option<String>,
+    /// None also where the task was deleted.
+    pub last_task_status: Option<&'static str>,
+    pub runs: u64,
+    /// Times without a run, because the task before had not ended.
+    pub skipped: u64,
+    pub created_at: String,
+}
+
+/// How many tasks are pending for each reason.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct PendingJson {
+    pub blocked: u64,
+    pub scheduled: u64,
+    pub ready: u64,
+    pub held: u64,
 }
 
 /// Why a task did not complete.
@@ -100,6 +257,50 @@ pub struct AttemptJson {
     pub failure: FailureJson,
 }
 
+/// The host of a data directory, and how much there is to do.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct HostJson {
+    /// not_found, not_started, running or stopped.
+    pub status: &'static str,
+    pub data: String,
+    /// It takes no more work.
+    pub stopping: bool,
+    /// How it ended: stopped, failed or died.
+    pub end: Option<&'static str>,
+    pub pid: Option<u32>,
+    pub version: Option<String>,
+    pub since: Option<String>,
+    pub last_heartbeat_at: Option<String>,
+    pub ended_at: Option<String>,
+    /// What it failed by.
+    pub error: Option<String>,
+    pub handlers: Vec<String>,
+    pub queues: Vec<QueueDepthJson>,
+}
+
+/// The tasks of a queue that have not ended.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct QueueDepthJson {
+    pub queue: String,
+    pub running: u64,
+    pub waiting: u64,
+    pub ready: u64,
+    pub scheduled: u64,
+    pub blocked: u64,
+}
+
+/// A setting.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct SettingJson<'a> {
+    pub key: &'a str,
+    pub value: Option<&'a str>,
+    /// default, flag, environment NAME, or FILE:LINE.
+    pub origin: String,
+}
+
 /// A line of a log.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
@@ -111,13 +312,23 @@ pub struct LogJson {
     pub message: String,
 }
 
-/// A task as its row tells it.
+/// A task and why it is pending.
+pub fn shown(task: &Task, holds: &Holds, now_ms: u64) -> TaskJson {
+    TaskJson {
+        pending_reason: holds.reason(task).map(|reason| reason.to_string()),
+        ..self::task(task, now_ms)
+    }
+}
+
+/// A task as its row alone tells it: what else may hold it is not looked at.
 pub fn task(task: &Task, now_ms: u64) -> TaskJson {
     TaskJson {
         id: task.id.to_string(),
         task_type: task.handler.to_string(),
         status: task.status.as_str(),
-        pending_reason: task.pending_reason(true).map(|reason| reason.to_string()),
+        pending_reason: task
+            .pending_reason(true, false)
+            .map(|reason| reason.to_string()),
         phase: task.phase.to_string(),
         input: raw(&task.input),
         output: task.output.as_deref().map(raw),
@@ -133,6 +344,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         on_complete: task.on_complete.as_ref().map(ToString::to_string),
         retry_of: task.retry_of.map(|id| id.to_string()),
         key: task.key.as_ref().map(ToString::to_string),
+        task_index: task.index(),
         metadata: task.metadata.as_deref().map(raw),
         queue: task.queue.to_string(),
         priority: task.priority,
@@ -147,12 +359,90 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         component: task.digest.as_ref().map(ToString::to_string),
         idempotency_key: task.idempotency_key(),
         attempts: Vec::new(),
-        pool: task.group.as_deref().map(|group| pool(group, task.status)),
+        pool: (task.group.as_deref())
+            .filter(|group| group.kind != GroupKind::Workflow)
+            .map(|group| pool(group, task.status)),
+        workflow: (task.group.as_deref())
+            .filter(|group| group.kind == GroupKind::Workflow)
+            .map(|group| workflow(group, task.status)),
+    }
+}
+
+fn workflow(group: &Group, status: Status) -> WorkflowJson {
+    WorkflowJson {
+        name: group.name.to_string(),
+        total: group.spawned,
+        completed: group.completed,
+        failed: group.failed,
+        skipped: group.skipped,
+        in_flight: group.live,
+        progress_percent: group.percent(),
+        failing: group.failing() && !status.is_terminal(),
+        on_failure: group.on_failure.as_str(),
+    }
+}
+
+impl WorkflowDetailJson {
+    /// A workflow and some of its jobs.
+    pub fn of(workflow: &Task, jobs: &[Job], now_ms: u64) -> WorkflowDetailJson {
+        let job = |job: &Job| WorkflowJobJson {
+            task: task(&job.task, now_ms),
+            blocked_by: job.task.blocked_by,
+            waits_for: job.waits_for.iter().map(link).collect(),
+        };
+        WorkflowDetailJson {
+            workflow_id: workflow.id.to_string(),
+            task: task(workflow, now_ms),
+            jobs: jobs.iter().map(job).collect(),
+        }
+    }
+}
+
+impl StartedJson {
+    /// A workflow that was made.
+    pub fn of(started: &Started, name: &str) -> StartedJson {
+        let jobs = started.jobs.iter();
+        StartedJson {
+            workflow_id: started.id.to_string(),
+            name: name.to_owned(),
+            created: started.created,
+            jobs: jobs
+                .map(|(key, id)| (key.to_string(), id.to_string().into()))
+                .collect(),
+        }
+    }
+}
+
+impl DependenciesJson {
+    /// The dependencies of a task.
+    pub fn of(task: &Task, found: &Dependencies) -> DependenciesJson {
+        DependenciesJson {
+            id: task.id.to_string(),
+            key: task.key.as_ref().map(ToString::to_string),
+            status: task.status.as_str(),
+            depends_on: found.depends_on.iter().map(link).collect(),
+            depends_on_count: found.depends_on_count,
+            depended_on_by: found.depended_on_by.iter().map(link).collect(),
+            depended_on_by_count: found.depended_on_by_count,
+        }
+    }
+}
+
+fn link(link: &Link) -> LinkJson {
+    LinkJson {
+        id: link.task.to_string(),
+        key: link.key.as_ref().map(ToString::to_string),
+        task_type: link.status.map(|_| link.handler.to_string()),
+        status: link.status.map(Status::as_str),
+        on: link.on.as_str(),
+        optional: link.optional,
+        called: link.called.as_ref().map(ToString::to_string),
     }
 }
 
 fn pool(group: &Group, status: Status) -> PoolJson {
     PoolJson {
+        kind: group.kind.as_str(),
         name: group.name.to_string(),
         phase: group.phase(status).as_str(),
         spawned: group.spawned,
@@ -161,6 +451,8 @@ fn pool(group: &Group, status: Status) -> PoolJson {
         skipped: group.skipped,
         in_flight: group.live,
         sources: group.sources,
+        total: group.total(),
+        percentage: group.percentage(),
         on_failure: group.on_failure.as_str(),
         concurrency: group.concurrency,
     }
@@ -180,17 +472,137 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
         failure: failure(&attempt.failure),
     });
     TaskJson {
-        pending_reason: detail
-            .task
-            .pending_reason(detail.handler_loaded)
-            .map(|reason| reason.to_string()),
         parent_deleted: detail.parent_deleted,
         child_task_ids: Some(detail.child_ids.iter().map(ToString::to_string).collect()),
         children: Some(counts.collect()),
         signals_unread: Some(detail.signals_unread),
         attempts: attempts.collect(),
-        ..task(&detail.task, now_ms)
+        ..shown(&detail.task, &detail.holds, now_ms)
     }
+}
+
+/// What a queue is set to.
+pub fn queue(queue: &Queue) -> QueueJson {
+    QueueJson {
+        name: queue.name.to_string(),
+        paused: queue.paused,
+        concurrency: queue.concurrency,
+        tasks: None,
+        pending: None,
+    }
+}
+
+/// A queue and how its tasks stand.
+pub fn queue_standing(standing: &QueueStanding) -> QueueJson {
+    let count = |status: &Status| (status.to_string(), standing.count(*status).into());
+    let pending = standing.pending;
+    QueueJson {
+        tasks: Some(Status::ALL.iter().map(count).collect()),
+        pending: Some(PendingJson {
+            blocked: pending.blocked,
+            scheduled: pending.scheduled,
+            ready: pending.ready,
+            held: pending.held,
+        }),
+        ..queue(&standing.queue)
+    }
+}
+
+/// A schedule, and how its last task stands.
+pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJson {
+    let plan = &schedule.plan;
+    let options = &plan.options;
+    let (cron, zone, every_ms) = match &plan.timing {
+        Timing::Cron { expression, zone } => (Some(expression), Some(zone), None),
+        Timing::Every { every_ms, .. } => (None, None, Some(*every_ms)),
+    };
+    let (handler, input) = match &plan.target {
+        Target::Handler { handler, input } => (handler, input),
+    };
+    let last = schedule.last;
+    ScheduleJson {
+        name: plan.name.to_string(),
+        state: schedule.state(),
+        task_type: handler.to_string(),
+        input: raw(input),
+        cron: cron.map(ToString::to_string),
+        zone: zone.map(ToString::to_string),
+        every_ms,
+        missed: plan.missed.as_str(),
+        overlap: plan.overlap.as_str(),
+        queue: options.queue.as_ref().map(ToString::to_string),
+        priority: options.priority,
+        timeout_ms: options.timeout_ms,
+        expires_ms: options.expires_ms,
+        max_attempts: options.attempts_max,
+        on_complete: options.on_complete.as_ref().map(ToString::to_string),
+        metadata: options.metadata.as_deref().map(raw),
+        next_at: schedule.next_at_ms.map(time),
+        last_scheduled_for: last.map(|last| time(last.for_ms)),
+        last_at: last.map(|last| time(last.at_ms)),
+        last_task_id: last.map(|last| last.task.to_string()),
+        last_task_status: last_status.map(Status::as_str),
+        runs: schedule.runs,
+        skipped: schedule.skipped,
+        created_at: time(schedule.created_at_ms),
+    }
+}
+
+/// Where there never was a host.
+pub fn no_host(data: &Path, status: &'static str) -> HostJson {
+    HostJson {
+        status,
+        data: data.display().to_string(),
+        stopping: false,
+        end: None,
+        pid: None,
+        version: None,
+        since: None,
+        last_heartbeat_at: None,
+        ended_at: None,
+        error: None,
+        handlers: Vec::new(),
+        queues: Vec::new(),
+    }
+}
+
+/// A host as `status` and `top` show it.
+pub fn host(data: &Path, view: &View) -> HostJson {
+    let queues = view.depths.iter().map(|depth| QueueDepthJson {
+        queue: depth.queue.clone(),
+        running: depth.running,
+        waiting: depth.waiting,
+        ready: depth.ready,
+        scheduled: depth.scheduled,
+        blocked: depth.blocked,
+    });
+    let mut json = HostJson {
+        handlers: view.handlers.clone(),
+        queues: queues.collect(),
+        ..no_host(data, "not_started")
+    };
+    if let Some(host) = &view.host {
+        let lease = &host.lease;
+        json.status = if host.standing.serves() {
+            "running"
+        } else {
+            "stopped"
+        };
+        json.stopping = host.standing == Standing::Stopping;
+        json.end = match host.standing {
+            Standing::Running | Standing::Stopping => None,
+            Standing::Stopped => Some("stopped"),
+            Standing::Failed => Some("failed"),
+            Standing::Died => Some("died"),
+        };
+        json.pid = Some(lease.holder.pid);
+        json.version = Some(lease.version.clone());
+        json.since = Some(time(lease.since_ms));
+        json.last_heartbeat_at = Some(time(lease.heartbeat_at_ms));
+        json.ended_at = lease.ended_at_ms.map(time);
+        json.error = lease.error.clone();
+    }
+    json
 }
 
 /// A log line.

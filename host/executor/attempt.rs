@@ -1,26 +1,26 @@
 //! One attempt from its claim to its end.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::Poll;
 use std::time::Duration;
 
 use wasmtime::{Store as Instance, UpdateDeadline};
 
 use super::Agents;
-use super::bindings::TaskHandlerPre;
-use super::bindings::fishway::task::types::Failure as GuestFailure;
 use super::control::Control;
 use super::ended::{self, Ended, Fate, Verdict};
 use super::guest::{Guest, Next, Start};
+use super::invoke::{Returned, invoke};
 use super::log::LogSink;
+use super::pages;
 use super::parking::Claim;
 use super::wasi;
 use crate::journal::Cursor;
 use crate::limits::RetryPolicy;
 use crate::loader::Handler;
+use crate::panics::caught;
 use crate::store::{End, StoreError};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
 
 /// Epochs between two looks of a running guest: each lets others have the thread.
@@ -43,7 +43,10 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
     let spent = Duration::from_millis(task.spent_ms);
     control.start(Duration::from_millis(limit_ms), spent);
     if task.cancel_requested {
-        control.stop(super::control::Interrupt::Cancelled, agents.settings.grace);
+        control.stop(super::control::Interrupt::Asked, agents.settings.grace);
+    }
+    if task.producer == Some(Stage::Hinted) {
+        control.hint();
     }
     // A panic here would be a fault of ours; it must not leave the task running for ever.
     let life = live(agents.clone(), claim, handler.clone(), control);
@@ -67,24 +70,6 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
         }
         Lived::Ended(end) => write(&agents, token, end).await,
     }
-}
-
-/// Run a future to its end, or to its panic: then what the panic said.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|context| {
-        // After a panic it is not looked at again.
-        let polled = AssertUnwindSafe(|| future.as_mut().poll(context));
-        match std::panic::catch_unwind(polled) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()))
-                .unwrap_or_else(|| "it panicked".to_owned()))),
-        }
-    })
-    .await
 }
 
 /// How an instance's life ended.
@@ -127,6 +112,14 @@ async fn live(
         Ok(prepared) => prepared,
         Err(why) => return (token, failed(FailureKind::Component, why, false)),
     };
+    match pages::unfit(&*agents.store, &claim.task, &handler) {
+        Ok(None) => {}
+        Ok(Some(why)) => return (token, failed(FailureKind::Component, why, false)),
+        Err(error) => {
+            tracing::debug!(%error, "the attempt cannot start");
+            return (token, Lived::Nothing);
+        }
+    }
     let guest = match guest(&agents, claim, handler, control.clone()) {
         Ok(guest) => guest,
         Err(GuestError::Store(error)) => {
@@ -169,26 +162,18 @@ async fn live(
             guest.log.flush();
             from_fate(guest.fate(&trap))
         }
-        Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(told(failure), 0)),
-        Ok(Ok(Ok(output))) => returned_well(guest, output),
+        Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(failure, 0)),
+        Ok(Ok(Ok(Returned::Output(output)))) => returned_well(guest, output),
+        Ok(Ok(Ok(Returned::Page(page)))) => {
+            let end = undiverged(guest).and_then(|()| pages::end(guest, page));
+            Lived::Ended(end.unwrap_or_else(|failure| End::Failed(failure, 0)))
+        }
     };
     if let Lived::Ended(_) = lived {
         // What it said last belongs to this claim, so it goes before the end is written.
         let _ = guest.flush().await;
     }
     (guest.token(), lived)
-}
-
-async fn invoke(
-    prepared: &TaskHandlerPre<Guest>,
-    instance: &mut Instance<Guest>,
-    input: &Json,
-) -> wasmtime::Result<Result<String, GuestFailure>> {
-    let handler = prepared.instantiate_async(&mut *instance).await?;
-    handler
-        .fishway_task_handler()
-        .call_run(instance, &input.to_string())
-        .await
 }
 
 enum GuestError {
@@ -243,15 +228,19 @@ fn guest(
     Ok(Guest::new(start))
 }
 
+/// Whether it has made all calls that this run made before.
+fn undiverged(guest: &mut Guest) -> Result<(), Failure> {
+    guest
+        .cursor
+        .finish()
+        .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
+}
+
 /// The handler returned a result: check it, and do what it asked for.
 fn returned_well(guest: &mut Guest, output: String) -> Lived {
     let failed = |failure| Lived::Ended(End::Failed(failure, 0));
-    if let Err(divergence) = guest.cursor.finish() {
-        return failed(Failure::new(
-            FailureKind::Diverged,
-            divergence.to_string(),
-            true,
-        ));
+    if let Err(failure) = undiverged(guest) {
+        return failed(failure);
     }
     if let Err(why) = check_payload(&output) {
         let message = format!("it returned a result that cannot be kept: {why}");
@@ -276,19 +265,6 @@ fn returned_well(guest: &mut Guest, output: String) -> Lived {
             }
         }
     })
-}
-
-/// What the handler itself says of its failure.
-fn told(failure: GuestFailure) -> Failure {
-    let mut kept = Failure::new(FailureKind::Handler, failure.message, failure.retryable);
-    kept.details = failure
-        .details
-        .map(|details| match check_payload(&details) {
-            Ok(()) => details,
-            // Not JSON: kept as the text that it is.
-            Err(_) => serde_json::Value::String(details.chars().take(1_000).collect()).to_string(),
-        });
-    kept
 }
 
 fn from_fate(fate: Fate) -> Lived {

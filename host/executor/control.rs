@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 pub enum Interrupt {
     /// Its running time is used up.
     Timeout,
-    /// Its task was cancelled, and the grace has passed.
-    Cancelled,
+    /// Its task was cancelled, or a clock of the task ran out, and the grace has passed.
+    Asked,
     /// The host stops, and the grace has passed.
     HostStops,
 }
@@ -32,6 +32,7 @@ struct State {
     spent: Duration,
     running_since: Option<Instant>,
     stop: Option<(Interrupt, Instant)>,
+    hinted: bool,
 }
 
 impl Control {
@@ -43,6 +44,7 @@ impl Control {
                 spent: Duration::ZERO,
                 running_since: None,
                 stop: None,
+                hinted: false,
             }),
             bell: Notify::new(),
         }
@@ -81,8 +83,19 @@ impl Control {
         self.bell.notify_waiters();
     }
 
-    /// Whether the end was asked for.
+    /// It should come to an end, and is not interrupted for that.
+    pub fn hint(&self) {
+        self.state().hinted = true;
+    }
+
+    /// Whether the guest should come to an end: it was asked to, or given a hint.
     pub fn stop_requested(&self) -> bool {
+        let state = self.state();
+        state.hinted || state.stop.is_some()
+    }
+
+    /// Whether it is interrupted, at the latest when the grace has passed.
+    pub fn stopping(&self) -> bool {
         self.state().stop.is_some()
     }
 
@@ -147,12 +160,21 @@ mod tests {
             control.pause(),
             "a paused attempt spends nothing"
         );
-        control.stop(Interrupt::Cancelled, Duration::from_secs(3_600));
+        control.stop(Interrupt::Asked, Duration::from_secs(3_600));
         assert!(control.stop_requested());
         assert_eq!(control.verdict(), None);
         control.stop(Interrupt::HostStops, Duration::ZERO);
-        control.stop(Interrupt::Cancelled, Duration::from_secs(1));
+        control.stop(Interrupt::Asked, Duration::from_secs(1));
         assert_eq!(control.verdict(), Some(Interrupt::HostStops));
+    }
+
+    #[test]
+    fn a_hint_is_seen_and_interrupts_nothing() {
+        let control = Control::new();
+        control.start(Duration::from_secs(3_600), Duration::ZERO);
+        control.hint();
+        assert!(control.stop_requested() && !control.stopping());
+        assert_eq!(control.verdict(), None);
     }
 
     #[test]

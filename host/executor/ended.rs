@@ -29,7 +29,7 @@ pub struct Ended;
 pub enum Fate {
     /// Nothing: the task waits, or somebody else has it.
     Nothing,
-    /// The host stops; the attempt is given back.
+    /// Ended from outside, which is no fault of its own.
     Interrupted,
     /// It failed.
     Failed(Failure),
@@ -112,15 +112,13 @@ pub fn fate(
 /// The failure of an attempt that was ended from outside.
 pub fn interrupted(why: Interrupt) -> Fate {
     match why {
-        Interrupt::HostStops => Fate::Interrupted,
+        // The task itself knows whether it was cancelled, ended by a clock, or given back.
+        Interrupt::HostStops | Interrupt::Asked => Fate::Interrupted,
         Interrupt::Timeout => failed(
             FailureKind::Timeout,
             "it used up its running time (the timeout of the task, or limits.timeout of its manifest)".to_owned(),
             true,
         ),
-        Interrupt::Cancelled => {
-            failed(FailureKind::Timeout, "it was cancelled and did not stop in time".to_owned(), false)
-        }
     }
 }
 
@@ -198,5 +196,7 @@ mod tests {
         assert_eq!(fate(Some(Verdict::Lost), None, &[], &trap()), Fate::Nothing);
         let stopped = Some(Verdict::Interrupted(Interrupt::HostStops));
         assert_eq!(fate(stopped, None, &[], &trap()), Fate::Interrupted);
+        let asked = Some(Verdict::Interrupted(Interrupt::Asked));
+        assert_eq!(fate(asked, None, &[], &trap()), Fate::Interrupted);
     }
 }

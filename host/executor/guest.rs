@@ -26,6 +26,7 @@ use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
 use crate::store::{CallBy, Record, StoreError, Suspension, Until, Urgency};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
 /// Records that an attempt may have on their way to the disk; then it waits for them, so that a
@@ -67,8 +68,8 @@ pub struct Guest {
 pub struct Children {
     /// Rank of the last child; `None` until it is known.
     pub sequence: Option<u64>,
-    /// Children of this run, which may not be on disk yet, by their handler.
-    pub fresh: HashMap<TaskId, Arc<str>>,
+    /// Children of this run, which may not be on disk yet.
+    pub fresh: HashSet<TaskId>,
     /// Children of this run by their key.
     pub keys: HashMap<Arc<str>, TaskId>,
     /// Children of earlier runs that none of this run has taken up.
@@ -200,7 +201,7 @@ impl Guest {
 
     /// Hand something to the store. Waits only when very much is on its way already.
     pub async fn record(&mut self, records: Vec<Record>, urgency: Urgency) -> wasmtime::Result<()> {
-        self.unconfirmed += records.len();
+        self.unconfirmed += records.iter().map(Record::rows).sum::<usize>();
         self.agents.store.record(self.token(), records, urgency);
         if self.unconfirmed > UNCONFIRMED_MAX {
             self.settle().await?;
@@ -332,6 +333,9 @@ impl Guest {
         };
         self.slot = Some(slot);
         self.control.go_on();
+        if task.producer == Some(Stage::Hinted) {
+            self.control.hint();
+        }
         self.log.renew(task.token());
         let woken = task.wait.as_ref().and_then(|wait| wait.woken);
         self.task = task;

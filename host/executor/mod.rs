@@ -13,11 +13,14 @@ mod ended;
 pub mod engine;
 mod guest;
 mod imports;
+mod invoke;
 mod limiter;
 mod log;
+mod pages;
 mod parking;
 mod sandbox;
 mod slots;
+mod values;
 mod wasi;
 
 use std::collections::HashMap;
@@ -206,8 +209,16 @@ impl Executor {
         let running = lock(&self.running);
         for task in tasks {
             if let Some(control) = running.get(task) {
-                control.stop(Interrupt::Cancelled, self.agents.settings.grace);
+                control.stop(Interrupt::Asked, self.agents.settings.grace);
             }
+        }
+    }
+
+    /// Let the attempts of these tasks know that they should come to an end.
+    pub fn hint(&self, tasks: &[TaskId]) {
+        let running = lock(&self.running);
+        for control in tasks.iter().filter_map(|task| running.get(task)) {
+            control.hint();
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::engine::EpochThread;
+use crate::types::component_of;
 
 /// Slots, counted. While one is taken, the engine's epoch moves.
 pub struct Slots {
@@ -39,8 +40,10 @@ impl Slots {
         }
     }
 
-    /// How many of them one handler may take, whose own limit is `limit`.
-    pub fn free_for(&self, handler: &str, limit: Option<u32>) -> usize {
+    /// How many of them one handler may take, whose own limit is `limit`: for tasks of all its
+    /// functions together.
+    pub fn free_for(&self, task_type: &str, limit: Option<u32>) -> usize {
+        let handler = component_of(task_type);
         match limit {
             None => self.total,
             Some(limit) => {
@@ -56,7 +59,8 @@ impl Slots {
     }
 
     /// Take one, whether or not one is free: the caller has asked before.
-    pub fn take(self: &Arc<Slots>, handler: &str) -> Slot {
+    pub fn take(self: &Arc<Slots>, task_type: &str) -> Slot {
+        let handler = component_of(task_type);
         self.epoch.enter();
         let mut taken = self.taken();
         taken.all += 1;
@@ -107,5 +111,23 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.give(&self.handler);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::engine::plain_engine;
+
+    #[test]
+    fn functions_of_one_component_share_its_limit() {
+        let epoch = EpochThread::start(&plain_engine().unwrap()).unwrap();
+        let slots = Arc::new(Slots::new(8, epoch));
+        let one = slots.take("shop/price");
+        assert_eq!(slots.free_for("shop/reserve", Some(2)), 1);
+        assert_eq!(slots.free_for("shop", Some(2)), 1);
+        assert_eq!(slots.free_for("shopper/price", Some(2)), 2);
+        drop(one);
+        assert_eq!(slots.free_for("shop/price", Some(2)), 2);
     }
 }

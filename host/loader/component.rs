@@ -8,14 +8,14 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::{Check, Digest, Handler, Origin, Problem};
+use super::{Check, Digest, Handler, Origin, Problem, functions};
 use crate::limits::{self, Manifest};
 
 /// The interface that makes a component a handler.
 const HANDLER: &str = "fishway:task/handler@0.1.0";
 
-/// The interface of page generators, which another version runs.
-const GENERATOR: &str = "fishway:task/generator@0.1.0";
+/// The interface of page generators, which tell items and run no task by themselves.
+pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
 
 /// What is wrong with a component, before it is known which file it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +152,11 @@ pub fn compile(engine: &Engine, component: Vec<u8>) -> Result<Component, Fault> 
     }
 }
 
+/// Whether tasks of its own name run the component: it exports the contract's `handler`.
+pub fn is_handler(component: &Component) -> bool {
+    component.get_export(None, HANDLER).is_some()
+}
+
 /// The handler, if the component is one.
 #[allow(clippy::too_many_arguments)]
 pub fn handler(
@@ -166,55 +171,76 @@ pub fn handler(
 ) -> Result<Handler, Problem> {
     let engine = component.engine().clone();
     let shape = component.component_type();
-    let interface = |item: &ComponentItem| matches!(item, ComponentItem::ComponentInstance(_));
     let imports: Vec<String> = shape
         .imports(&engine)
         .map(|(name, _)| name.to_owned())
         .collect();
     let exports: Vec<String> = shape
         .exports(&engine)
-        .map(|(name, item)| {
-            if interface(&item.ty) {
+        .map(|(name, item)| match &item.ty {
+            ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_) => {
                 name.to_owned()
-            } else {
-                format!("{name} (not an interface)")
             }
+            _ => format!("{name} (neither interface nor function)"),
         })
         .collect();
-    if !exports.iter().any(|export| export == HANDLER) {
-        let fault = if exports.iter().any(|export| export == GENERATOR) {
-            Fault::new(
-                format!(
-                    "it is a page generator (it exports {GENERATOR}), and this version runs task handlers only"
-                ),
-                format!("export {HANDLER} instead"),
-            )
-        } else {
+    let offer = functions::offered(&component)
+        .map_err(|what| Fault::new(what, "split it into several components").at(file))?;
+    let offers = |interface: &str| exports.iter().any(|export| export == interface);
+    let (runs, generator) = (offers(HANDLER), offers(GENERATOR));
+    let fault = match (runs || !offer.functions.is_empty(), generator) {
+        (true, false) | (false, true) => None,
+        (true, true) => Some(Fault::new(
+            "it is a task handler and a page generator in one",
+            format!(
+                "make two components, one that exports {HANDLER} or functions and one that exports {GENERATOR}"
+            ),
+        )),
+        (false, false) => {
             let found = if exports.is_empty() {
                 "nothing".to_owned()
             } else {
                 exports.join(", ")
             };
-            Fault::new(
-                format!("it is not a task handler: it exports {found}"),
-                format!("export {HANDLER}, with run: func(input: json) -> result<json, failure>"),
-            )
-        };
+            let left_out: String = offer
+                .left_out
+                .iter()
+                .map(|why| format!("; {why}"))
+                .collect();
+            Some(Fault::new(
+                format!("it is not a task handler: it exports {found}{left_out}"),
+                format!(
+                    "export {HANDLER}, with run: func(input: json) -> result<json, failure>, or plain functions"
+                ),
+            ))
+        }
+    };
+    if let Some(fault) = fault {
         return Err(fault.at(file));
     }
-    check(&component).map_err(|why| {
+    let unlinkable = |why: String| {
         Fault::new(
             format!("it cannot be linked: {why}"),
-            "a handler may import fishway:task 0.1.0 and WASI 0.2: build it against those",
+            match generator {
+                true => "a page generator may import context and checkpoints of fishway:task 0.1.0, and WASI 0.2: build it against those",
+                false => "a handler may import fishway:task 0.1.0, WASI 0.2 and interfaces of other handlers: build it against those",
+            },
         )
         .at(file)
-    })?;
+    };
+    check(&component).map_err(unlinkable)?;
+    let wanted = functions::wanted(&component).map_err(unlinkable)?;
     Ok(Handler {
         name: name.to_owned(),
         digest,
         manifest,
         imports,
         exports,
+        runs,
+        functions: offer.functions,
+        left_out: offer.left_out,
+        wanted,
+        generator,
         size_bytes: bytes.len() as u64,
         path: file.to_owned(),
         component,

@@ -31,6 +31,9 @@
 //! allowed-outbound-hosts = ["example.com:443"]      # where it may connect to, by TCP
 //! clock = "real"                         # default "durable": the time of the last durable event
 //! random = "real"                        # default "durable": seeded by task and run
+//!
+//! [imports]
+//! "shop:orders/pricing" = "pricing"      # the handler that answers calls of an interface
 //! ```
 //!
 //! A relative directory is relative to the manifest's.
@@ -41,6 +44,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::limits::{ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest};
+use crate::task::duration_ms;
 
 /// What is wrong with a manifest, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,7 @@ const KEYS: &[&str] = &[
     "limits",
     "retry",
     "grants",
+    "imports",
     "memory",
     "table-elements",
     "timeout",
@@ -88,6 +93,7 @@ struct File {
     limits: LimitsPart,
     retry: RetryPart,
     grants: GrantsPart,
+    imports: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -158,6 +164,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
     let file: File = toml::from_str(text).map_err(|error| malformed(text, &error))?;
     let mut manifest = Manifest {
         description: file.description,
+        imports: file.imports,
         ..Manifest::default()
     };
 
@@ -353,13 +360,6 @@ fn milliseconds(key: &str, amount: &Amount) -> Result<u64, ManifestError> {
     }
 }
 
-/// A duration as people write it, in milliseconds. A day has 24 hours; months have no length.
-pub fn duration_ms(text: &str) -> Option<u64> {
-    let span: jiff::Span = text.trim().parse().ok()?;
-    let days = jiff::SpanRelativeTo::days_are_24_hours();
-    u64::try_from(span.to_duration(days).ok()?.as_millis()).ok()
-}
-
 fn malformed(text: &str, error: &toml::de::Error) -> ManifestError {
     let place = error.span().map(|span| {
         let before = &text[..span.start.min(text.len())];
@@ -444,9 +444,12 @@ mod tests {
             allowed-outbound-hosts = [\"example.com:443\"]
             clock = \"real\"
             random = \"durable\"
+            [imports]
+            \"shop:orders/pricing\" = \"pricing\"
         ";
         // Cargo sets it for tests.
         let manifest = parse(text, base()).unwrap();
+        assert_eq!(manifest.imports["shop:orders/pricing"], "pricing");
         let (limits, retry, grants) = (manifest.limits, manifest.retry, manifest.grants);
         assert_eq!(manifest.description.as_deref(), Some("Counts"));
         assert_eq!(

@@ -8,7 +8,9 @@
 mod compiled;
 mod component;
 mod digest;
+pub mod functions;
 mod keep;
+pub mod links;
 pub mod manifest;
 mod watch;
 
@@ -22,10 +24,14 @@ use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+pub use component::{GENERATOR, is_handler};
 pub use digest::Digest;
+pub use functions::{Exported, Wanted};
+pub use links::Unlinked;
 pub use watch::Watch;
 
 use crate::limits::{self, Manifest};
+use crate::types::component_of;
 
 /// Says whether a component can be linked, and what it lacks if not.
 pub type Check = Arc<dyn Fn(&Component) -> Result<(), String> + Send + Sync>;
@@ -43,6 +49,16 @@ pub struct Handler {
     pub imports: Vec<String>,
     /// Interfaces that it offers.
     pub exports: Vec<String>,
+    /// Whether tasks of its name run it: it exports the contract's `handler`.
+    pub runs: bool,
+    /// Functions of it that tasks may run.
+    pub functions: Vec<Arc<Exported>>,
+    /// Why other functions of it are no tasks.
+    pub left_out: Vec<String>,
+    /// Interfaces of other handlers that it calls.
+    pub wanted: Vec<Wanted>,
+    /// Whether it is a page generator: it tells items, and runs no task by itself.
+    pub generator: bool,
     /// The file's size, in bytes.
     pub size_bytes: u64,
     /// The file.
@@ -51,6 +67,23 @@ pub struct Handler {
     pub component: Component,
     /// Whether it was compiled now or found, and how long that took, in milliseconds.
     pub origin: Origin,
+}
+
+impl Handler {
+    /// The function that a task type names.
+    pub fn function(&self, task_type: &str) -> Option<&Arc<Exported>> {
+        let (_, name) = task_type.split_once('/')?;
+        self.functions.iter().find(|one| one.name == name)
+    }
+
+    /// The types of the tasks that it runs.
+    pub fn task_types(&self) -> impl Iterator<Item = (String, Option<&Arc<Exported>>)> {
+        let itself = self.runs.then(|| (self.name.clone(), None));
+        let functions = self.functions.iter();
+        itself
+            .into_iter()
+            .chain(functions.map(|one| (format!("{}/{}", self.name, one.name), Some(one))))
+    }
 }
 
 /// Where compiled code came from.
@@ -89,7 +122,7 @@ pub enum Change {
     Replaced(Arc<Handler>),
     /// A handler whose file is gone.
     Forgotten(String),
-    /// A file that is no handler.
+    /// A file that is no handler, or one whose calls nobody answers.
     Failed(Problem),
 }
 
@@ -142,8 +175,17 @@ pub struct Loader {
 struct State {
     loaded: BTreeMap<String, Loaded>,
     problems: BTreeMap<PathBuf, (Stamp, Problem)>,
+    /// What loaded handlers import and nobody exports.
+    unlinked: Vec<Problem>,
     /// Components of earlier versions that a task asked for.
     earlier: BTreeMap<Digest, Arc<Handler>>,
+}
+
+impl State {
+    fn handlers(&self) -> Vec<Arc<Handler>> {
+        let handler = |loaded: &Loaded| loaded.handler.clone();
+        self.loaded.values().map(handler).collect()
+    }
 }
 
 struct Loaded {
@@ -264,37 +306,58 @@ impl Loader {
                 changes.push(Change::Failed(problem));
             }
         }
+        // After all are there: the one that answers may have come in the same scan.
+        let handlers = state.handlers();
+        let unlinked: Vec<Problem> = handlers
+            .iter()
+            .flat_map(|handler| links::unlinked(handler, &handlers))
+            .collect();
+        let new = unlinked.iter().filter(|one| !state.unlinked.contains(one));
+        changes.extend(new.cloned().map(Change::Failed));
+        state.unlinked = unlinked;
         changes
     }
 
     /// What is loaded, by name.
     pub fn handlers(&self) -> Vec<Arc<Handler>> {
-        self.state()
-            .loaded
-            .values()
-            .map(|loaded| loaded.handler.clone())
-            .collect()
+        self.state().handlers()
     }
 
     /// What is wrong in the directory.
     pub fn problems(&self) -> Vec<Problem> {
-        self.state()
-            .problems
-            .values()
-            .map(|(_, problem)| problem.clone())
-            .collect()
+        let state = self.state();
+        let files = state.problems.values().map(|(_, problem)| problem);
+        files.chain(&state.unlinked).cloned().collect()
     }
 
-    /// The handler of that name.
-    pub fn get(&self, name: &str) -> Option<Arc<Handler>> {
-        self.state()
-            .loaded
-            .get(name)
-            .map(|loaded| loaded.handler.clone())
+    /// The handler that runs tasks of that type: a handler's name, or that of one of its functions.
+    pub fn get(&self, task_type: &str) -> Option<Arc<Handler>> {
+        self.component(component_of(task_type))
+            .filter(|handler| match task_type.contains('/') {
+                true => handler.function(task_type).is_some(),
+                false => handler.runs || handler.generator,
+            })
+    }
+
+    /// The handler of that name, whatever tasks it runs.
+    pub fn component(&self, name: &str) -> Option<Arc<Handler>> {
+        let state = self.state();
+        state.loaded.get(name).map(|loaded| loaded.handler.clone())
+    }
+
+    /// The task type that runs a function of an interface for `caller`, as things are now.
+    pub fn provider(
+        &self,
+        caller: &Handler,
+        interface: &str,
+        function: &crate::types::Function,
+    ) -> Result<String, Unlinked> {
+        links::provider(caller, interface, function, &self.handlers())
     }
 
     /// The component that a task started with: loaded now, or kept from before.
-    pub fn by_digest(&self, name: &str, digest: &Digest) -> Result<Arc<Handler>, LoaderError> {
+    pub fn by_digest(&self, task_type: &str, digest: &Digest) -> Result<Arc<Handler>, LoaderError> {
+        let name = component_of(task_type);
         {
             let state = self.state();
             if let Some(loaded) = state.loaded.get(name)

@@ -63,6 +63,12 @@ pub enum StoreError {
         /// The key.
         key: Arc<str>,
     },
+    /// There is no such schedule.
+    #[error("there is no schedule \"{0}\"")]
+    UnknownSchedule(String),
+    /// A schedule has that name.
+    #[error("there is a schedule \"{0}\" already")]
+    ScheduleTaken(String),
     /// The wait could never end.
     #[error("task {waiter} cannot wait for {through}: that hangs on task {waiter} itself")]
     Deadlock {
@@ -133,6 +139,15 @@ pub enum StoreError {
         /// What it says.
         why: String,
     },
+    /// The writer panicked, which is a fault of ours.
+    #[error("the thread that writes the database panicked: {said}")]
+    Panicked {
+        /// What it said.
+        said: String,
+    },
+    /// Another host has the lease, though this one was there.
+    #[error("another host has taken over the data directory")]
+    LeaseLost,
     /// The store was closed.
     #[error("the host is stopping")]
     Closed,
@@ -178,6 +193,12 @@ impl StoreError {
             StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
                 "choose another key, or leave it out".to_owned()
             }
+            StoreError::UnknownSchedule(_) => {
+                "fishway schedule list shows the schedules that there are".to_owned()
+            }
+            StoreError::ScheduleTaken(name) => format!(
+                "--replace puts this one in its place, fishway schedule remove {name} removes it"
+            ),
             StoreError::NoReceiver(id) => {
                 format!("fishway list --parent {id} shows the tasks that it contains")
             }
@@ -198,10 +219,14 @@ impl StoreError {
             StoreError::Locked { .. } => {
                 "another program holds a lock on it; end that one and try again".to_owned()
             }
+            StoreError::LeaseLost => {
+                "one host serves a data directory; see that nobody removes host.lock".to_owned()
+            }
             StoreError::Refused(_)
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
             | StoreError::Failed { .. }
+            | StoreError::Panicked { .. }
             | StoreError::Closed => {
                 return None;
             }

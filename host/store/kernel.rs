@@ -11,8 +11,12 @@ mod claim;
 mod counts;
 mod deadlock;
 mod delete;
+mod each;
 mod jobs;
 mod pools;
+mod producers;
+mod queues;
+mod schedules;
 mod signals;
 mod workflows;
 
@@ -24,11 +28,15 @@ use delete::USED;
 pub use delete::sweep;
 pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};
+pub use queues::set_queue;
+pub use schedules::{add_schedule, alter_schedule};
 pub use signals::{receive, send};
 pub use workflows::run_workflow;
 
 use crate::bus::Notice;
+use crate::group::entry_bytes;
 use crate::journal::{Answer, Entry};
+use crate::lease::{Lease, Sign};
 use crate::store::rows::{Alarm, Rows, Source, Standing};
 use crate::store::{
     CallBy, Cancelled, End, HandlerRow, Record, StoreError, Submitted, Suspension, Until,
@@ -54,10 +62,13 @@ pub struct Turn<'a> {
     /// Tasks to be saved, in the order in which they changed first.
     changed: Vec<TaskId>,
     counts: counts::Counts,
+    clocks: producers::Touched,
     /// Tasks that moved.
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
     pub stops: Vec<TaskId>,
+    /// Tasks whose attempt is told that it should come to an end.
+    pub hints: Vec<TaskId>,
     /// When the first of the clocks runs out that this turn has set.
     pub alarm: Option<u64>,
 }
@@ -65,9 +76,9 @@ pub struct Turn<'a> {
 /// A task as it shall be. Saved once, however often it changes in between:
 /// a parent whose thousand children end together is one update, not a thousand.
 struct Touched {
-    task: Task,
+    task: Box<Task>,
     /// What the store has, where that is not `task`.
-    saved: Option<Task>,
+    saved: Option<Box<Task>>,
 }
 
 /// An upstream because of which a task never starts.
@@ -79,7 +90,10 @@ struct Lost {
 
 impl Touched {
     fn unchanged(task: Task) -> Touched {
-        Touched { task, saved: None }
+        Touched {
+            task: Box::new(task),
+            saved: None,
+        }
     }
 }
 
@@ -93,8 +107,10 @@ impl<'a> Turn<'a> {
             touched: HashMap::new(),
             changed: Vec::new(),
             counts: counts::Counts::default(),
+            clocks: producers::Touched::default(),
             notices: Vec::new(),
             stops: Vec::new(),
+            hints: Vec::new(),
             alarm: None,
         }
     }
@@ -111,7 +127,7 @@ impl<'a> Turn<'a> {
                 self.alarm = clock.into_iter().chain(self.alarm).min();
             }
         }
-        Ok(())
+        self.flush_clocks()
     }
 
     /// Let go of what was touched when that is much. Called between two events, when nobody holds
@@ -129,9 +145,9 @@ impl<'a> Turn<'a> {
         if let Some(touched) = self.touched.get_mut(&task.id) {
             if touched.saved.is_none() {
                 self.changed.push(task.id);
-                touched.saved = Some(std::mem::replace(&mut touched.task, task));
+                touched.saved = Some(std::mem::replace(&mut touched.task, Box::new(task)));
             } else {
-                touched.task = task;
+                *touched.task = task;
             }
         }
     }
@@ -143,7 +159,7 @@ impl<'a> Turn<'a> {
             };
             self.touched.insert(id, Touched::unchanged(task));
         }
-        Ok(self.touched.get(&id).map(|touched| &touched.task))
+        Ok(self.touched.get(&id).map(|touched| &*touched.task))
     }
 
     fn get(&mut self, id: TaskId) -> Result<&Task, StoreError> {
@@ -175,8 +191,16 @@ impl<'a> Turn<'a> {
     /// Apply an event to a task, and what follows from it to others.
     fn drive(&mut self, id: TaskId, event: Event) -> Result<(), StoreError> {
         self.relieve()?;
-        let first = self.step(id, &event)?;
-        let mut queue = VecDeque::from(first);
+        let caused = self.step(id, &event)?;
+        self.drive_all(caused)
+    }
+
+    /// Apply events that follow from something, and what follows from them.
+    fn drive_all(
+        &mut self,
+        caused: impl IntoIterator<Item = (TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        let mut queue = VecDeque::from_iter(caused);
         while let Some((next, event)) = queue.pop_front() {
             self.relieve()?;
             match self.step(next, &event) {
@@ -194,17 +218,44 @@ impl<'a> Turn<'a> {
         let now_ms = self.now_ms;
         let before = self.get(id)?;
         let status_before = before.status;
+        let starts = before.started_at_ms.is_none();
+        let bytes_before = match event {
+            Event::Retried { .. } => entry_bytes(before),
+            _ => 0,
+        };
         let change = apply(before, event, now_ms)?;
-        let task = change.task;
+        let mut task = change.task;
         self.change(task.clone());
         self.count_waited(status_before, &task)?;
         let mut caused = Vec::new();
         let (group, optional) = (task.parent.filter(|_| task.member), task.optional);
-        if let (Event::Retried { .. }, Some(group)) = (event, group) {
-            let status = status_before;
-            caused.push((group, Event::MemberRetried { status, optional }));
+        let again = status_before.is_terminal() && !task.status.is_terminal();
+        if matches!(event, Event::Retried { .. }) {
+            self.source_retried(&task, &mut caused)?;
         }
-        if let (Event::Claimed { .. }, Some(group)) = (event, group)
+        if let (true, Some(group)) = (again || matches!(event, Event::Retried { .. }), group) {
+            let retried = Event::MemberRetried {
+                status: status_before,
+                optional,
+                entry_bytes: bytes_before,
+            };
+            caused.push((group, retried));
+        }
+        if again {
+            self.shut(id, status_before, &mut caused)?;
+        }
+        match event {
+            Event::Retried { .. } => self.sources_again(&task, &mut caused)?,
+            Event::Failed { .. } if task.status == Status::Pending => {
+                self.sources_again(&task, &mut caused)?;
+            }
+            Event::Claimed { .. } if starts && task.producer.is_some() => {
+                caused.extend(self.producer_starts(id)?);
+            }
+            _ => {}
+        }
+        if let Some(group) = group
+            && (status_before, task.status) == (Status::Pending, Status::Running)
             && self
                 .find(group)?
                 .is_some_and(|group| group.status == Status::Pending)
@@ -223,10 +274,17 @@ impl<'a> Turn<'a> {
                 Effect::Ended => {
                     self.counts.ended(&task);
                     if let Some(group) = group {
-                        let status = task.status;
-                        caused.push((group, Event::MemberEnded { status, optional }));
+                        let ended = Event::MemberEnded {
+                            status: task.status,
+                            optional,
+                            entry_bytes: entry_bytes(&task),
+                        };
+                        caused.push((group, ended));
                     }
                     self.drain_all(&task, &mut caused)?;
+                    if task.producer.is_some() {
+                        self.producer_stops(id)?;
+                    }
                     self.rows.drop_signals(id)?;
                     for (downstream, edge) in self.rows.downstreams(id)? {
                         let event = match edge.gate(task.status) {
@@ -241,16 +299,38 @@ impl<'a> Turn<'a> {
                 }
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
-                Effect::Continue { handler, output } => self.go_on(&task, handler, &output)?,
+                Effect::Continue { handler, output } => {
+                    let output = task.output.clone().unwrap_or(output);
+                    self.go_on(&task, handler, &output)?;
+                }
                 Effect::Stop => self.stops.push(id),
+                Effect::Hint => self.hints.push(id),
+                Effect::Drain => self.drain_all(&task, &mut caused)?,
                 Effect::SourcesClosed => {
                     for source in self.rows.open_sources(id)? {
-                        self.close_source(source, id)?;
+                        if self.close_source(source, id, &mut caused)? {
+                            self.alone(source, &mut caused)?;
+                        }
                     }
                 }
                 Effect::CancelMembers => {
                     for member in self.rows.children(id)? {
                         caused.push((member, Event::CancelRequested));
+                    }
+                }
+                Effect::Expand => self.expand(&task, &mut caused)?,
+                Effect::Assemble => {
+                    if let Some(group) = task.group.as_deref() {
+                        task.output = Some(self.assemble(id, group)?);
+                        self.change(task.clone());
+                    }
+                }
+                Effect::WakeSources => {
+                    for source in self.rows.open_sources(id)? {
+                        let waits = Some(Status::Waiting);
+                        if self.standing(source)?.map(|source| source.status) == waits {
+                            caused.push((source, Event::AwaitedArrived));
+                        }
                     }
                 }
             }
@@ -268,23 +348,71 @@ impl<'a> Turn<'a> {
             return Ok(());
         }
         for group in self.rows.open_groups(task.id)? {
-            self.close_source(task.id, group)?;
-            caused.push((group, Event::SourceDrained));
+            self.close_source(task.id, group, caused)?;
+            caused.push((group, self.source_ended(task)?));
         }
         Ok(())
     }
 
-    fn close_source(&mut self, source: TaskId, group: TaskId) -> Result<(), StoreError> {
-        match self.rows.source(source, group)? {
-            None => Ok(()),
-            Some(known) => {
-                let drained = Source {
-                    drained: true,
-                    ..known
+    /// A source of a group adds no more. Tells whether it is a producer.
+    fn close_source(
+        &mut self,
+        source: TaskId,
+        group: TaskId,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<bool, StoreError> {
+        let Some(known) = self.rows.source(source, group)? else {
+            return Ok(false);
+        };
+        let drained = Source {
+            drained: true,
+            ..known
+        };
+        self.rows.save_source(source, group, drained)?;
+        self.source_closed(group, &drained, caused)?;
+        Ok(known.producer)
+    }
+
+    /// A task has another go: it is a source again of the groups that it was one of from the start,
+    /// whatever became of them.
+    fn sources_again(
+        &mut self,
+        task: &Task,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        for group in self.rows.declared_groups(task.id)? {
+            let open = self.find(group)?.is_some_and(|known| {
+                let closed = known.group.as_ref().is_some_and(|group| group.closed);
+                known.status.is_terminal() || !closed
+            });
+            let source = self.rows.source(task.id, group)?;
+            if let (true, Some(source)) = (open, source.filter(|source| source.drained)) {
+                let again = Source {
+                    run: task.run,
+                    drained: false,
+                    ..source
                 };
-                self.rows.save_source(source, group, drained)
+                self.rows.save_source(task.id, group, again)?;
+                caused.push((group, Event::SourceRetried));
             }
         }
+        Ok(())
+    }
+
+    /// What comes after a task, has not started, and was let go on by the way in which the task
+    /// `ended`, waits for it again.
+    fn shut(
+        &mut self,
+        task: TaskId,
+        ended: Status,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        for (next, edge) in self.rows.downstreams(task)? {
+            if edge.gate(ended) == Gate::Open {
+                caused.push((next, Event::UpstreamShut));
+            }
+        }
+        Ok(())
     }
 
     /// Whoever waits for the status that `task` has now.
@@ -311,6 +439,15 @@ impl<'a> Turn<'a> {
 
     /// The continuation of a completed task, as its child.
     fn go_on(&mut self, task: &Task, handler: Arc<str>, output: &str) -> Result<(), StoreError> {
+        let mut whole = task.clone();
+        // What a producer has said may be kept apart, and then it is not here.
+        if output.is_empty() {
+            self.rows.fill(&mut whole)?;
+        }
+        let output = match &whole.output {
+            Some(kept) if output.is_empty() => kept,
+            _ => output,
+        };
         let input = format!(
             r#"{{"previous_task_id":"{}","previous_output":{output}}}"#,
             task.id
@@ -541,30 +678,12 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
         }));
     }
     if turn.get(task)?.group.is_some() {
-        return retry_group(turn, task);
+        return retry_group(turn, task, blocked_by);
     }
-    let ended = turn.get(task)?.status;
+    turn.refuse_useless_source(task)?;
     turn.drive(task, Event::Retried { blocked_by })?;
-    shut(turn, task, ended)?;
     restore(turn, task)?;
     Ok(turn.get(task)?.clone())
-}
-
-/// What comes after a task, has not started, and was let go on by the way in which the task `ended`,
-/// waits for it again.
-fn shut(turn: &mut Turn<'_>, task: TaskId, ended: Status) -> Result<(), StoreError> {
-    for (next, edge) in turn.rows.downstreams(task)? {
-        let pending = turn
-            .standing(next)?
-            .is_some_and(|next| next.status == Status::Pending);
-        if pending && edge.gate(ended) == Gate::Open {
-            match turn.drive(next, Event::UpstreamShut) {
-                Ok(()) | Err(StoreError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What was skipped because of a task waits for it again, and so on down; so does what comes after
@@ -580,6 +699,7 @@ fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
             continue;
         };
         open.extend(task.parent.filter(|_| task.member));
+        open.extend(turn.rows.declared_groups(id)?);
         for (next, _) in turn.rows.downstreams(id)? {
             if turn.get(next)?.status != Status::Skipped {
                 continue;
@@ -600,27 +720,50 @@ fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
 }
 
 /// Another go for each member that did not complete and that no other took the place of.
-fn retry_group(turn: &mut Turn<'_>, group: TaskId) -> Result<Task, StoreError> {
+fn retry_group(turn: &mut Turn<'_>, group: TaskId, blocked_by: u32) -> Result<Task, StoreError> {
     match turn.get(group)?.status {
-        Status::Running | Status::Completed => {
+        status if status == Status::Completed || !status.is_terminal() => {
             // Refused, with the reason.
-            turn.drive(group, Event::Retried { blocked_by: 0 })?;
+            turn.drive(group, Event::Retried { blocked_by })?;
         }
         _ => {
-            for member in turn.rows.members_to_retry(group)? {
-                match retry(turn, member) {
-                    // One that comes after a task that is still lost stays as it is.
-                    Ok(_) | Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            retry_members(turn, group)?;
             if turn.get(group)?.status.is_terminal() {
-                turn.drive(group, Event::Retried { blocked_by: 0 })?;
+                turn.drive(group, Event::Retried { blocked_by })?;
             }
             restore(turn, group)?;
         }
     }
     Ok(turn.get(group)?.clone())
+}
+
+/// Another go for the members that did not complete. Groups come first: a source that has another
+/// go opens its pool by itself, which would leave the failed members of that pool as they are.
+fn retry_members(turn: &mut Turn<'_>, group: TaskId) -> Result<(), StoreError> {
+    let (mut left, mut others) = (Vec::new(), Vec::new());
+    for member in turn.rows.members_to_retry(group)? {
+        let group = turn.standing(member)?.is_some_and(|member| member.group);
+        if group { &mut left } else { &mut others }.push(member);
+    }
+    left.append(&mut others);
+    let mut again = true;
+    while std::mem::take(&mut again) && !left.is_empty() {
+        let mut refused = Vec::new();
+        for member in left {
+            match retry(turn, member) {
+                Ok(_) => again = true,
+                // One that comes after a task that is still lost; perhaps that has its turn later.
+                Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {
+                    refused.push(member);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // Steps that are declared from the last to the first are done by the second pass.
+        refused.reverse();
+        left = refused;
+    }
+    Ok(())
 }
 
 /// See [`Store::recover`](crate::store::Store::recover).
@@ -633,6 +776,16 @@ pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
     Ok(running.len() as u64)
 }
 
+/// See [`Store::take_lease`](crate::store::Store::take_lease).
+pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError> {
+    turn.rows.take_lease(lease)
+}
+
+/// See [`Store::sign_lease`](crate::store::Store::sign_lease).
+pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool, StoreError> {
+    turn.rows.sign_lease(number, sign, turn.now_ms)
+}
+
 /// See [`Store::tick`](crate::store::Store::tick).
 pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
     for (id, alarm) in turn.rows.due(turn.now_ms, ALARMS_PER_TURN)? {
@@ -640,6 +793,10 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
             Alarm::Start => Event::Due,
             Alarm::Expiry => Event::Expired,
             Alarm::Wait => Event::WaitTimedOut,
+            Alarm::Producer => {
+                turn.producer_due(id)?;
+                continue;
+            }
         };
         match turn.drive(id, event) {
             // Two clocks of one task may run out together; the first decides.
@@ -647,6 +804,7 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
             Err(error) => return Err(error),
         }
     }
+    schedules::fire(turn)?;
     turn.flush()?;
     turn.rows.next_due()
 }
@@ -666,7 +824,15 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
     for record in records {
         match record {
             Record::Task(new) => {
+                if new.spawner.is_some_and(|spawner| spawner.member) {
+                    turn.producer_adds(token.task)?;
+                }
                 turn.add((**new).clone())?;
+            }
+            Record::Children(children) => {
+                for child in children.tasks() {
+                    turn.add(child)?;
+                }
             }
             Record::Entry(entry) => {
                 if let Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) = &entry.answer {
@@ -680,6 +846,15 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
             Record::Log(line) => turn.rows.add_log(token.task, line)?,
             Record::Checkpoint { name, value } => {
                 turn.rows.save_checkpoint(token.task, name, value)?;
+            }
+            Record::Output(output) => {
+                let mut task = turn.get(token.task)?.clone();
+                task.output = Some(output.clone());
+                turn.notices.push(Notice {
+                    task: task.id,
+                    status: task.status,
+                });
+                turn.change(task);
             }
             Record::Progress(progress) => {
                 // Progress is no transition: nothing depends on it, and the last one counts.
@@ -785,6 +960,11 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             delay_ms: *delay_ms,
         },
         End::Interrupted => Event::Interrupted,
+        End::Page {
+            items,
+            cursor,
+            delay_ms,
+        } => return each::page(turn, token, items, cursor.as_deref(), *delay_ms),
         End::PhaseEnded {
             phase,
             input,

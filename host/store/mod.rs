@@ -10,6 +10,7 @@ pub mod counter;
 mod error;
 pub mod kernel;
 mod nodes;
+pub mod queues;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
@@ -22,16 +23,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use nodes::{Node, Rank};
+pub use queues::QueueStanding;
 
 use crate::bus::Bus;
 use crate::group::{GroupKind, PoolOptions};
 use crate::job::{NewJob, UnitResult, Units};
 use crate::journal::{Call, Entry, RefusedCall};
+use crate::lease::{Lease, Sign};
+use crate::queue::{Queue, QueueChange};
+use crate::schedule::{Plan, Schedule};
+use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
 use crate::task::{
-    Edge, Failure, IdGenerator, Json, NewTask, Outcome, PendingReason, Progress, Status, StatusSet,
-    Task, TaskId, Token,
+    Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
+    Status, StatusSet, Task, TaskId, Token,
 };
+use crate::types::Function;
 use crate::workflow::{NewWorkflow, Started};
 
 /// An engine. Methods that read return at once; methods that write end with the commit.
@@ -68,6 +75,12 @@ pub trait Store: Send + Sync + 'static {
     /// Keep a signal until its task receives it or ends, and wake the task where it waits for one of
     /// that name. With `by`, the call of a handler: its record is kept in the same transaction.
     async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
+    /// Set a queue; answers with what it is set to then.
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError>;
+    /// Keep a new schedule; with `replace` it takes the place of the one of its name.
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError>;
+    /// Do something to a schedule; answers with what it is then, or was.
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
     /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
     /// called again with the answer until that is over.
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
@@ -78,7 +91,12 @@ pub trait Store: Send + Sync + 'static {
     fn serve(&self, dispatch: Arc<dyn Dispatch>);
     /// Put back what was running when a host died. Only while no host runs.
     async fn recover(&self) -> Result<u64, StoreError>;
-    /// Do what the clocks ask for; tells when they ask next, in milliseconds since the Unix epoch.
+    /// The lease of whoever serves from now on; the store sets its times. False when there is
+    /// another one than that of the number before.
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError>;
+    /// Say something in the lease of that number. False when it was lost, or had ended.
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError>;
+    /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
     async fn tick(&self) -> Result<Option<u64>, StoreError>;
     /// Keep what the host has loaded, for those who ask while it does not run.
     async fn keep_handlers(
@@ -167,6 +185,9 @@ pub trait Store: Send + Sync + 'static {
     fn upstreams(&self, task: TaskId) -> Result<Vec<Edge>, StoreError>;
     /// What comes after a task, by age.
     fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError>;
+    /// The edges of a task with what stands at their other ends, at most `limit`: what it starts after
+    /// in the order in which that was said, what starts after it by age.
+    fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError>;
     /// A value that outlives attempts.
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
     /// Whether a task has an unread signal of that name.
@@ -184,6 +205,18 @@ pub trait Store: Send + Sync + 'static {
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError>;
     /// What the last host had loaded, and from where; nothing when no host ever ran.
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError>;
+    /// Queues that have tasks or were set, by name, and how their tasks stand. Looks at all tasks.
+    fn queues(&self) -> Result<Vec<QueueStanding>, StoreError>;
+    /// Whether a queue has tasks or was set. May look at all tasks.
+    fn queue_known(&self, name: &str) -> Result<bool, StoreError>;
+    /// The names of the queues that are paused.
+    fn queues_paused(&self) -> Result<Vec<String>, StoreError>;
+    /// All schedules, by name.
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
+    /// The lease of the last host; none when no host ever served.
+    fn lease(&self) -> Result<Option<Lease>, StoreError>;
+    /// Tasks that have not ended, by queue; its cost does not grow with history.
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
     /// What was counted, in the order of names and labels.
@@ -192,6 +225,23 @@ pub trait Store: Send + Sync + 'static {
     fn bus(&self) -> &Arc<Bus>;
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
     fn ids(&self) -> &IdGenerator;
+}
+
+/// How many tasks of a queue there are that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The queue.
+    pub queue: String,
+    /// Those that may start as soon as there is a slot and their handler.
+    pub ready: u64,
+    /// Those that start later: by their own time, or after the rest that a failure has brought.
+    pub scheduled: u64,
+    /// Those that come after another one.
+    pub blocked: u64,
+    /// Those that run.
+    pub running: u64,
+    /// Those that wait, and hold no slot.
+    pub waiting: u64,
 }
 
 /// Takes ready work as soon as there is room for it. Called from inside a transaction: answers at
@@ -205,6 +255,8 @@ pub trait Dispatch: Send + Sync + 'static {
     fn claimed(&self, tasks: Vec<Task>);
     /// The attempts of these tasks are to stop.
     fn stop(&self, tasks: &[TaskId]);
+    /// The attempts of these tasks should come to an end, and have the time for it.
+    fn hint(&self, _tasks: &[TaskId]) {}
     /// A clock of some task runs out at `at_ms`, in milliseconds since the Unix epoch: call
     /// [`Store::tick`] then.
     fn alarm(&self, at_ms: u64);
@@ -260,6 +312,19 @@ pub struct Cancelled {
     pub at_ms: u64,
 }
 
+/// What may be done to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alter {
+    /// Its times pass without a run.
+    Pause,
+    /// They do so no more.
+    Resume,
+    /// One run now, whatever its next time is.
+    Trigger,
+    /// It is forgotten; its tasks stay.
+    Remove,
+}
+
 /// A message to a task. Checked by whoever makes it: the store keeps what it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
@@ -305,6 +370,8 @@ pub struct CallBy {
 pub enum Record {
     /// It spawned or submitted a task, with an id of the host's own.
     Task(Box<NewTask>),
+    /// It spawned children, in one call.
+    Children(Box<NewChildren>),
     /// A host call was answered.
     Entry(Box<Entry>),
     /// It adds no more to the pool.
@@ -313,6 +380,8 @@ pub enum Record {
     Log(LogLine),
     /// It says how far it is.
     Progress(Progress),
+    /// It says what it completes with, should a clock end it.
+    Output(Json),
     /// It keeps a value.
     Checkpoint {
         /// The value's name.
@@ -320,6 +389,16 @@ pub enum Record {
         /// JSON.
         value: String,
     },
+}
+
+impl Record {
+    /// Rows that it makes, more or less: how much memory and disk it stands for.
+    pub fn rows(&self) -> usize {
+        match self {
+            Record::Children(children) => children.each.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// Whether a record is worth a commit of its own.
@@ -377,6 +456,16 @@ pub enum End {
         /// When it begins all the same, in milliseconds since the Unix epoch.
         until_ms: Option<u64>,
     },
+    /// The source of a generator told a page: its items are kept in the transaction that keeps the
+    /// cursor.
+    Page {
+        /// The inputs of the items; checked JSON.
+        items: Vec<Json>,
+        /// What the next page begins with; `None`: this was the last.
+        cursor: Option<String>,
+        /// Rest before the next page, in milliseconds.
+        delay_ms: u64,
+    },
     /// The host stops and gives the attempt back.
     Interrupted,
 }
@@ -390,6 +479,10 @@ pub struct HandlerRow {
     pub digest: String,
     /// One sentence of its manifest.
     pub description: Option<String>,
+    /// The function that its tasks run, where they run one.
+    pub function: Option<Function>,
+    /// Whether it tells items page by page, and runs no task by itself.
+    pub generator: bool,
 }
 
 /// A child, as far as a later run of its parent has to recognise it.

@@ -3,12 +3,16 @@
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
 use crate::journal::Entry;
+use crate::lease::{Lease, Sign};
+use crate::queue::Queue;
+use crate::schedule::Schedule;
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
+use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, Status, StatusSet, Task, TaskId};
+use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows + Removal {
+pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows + Removal {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -73,6 +77,8 @@ pub trait Rows: SignalRows + Removal {
     ) -> Result<(), StoreError>;
     /// Groups that a task is a source of and has not drained.
     fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Groups that a task was a source of from the start.
+    fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Sources of a group that have not drained.
     fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
     /// Live members of a group that wait or are blocked, at most `limit`.
@@ -80,6 +86,15 @@ pub trait Rows: SignalRows + Removal {
     -> Result<Vec<TaskId>, StoreError>;
     /// Members that failed, expired or were cancelled, and that no other took the place of.
     fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// The members of a group whose rank is above `after`, by rank, at most `limit`; with why they
+    /// did not complete when `failures`.
+    fn ended_items(
+        &mut self,
+        group: TaskId,
+        after: u64,
+        limit: usize,
+        failures: bool,
+    ) -> Result<Vec<EndedItem>, StoreError>;
     /// Members that run now, of a group that limits them.
     fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError>;
 
@@ -101,11 +116,11 @@ pub trait Rows: SignalRows + Removal {
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;
     /// Tasks that run.
     fn running(&mut self) -> Result<Vec<TaskId>, StoreError>;
-    /// Tasks that run and were asked to stop.
-    fn stopping(&mut self) -> Result<Vec<TaskId>, StoreError>;
+    /// Tasks that run and were asked to stop, or only given a hint: then `false`.
+    fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError>;
     /// Tasks whose clock has run out by `now_ms`, and which clock it is; at most `limit`.
     fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError>;
-    /// When the next clock runs out, in milliseconds since the Unix epoch.
+    /// When the next clock runs out, of a task or of a schedule, in milliseconds since the Unix epoch.
     fn next_due(&mut self) -> Result<Option<u64>, StoreError>;
 
     /// Add to what was counted before.
@@ -114,6 +129,16 @@ pub trait Rows: SignalRows + Removal {
     /// Remember these handlers and where they came from, in place of those before.
     fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
     -> Result<(), StoreError>;
+}
+
+/// The lease of the host: one row, or none.
+pub trait LeaseRows {
+    /// Put a lease in the place of the one with the number before, or of none. The answer is
+    /// whether that was so.
+    fn take_lease(&mut self, lease: &Lease) -> Result<bool, StoreError>;
+    /// Add a sign to the lease of that number. The answer is whether it is still there, and has not
+    /// ended.
+    fn sign_lease(&mut self, number: u64, sign: &Sign, now_ms: u64) -> Result<bool, StoreError>;
 }
 
 /// The signals that tasks have been sent and have not received.
@@ -135,6 +160,43 @@ pub trait SignalRows {
     fn signals_unread(&mut self, task: TaskId) -> Result<u64, StoreError>;
     /// Remove all of a task.
     fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError>;
+}
+
+/// What queues are set to, and what a claim asks of them.
+pub trait QueueRows {
+    /// What a queue is set to; none where nobody has set it.
+    fn queue(&mut self, name: &str) -> Result<Option<Queue>, StoreError>;
+    /// Keep what a queue is set to; one that is plain is forgotten.
+    fn save_queue(&mut self, queue: &Queue) -> Result<(), StoreError>;
+    /// Tasks of a queue that run now.
+    fn queue_running(&mut self, name: &str) -> Result<usize, StoreError>;
+    /// The first lane of the queues after this one that has ready tasks: one seek, however many
+    /// lanes this one has.
+    fn lane_beyond(&mut self, queue: &str) -> Result<Option<Lane>, StoreError>;
+}
+
+/// Producers and their clocks.
+pub trait ProducerRows {
+    /// The clocks of a producer.
+    fn clocks(&mut self, producer: TaskId) -> Result<Option<Clocks>, StoreError>;
+    /// The clocks of a producer are these.
+    fn save_clocks(&mut self, producer: TaskId, clocks: &Clocks) -> Result<(), StoreError>;
+    /// Producers that are sources of a group and have not drained.
+    fn open_producers(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Whether a group that a producer may add to has, or if not `open` had, another kind of source.
+    fn has_finite_source(&mut self, producer: TaskId, open: bool) -> Result<bool, StoreError>;
+}
+
+/// Schedules.
+pub trait ScheduleRows {
+    /// The schedule of that name.
+    fn schedule(&mut self, name: &str) -> Result<Option<Schedule>, StoreError>;
+    /// Keep a schedule, in place of the one of its name.
+    fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError>;
+    /// Forget a schedule.
+    fn remove_schedule(&mut self, name: &str) -> Result<(), StoreError>;
+    /// Schedules whose next time has come by `now_ms`, at most `limit`, the latest last.
+    fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError>;
 }
 
 /// What a deletion finds and takes away.
@@ -196,6 +258,19 @@ pub struct Standing {
     pub group: bool,
 }
 
+/// What of an ended item its group makes its output of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedItem {
+    /// Its rank among its siblings, from 1.
+    pub sequence: u64,
+    /// How it ended.
+    pub status: Status,
+    /// What it returned.
+    pub output: Option<Json>,
+    /// Why it did not complete, where that was asked for.
+    pub failure: Option<Failure>,
+}
+
 /// A task as a source of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
@@ -203,6 +278,10 @@ pub struct Source {
     pub run: u32,
     /// Whether it adds no more.
     pub drained: bool,
+    /// Whether it was one from the start.
+    pub declared: bool,
+    /// Whether it is a producer: it has no end of its own.
+    pub producer: bool,
 }
 
 /// The clocks of a task.
@@ -214,4 +293,6 @@ pub enum Alarm {
     Expiry,
     /// The time of its wait has run out.
     Wait,
+    /// A clock of a producer has run out.
+    Producer,
 }

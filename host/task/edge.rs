@@ -19,6 +19,36 @@ pub struct Edge {
     pub optional: bool,
 }
 
+/// An edge, seen from one of its tasks: what stands at its other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The task at the other end.
+    pub task: TaskId,
+    /// Its key.
+    pub key: Option<Arc<str>>,
+    /// Its handler; empty where it was deleted.
+    pub handler: Arc<str>,
+    /// Where it stands; `None` where it was deleted.
+    pub status: Option<Status>,
+    /// What the task that starts later calls the other; `None`: by its key.
+    pub called: Option<Arc<str>>,
+    /// As [`Edge::on`].
+    pub on: On,
+    /// As [`Edge::optional`].
+    pub optional: bool,
+}
+
+/// Which edges of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// To what it starts after.
+    Upstream,
+    /// To those of them that have not ended.
+    OpenUpstream,
+    /// To what starts after it.
+    Downstream,
+}
+
 /// Which ends of an upstream let what comes after it start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

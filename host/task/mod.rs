@@ -3,9 +3,12 @@
 //! Pure data. Everybody speaks of tasks in these terms; only [`state::apply`] says how one
 //! changes, and only a `store` keeps one.
 
+mod children;
+mod duration;
 pub mod edge;
 pub mod id;
 mod options;
+pub mod producer;
 pub mod state;
 pub mod status;
 
@@ -13,12 +16,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use children::{NewChild, NewChildren};
+pub use duration::duration_ms;
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};
+pub use producer::Producer;
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
-use crate::group::Group;
+use crate::group::{Group, GroupKind};
 use crate::limits;
 
 /// A JSON document as text, shared and never changed.
@@ -76,7 +82,7 @@ pub struct Task {
     pub input: Json,
     /// What the phase before this one returned: the input of this phase.
     pub phase_input: Option<Json>,
-    /// What it returned.
+    /// What it returned. Before that: what it said that it completes with, should a clock end it.
     pub output: Option<Json>,
     /// Why it failed, the last time that it did.
     pub failure: Option<Failure>,
@@ -107,6 +113,8 @@ pub struct Task {
     pub expires_at_ms: Option<u64>,
     /// Somebody asked for its end while it ran.
     pub cancel_requested: bool,
+    /// Where it is as a producer; none when it is no producer.
+    pub producer: Option<producer::Stage>,
     /// The wait that it is in, or was in last in this run.
     pub wait: Option<Wait>,
     /// How far its handler says it is.
@@ -133,19 +141,35 @@ impl Task {
         }
     }
 
-    /// Why the task is pending, as far as its own row tells; `None` when it is not pending.
-    pub fn pending_reason(&self, handler_loaded: bool) -> Option<PendingReason> {
+    /// Why the task is pending; `None` when it is not pending, or is a workflow, which is
+    /// pending until one of its jobs starts. Whether a handler of its name is
+    /// loaded and whether its queue is paused its own row does not tell.
+    pub fn pending_reason(
+        &self,
+        handler_loaded: bool,
+        queue_paused: bool,
+    ) -> Option<PendingReason> {
         if self.status != Status::Pending {
             None
         } else if self.blocked_by > 0 {
             Some(PendingReason::Blocked)
+        } else if (self.group.as_ref()).is_some_and(|group| group.kind == GroupKind::Workflow) {
+            None
         } else if self.run_at_ms.is_some() {
             Some(PendingReason::Scheduled)
-        } else if !handler_loaded && self.digest.is_none() {
+        } else if queue_paused || !handler_loaded && self.digest.is_none() {
             Some(PendingReason::Held)
         } else {
             Some(PendingReason::Ready)
         }
+    }
+
+    /// Its place among the items of the map or generator that contains it, from 0; `None` when it is
+    /// no such item. A step of a workflow has a key, and a member of a pool a call that spawned it;
+    /// an item has neither.
+    pub fn index(&self) -> Option<u64> {
+        let item = self.member && self.key.is_none() && self.place.is_none();
+        item.then(|| self.sequence.saturating_sub(1))
     }
 
     /// The name of the signal that it waits for at this moment, where it waits for one.
@@ -172,7 +196,8 @@ impl Task {
             id: self.id,
             handler: self.handler.clone(),
             status: self.status,
-            output: self.output.clone(),
+            // What it may end with is no result yet, and would differ on replay.
+            output: self.output.clone().filter(|_| self.status.is_terminal()),
             failure: self.failure.clone(),
         }
     }
@@ -209,7 +234,7 @@ pub struct Outcome {
     pub handler: Arc<str>,
     /// Where it stood when it was looked at.
     pub status: Status,
-    /// What it returned, once completed.
+    /// What it returned, once it has ended.
     pub output: Option<Json>,
     /// Why it did not complete.
     pub failure: Option<Failure>,
@@ -283,6 +308,8 @@ pub enum FailureKind {
     Upstream,
     /// Members of a group did not complete.
     Members,
+    /// What was given or returned is not of the type that is needed.
+    TypeMismatch,
 }
 
 impl FailureKind {
@@ -298,6 +325,7 @@ impl FailureKind {
             FailureKind::Component => "component",
             FailureKind::Upstream => "upstream",
             FailureKind::Members => "members",
+            FailureKind::TypeMismatch => "type-mismatch",
         }
     }
 }
@@ -480,6 +508,7 @@ impl NewTask {
                 .map(|ms| created_at_ms + ms),
             expires_at_ms: options.expires_ms.map(|ms| created_at_ms + ms),
             cancel_requested: false,
+            producer: None,
             wait: None,
             progress: None,
             created_at_ms,

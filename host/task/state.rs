@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::group;
 use crate::limits;
 use crate::task::edge::{Edge, On};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, Woken};
 
 /// What may happen to a task.
@@ -63,6 +64,15 @@ pub enum Event {
         /// When the next phase begins all the same.
         until_ms: Option<u64>,
     },
+    /// To the source of a generator: it has told a page, which is kept, and there is more.
+    PageEnded {
+        /// What it begins the next page with: a JSON string.
+        cursor: Json,
+        /// So many items live that the next page has to wait.
+        full: bool,
+        /// Rest before the next page.
+        delay_ms: u64,
+    },
     /// One of the tasks that it waits for got there, or the signal that it waits for.
     AwaitedArrived,
     /// The time of its wait ran out.
@@ -82,6 +92,10 @@ pub enum Event {
     },
     /// Somebody asks for its end.
     CancelRequested,
+    /// To a producer: no finite source is left in its pools.
+    Hinted,
+    /// To a producer: it has added nothing for too long, or has gone on for too long.
+    ClockRanOut,
     /// The host stops in an orderly way and gives the attempt back.
     Interrupted,
     /// The host that ran it is gone.
@@ -95,6 +109,20 @@ pub enum Event {
     SourceOpened,
     /// To a group: one of those adds no more.
     SourceDrained,
+    /// To a group: one of those that it had from the start has another go.
+    SourceRetried,
+    /// To a group: a source of it has ended without telling all that it should.
+    SourceLost {
+        /// Why.
+        failure: Failure,
+    },
+    /// To a map or a generator that comes after nothing: it begins.
+    Begun,
+    /// To a map or a generator: it has so many items more.
+    ItemsAdded {
+        /// How many.
+        items: u64,
+    },
     /// To a group: it has one member more.
     MemberAdded {
         /// The status of the ended member whose place it takes.
@@ -117,6 +145,8 @@ pub enum Event {
         status: Status,
         /// Whether the group may complete without it.
         optional: bool,
+        /// How long it is in the output of a group that has the outputs of its members.
+        entry_bytes: u64,
     },
     /// To a group: an ended member has another go.
     MemberRetried {
@@ -124,6 +154,8 @@ pub enum Event {
         status: Status,
         /// Whether the group may complete without it.
         optional: bool,
+        /// How long it was in the output of a group that has the outputs of its members.
+        entry_bytes: u64,
     },
 }
 
@@ -136,6 +168,7 @@ impl Event {
             Event::Suspended { .. } => "suspended",
             Event::Rescheduled { .. } => "rescheduled",
             Event::PhaseEnded { .. } => "phase ended",
+            Event::PageEnded { .. } => "page ended",
             Event::AwaitedArrived => "awaited arrived",
             Event::WaitTimedOut => "wait timed out",
             Event::Due => "due",
@@ -144,11 +177,17 @@ impl Event {
             Event::UpstreamShut => "upstream shut",
             Event::UpstreamLost { .. } => "upstream lost",
             Event::CancelRequested => "cancel requested",
+            Event::Hinted => "hinted",
+            Event::ClockRanOut => "clock ran out",
             Event::Interrupted => "interrupted",
             Event::HostLost => "host lost",
             Event::Retried { .. } => "retried",
             Event::SourceOpened => "source opened",
             Event::SourceDrained => "source drained",
+            Event::SourceRetried => "source retried",
+            Event::SourceLost { .. } => "source lost",
+            Event::Begun => "begun",
+            Event::ItemsAdded { .. } => "items added",
             Event::MemberAdded { .. } => "member added",
             Event::UnitsAdded { .. } => "units added",
             Event::Paused => "paused",
@@ -180,10 +219,20 @@ pub enum Effect {
     },
     /// Tell the attempt that runs now to stop.
     Stop,
+    /// Tell it that it should come to an end, and leave it the time.
+    Hint,
+    /// It adds to no pool any more.
+    Drain,
     /// No source of the group adds any more.
     SourcesClosed,
     /// Cancel the members of the group that have not ended.
     CancelMembers,
+    /// Make the items of a map, or the task that tells those of a generator.
+    Expand,
+    /// Make the output of the group from those of its members.
+    Assemble,
+    /// Sources of the group that were held back go on.
+    WakeSources,
 }
 
 /// What is left of an attempt that did not complete.
@@ -334,6 +383,17 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             end(next, Status::Skipped, now_ms, vec![])
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        // An attempt that has not begun is told when it begins.
+        Event::Hinted if task.producer == Some(Stage::Open) => {
+            next.producer = Some(Stage::Hinted);
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::ClockRanOut if task.producer.is_some() && task.started_at_ms.is_some() => {
+            complete(next, now_ms, vec![])
+        }
         _ => refuse(task, event),
     }
 }
@@ -348,27 +408,25 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             | Event::Suspended { .. }
             | Event::Rescheduled { .. }
             | Event::PhaseEnded { .. }
+            | Event::PageEnded { .. }
             | Event::Interrupted
             | Event::HostLost
     );
+    let closing = task.producer == Some(Stage::Closing);
     if task.cancel_requested && gives_the_slot_back {
         return end(next, Status::Cancelled, now_ms, vec![]);
     }
     match event {
         Event::Completed { output } => {
             next.output = Some(output.clone());
-            next.failure = None;
-            let follow = task.on_complete.as_ref().map(|handler| Effect::Continue {
-                handler: handler.clone(),
-                output: output.clone(),
-            });
-            end(
-                next,
-                Status::Completed,
-                now_ms,
-                follow.into_iter().collect(),
-            )
+            complete(next, now_ms, vec![])
         }
+        // A clock ended it, and that is no failure. What the attempt died of is kept all the same.
+        Event::Failed { failure, .. } if closing => {
+            let record = attempt_ended(task, failure, now_ms);
+            complete(next, now_ms, vec![record])
+        }
+        _ if closing && gives_the_slot_back => complete(next, now_ms, vec![]),
         Event::Failed {
             failure,
             backoff_ms,
@@ -425,6 +483,37 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             change.effects.insert(0, Effect::JournalEnded);
             Ok(change)
         }
+        Event::PageEnded {
+            cursor,
+            full,
+            delay_ms,
+        } => {
+            next.phase = next_page(&task.phase);
+            next.phase_input = Some(cursor.clone());
+            next.attempt = 0;
+            next.run_at_ms = (*delay_ms > 0).then_some(now_ms + delay_ms);
+            new_run(&mut next);
+            next.digest = task.digest.clone();
+            let mut change = match full {
+                false => {
+                    next.status = Status::Pending;
+                    moved(next)?
+                }
+                true => {
+                    let wait = Wait {
+                        call: None,
+                        remaining: 1,
+                        signal: None,
+                        since_ms: now_ms,
+                        until_ms: None,
+                        woken: None,
+                    };
+                    suspend(next, wait, now_ms)?
+                }
+            };
+            change.effects.insert(0, Effect::JournalEnded);
+            Ok(change)
+        }
         Event::CancelRequested if task.cancel_requested => Ok(Change {
             task: next,
             effects: vec![],
@@ -434,6 +523,20 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             Ok(Change {
                 task: next,
                 effects: vec![Effect::Stop],
+            })
+        }
+        Event::Hinted if task.producer == Some(Stage::Open) => {
+            next.producer = Some(Stage::Hinted);
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::Hint],
+            })
+        }
+        Event::ClockRanOut if task.producer.is_some() && !closing && !task.cancel_requested => {
+            next.producer = Some(Stage::Closing);
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::Stop, Effect::Drain],
             })
         }
         Event::Interrupted => {
@@ -481,6 +584,19 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             wake(next, true, now_ms)
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        Event::Hinted if task.producer == Some(Stage::Open) => {
+            let signal = wait.signal.is_some();
+            next.producer = Some(Stage::Hinted);
+            match signal {
+                // What it waits for may never come: to receive is to look once from now on.
+                true => wake(next, true, now_ms),
+                false => Ok(Change {
+                    task: next,
+                    effects: vec![Effect::Hint],
+                }),
+            }
+        }
+        Event::ClockRanOut if task.producer.is_some() => complete(next, now_ms, vec![]),
         _ => refuse(task, event),
     }
 }
@@ -495,6 +611,7 @@ fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
             next.restarts = 0;
             next.failure = None;
             next.cancel_requested = false;
+            next.producer = task.producer.map(|_| Stage::Open);
             next.progress = None;
             next.run_at_ms = None;
             next.expires_at_ms = None;
@@ -514,14 +631,7 @@ fn fail(
     backoff_ms: Option<u64>,
     now_ms: u64,
 ) -> Result<Change, Refusal> {
-    let record = Effect::AttemptEnded(Attempt {
-        run: next.run,
-        phase: next.phase.clone(),
-        attempt: next.attempt,
-        started_at_ms: next.run_at_start_ms.unwrap_or(now_ms),
-        ended_at_ms: now_ms,
-        failure: failure.clone(),
-    });
+    let record = attempt_ended(&next, &failure, now_ms);
     let again = failure.retryable && next.attempt < next.attempts_max.unwrap_or(1);
     next.failure = Some(failure);
     match backoff_ms {
@@ -538,11 +648,38 @@ fn fail(
     }
 }
 
+fn attempt_ended(task: &Task, failure: &Failure, now_ms: u64) -> Effect {
+    Effect::AttemptEnded(Attempt {
+        run: task.run,
+        phase: task.phase.clone(),
+        attempt: task.attempt,
+        started_at_ms: task.run_at_start_ms.unwrap_or(now_ms),
+        ended_at_ms: now_ms,
+        failure: failure.clone(),
+    })
+}
+
+/// The end with the output that it has, or with none.
+fn complete(mut next: Task, now_ms: u64, first: Vec<Effect>) -> Result<Change, Refusal> {
+    let output = next.output.get_or_insert_with(|| "null".into()).clone();
+    next.failure = None;
+    let follow = next.on_complete.as_ref().map(|handler| Effect::Continue {
+        handler: handler.clone(),
+        output,
+    });
+    let effects = first.into_iter().chain(follow).collect();
+    end(next, Status::Completed, now_ms, effects)
+}
+
 fn suspend(mut next: Task, wait: Wait, now_ms: u64) -> Result<Change, Refusal> {
     let (remaining, until_ms) = (wait.remaining, wait.until_ms);
+    let looks_once = next.producer == Some(Stage::Hinted) && wait.signal.is_some();
     next.wait = Some(wait);
     if remaining == 0 {
         return wake(next, false, now_ms);
+    }
+    if looks_once {
+        return wake(next, true, now_ms);
     }
     if until_ms.is_some_and(|until| until <= now_ms) {
         return wake(next, true, now_ms);
@@ -560,6 +697,17 @@ fn wake(mut next: Task, timed_out: bool, now_ms: u64) -> Result<Change, Refusal>
     }
     next.status = Status::Pending;
     moved(next)
+}
+
+/// The phase of a source that is to tell its first page.
+pub const FIRST_PAGE: &str = "page-1";
+
+/// Each page is a phase of its own, so that its effects outside have a key of their own.
+fn next_page(phase: &str) -> Arc<str> {
+    let page = phase
+        .strip_prefix("page-")
+        .and_then(|page| page.parse().ok());
+    format!("page-{}", page.unwrap_or(0_u64) + 1).into()
 }
 
 /// What a run leaves behind when the next begins with an empty journal.
@@ -584,6 +732,9 @@ fn end(mut next: Task, status: Status, now_ms: u64, first: Vec<Effect>) -> Resul
     next.ended_at_ms = Some(now_ms);
     next.run_at_ms = None;
     next.blocked_by = 0;
+    if status != Status::Completed {
+        next.output = None;
+    }
     let mut effects = first;
     if next.run_at_start_ms.is_some() {
         effects.push(Effect::JournalEnded);

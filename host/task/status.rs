@@ -140,7 +140,7 @@ pub enum PendingReason {
     Scheduled,
     /// It starts as soon as a slot is free.
     Ready,
-    /// Nobody can start it now: no handler of its name is loaded.
+    /// Nothing can start it now: its queue is paused, or no handler of its name is loaded.
     Held,
 }
 

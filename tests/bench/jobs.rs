@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use fishway::client::Client;
 use fishway::clock::SystemClock;
+use fishway::daemon::process;
+use fishway::lease::{Identity, Life};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 
 use super::{median, one, shown};
@@ -123,7 +125,11 @@ fn kill(pid: &str) {
     use rustix::process::{Pid, Signal, kill_process};
     let number: u32 = pid.parse().unwrap();
     let _ = kill_process(Pid::from_raw(number as i32).unwrap(), Signal::KILL);
-    while fishway::daemon::is_alive(number) {
+    let life = Identity::of_line(&number.to_string());
+    while life
+        .as_ref()
+        .is_some_and(|one| process::life(one) != Life::Ended)
+    {
         std::thread::yield_now();
     }
 }

@@ -9,13 +9,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fishway::builder::{Request, build};
-use fishway::client::Client;
+use fishway::client::{Client, Run};
 use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
 use fishway::executor::Settings;
+use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::queue::QueueChange;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::task::{NewTask, Options, Status, StatusSet};
+use fishway::workflow::{Format, Given, NewWorkflow, Step, Work, Workflow, parse};
 use serde_json::json;
+
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     // Words choose cases; cargo adds an option of its own.
@@ -28,7 +35,9 @@ fn main() {
     let directory = place.join(format!("bench-{}", std::process::id()));
     let handlers = directory.join("handlers");
     std::fs::create_dir_all(&handlers).unwrap();
-    std::fs::copy(guests.join("script.wasm"), handlers.join("script.wasm")).unwrap();
+    for name in ["script.wasm", "pages.wasm"] {
+        std::fs::copy(guests.join(name), handlers.join(name)).unwrap();
+    }
     for copy in 0..9 {
         let name = if copy == 0 {
             "echo.wasm".to_owned()
@@ -78,12 +87,17 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
         );
     }
     if wants("fan-out") {
+        // What the start took is given back bit by bit, so an idle host has the least that is seen.
+        let mut idle_mb = resident_mb();
         for many in [100, 1_000, 10_000, 100_000] {
-            fan_out(&client, many).await;
+            idle_mb = fan_out(&client, many, idle_mb).await;
         }
     }
     if wants("waiting") {
         waiting(&client, 100_000).await;
+    }
+    if wants("generator") {
+        generator(&client, 1_000_000).await;
     }
     if wants("chain") {
         let time = chain(&client, 20).await;
@@ -94,6 +108,13 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
         );
     }
     if wants("drain") {
+        drain(&client, 20_000).await;
+    }
+    if wants("workflow") {
+        workflow(&client, 10_000).await;
+    }
+    if wants("held") {
+        held(&client, 100_000).await;
         drain(&client, 20_000).await;
     }
     if wants("notice") {
@@ -154,21 +175,24 @@ fn raw_commits(directory: &Path) -> Duration {
     median(&mut times)
 }
 
-async fn fan_out(client: &Client, many: u32) {
+async fn fan_out(client: &Client, many: u32, idle_mb: i64) -> i64 {
     let mut times = Vec::new();
-    let before = resident_mb();
+    forget_peak();
     for _ in 0..3 {
         let steps = json!({ "steps": [{ "fan-out": { "handler": "echo", "count": many } }] });
         times.push(one(client, "script", steps.to_string()).await);
     }
     let time = median(&mut times);
+    let (kept_mb, most_mb) = (resident_mb(), peak_mb());
+    let idle_mb = idle_mb.min(kept_mb);
     println!(
-        "fan-out of {many} and wait-all, median of 3: {} = {:.0} children/s, {:+} MB resident, {} MB at most so far",
+        "fan-out of {many} and wait-all, median of 3: {} = {:.0} children/s; idle {idle_mb} MB, {:+} MB at most, {:+} MB kept",
         shown(time),
         f64::from(many) / time.as_secs_f64(),
-        resident_mb() - before,
-        peak_mb()
+        most_mb - idle_mb,
+        kept_mb - idle_mb
     );
+    idle_mb
 }
 
 /// Many tasks that wait for one, which then ends.
@@ -190,6 +214,7 @@ async fn waiting(client: &Client, many: usize) {
     let waits = [Status::Waiting].into_iter().collect();
     client.arrived(&ids, false, waits).await.unwrap();
     let (asleep, resident) = (started.elapsed(), resident_mb());
+    forget_peak();
     let started = Instant::now();
     client.cancel(gate, false).await.unwrap();
     let ended = client.arrived(&ids, false, StatusSet::terminal()).await;
@@ -205,12 +230,86 @@ async fn waiting(client: &Client, many: usize) {
     );
 }
 
+/// A workflow of one step, whose items come page by page.
+async fn generator(client: &Client, many: u64) {
+    let each = Each {
+        handler: "echo".to_owned(),
+        results: Results::Counts,
+        items: Items::Pages {
+            source: "pages".to_owned(),
+            window: 1_000,
+        },
+    };
+    let step = Step {
+        key: "all".into(),
+        work: Work::Each {
+            options: PoolOptions::default(),
+            each: Arc::new(each),
+        },
+        input: json!({ "items": many, "page": 500 }).to_string().into(),
+        options: Options::default(),
+        after: Vec::new(),
+        sources_of: Vec::new(),
+        optional: false,
+        producer: None,
+    };
+    let workflow = NewWorkflow {
+        workflow: Arc::new(Workflow {
+            name: "generator".into(),
+            on_failure: OnFailure::Fail,
+            input: "{}".into(),
+            steps: vec![step],
+        }),
+        spawner: None,
+        retry_of: None,
+        key: None,
+        metadata: None,
+    };
+    let store = client.store();
+    let (before, started) = (resident_mb(), Instant::now());
+    let id = store.run_workflow(workflow, None).await.unwrap().jobs[0].1;
+    let (mut live_max, mut at, mut tenths) = (0, started, Vec::new());
+    while tenths.len() < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let task = store.tasks(&[id]).unwrap().remove(0).unwrap();
+        let group = task.group.unwrap();
+        live_max = live_max.max(group.live);
+        if group.completed * 10 >= many * (tenths.len() as u64 + 1) {
+            tenths.push(at.elapsed());
+            at = Instant::now();
+        }
+    }
+    client
+        .arrived(&[id], false, StatusSet::terminal())
+        .await
+        .unwrap();
+    let rate = |time: &Duration| many as f64 / 10.0 / time.as_secs_f64();
+    let rates: Vec<String> = tenths
+        .iter()
+        .map(|time| format!("{:.0}", rate(time)))
+        .collect();
+    println!(
+        "a generator of {many} items, window 1000, pages of 500: {} = {:.0} items/s, by tenths {}; at most {live_max} live, {:+} MB resident, {} MB at most so far",
+        shown(started.elapsed()),
+        many as f64 / started.elapsed().as_secs_f64(),
+        rates.join(" "),
+        resident_mb() - before,
+        peak_mb()
+    );
+}
+
 /// What the process has in memory now.
 fn resident_mb() -> i64 {
     status_mb("VmRSS:")
 }
 
-/// The most that it has had.
+/// Count the most that the process has from now on.
+fn forget_peak() {
+    // Where that cannot be done, it is the most that it ever had.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most that it has had since.
 fn peak_mb() -> i64 {
     status_mb("VmHWM:")
 }
@@ -245,6 +344,73 @@ async fn drain(client: &Client, many: usize) {
         shown(started.elapsed()),
         many as f64 / started.elapsed().as_secs_f64()
     );
+}
+
+/// A wide diamond, from its document to its end, beside as many tasks that know nothing of each other.
+async fn workflow(client: &Client, many: usize) {
+    let (mut alone, mut made, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let started = Instant::now();
+        let submitted = client.submit("echo", vec!["1".to_owned(); many], Options::default());
+        let ids: Vec<_> = submitted.await.unwrap().iter().map(|one| one.id).collect();
+        client
+            .wait(&ids, false, StatusSet::terminal(), None)
+            .await
+            .unwrap();
+        alone.push(started.elapsed());
+
+        let wide: Vec<String> = (2..many).map(|index| format!("wide-{index}")).collect();
+        let job = |key: &str, after: &[String]| json!({ "key": key, "handler": "echo", "dependsOn": after });
+        let mut jobs = vec![job("first", &[])];
+        jobs.extend(wide.iter().map(|key| job(key, &["first".to_owned()])));
+        jobs.push(job("last", &wide));
+        let text = json!({ "jobs": jobs }).to_string();
+        let started = Instant::now();
+        let given = Given {
+            name: "diamond",
+            input: None,
+            jobs_max: many,
+        };
+        let definition = parse(&text, Format::Json, &given).unwrap();
+        let run = client
+            .run_workflow(definition, Run::default())
+            .await
+            .unwrap();
+        made.push(started.elapsed());
+        let tasks = client
+            .wait(&[run.id], false, StatusSet::terminal(), None)
+            .await;
+        ended.push(started.elapsed());
+        let task = tasks.unwrap().unwrap().remove(0);
+        assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
+    }
+    let (alone, ended) = (median(&mut alone), median(&mut ended));
+    let rate = |time: Duration| many as f64 / time.as_secs_f64();
+    println!(
+        "a diamond of {many} jobs, median of 3: made in {}, ended after {} = {:.0} jobs/s, {:.2} of the {:.0}/s of as many tasks alone",
+        shown(median(&mut made)),
+        shown(ended),
+        rate(ended),
+        rate(ended) / rate(alone),
+        rate(alone)
+    );
+}
+
+/// Many ready tasks in a queue that is paused, which every claim from here on passes.
+async fn held(client: &Client, many: usize) {
+    let pause = QueueChange {
+        paused: Some(true),
+        concurrency: None,
+    };
+    // Before the queue of the others, so that claims come to it first.
+    client.set_queue("before", pause).await.unwrap();
+    let options = Options {
+        queue: Some("before".into()),
+        ..Options::default()
+    };
+    let inputs = vec!["1".to_owned(); many];
+    client.submit("echo", inputs, options).await.unwrap();
+    println!("beside {many} tasks of a queue that is paused:");
 }
 
 /// How long a commit of another process goes unnoticed.
@@ -303,6 +469,7 @@ async fn start(directory: &Path) -> Host {
         settings: Settings::default(),
         database_bytes_max: None,
         keep: Default::default(),
+        grace: Duration::ZERO,
         clock: Arc::new(SystemClock),
     };
     Host::start(setup).await.unwrap()

@@ -6,9 +6,13 @@ pub mod claiming;
 pub mod clocks;
 pub mod counting;
 pub mod deleting;
+pub mod each;
 pub mod edges;
 pub mod jobs;
 pub mod keeping;
+pub mod producers;
+pub mod queues;
+pub mod schedules;
 pub mod signals;
 pub mod submitting;
 pub mod waiting;
@@ -34,11 +38,39 @@ macro_rules! conformance {
                 a_claim_takes_no_more_than_the_slots
                 the_best_of_all_lanes_goes_first
                 a_room_bounds_its_handler_over_all_its_lanes
+                functions_of_one_component_share_its_room
                 a_handler_without_room_is_never_claimed
                 a_finish_hands_its_slot_on_in_the_same_transaction
                 a_waiter_for_running_is_ready_in_the_transaction_of_the_claim
                 what_expired_before_a_tick_never_starts
                 a_stale_attempt_writes_nothing
+            }
+            queues {
+                no_more_of_a_queue_run_at_once_than_it_allows
+                a_limit_bounds_a_queue_over_all_its_lanes
+                a_waiting_task_holds_no_place_in_its_queue
+                a_lower_limit_lets_go_on_what_runs
+                a_paused_queue_starts_nothing_and_what_runs_goes_on
+                a_resumed_queue_starts_in_its_own_transaction
+                a_task_of_a_paused_queue_expires_like_any_other
+                the_limits_of_a_queue_and_of_a_pool_hold_together
+                a_paused_or_full_queue_is_passed_whatever_lanes_it_has
+                what_a_queue_is_set_to_outlives_the_host
+                queues_tell_how_their_tasks_stand
+            }
+            schedules {
+                a_schedule_gives_birth_to_a_task_at_each_of_its_times
+                a_time_fires_once_whoever_looks_and_however_often
+                missed_times_are_made_up_for_as_each_schedule_says
+                a_time_at_which_the_last_run_lives_is_skipped_where_that_was_asked_for
+                a_paused_schedule_lets_its_times_pass
+                a_trigger_runs_now_and_moves_no_time
+                a_schedule_is_replaced_only_when_that_was_asked_for
+                a_removed_schedule_fires_no_more_and_its_tasks_stay
+                a_key_that_was_used_by_hand_counts_as_the_run
+                more_schedules_than_one_transaction_fires_are_all_fired
+                a_clock_that_was_set_back_fires_nothing_again
+                a_schedule_is_there_whole_after_reopening
             }
             clocks {
                 a_delayed_task_is_ready_when_its_time_has_come
@@ -83,6 +115,8 @@ macro_rules! conformance {
                 an_end_of_another_kind_ends_the_wait_too
                 a_thousand_children_wake_their_parent_with_the_last
                 waits_of_a_run_that_failed_do_not_reach_the_next
+                a_wait_for_very_many_finds_the_one_that_hangs_on_the_waiter
+                a_look_for_what_hangs_on_the_waiter_has_an_end
             }
             signals {
                 signals_are_received_once_in_the_order_of_their_sending
@@ -115,6 +149,7 @@ macro_rules! conformance {
                 edges_open_by_failure_by_any_end_and_all_the_same
                 a_workflow_completes_without_an_optional_step
                 a_retry_of_a_workflow_runs_what_failed_and_what_was_skipped
+                a_retry_runs_what_was_cancelled_in_whatever_order_it_was_declared
                 a_retry_of_one_step_unfails_the_workflow
                 a_retry_shuts_the_edges_that_its_failure_had_opened
                 a_cancel_of_a_workflow_ends_what_is_pending_and_leaves_what_has_completed
@@ -122,6 +157,68 @@ macro_rules! conformance {
                 a_key_names_one_workflow
                 a_pool_of_a_workflow_waits_for_all_of_its_sources
                 a_workflow_is_no_work_for_a_host
+            }
+            producers {
+                a_lone_producer_ends_when_its_drain_time_has_passed
+                a_producer_ends_when_it_adds_nothing_for_too_long
+                a_member_that_a_key_names_already_is_activity_of_a_producer
+                the_last_finite_source_hints_its_producers_and_starts_their_drain_clock
+                a_source_that_never_starts_has_drained_for_the_producers_too
+                a_producer_that_waits_for_a_signal_is_woken_by_the_hint
+                the_hint_ends_no_other_wait_and_stops_no_other_task
+                a_clock_that_runs_out_closes_the_sources_at_once_and_leaves_the_attempt_its_grace
+                an_attempt_that_a_clock_ends_is_completed_when_it_waits_or_loses_its_host
+                a_cancel_beats_a_clock
+                a_producer_that_ends_by_itself_has_drained_and_has_no_clock
+                a_producer_that_has_drained_by_itself_is_ended_by_no_clock
+                the_clocks_run_on_between_attempts_and_while_no_host_runs
+                a_lost_host_leaves_the_clocks_as_they_were
+                a_retry_of_a_producer_begins_with_fresh_clocks_and_no_output
+                a_failed_source_that_is_retried_opens_its_pool_again_whatever_that_became
+                a_retry_of_one_source_opens_what_comes_after_its_pool_again
+                a_source_that_drained_and_then_failed_is_one_again_in_its_next_attempt
+                an_ended_pool_of_a_workflow_is_not_opened_anew_by_its_name
+                a_retried_member_opens_its_pool_and_what_comes_after_it_again
+                a_failed_pool_skips_what_comes_after_it_and_fails_its_workflow
+                a_pool_that_takes_no_more_hints_its_producers
+                a_cancelled_workflow_ends_its_producers_and_can_be_retried_whole
+                a_producer_of_several_pools_is_alone_when_none_of_them_has_another_source
+                what_a_producer_says_that_it_ends_with_is_kept_and_shown_but_is_no_result_yet
+                a_continuation_goes_on_with_what_a_clock_ended_a_producer_with
+                a_hundred_producers_run_out_together
+            }
+            each {
+                a_map_runs_its_handler_for_each_element_and_keeps_their_order
+                a_map_over_its_own_input_starts_at_once
+                a_map_of_nothing_completes_at_once
+                a_map_over_no_array_fails_and_names_what_it_got
+                a_large_array_is_expanded_in_the_transaction_that_ends_its_upstream
+                items_have_the_options_of_their_step
+                no_more_items_run_at_once_than_the_map_allows
+                a_failed_item_does_to_its_map_what_was_asked_for
+                a_map_that_fails_fast_cancels_the_rest
+                a_map_may_keep_the_counts_alone
+                outputs_that_are_too_large_together_fail_their_map_at_once
+                a_retry_of_a_map_runs_only_what_failed
+                a_retry_of_a_workflow_expands_what_could_not_be_expanded
+                a_map_that_has_not_started_is_cancelled_and_expires_like_any_task
+                a_cancelled_map_ends_its_items_and_a_retry_brings_them_back
+                a_map_is_deleted_with_all_of_its_items
+                a_step_that_a_failure_of_a_map_let_start_waits_again_for_its_retry
+                items_run_while_pages_come_and_keep_their_order
+                a_generator_of_nothing_completes
+                a_source_waits_while_the_window_is_full
+                a_source_may_rest_between_pages
+                a_generator_goes_on_at_the_page_where_its_host_died
+                a_page_that_fails_is_tried_again_and_each_page_has_all_attempts
+                a_source_that_fails_fails_its_generator_and_a_retry_goes_on_where_it_stood
+                a_retry_of_an_item_alone_does_not_complete_what_was_not_told
+                a_retry_of_the_source_alone_while_items_run_unfails_its_generator
+                a_cancelled_generator_ends_its_source_and_its_items
+                a_source_that_is_cancelled_alone_tells_no_more
+                a_generator_that_is_closed_takes_no_more_pages
+                a_generator_whose_source_was_deleted_cannot_go_on
+                a_source_is_not_retried_while_its_generator_ends
             }
             jobs {
                 no_unit_of_a_job_starts_before_all_are_there

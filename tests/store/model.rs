@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Function, RefusedCall};
+use fishway::queue::{Queue, QueueChange};
 use fishway::store::{
     CallBy, End, Filter, Keep, Record, Signal, StoreError, Suspension, Sweep, Until,
 };
@@ -20,8 +21,10 @@ enum Verb {
         priority: i32,
         delay_ms: Option<u64>,
         expires_ms: Option<u64>,
+        queue: usize,
     },
     Spawn(usize),
+    SetQueue(usize, QueueChange),
     Claim(usize),
     Finish(usize, Ending),
     Suspend {
@@ -72,9 +75,15 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => some().prop_map(Ending::PhaseEnded),
     ];
     prop_oneof![
-        6 => (some(), 0..3i32, ms(), ms()).prop_map(|(after, priority, delay_ms, expires_ms)| {
-            Verb::Submit { after, priority, delay_ms, expires_ms }
-        }),
+        6 => (some(), 0..3i32, ms(), ms(), 0..QUEUES.len()).prop_map(
+            |(after, priority, delay_ms, expires_ms, queue)| {
+                Verb::Submit { after, priority, delay_ms, expires_ms, queue }
+            }
+        ),
+        2 => (0..QUEUES.len(), prop::option::of(prop::option::of(1..3u32)), prop::option::of(any::<bool>()))
+            .prop_map(|(queue, concurrency, paused)| {
+                Verb::SetQueue(queue, QueueChange { concurrency, paused })
+            }),
         2 => any::<usize>().prop_map(Verb::Spawn),
         5 => (1..4usize).prop_map(Verb::Claim),
         6 => (any::<usize>(), ending).prop_map(|(task, ending)| Verb::Finish(task, ending)),
@@ -109,6 +118,9 @@ const POOLS: [(&str, OnFailure); 3] = [
     ("patient", OnFailure::Collect),
 ];
 
+/// The queue of tasks that name none is among them.
+const QUEUES: [&str; 3] = ["default", "first", "second"];
+
 /// What the store cannot be asked for: what was asked of it.
 #[derive(Default)]
 struct Model {
@@ -116,6 +128,7 @@ struct Model {
     calls: u32,
     waits: HashMap<TaskId, Waits>,
     pools: Vec<TaskId>,
+    queues: HashMap<&'static str, Queue>,
     /// Sources that have not drained.
     sources: HashMap<TaskId, HashSet<TaskId>>,
     /// Unread signals: name and value, oldest first.
@@ -166,12 +179,14 @@ impl Model {
                 priority,
                 delay_ms,
                 expires_ms,
+                queue,
             } => {
                 let options = Options {
                     after: self.pick_some(after),
                     priority: Some(*priority),
                     delay_ms: *delay_ms,
                     expires_ms: *expires_ms,
+                    queue: Some(QUEUES[*queue].into()),
                     ..Options::default()
                 };
                 self.ids.push(world.submit_with("h", options).await);
@@ -184,7 +199,14 @@ impl Model {
             }
             Verb::Claim(count) => {
                 let claimed = world.claim_up_to(*count).await;
-                check_claim(before, &claimed, *count, world);
+                self.check_claim(before, &claimed, *count, world);
+            }
+            Verb::SetQueue(number, change) => {
+                let name = QUEUES[*number];
+                let set = world.store().set_queue(name.into(), *change).await.unwrap();
+                let queue = self.queue(name).with(*change);
+                assert_eq!(set, queue);
+                self.queues.insert(name, queue);
             }
             Verb::Finish(number, ending) => {
                 if let Some(task) = running(*number) {
@@ -330,6 +352,50 @@ impl Model {
                 world.reopen();
                 assert_eq!(snapshot(world), *before);
             }
+        }
+    }
+
+    fn queue(&self, name: &'static str) -> Queue {
+        let found = self.queues.get(name).cloned();
+        found.unwrap_or_else(|| Queue::plain(name))
+    }
+
+    /// The best of what was ready, and no more than there are slots and than its queues allow.
+    fn check_claim(&self, before: &Snapshot, claimed: &[Task], slots: usize, world: &World) {
+        let now = now_ms(world);
+        let late = |task: &Task| {
+            task.started_at_ms.is_none() && task.expires_at_ms.is_some_and(|at| at <= now)
+        };
+        let ready = |task: &Task| {
+            task.status == Status::Pending && task.blocked_by == 0 && task.run_at_ms.is_none()
+        };
+        let mut best: Vec<&Task> = before
+            .values()
+            .filter(|task| ready(task) && !late(task))
+            .collect();
+        best.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.id));
+        let mut left: HashMap<&str, usize> = QUEUES
+            .iter()
+            .map(|name| {
+                let runs = |task: &&Task| task.status == Status::Running && task.group.is_none();
+                let running = before.values().filter(runs);
+                let running = running.filter(|task| &*task.queue == *name).count();
+                (*name, self.queue(name).room(running))
+            })
+            .collect();
+        best.retain(|task| {
+            let left = left.get_mut(&*task.queue).unwrap();
+            let fits = *left > 0;
+            *left = left.saturating_sub(1);
+            fits
+        });
+        assert!(claimed.len() <= slots && claimed.len() >= best.len().min(slots));
+        for (expected, task) in best.iter().zip(claimed) {
+            assert_eq!(task.id, expected.id);
+        }
+        // The rest was woken by these claims, or by the end of a task whose time had run out.
+        for task in claimed.iter().skip(best.len()) {
+            assert_eq!(before[&task.id].status, Status::Waiting, "{task:#?}");
         }
     }
 
@@ -535,6 +601,20 @@ impl Model {
         let counted: u64 = counted.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, self.ids.len() as u64);
         self.signals.retain(|id, _| !after[id].status.is_terminal());
+        for name in QUEUES {
+            let runs = |task: &Task| task.status == Status::Running && &*task.queue == name;
+            let running = |all: &Snapshot| {
+                all.values()
+                    .filter(|task| runs(task) && task.group.is_none())
+                    .count()
+            };
+            let most = self.queue(name).room(0);
+            let (earlier, now) = (running(before), running(after));
+            assert!(
+                now <= most || now <= earlier,
+                "{name}: {now} run, {most} may"
+            );
+        }
         for task in after.values() {
             self.check_pool(world, after, task);
             self.check_state(world, after, task, verb);
@@ -720,31 +800,6 @@ fn contains(all: &Snapshot, pool: TaskId, task: &Task) -> bool {
         parent = all.get(&id).and_then(|task| task.parent);
     }
     false
-}
-
-/// The best of what was ready, and no more than there are slots.
-fn check_claim(before: &Snapshot, claimed: &[Task], slots: usize, world: &World) {
-    let now = now_ms(world);
-    let rank = |task: &Task| (std::cmp::Reverse(task.priority), task.id);
-    let late = |task: &Task| {
-        task.started_at_ms.is_none() && task.expires_at_ms.is_some_and(|at| at <= now)
-    };
-    let ready = |task: &Task| {
-        task.status == Status::Pending && task.blocked_by == 0 && task.run_at_ms.is_none()
-    };
-    let mut best: Vec<&Task> = before
-        .values()
-        .filter(|task| ready(task) && !late(task))
-        .collect();
-    best.sort_by_key(|task| rank(task));
-    assert!(claimed.len() <= slots && claimed.len() >= best.len().min(slots));
-    for (expected, task) in best.iter().zip(claimed) {
-        assert_eq!(task.id, expected.id);
-    }
-    // The rest was woken by these claims, or by the end of a task whose time had run out.
-    for task in claimed.iter().skip(best.len()) {
-        assert_eq!(before[&task.id].status, Status::Waiting, "{task:#?}");
-    }
 }
 
 fn now_ms(world: &World) -> u64 {

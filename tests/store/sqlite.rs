@@ -2,12 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use fishway::client::Client;
 use fishway::clock::HandClock;
+use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::store::{Record, Signal, Store, StoreError, Sweep, Urgency};
-use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
+use fishway::task::{NewTask, Options, Spawner, Status, StatusSet, Task, TaskId};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -103,6 +106,24 @@ async fn another_process_that_watches_is_told_of_the_hosts_commits() {
         host.cancel(id, false, None).await.unwrap();
         told_from_outside(&mut watch).await;
     }
+}
+
+#[tokio::test]
+async fn a_wait_that_is_told_nothing_looks_again_after_its_interval() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    // It watches nothing, like one that looks on from another machine.
+    let visitor = Client::new(Arc::new(open(directory.path(), Role::Visitor)));
+    let visitor = visitor.looking_every(Duration::from_millis(1));
+    let id = submit(&host, "{}").await.unwrap();
+    let (ids, ended) = ([id], StatusSet::terminal());
+    let mut wait = std::pin::pin!(visitor.wait(&ids, false, ended, Some(PATIENCE)));
+    // The first look has found nothing.
+    let pending = std::future::poll_fn(|context| Poll::Ready(wait.as_mut().poll(context)));
+    assert!(pending.await.is_pending());
+    host.cancel(id, false, None).await.unwrap();
+    let tasks = wait.await.unwrap().expect("it looks again");
+    assert_eq!(tasks[0].status, Status::Cancelled);
 }
 
 async fn told_from_outside(watch: &mut fishway::bus::Watch) {
@@ -269,6 +290,64 @@ async fn an_attempt_whose_record_was_lost_does_not_end() {
     let store = open(directory.path(), Role::Host);
     assert_eq!(statuses(&store), [(Status::Running, 1)]);
     assert_eq!(store.recover().await.unwrap(), 1);
+}
+
+/// A schedule that fires every minute.
+fn plan(input: &str) -> Plan {
+    Plan {
+        name: "report".into(),
+        target: Target::Handler {
+            handler: "h".into(),
+            input: input.into(),
+        },
+        options: Default::default(),
+        timing: Timing::every(60_000, 0).unwrap(),
+        missed: Missed::Once,
+        overlap: Overlap::Allow,
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_that_two_processes_look_at_fires_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = [(); 2].map(|()| open(directory.path(), Role::Host));
+    stores[0].add_schedule(plan("1"), false).await.unwrap();
+    drop(stores);
+    let late = Arc::new(HandClock::at(START_MS + 90_000));
+    let stores = [(); 2].map(|()| {
+        SqliteStore::open(Opening {
+            clock: late.clone(),
+            ..opening(directory.path(), Role::Host)
+        })
+        .unwrap()
+    });
+    let (one, other) = tokio::join!(stores[0].tick(), stores[1].tick());
+    assert_eq!(one.unwrap(), Some(START_MS + 120_000));
+    assert_eq!(other.unwrap(), Some(START_MS + 120_000));
+    assert_eq!(statuses(&stores[0]), [(Status::Pending, 1)]);
+}
+
+#[tokio::test]
+async fn a_schedule_whose_task_cannot_be_kept_fires_when_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    let store = open(directory.path(), Role::Host);
+    store.add_schedule(plan(&large), false).await.unwrap();
+    drop(store);
+    let later = |bytes_max| Opening {
+        clock: Arc::new(HandClock::at(START_MS + 60_000)),
+        bytes_max,
+        ..opening(directory.path(), Role::Host)
+    };
+    let size = std::fs::metadata(file(directory.path())).unwrap().len();
+    let store = SqliteStore::open(later(Some(size + (20 << 10)))).unwrap();
+    let fired = store.tick().await;
+    assert!(matches!(fired, Err(StoreError::Full { .. })), "{fired:?}");
+    assert_eq!(statuses(&store), []);
+    drop(store);
+    let store = SqliteStore::open(later(None)).unwrap();
+    assert_eq!(store.tick().await.unwrap(), Some(START_MS + 120_000));
+    assert_eq!(statuses(&store), [(Status::Pending, 1)]);
 }
 
 fn file(directory: &Path) -> std::path::PathBuf {

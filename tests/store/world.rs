@@ -16,14 +16,21 @@ use fishway::store::{
 };
 use fishway::task::edge::On;
 use fishway::task::{
-    Failure, FailureKind, NewTask, Options, PendingReason, Place, Spawner, Status, StatusSet, Task,
-    TaskId,
+    Failure, FailureKind, NewChild, NewChildren, NewTask, Options, PendingReason, Producer,
+    Spawner, Status, StatusSet, Task, TaskId,
 };
+use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
 use tempfile::TempDir;
 
 /// When every test begins.
 pub const START_MS: u64 = 1_790_000_000_000;
+
+/// How long the producers of these workflows may add nothing.
+pub const IDLE_MS: u64 = 30_000;
+
+/// How long they may go on alone.
+pub const DRAIN_MS: u64 = 100_000;
 
 /// Makes stores over the same data, one after the other.
 pub trait Engine: Send + Sync {
@@ -129,30 +136,33 @@ impl World {
         count: u32,
     ) -> Vec<TaskId> {
         let before = self.store().child_ids(parent.id).unwrap().len() as u64;
-        let tasks: Vec<NewTask> = (0..count)
-            .map(|index| NewTask {
-                id: Some(self.store().ids().next(self.clock.now_ms())),
-                spawner: Some(Spawner {
-                    parent: parent.id,
-                    sequence: before + 1 + u64::from(index),
-                    depth: parent.depth + 1,
-                    scope: parent.scope,
-                    member: false,
-                    place: Some(Place {
-                        run: parent.run,
-                        call,
-                        index,
-                        content: u64::from(index),
-                    }),
-                }),
-                ..NewTask::root(handler, "{}", Options::default())
+        let each: Vec<NewChild> = (0..count)
+            .map(|index| NewChild {
+                id: self.store().ids().next(self.clock.now_ms()),
+                input: "{}".into(),
+                index,
+                content: u64::from(index),
+                retry_of: None,
             })
             .collect();
-        let ids = tasks.iter().filter_map(|task| task.id).collect();
-        let records = tasks
-            .into_iter()
-            .map(|task| Record::Task(Box::new(task)))
-            .collect();
+        let ids = each.iter().map(|child| child.id).collect();
+        let children = NewChildren {
+            handler: handler.into(),
+            options: Arc::default(),
+            created_at_ms: self.clock.now_ms(),
+            spawner: Spawner {
+                parent: parent.id,
+                sequence: before + 1,
+                depth: parent.depth + 1,
+                scope: parent.scope,
+                member: false,
+                place: None,
+            },
+            run: parent.run,
+            call,
+            each,
+        };
+        let records = vec![Record::Children(Box::new(children))];
         self.record(parent, records).await;
         ids
     }
@@ -238,7 +248,7 @@ impl World {
 
     /// Run a workflow that is written like `a, b<a, c<a!, d?<b+c*`: a step with a question mark is
     /// optional; edges open by success, with `!` by failure, with `*` by any end, and with `?` they
-    /// are optional. `p:pool` is a pool, and `s>p` a step that is a source of it.
+    /// are optional. `p:pool` is a pool, `s>p` a step that is a source of it, and `s>>p` a producer.
     pub async fn workflow(&self, text: &str) -> Started {
         self.workflow_with(text, OnFailure::Fail).await
     }
@@ -271,7 +281,10 @@ impl World {
 
     /// Where tasks stand, a word for each: a status, or why the task is pending.
     pub fn show(&self, ids: &[TaskId]) -> String {
-        let words: Vec<String> = ids.iter().map(|&id| word(&self.get(id))).collect();
+        let paused = self.store().queues_paused().unwrap();
+        let held = |task: &Task| paused.iter().any(|queue| **queue == *task.queue);
+        let words = ids.iter().map(|&id| self.get(id));
+        let words: Vec<String> = words.map(|task| word(&task, held(&task))).collect();
         words.join(" ")
     }
 
@@ -282,8 +295,8 @@ impl World {
     }
 }
 
-fn word(task: &Task) -> String {
-    match task.pending_reason(true) {
+fn word(task: &Task, held: bool) -> String {
+    match task.pending_reason(true, held) {
         Some(PendingReason::Ready) => "ready".to_owned(),
         Some(reason) => reason.to_string(),
         None => task.status.to_string(),
@@ -350,6 +363,7 @@ pub struct Offers {
     pub rooms: HashMap<String, usize>,
     pub claimed: Vec<Task>,
     pub stopped: Vec<TaskId>,
+    pub hinted: Vec<TaskId>,
     pub lanes_seen: Vec<Lane>,
     pub broken: Vec<StoreError>,
 }
@@ -370,6 +384,10 @@ impl TestDispatch {
     pub fn stopped(&self) -> Vec<TaskId> {
         std::mem::take(&mut self.state().stopped)
     }
+
+    pub fn hinted(&self) -> Vec<TaskId> {
+        std::mem::take(&mut self.state().hinted)
+    }
 }
 
 impl Dispatch for TestDispatch {
@@ -380,7 +398,7 @@ impl Dispatch for TestDispatch {
     fn room(&self, lane: &Lane) -> Option<Room> {
         let mut state = self.state();
         state.lanes_seen.push(lane.clone());
-        let slots = match state.rooms.get(&lane.handler) {
+        let slots = match state.rooms.get(component_of(&lane.handler)) {
             Some(0) => return None,
             Some(slots) => *slots,
             None => usize::MAX,
@@ -401,7 +419,7 @@ impl Dispatch for TestDispatch {
         let mut state = self.state();
         state.slots -= tasks.len();
         for task in &tasks {
-            if let Some(room) = state.rooms.get_mut(&*task.handler) {
+            if let Some(room) = state.rooms.get_mut(component_of(&task.handler)) {
                 *room -= 1;
             }
         }
@@ -412,6 +430,10 @@ impl Dispatch for TestDispatch {
 
     fn stop(&self, tasks: &[TaskId]) {
         self.state().stopped.extend(tasks);
+    }
+
+    fn hint(&self, tasks: &[TaskId]) {
+        self.state().hinted.extend(tasks);
     }
 
     fn alarm(&self, _at_ms: u64) {}
@@ -428,9 +450,12 @@ fn workflow(text: &str, on_failure: OnFailure) -> Workflow {
     let step = |text: &str| {
         let key: Arc<str> = head(text).into();
         let (step, after) = text.split_once('<').unwrap_or((text, ""));
-        let (step, pool) = match step.split_once('>') {
-            Some((step, pool)) => (step, Some(place(pool))),
-            None => (step, None),
+        let (step, pool, producer) = match step.split_once('>') {
+            Some((step, pool)) => {
+                let producer = pool.starts_with('>');
+                (step, Some(place(pool.trim_start_matches('>'))), producer)
+            }
+            None => (step, None, false),
         };
         let edge = |text: &str| After {
             step: place(text.trim_end_matches(['!', '*', '?'])),
@@ -457,6 +482,10 @@ fn workflow(text: &str, on_failure: OnFailure) -> Workflow {
                 .map(edge)
                 .collect(),
             sources_of: pool.into_iter().collect(),
+            producer: producer.then_some(Producer {
+                idle_ms: Some(IDLE_MS),
+                drain_ms: Some(DRAIN_MS),
+            }),
             optional: step.ends_with('?'),
         }
     };

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use fishway::builder::{Request, build, examples};
 
 /// The examples that show a pattern, and those that they spawn.
-pub const PATTERNS: [&str; 9] = [
+pub const PATTERNS: [&str; 11] = [
     "pipeline",
     "fan-out",
     "fan-in",
@@ -19,7 +19,12 @@ pub const PATTERNS: [&str; 9] = [
     "scatter-gather",
     "two-phase",
     "crawl",
+    "reindex",
+    "index-op",
 ];
+
+/// The examples with typed functions.
+const TYPED: [&str; 2] = ["orders", "checkout"];
 
 /// A test guest, as the compiler made it.
 pub fn guest(name: &str) -> PathBuf {
@@ -47,11 +52,20 @@ pub fn place_guests(handlers: &Path) {
     }
 }
 
+/// Put the guests with typed functions, and those that call them, into a handlers directory.
+pub fn place_typed(handlers: &Path) {
+    place_guests(handlers);
+    for name in ["typed", "caller"] {
+        std::fs::copy(guest(name), handlers.join(format!("{name}.wasm"))).unwrap();
+        std::fs::write(handlers.join(format!("{name}.toml")), "retry.attempts = 1").unwrap();
+    }
+}
+
 /// Put the examples of `docs/patterns.md` into a handlers directory.
 pub fn place_patterns(handlers: &Path) {
     std::fs::create_dir_all(handlers).unwrap();
     let built = example_handlers();
-    for name in PATTERNS {
+    for name in PATTERNS.into_iter().chain(TYPED) {
         for file in [format!("{name}.wasm"), format!("{name}.toml")] {
             std::fs::copy(built.join(&file), handlers.join(&file)).unwrap();
         }

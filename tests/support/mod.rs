@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fishway::client::{Client, Detail};
 use fishway::clock::{Clock, HandClock, SystemClock};
-use fishway::daemon::{Host, HostError, Setup};
+use fishway::daemon::{Broken, Host, HostError, Setup};
 use fishway::executor::Settings;
 use fishway::store::Keep;
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
@@ -66,6 +66,12 @@ impl World {
         World::serving(guests::place_patterns, &COMPILED, settings, clock).await
     }
 
+    /// One that serves handlers with typed functions, too.
+    pub async fn of_typed(settings: Settings, clock: Arc<dyn Clock>) -> World {
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        World::serving(guests::place_typed, &COMPILED, settings, clock).await
+    }
+
     async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
         static COMPILED: OnceLock<PathBuf> = OnceLock::new();
         World::serving(guests::place_guests, &COMPILED, settings, clock).await
@@ -112,6 +118,11 @@ impl World {
         self.host.take().unwrap().stop(grace).await;
     }
 
+    /// Let go of it as of one that cannot go on.
+    pub async fn fail(&mut self, broken: &Broken) {
+        self.host.take().unwrap().fail(broken).await;
+    }
+
     /// Start it again on the same directory.
     pub async fn restart(&mut self) {
         let host = start(
@@ -141,6 +152,16 @@ impl World {
             "{:?}",
             self.host().loader().problems()
         );
+    }
+
+    /// Put another test guest beside the others.
+    pub async fn place(&mut self, guest: &str) {
+        let to = self.handlers().join(format!("{guest}.wasm"));
+        std::fs::copy(guests::guest(guest), to).unwrap();
+        self.stop().await;
+        self.restart().await;
+        let problems = self.host().loader().problems();
+        assert!(self.host().loader().get(guest).is_some(), "{problems:?}");
     }
 
     /// Submit a script of steps.
@@ -248,6 +269,7 @@ async fn start(
         settings: settings.clone(),
         database_bytes_max: None,
         keep,
+        grace: Duration::ZERO,
         clock: clock.clone(),
     })
     .await

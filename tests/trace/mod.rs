@@ -2,6 +2,7 @@
 
 mod rows; // trees that are written by hand
 mod running; // traces beside the test
+mod terminal; // a screen that is looked at
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use self::rows::{COMPLETED, FAILED, Rows};
 use self::running::Running;
+use self::terminal::Terminal;
 use crate::support::World;
 use crate::support::place::Place;
 
@@ -414,6 +416,53 @@ fn a_followed_trace_waits_for_children_that_outlive_their_parent() {
         assert_eq!(running.line(), line);
     }
     running.ends(0);
+}
+
+#[test]
+fn a_trace_on_a_terminal_is_drawn_over_the_one_before() {
+    let rows = Rows::new();
+    rows.child("2", "1", &[COMPLETED]);
+    for id in ["3", "4", "5", "6"] {
+        rows.child(id, "2", &[]);
+    }
+    let (mut terminal, stdout) = Terminal::new(6);
+    let arguments = ["trace", "0000000000002", "--follow"];
+    let mut running = Running::on(&rows.place, &arguments, stdout);
+    let tree = |words: [&str; 4]| {
+        let child = |(nth, word): (usize, &str)| {
+            let branch = if nth == 3 { "└──" } else { "├──" };
+            format!("{branch} item (000000000000{}) [{word}]", nth + 3)
+        };
+        let children = words.into_iter().enumerate().map(child);
+        [
+            "in 0000000000001 (deleted)",
+            "item (0000000000002) [completed, 45.0s]",
+        ]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(children)
+        .collect::<Vec<_>>()
+    };
+    // Six rows, of which the cursor has one.
+    let mut small = tree(["pending"; 4]);
+    small.splice(4.., ["...".to_owned(), String::new()]);
+    assert_eq!(terminal.until("..."), small);
+    let change = |id: &str| {
+        let ended = "status = 'completed', started_at_ms = 0, ended_at_ms = 1000";
+        let sql = format!("update tasks set {ended} where id = {id}");
+        rows.connection.execute(&sql, []).unwrap();
+    };
+    change("3");
+    small[2] = small[2].replace("pending", "completed, 1.0s");
+    assert_eq!(terminal.until("[completed, 1.0s]"), small);
+    // One after the other or all at once: at the end the whole tree stands there, and only once.
+    for id in ["4", "5", "6"] {
+        change(id);
+    }
+    let mut whole = tree(["completed, 1.0s"; 4]);
+    whole.push(String::new());
+    assert_eq!(terminal.at_the_end(), whole);
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -16,10 +16,15 @@ pub struct Running {
 
 impl Running {
     pub fn start(place: &Place, arguments: &[&str]) -> Running {
+        Running::on(place, arguments, Stdio::piped())
+    }
+
+    /// One that prints somewhere else.
+    pub fn on(place: &Place, arguments: &[&str], stdout: Stdio) -> Running {
         let mut command = place.command(arguments);
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -10,6 +10,7 @@ wit_bindgen::generate!({
         "fishway:task/tasks@0.1.0/options": [#[derive(Default)]],
         "fishway:task/tasks@0.1.0/wait-options": [#[derive(Default)]],
         "fishway:task/pools@0.1.0/pool-options": [#[derive(Default)]],
+        "fishway:task/workflows@0.1.0/options": [#[derive(Default)]],
     },
 });
 
@@ -17,7 +18,7 @@ pub use exports::fishway::task::handler::Guest;
 pub use fishway::task::pools::{self, OnFailure, PoolOptions};
 pub use fishway::task::tasks::{self, Options, WaitError, WaitOptions};
 pub use fishway::task::types::{Error, Failure, Outcome, Status};
-pub use fishway::task::{checkpoints, context, signals};
+pub use fishway::task::{checkpoints, context, signals, workflows};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +84,16 @@ impl Spawn {
             &self.input,
             Some(&self.options),
         )?)
+    }
+}
+
+/// The output of what this task comes after, by its key.
+pub fn dependency<Output: DeserializeOwned>(key: &str) -> Result<Output, Failure> {
+    let mut dependencies = context::dependencies().into_iter();
+    let found = dependencies.find(|one| one.key == key);
+    match found.and_then(|found| found.outcome.output) {
+        Some(output) => Ok(serde_json::from_str(&output)?),
+        None => Err(Failure::permanent(format!("there is no output of {key}"))),
     }
 }
 

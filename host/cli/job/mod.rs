@@ -10,9 +10,10 @@ mod stop;
 
 use super::{Done, Global, Refused, now_ms};
 use crate::client::Client;
-use crate::daemon;
+use crate::daemon::{self, process};
 use crate::group::Group;
 use crate::job::{JobStatus, Made};
+use crate::lease::{Identity, Life};
 use crate::task::Task;
 
 /// Run a batch of units, watch it, stop it and take it up again
@@ -63,7 +64,7 @@ impl Shown {
             running: client.units_running(task.id)?,
             made: Made::of(&task),
             host: daemon::serving(&global.data),
-            host_known: daemon::last_host(&global.data).is_some(),
+            host_known: client.store().lease()?.is_some(),
             now_ms: now_ms(),
             task,
             group,
@@ -86,11 +87,16 @@ impl Shown {
         Some((self.group.live as f64 * 1_000.0 / rate) as u64)
     }
 
+    fn maker_is_gone(&self) -> bool {
+        let by = Identity::of_line(&self.made.by);
+        by.is_none_or(|by| process::life(&by) == Life::Ended)
+    }
+
     /// What to do about a job that does not go on by itself.
     pub fn advice(&self) -> Option<String> {
         let id = self.task.id;
         match self.status() {
-            JobStatus::Creating if !daemon::is_alive(self.made.pid) => Some(format!(
+            JobStatus::Creating if self.maker_is_gone() => Some(format!(
                 "the command that made it has died: fishway cancel {id} and fishway delete {id} clear it away"
             )),
             JobStatus::Paused if self.host.is_none() => Some(format!(

@@ -1,10 +1,9 @@
 use std::path::PathBuf;
 
-use super::start::serve_until;
 use super::{Shown, refuse_resume};
-use crate::cli::{Done, Global, print_json, print_line};
+use crate::cli::{Done, Global, print_json, print_line, start};
 use crate::client::Client;
-use crate::daemon::detached::{self, Started};
+use crate::daemon::detached::Started;
 use crate::task::TaskId;
 
 /// Let a job go on: as it was stopped, or as its host is gone
@@ -17,7 +16,7 @@ pub struct Args {
     #[arg(value_name = "ID|NAME")]
     job: String,
     /// Directory of the handlers, for a new host [default: that of the last host, else handlers]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "FISHWAY_HANDLERS")]
     handlers: Option<PathBuf>,
 }
 
@@ -30,7 +29,7 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         return Err(refused.into());
     }
     client.resume_job(id).await?;
-    let host = host(global, &client, args.handlers.clone(), id)?;
+    let host = host(global, &client, id).await?;
     if global.json {
         print_json(&serde_json::json!({
             "job_id": id.to_string(), "pid": host.pid, "already_running": host.already
@@ -46,18 +45,9 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 }
 
 /// The host that is there, or a new one that ends with the job.
-pub fn host(
-    global: &Global,
-    client: &Client,
-    handlers: Option<PathBuf>,
-    job: TaskId,
-) -> anyhow::Result<Started> {
-    let handlers = match handlers {
-        Some(directory) => directory,
-        None => match client.store().handlers()? {
-            Some((_, directory)) => directory,
-            None => "handlers".into(),
-        },
-    };
-    Ok(detached::start(&global.data, &serve_until(handlers, job))?)
+pub async fn host(global: &Global, client: &Client, job: TaskId) -> anyhow::Result<Started> {
+    let last = client.store().handlers()?.map(|(_, directory)| directory);
+    let mut arguments = vec![format!("--until-done={job}").into()];
+    arguments.extend(start::arguments(global, last));
+    start::detached(global, arguments).await
 }

@@ -1,4 +1,3 @@
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -6,7 +5,7 @@ use super::inputs::{Format, Inputs};
 use super::resume;
 use crate::cli::serve::Signals;
 use crate::cli::{Done, Global, Refused, duration_ms, print_json, print_line};
-use crate::daemon;
+use crate::daemon::{self, process};
 use crate::group::OnFailure;
 use crate::job::NewJob;
 use crate::task::Options;
@@ -51,7 +50,7 @@ pub struct Args {
     #[arg(long)]
     detach: bool,
     /// Directory of the handlers, for that host [default: that of the last host, else handlers]
-    #[arg(long, value_name = "DIR", requires = "detach")]
+    #[arg(long, value_name = "DIR", env = "FISHWAY_HANDLERS")]
     handlers: Option<PathBuf>,
 }
 
@@ -78,7 +77,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         concurrency: args.concurrency,
         units,
         inputs: inputs.name.clone(),
-        pid: std::process::id(),
+        by: process::own(),
     };
     let client = global.client(false)?;
     // Ctrl-C must not leave half of it.
@@ -100,7 +99,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
     let mut host = daemon::serving(&global.data);
     if args.detach && units > 0 {
-        let started = resume::host(global, &client, args.handlers, job);
+        let started = resume::host(global, &client, job).await;
         let started = started.map_err(|error| {
             let hint = format!("the job is kept; fishway job resume {job} tries again");
             Refused::new(error.to_string(), hint)
@@ -130,10 +129,4 @@ fn name(inputs: &str) -> String {
         ("-", _) | (_, None) => "job".to_owned(),
         (_, Some(stem)) => stem.to_string_lossy().into_owned(),
     }
-}
-
-/// The arguments of a `serve` that ends with a job.
-pub fn serve_until(handlers: PathBuf, job: crate::task::TaskId) -> Vec<OsString> {
-    let until = ["--until-done".into(), job.to_string().into()];
-    std::iter::once(handlers.into()).chain(until).collect()
 }

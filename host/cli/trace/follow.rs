@@ -76,7 +76,7 @@ pub async fn run(client: Client, id: TaskId, json: bool, full: bool) -> anyhow::
 }
 
 /// Tells when nobody reads any more what is printed, though there may be nothing to print for long.
-fn reader_gone() -> oneshot::Receiver<()> {
+pub fn reader_gone() -> oneshot::Receiver<()> {
     let (tell, gone) = oneshot::channel();
     std::thread::spawn(move || {
         let stdout = std::io::stdout();
@@ -139,7 +139,7 @@ impl Follower {
                 return Ok(());
             }
             let text = match json {
-                true => json::object(client, &node, true)?,
+                true => json::object(client, &client.holds()?, &node, true)?,
                 false => {
                     let mut text = line(task);
                     for note in notes(client, task, full, task.id == id)? {
@@ -170,14 +170,14 @@ impl Follower {
 
 /// Lines of a terminal that are drawn over those before.
 #[derive(Default)]
-struct Screen {
+pub struct Screen {
     drawn: usize,
 }
 
 impl Screen {
     /// Draw as many lines as there is room for. The cursor ends below them, so that the terminal is
     /// in order whenever the program ends.
-    fn draw(
+    pub fn draw(
         &mut self,
         mut lines: impl Iterator<Item = anyhow::Result<String>>,
     ) -> anyhow::Result<()> {

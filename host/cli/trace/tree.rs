@@ -8,6 +8,7 @@ use crate::cli::now_ms;
 use crate::cli::view::{cut, duration, style};
 use crate::client::Client;
 use crate::store::{Node, StoreError};
+use crate::task::edge::{Link, Links};
 use crate::task::{FIRST_PHASE, Status, Task, TaskId};
 
 /// Levels that are drawn beside each other. Below them the drawing begins at the left again: else
@@ -16,6 +17,9 @@ const LEVELS_DRAWN: usize = 20;
 
 /// Ancestors that are named from the task upward; between them and the root others may be left out.
 const ANCESTORS_NAMED: usize = 8;
+
+/// Dependencies of a job that are named.
+const AFTER_NAMED: u64 = 5;
 
 /// Characters of a message or a result.
 const NOTE_MAX: usize = 100;
@@ -59,7 +63,8 @@ impl<'a> Tree<'a> {
             told,
         };
         tree.ready.extend(lineage(client, &root.task, full)?);
-        tree.ready.push_back(line(&root.task));
+        let begins = line(&root.task) + &comes_after(client, &root.task)?;
+        tree.ready.push_back(begins);
         tree.notes(&root.task, true)?;
         Ok(tree)
     }
@@ -75,7 +80,7 @@ impl<'a> Tree<'a> {
         let line = if step.retry {
             retried(&step.node.task)
         } else {
-            line(&step.node.task)
+            line(&step.node.task) + &comes_after(self.client, &step.node.task)?
         };
         self.ready.push_back(format!("{begin}{branch} {line}"));
         self.notes(&step.node.task, false)
@@ -184,8 +189,32 @@ pub fn line(task: &Task) -> String {
     if let Some(key) = &task.key {
         let _ = write!(line, " key={key}");
     }
+    if let Some(index) = task.index() {
+        let _ = write!(line, " index={index}");
+    }
     after(&mut line, task);
     line
+}
+
+/// What a task with a key starts after, by their keys: that of a job of a workflow, above all.
+fn comes_after(client: &Client, task: &Task) -> Result<String, StoreError> {
+    if task.key.is_none() || !task.member {
+        return Ok(String::new());
+    }
+    let links = (client.store()).links(task.id, Links::Upstream, AFTER_NAMED + 1)?;
+    let name = |link: &Link| match &link.key {
+        Some(key) => key.to_string(),
+        None => link.task.to_string(),
+    };
+    let mut names: Vec<String> = links.iter().map(name).collect();
+    if names.len() as u64 > AFTER_NAMED {
+        names.pop();
+        names.push("...".to_owned());
+    }
+    Ok(match names.is_empty() {
+        true => String::new(),
+        false => format!(" after={}", names.join(",")),
+    })
 }
 
 /// The line of a task below the one whose place it took.
@@ -256,7 +285,9 @@ pub fn notes(
         notes.push(format!("error: {}", short(&failure.message)));
     }
     let aggregate = task.group.is_none() && &*task.phase != FIRST_PHASE;
-    if let (Some(output), true) = (&task.output, full || root || aggregate) {
+    // What a producer says before its end is no result yet.
+    let told = task.status.is_terminal() && (full || root || aggregate);
+    if let (Some(output), true) = (&task.output, told) {
         // A long one does not come with its node.
         let whole = match output.is_empty() {
             true => client

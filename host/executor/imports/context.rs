@@ -1,15 +1,19 @@
 //! `context`: who the task is, and how it goes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::types;
 use crate::executor::bindings::fishway::task::context;
 use crate::executor::guest::{Guest, Next, call_of};
-use crate::group::GroupKind;
+use crate::group::{GroupKind, Items};
 use crate::journal::{Answer, Function};
-use crate::store::LogLevel;
-use crate::task::{Edge, Failure, FailureKind, Progress, Task, TaskId, check_name};
+use crate::store::{LogLevel, Record, Urgency};
+use crate::task::edge::{Link, Links};
+use crate::task::{
+    Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name, check_payload,
+};
 
 impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
@@ -35,30 +39,40 @@ impl context::Host for Guest {
     }
 
     async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
-        // Not recorded: what the task comes after has ended, and ended tasks do not change
-        // but by a retry of somebody who does not mind.
-        self.step(&call_of(Function::Dependencies, "", []))?;
-        let store = self.agents.store.clone();
-        let edges = store
-            .upstreams(self.task.id)
-            .map_err(|error| self.store_failed(&error))?;
-        let ids: Vec<TaskId> = edges.iter().map(|edge| edge.upstream).collect();
-        let found = store
-            .tasks(&ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let dependency = |(edge, task): (Edge, Option<Task>)| {
-            let task = task?;
-            let key = edge.key.as_ref().or(task.key.as_ref());
-            Some(context::Dependency {
-                key: key.map_or_else(|| task.id.to_string(), ToString::to_string),
-                outcome: types::outcome(task.outcome()),
-            })
+        let call = call_of(Function::Dependencies, "", []);
+        let recorded = match self.step(&call)? {
+            Some(Answer::Outcomes(snapshot)) => Some(snapshot),
+            _ => None,
         };
-        Ok(edges
-            .into_iter()
-            .zip(found)
-            .filter_map(dependency)
-            .collect())
+        let store = self.agents.store.clone();
+        let mut links = store
+            .links(self.step_of(), Links::Upstream, u64::MAX)
+            .map_err(|error| self.store_failed(&error))?;
+        let outcomes = match recorded {
+            Some(snapshot) => {
+                let known: HashSet<TaskId> = snapshot.tasks.iter().copied().collect();
+                links.retain(|link| known.contains(&link.task));
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                self.outcomes_then(&ids, &snapshot)?
+            }
+            None => {
+                // What was deleted has no outcome.
+                links.retain(|link| link.status.is_some());
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                let (found, mut snapshot) = self.outcomes_now(&ids)?.unwrap_or_default();
+                // What has completed never changes; what has not may be retried before a replay.
+                if !snapshot.others.is_empty() {
+                    snapshot.tasks = ids;
+                    self.answer(call, Answer::Outcomes(snapshot)).await?;
+                }
+                found
+            }
+        };
+        let dependency = |(link, outcome)| context::Dependency {
+            key: key_of(&link),
+            outcome,
+        };
+        Ok(links.into_iter().zip(outcomes).map(dependency).collect())
     }
 
     async fn next_phase(
@@ -112,6 +126,19 @@ impl context::Host for Guest {
         .await
     }
 
+    async fn set_output(&mut self, output: String) -> wasmtime::Result<()> {
+        self.step(&call_of(Function::SetOutput, "", [output.as_bytes()]))?;
+        if let Err(why) = check_payload(&output) {
+            // The call has no way to say no, so the attempt says it.
+            return Err(self.fail(refused("context.set-output", &why)));
+        }
+        if self.cursor.replaying() {
+            return Ok(());
+        }
+        self.record(vec![Record::Output(output.into())], Urgency::Lazy)
+            .await
+    }
+
     async fn log(&mut self, level: context::Level, message: String) -> wasmtime::Result<()> {
         self.step(&call_of(Function::Log, "", []))?;
         let level = match level {
@@ -154,6 +181,54 @@ impl Guest {
         let workflow = group.filter(|group| group.kind == GroupKind::Workflow);
         Ok(workflow.map(|workflow| (scope, workflow.name)))
     }
+
+    /// What knows what the task comes after: an item, and what tells items, asks its step.
+    fn step_of(&self) -> TaskId {
+        match self.task.parent {
+            Some(step) if self.handler.generator || self.task.index().is_some() => step,
+            _ => self.task.id,
+        }
+    }
+
+    /// The dependency that the task is an element of, where it is an item of a map over one.
+    pub(in crate::executor) fn mapped_over(&mut self) -> wasmtime::Result<Option<String>> {
+        let Some(step) = self.task.parent.filter(|_| self.task.index().is_some()) else {
+            return Ok(None);
+        };
+        let store = self.agents.store.clone();
+        let found = store
+            .tasks(&[step])
+            .map_err(|error| self.store_failed(&error))?;
+        let group = found.into_iter().flatten().find_map(|task| task.group);
+        let each = group.and_then(|group| group.each);
+        Ok(each.and_then(|each| match &each.items {
+            Items::Array { over } => over.clone(),
+            Items::Pages { .. } => None,
+        }))
+    }
+
+    /// What the task comes after, each with the key that it is known by.
+    pub(in crate::executor) fn dependencies_by_key(
+        &mut self,
+    ) -> wasmtime::Result<Vec<(String, Outcome)>> {
+        let store = self.agents.store.clone();
+        let mut links = store
+            .links(self.step_of(), Links::Upstream, u64::MAX)
+            .map_err(|error| self.store_failed(&error))?;
+        links.retain(|link| link.status.is_some());
+        let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+        let found = self.page(&ids)?;
+        let outcomes = links.iter().map(key_of).zip(found);
+        Ok(outcomes
+            .filter_map(|(key, outcome)| Some((key, outcome?)))
+            .collect())
+    }
+}
+
+/// What a task calls what it comes after.
+fn key_of(link: &Link) -> String {
+    let key = link.called.as_ref().or(link.key.as_ref());
+    key.map_or_else(|| link.task.to_string(), ToString::to_string)
 }
 
 /// The end of an attempt that asked for something that has no answer.
@@ -165,11 +240,15 @@ pub fn refused(function: &str, why: &str) -> Failure {
     )
 }
 
-/// What was submitted as metadata, and the key that is the same for every attempt of a phase.
+/// What was submitted as metadata, the key that is the same for every attempt of a phase, and the
+/// place of an item among the others.
 fn metadata(task: &Task) -> String {
     let given = task.metadata.as_deref().unwrap_or("{}");
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(given).unwrap_or_default();
     fields.insert("idempotency_key".to_owned(), task.idempotency_key().into());
+    if let Some(index) = task.index() {
+        fields.insert("task_index".to_owned(), index.into());
+    }
     serde_json::Value::Object(fields).to_string()
 }

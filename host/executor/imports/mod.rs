@@ -5,8 +5,13 @@
 
 mod checkpoints;
 mod context;
+pub(super) mod others;
+mod outcomes;
 pub(super) mod pools;
 mod signals;
 mod spawn;
 mod tasks;
 mod types;
+mod workflows;
+
+pub(super) use context::refused;

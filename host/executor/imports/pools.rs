@@ -82,7 +82,7 @@ impl Guest {
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
             Some(Answer::Tasks(ids)) if ids.len() == 1 => {
-                self.children.fresh.insert(ids[0], handler.into());
+                self.children.fresh.insert(ids[0]);
                 return Ok(Ok(ids[0]));
             }
             _ => {}
@@ -95,10 +95,17 @@ impl Guest {
             Ok(options) => options,
             Err(refusal) => return self.refuse(call, refusal).await,
         };
-        let pool = match self.pool(&name)? {
+        let mut pool = match self.pool(&name)? {
             Ok(pool) => pool,
             Err(refusal) => return self.refuse(call, refusal).await,
         };
+        if pool.source && self.control.stopping() {
+            // A clock that ran out has closed its sources from outside.
+            let store = self.agents.store.clone();
+            let still = store.is_source(self.task.id, pool.id);
+            pool.source = still.map_err(|error| self.store_failed(&error))?;
+            self.pools.insert(name.clone(), pool);
+        }
         if !pool.source && !pool.member {
             let why = format!(
                 "task {} may not add to pool \"{name}\": it is no source that has not drained, and no member",
@@ -123,8 +130,7 @@ impl Guest {
             Found::None => None,
         };
         self.children.added += 1;
-        let handler: Arc<str> = handler.into();
-        let new = self.member(pool.id, handler.clone(), input, options, content, retry_of);
+        let new = self.member(pool.id, handler.into(), input, options, content, retry_of);
         let id = if new.options.key.is_some() {
             self.settle().await?;
             let store = self.agents.store.clone();
@@ -137,7 +143,7 @@ impl Guest {
             self.record(records, Urgency::Soon).await?;
             id
         };
-        self.children.fresh.insert(id, handler);
+        self.children.fresh.insert(id);
         Ok(Ok(id))
     }
 
@@ -243,10 +249,11 @@ impl Guest {
         let task = self.pool_task(pool.id).await?;
         let over = task.status.is_terminal();
         if !over && woken.is_none_or(|woken| woken.timed_out) {
-            let snapshot = Snapshot {
+            let mut snapshot = Snapshot {
                 tasks: vec![task.id],
-                ..Snapshot::of(&[task.outcome()])
+                ..Snapshot::default()
             };
+            snapshot.add(&task.outcome(), true);
             self.answer(call, Answer::TimedOut(snapshot)).await?;
             return Ok(Ok(Err(task)));
         }
@@ -364,7 +371,7 @@ impl Guest {
                 .earlier_members(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;
             let fresh = &self.children.fresh;
-            let earlier = Earlier::new(members, |id| fresh.contains_key(&id));
+            let earlier = Earlier::new(members, |id| fresh.contains(&id));
             self.children.earlier_members = Some(earlier);
         }
         let earlier = self.children.earlier_members.as_mut();

@@ -9,13 +9,15 @@
 use std::sync::Arc;
 
 use super::tasks::check_input;
-use super::types;
+use super::types as contract;
 use crate::executor::bindings::fishway::task::tasks;
 use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::Guest;
 use crate::journal::{Answer, Call, RefusedCall, content};
+use crate::loader::Handler;
 use crate::store::{Record, Urgency};
-use crate::task::{NewTask, Options, Place, Spawner, TaskId, check_name};
+use crate::task::{NewChild, NewChildren, Options, Spawner, TaskId, check_name};
+use crate::types;
 
 impl Guest {
     /// Children of one handler, one for each input, in one call.
@@ -26,7 +28,7 @@ impl Guest {
         options: Option<tasks::Options>,
         urgency: Urgency,
     ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
-        let checked = types::options(options);
+        let checked = contract::options(options);
         let contents: Vec<u64> = inputs
             .iter()
             .map(|input| self.content(&handler, input, checked.as_ref().ok()))
@@ -36,13 +38,39 @@ impl Guest {
             inputs.first().map_or("", |input| input),
             &contents,
         );
-        match self.step(&call)? {
-            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
-            Some(Answer::Tasks(ids)) if ids.len() == inputs.len() => {
-                return Ok(Ok(self.replayed(&handler, checked.ok().as_ref(), ids)));
-            }
-            _ => {}
+        let options = checked.as_ref().ok();
+        if let Some(spawned) = self.spawned_before(&call, inputs.len(), options)? {
+            return Ok(spawned);
         }
+        self.spawn_new(call, contents, handler, inputs, checked, urgency)
+            .await
+    }
+
+    /// What the call that is made now has spawned before, when this is a replay.
+    pub(super) fn spawned_before(
+        &mut self,
+        call: &Call,
+        count: usize,
+        options: Option<&Options>,
+    ) -> wasmtime::Result<Option<Result<Vec<TaskId>, RefusedCall>>> {
+        Ok(match self.step(call)? {
+            Some(Answer::Refused(refusal)) => Some(Err(refusal)),
+            Some(Answer::Tasks(ids)) if ids.len() == count => Some(Ok(self.replayed(options, ids))),
+            _ => None,
+        })
+    }
+
+    /// Children that were not spawned before, one for each input; `contents` are what makes each the
+    /// same again.
+    pub(super) async fn spawn_new(
+        &mut self,
+        call: Call,
+        contents: Vec<u64>,
+        handler: String,
+        inputs: Vec<String>,
+        checked: Result<Options, RefusedCall>,
+        urgency: Urgency,
+    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
         let checked = checked.and_then(|options| {
             for input in &inputs {
                 self.acceptable(&handler, input, &options)?;
@@ -61,7 +89,7 @@ impl Guest {
         if let Some(refusal) = self.unknown_upstream(&options.after)? {
             return self.refuse(call, refusal).await;
         }
-        let mut sequence = self.last_sequence()?;
+        let sequence = self.last_sequence()?;
         let children = sequence + inputs.len() as u64;
         let limits = self.handler.manifest.limits.clone();
         if children > limits.children_max {
@@ -82,11 +110,8 @@ impl Guest {
         let handler: Arc<str> = handler.into();
         let options = Arc::new(options);
         let number = self.cursor.number();
-        let (mut ids, mut records) = (
-            Vec::with_capacity(inputs.len()),
-            Vec::with_capacity(inputs.len()),
-        );
-        let mut all_new = true;
+        let mut ids = Vec::with_capacity(inputs.len());
+        let mut each = Vec::with_capacity(inputs.len());
         // One time for the whole call: it is the time of its record.
         let now_ms = self.durable_now_ms();
         for (index, (input, content)) in inputs.into_iter().zip(contents).enumerate() {
@@ -94,45 +119,47 @@ impl Guest {
             let retry_of = match earlier {
                 Found::Same(id) => {
                     ids.push(id);
-                    all_new = false;
                     continue;
                 }
                 Found::Failed(id) => Some(id),
                 Found::None => None,
             };
-            sequence += 1;
             let id = self.agents.store.ids().next(self.agents.clock.now_ms());
-            let place = Place {
-                run: self.task.run,
-                call: number,
+            each.push(NewChild {
+                id,
+                input: input.into(),
                 index: index as u32,
                 content,
-            };
-            let spawner = Spawner {
-                parent: self.task.id,
-                sequence,
-                depth: self.task.depth + 1,
-                scope: self.task.scope,
-                member: false,
-                place: Some(place),
-            };
-            records.push(Record::Task(Box::new(NewTask {
-                id: Some(id),
-                handler: handler.clone(),
-                input: input.into(),
-                options: options.clone(),
-                spawner: Some(spawner),
-                origin: None,
                 retry_of,
-                created_at_ms: Some(now_ms),
-            })));
-            self.children.fresh.insert(id, handler.clone());
+            });
+            self.children.fresh.insert(id);
             if let Some(key) = &options.key {
                 self.children.keys.insert(key.clone(), id);
             }
             ids.push(id);
         }
-        self.children.sequence = Some(sequence);
+        self.children.sequence = Some(sequence + each.len() as u64);
+        let all_new = each.len() == ids.len();
+        let mut records = Vec::new();
+        if !each.is_empty() {
+            let spawner = Spawner {
+                parent: self.task.id,
+                sequence: sequence + 1,
+                depth: self.task.depth + 1,
+                scope: self.task.scope,
+                member: false,
+                place: None,
+            };
+            records.push(Record::Children(Box::new(NewChildren {
+                handler,
+                options,
+                created_at_ms: now_ms,
+                spawner,
+                run: self.task.run,
+                call: number,
+                each,
+            })));
+        }
         if !all_new {
             // The rows of the new children alone would not tell the whole answer.
             let entry = self.entry(call, Answer::Tasks(ids.clone()));
@@ -164,15 +191,44 @@ impl Guest {
     ) -> Result<(), RefusedCall> {
         check_name("handler's name", handler).map_err(RefusedCall::Invalid)?;
         check_input(input)?;
-        for name in [Some(handler), options.on_complete.as_deref()]
-            .into_iter()
-            .flatten()
+        if let Some(next) = options.on_complete.as_deref() {
+            self.known(next)?;
+        }
+        let known = self.known(handler)?;
+        // What comes after other tasks may take some of its arguments from them.
+        if options.after.is_empty()
+            && let Some(exported) = known.function(handler)
         {
-            if self.agents.loader.get(name).is_none() {
-                return Err(RefusedCall::UnknownHandler(name.to_owned()));
-            }
+            types::check(&exported.function, input).map_err(|mismatch| {
+                RefusedCall::Invalid(format!("{handler} does not take this input: {mismatch}"))
+            })?;
         }
         Ok(())
+    }
+
+    /// The handler that runs tasks of that type.
+    fn known(&self, task_type: &str) -> Result<Arc<Handler>, RefusedCall> {
+        let loader = &self.agents.loader;
+        if loader
+            .get(task_type)
+            .is_some_and(|handler| handler.generator)
+        {
+            return Err(RefusedCall::Invalid(format!(
+                "\"{task_type}\" is a page generator, and runs no task by itself"
+            )));
+        }
+        let component = types::component_of(task_type);
+        match (loader.get(task_type), loader.component(component)) {
+            (Some(handler), _) => Ok(handler),
+            (None, None) => Err(RefusedCall::UnknownHandler(task_type.to_owned())),
+            (None, Some(other)) => {
+                let known: Vec<String> = other.task_types().map(|(name, _)| name).collect();
+                Err(RefusedCall::Invalid(format!(
+                    "there is no handler \"{task_type}\": {component} has {}",
+                    known.join(", ")
+                )))
+            }
+        }
     }
 
     /// A task to come after that there is not.
@@ -183,7 +239,7 @@ impl Guest {
         let foreign: Vec<TaskId> = after
             .iter()
             .copied()
-            .filter(|id| !self.children.fresh.contains_key(id))
+            .filter(|id| !self.children.fresh.contains(id))
             .collect();
         if foreign.is_empty() {
             return Ok(None);
@@ -200,15 +256,9 @@ impl Guest {
     }
 
     /// Children that the journal knows of.
-    fn replayed(
-        &mut self,
-        handler: &str,
-        options: Option<&Options>,
-        ids: Vec<TaskId>,
-    ) -> Vec<TaskId> {
-        let handler: Arc<str> = handler.into();
+    fn replayed(&mut self, options: Option<&Options>, ids: Vec<TaskId>) -> Vec<TaskId> {
         for &id in &ids {
-            self.children.fresh.insert(id, handler.clone());
+            self.children.fresh.insert(id);
             if let Some(key) = options.and_then(|options| options.key.clone()) {
                 self.children.keys.insert(key, id);
             }
@@ -216,7 +266,7 @@ impl Guest {
         ids
     }
 
-    fn last_sequence(&mut self) -> wasmtime::Result<u64> {
+    pub(super) fn last_sequence(&mut self) -> wasmtime::Result<u64> {
         if let Some(sequence) = self.children.sequence {
             return Ok(sequence);
         }
@@ -237,6 +287,25 @@ impl Guest {
         {
             return Ok(Found::Same(*known));
         }
+        match self.earlier_of(content)? {
+            Found::None => {}
+            found => return Ok(found),
+        }
+        // Another input under the same key: the key decides. In the first run there is no other.
+        if let (Some(key), true) = (&options.key, self.task.run > 0) {
+            let store = self.agents.store.clone();
+            let known = store
+                .child_by_key(self.task.id, key)
+                .map_err(|error| self.store_failed(&error))?;
+            if let Some(id) = known {
+                return Ok(Found::Same(id));
+            }
+        }
+        Ok(Found::None)
+    }
+
+    /// A child of an earlier run with that content, which no other call of this run has taken up.
+    pub(super) fn earlier_of(&mut self, content: u64) -> wasmtime::Result<Found> {
         // The first run of a task has nothing before it.
         if self.task.run == 0 {
             return Ok(Found::None);
@@ -247,25 +316,10 @@ impl Guest {
                 .earlier_children(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;
             let fresh = &self.children.fresh;
-            let earlier = Earlier::new(children, |id| fresh.contains_key(&id));
+            let earlier = Earlier::new(children, |id| fresh.contains(&id));
             self.children.earlier = Some(earlier);
         }
-        if let Some(earlier) = &mut self.children.earlier {
-            match earlier.take(content) {
-                Found::None => {}
-                found => return Ok(found),
-            }
-        }
-        // Another input under the same key: the key decides.
-        if let Some(key) = &options.key {
-            let store = self.agents.store.clone();
-            let known = store
-                .child_by_key(self.task.id, key)
-                .map_err(|error| self.store_failed(&error))?;
-            if let Some(id) = known {
-                return Ok(Found::Same(id));
-            }
-        }
-        Ok(Found::None)
+        let earlier = self.children.earlier.as_mut();
+        Ok(earlier.map_or(Found::None, |earlier| earlier.take(content)))
     }
 }

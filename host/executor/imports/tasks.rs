@@ -1,16 +1,15 @@
 //! `tasks`: spawn tasks and wait for them.
 
-use std::collections::HashMap;
-
 use super::types;
 use crate::executor::bindings::fishway::task::{tasks, types as wit};
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Call, Function, Mark, RefusedCall, Snapshot};
+use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
 use crate::limits::DURATION_MS_MAX;
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
-use crate::task::{NewTask, Outcome, Status, StatusSet, TaskId, check_payload};
+use crate::task::{NewTask, Status, StatusSet, TaskId, check_payload};
 
-type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
+/// What a host call answers, or why it is refused; an error ends the attempt.
+pub(super) type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
 
 impl tasks::Host for Guest {
     async fn spawn(
@@ -68,35 +67,20 @@ impl tasks::Host for Guest {
             Ok(ids) => ids[0],
             Err(refusal) => return Ok(Err(refused(refusal))),
         };
-        let waited = self
-            .wait_for(Function::WaitAll, vec![id], None, StatusSet::default())
-            .await?;
-        let outcome = match waited {
-            Ok(Waited::Arrived(outcomes)) => outcomes.into_iter().next(),
-            Ok(Waited::TimedOut(_)) => None,
+        let outcome = match self.outcome_of(id).await? {
+            Ok(outcome) => outcome,
             Err(refusal) => return Ok(Err(refused(refusal))),
         };
-        let Some(outcome) = outcome else {
-            return Ok(Err(refused(RefusedCall::UnknownTask(id.to_string()))));
-        };
-        match outcome {
-            Outcome {
-                status: Status::Completed,
-                output: Some(output),
-                ..
-            } => Ok(Ok(output.to_string())),
-            Outcome {
-                failure: Some(failure),
-                ..
-            } => Ok(Err(types::failure(failure))),
-            Outcome {
-                status, handler, ..
-            } => Ok(Err(wit::Failure {
-                message: format!("task {id} ({handler}) {}", status.predicate()),
+        let status = types::our_status(outcome.status);
+        Ok(match (outcome.output, outcome.failure) {
+            (Some(output), _) if status == Status::Completed => Ok(output),
+            (_, Some(failure)) => Err(failure),
+            (_, None) => Err(wit::Failure {
+                message: format!("task {id} ({}) {}", outcome.handler, status.predicate()),
                 retryable: false,
                 details: None,
-            })),
-        }
+            }),
+        })
     }
 
     async fn wait_all(
@@ -105,11 +89,9 @@ impl tasks::Host for Guest {
         options: Option<tasks::WaitOptions>,
     ) -> wasmtime::Result<Result<Vec<wit::Outcome>, tasks::WaitError>> {
         Ok(
-            match self.wait_call(Function::WaitAll, &ids, options).await? {
-                Ok(Waited::Arrived(outcomes)) => {
-                    Ok(outcomes.into_iter().map(types::outcome).collect())
-                }
-                Ok(Waited::TimedOut(outcomes)) => Err(timed_out(outcomes)),
+            match self.wait_call(Function::WaitAll, ids, options).await? {
+                Ok(Waited::Arrived(outcomes)) => Ok(outcomes),
+                Ok(Waited::TimedOut(outcomes)) => Err(tasks::WaitError::TimedOut(outcomes)),
                 Err(refusal) => Err(tasks::WaitError::Refused(types::error(refusal))),
             },
         )
@@ -121,12 +103,12 @@ impl tasks::Host for Guest {
         options: Option<tasks::WaitOptions>,
     ) -> wasmtime::Result<Result<wit::Outcome, tasks::WaitError>> {
         Ok(
-            match self.wait_call(Function::WaitAny, &ids, options).await? {
+            match self.wait_call(Function::WaitAny, ids, options).await? {
                 Ok(Waited::Arrived(mut outcomes)) if !outcomes.is_empty() => {
-                    Ok(types::outcome(outcomes.swap_remove(0)))
+                    Ok(outcomes.swap_remove(0))
                 }
                 Ok(Waited::Arrived(outcomes) | Waited::TimedOut(outcomes)) => {
-                    Err(timed_out(outcomes))
+                    Err(tasks::WaitError::TimedOut(outcomes))
                 }
                 Err(refusal) => Err(tasks::WaitError::Refused(types::error(refusal))),
             },
@@ -145,13 +127,12 @@ impl tasks::Host for Guest {
             Err(refusal) => return Ok(self.refuse(call, refusal).await?.map_err(types::error)),
         };
         let outcomes = match snapshot {
-            Some(snapshot) => self.recorded_outcomes(&[id], &snapshot)?,
+            Some(snapshot) => self.outcomes_then(&[id], &snapshot)?,
             None => {
                 self.settle().await?;
-                match self.outcomes(&[id])? {
-                    Ok(outcomes) => {
-                        self.answer(call, Answer::Outcomes(self.snapshot(&outcomes)))
-                            .await?;
+                match self.outcomes_now(&[id])? {
+                    Ok((outcomes, snapshot)) => {
+                        self.answer(call, Answer::Outcomes(snapshot)).await?;
                         outcomes
                     }
                     Err(refusal) => {
@@ -163,7 +144,6 @@ impl tasks::Host for Guest {
         Ok(outcomes
             .into_iter()
             .next()
-            .map(types::outcome)
             .ok_or(wit::Error::UnknownTask(id.to_string())))
     }
 
@@ -172,7 +152,7 @@ impl tasks::Host for Guest {
         let outcomes = match self.step(&call)? {
             Some(Answer::Outcomes(snapshot)) => {
                 let ids = snapshot.tasks.clone();
-                self.recorded_outcomes(&ids, &snapshot)?
+                self.outcomes_then(&ids, &snapshot)?
             }
             _ => {
                 self.settle().await?;
@@ -180,16 +160,17 @@ impl tasks::Host for Guest {
                 let ids = store
                     .child_ids(self.task.id)
                     .map_err(|error| self.store_failed(&error))?;
-                let outcomes = self.outcomes(&ids)?.unwrap_or_default();
+                let (outcomes, snapshot) = self.outcomes_now(&ids)?.unwrap_or_default();
                 let snapshot = Snapshot {
                     tasks: ids,
-                    ..Snapshot::of(&outcomes)
+                    used: Vec::new(),
+                    ..snapshot
                 };
                 self.answer(call, Answer::Outcomes(snapshot)).await?;
                 outcomes
             }
         };
-        Ok(outcomes.into_iter().map(types::outcome).collect())
+        Ok(outcomes)
     }
 
     async fn cancel(&mut self, id: String) -> wasmtime::Result<Result<bool, wit::Error>> {
@@ -243,16 +224,29 @@ impl tasks::Host for Guest {
 /// What a wait found.
 enum Waited {
     /// All that was waited for, or the first of it.
-    Arrived(Vec<Outcome>),
+    Arrived(Vec<wit::Outcome>),
     /// Everything, unfinished too.
-    TimedOut(Vec<Outcome>),
+    TimedOut(Vec<wit::Outcome>),
 }
 
 impl Guest {
+    /// Wait for one task, for as long as it takes.
+    pub(super) async fn outcome_of(&mut self, id: TaskId) -> Answered<wit::Outcome> {
+        let waited = self
+            .wait_for(Function::WaitAll, vec![id], None, StatusSet::default())
+            .await?;
+        let outcome = match waited {
+            Ok(Waited::Arrived(outcomes)) => outcomes.into_iter().next(),
+            Ok(Waited::TimedOut(_)) => None,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        Ok(outcome.ok_or_else(|| RefusedCall::UnknownTask(id.to_string())))
+    }
+
     async fn wait_call(
         &mut self,
         function: Function,
-        ids: &[String],
+        texts: Vec<String>,
         options: Option<tasks::WaitOptions>,
     ) -> Answered<Waited> {
         let (timeout_ms, wanted) = match options {
@@ -266,11 +260,15 @@ impl Guest {
                     .collect(),
             ),
         };
-        match types::task_ids(ids) {
-            Ok(ids) => self.wait_for(function, ids, timeout_ms, wanted).await,
+        match types::task_ids(&texts) {
+            Ok(ids) => {
+                // There may be very many, and the wait may be long.
+                drop(texts);
+                self.wait_for(function, ids, timeout_ms, wanted).await
+            }
             Err(refusal) => {
-                let parts = ids.iter().map(|id| id.as_bytes());
-                let call = call_of(function, format!("{} tasks", ids.len()), parts);
+                let parts = texts.iter().map(|id| id.as_bytes());
+                let call = call_of(function, format!("{} tasks", texts.len()), parts);
                 match self.step(&call)? {
                     Some(Answer::Refused(refusal)) => Ok(Err(refusal)),
                     _ => self.refuse(call, refusal).await,
@@ -292,15 +290,11 @@ impl Guest {
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
             Some(Answer::TimedOut(snapshot)) => {
-                return Ok(Ok(Waited::TimedOut(
-                    self.recorded_outcomes(&ids, &snapshot)?,
-                )));
+                return Ok(Ok(Waited::TimedOut(self.outcomes_then(&ids, &snapshot)?)));
             }
             Some(Answer::Outcomes(snapshot)) => {
                 let ids = if any { snapshot.tasks.clone() } else { ids };
-                return Ok(Ok(Waited::Arrived(
-                    self.recorded_outcomes(&ids, &snapshot)?,
-                )));
+                return Ok(Ok(Waited::Arrived(self.outcomes_then(&ids, &snapshot)?)));
             }
             _ => {}
         }
@@ -324,26 +318,28 @@ impl Guest {
         };
         // A wait of no length looks once, and so does not see what is only on its way to the disk.
         self.settle().await?;
-        let outcomes = match self.outcomes(&ids)? {
-            Ok(outcomes) => outcomes,
+        let first_only = any && !timed_out;
+        let ids = match first_only {
+            false => ids,
+            true => match self.first_of(&ids, wanted)? {
+                Ok(first) => first.into_iter().collect(),
+                Err(refusal) => return self.refuse(call, refusal).await,
+            },
+        };
+        let (outcomes, mut snapshot) = match self.outcomes_now(&ids)? {
+            Ok(found) => found,
             Err(refusal) => return self.refuse(call, refusal).await,
         };
-        if timed_out {
-            self.answer(call, Answer::TimedOut(self.snapshot(&outcomes)))
-                .await?;
-            return Ok(Ok(Waited::TimedOut(outcomes)));
+        if first_only {
+            snapshot.tasks = ids;
         }
-        let outcomes = if any {
-            self.first_of(outcomes, wanted)?
+        Ok(Ok(if timed_out {
+            self.answer(call, Answer::TimedOut(snapshot)).await?;
+            Waited::TimedOut(outcomes)
         } else {
-            outcomes
-        };
-        let mut snapshot = self.snapshot(&outcomes);
-        if any {
-            snapshot.tasks = outcomes.iter().map(|outcome| outcome.id).collect();
-        }
-        self.answer(call, Answer::Outcomes(snapshot)).await?;
-        Ok(Ok(Waited::Arrived(outcomes)))
+            self.answer(call, Answer::Outcomes(snapshot)).await?;
+            Waited::Arrived(outcomes)
+        }))
     }
 
     /// Why these cannot be waited for.
@@ -365,7 +361,7 @@ impl Guest {
         let unknown: Vec<TaskId> = ids
             .iter()
             .copied()
-            .filter(|id| !self.children.fresh.contains_key(id))
+            .filter(|id| !self.children.fresh.contains(id))
             .collect();
         let statuses = store
             .statuses(&unknown)
@@ -391,99 +387,6 @@ impl Guest {
         } else {
             there.all(|there| there)
         })
-    }
-
-    /// Of several that are there, the one that ended first; among equals, the first argument.
-    fn first_of(
-        &mut self,
-        outcomes: Vec<Outcome>,
-        wanted: StatusSet,
-    ) -> wasmtime::Result<Vec<Outcome>> {
-        let there: Vec<Outcome> = outcomes
-            .into_iter()
-            .filter(|outcome| is_there(outcome.status, wanted))
-            .collect();
-        let ids: Vec<TaskId> = there.iter().map(|outcome| outcome.id).collect();
-        let store = self.agents.store.clone();
-        let tasks = store
-            .tasks(&ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let ended = |index: usize| {
-            tasks[index]
-                .as_ref()
-                .and_then(|task| task.ended_at_ms)
-                .unwrap_or(u64::MAX)
-        };
-        let first = (0..there.len()).min_by_key(|&index| (ended(index), index));
-        Ok(first
-            .map(|index| there[index].clone())
-            .into_iter()
-            .collect())
-    }
-
-    /// How tasks stand now, in the order of the ids.
-    fn outcomes(&mut self, ids: &[TaskId]) -> Answered<Vec<Outcome>> {
-        let store = self.agents.store.clone();
-        let found = store
-            .outcomes(ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let found = found
-            .into_iter()
-            .zip(ids)
-            .map(|(outcome, id)| outcome.ok_or_else(|| RefusedCall::UnknownTask(id.to_string())));
-        Ok(found.collect())
-    }
-
-    /// How tasks stand, for the journal.
-    fn snapshot(&self, outcomes: &[Outcome]) -> Snapshot {
-        let used = (outcomes.iter())
-            .filter(|outcome| outcome.status == Status::Completed)
-            .map(|outcome| outcome.id)
-            .filter(|id| !self.children.fresh.contains_key(id));
-        Snapshot {
-            used: used.collect(),
-            ..Snapshot::of(outcomes)
-        }
-    }
-
-    /// How tasks stood when the call was recorded.
-    fn recorded_outcomes(
-        &mut self,
-        ids: &[TaskId],
-        snapshot: &Snapshot,
-    ) -> wasmtime::Result<Vec<Outcome>> {
-        let store = self.agents.store.clone();
-        let found = store
-            .outcomes(ids)
-            .map_err(|error| self.store_failed(&error))?;
-        let others: HashMap<TaskId, &Mark> = snapshot
-            .others
-            .iter()
-            .map(|mark| (mark.task, mark))
-            .collect();
-        let recorded = found.into_iter().zip(ids).map(|(found, &id)| {
-            let (handler, output) = found.map_or_else(
-                || ("".into(), None),
-                |outcome| (outcome.handler, outcome.output),
-            );
-            match others.get(&id) {
-                Some(mark) => Outcome {
-                    id,
-                    handler,
-                    status: mark.status,
-                    output: None,
-                    failure: mark.failure.clone(),
-                },
-                None => Outcome {
-                    id,
-                    handler,
-                    status: Status::Completed,
-                    output,
-                    failure: None,
-                },
-            }
-        });
-        Ok(recorded.collect())
     }
 
     async fn submit_root(
@@ -553,12 +456,9 @@ fn first(ids: Vec<TaskId>) -> String {
     ids.first().map(ToString::to_string).unwrap_or_default()
 }
 
-fn is_there(status: Status, wanted: StatusSet) -> bool {
+/// Whether a task of that status ends a wait for the statuses of `wanted`.
+pub(super) fn is_there(status: Status, wanted: StatusSet) -> bool {
     status.is_terminal() || wanted.contains(status)
-}
-
-fn timed_out(outcomes: Vec<Outcome>) -> tasks::WaitError {
-    tasks::WaitError::TimedOut(outcomes.into_iter().map(types::outcome).collect())
 }
 
 fn wait_call(

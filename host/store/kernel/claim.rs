@@ -7,24 +7,25 @@ use crate::bus::Notice;
 use crate::store::{Dispatch, Lane, Room, StoreError};
 use crate::task::state::Event;
 use crate::task::{Status, Task, TaskId};
+use crate::types::component_of;
 
 /// Give ready tasks to whoever has room for them, higher priority first, then older first.
 /// Answers with the claimed tasks, whole.
 pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
     let mut slots = dispatch.slots();
-    // Several lanes may share the room of one handler.
+    // Several lanes may share the room of one handler, and so do its functions.
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut claimed = Vec::new();
     let mut again = true;
     while again && slots > 0 {
         again = false;
-        // And several may share the limit of one group.
-        let mut gates: HashMap<TaskId, usize> = HashMap::new();
-        for candidate in candidates(turn, dispatch, slots, &taken, &mut gates)? {
+        // And several may share the limit of one queue, or of one group.
+        let mut left = Left::default();
+        for candidate in candidates(turn, dispatch, slots, &taken, &mut left)? {
             let Candidate { id, lane, room, .. } = candidate;
-            let taken = taken.entry(lane.handler.clone()).or_default();
-            let gate = lane.gate.and_then(|gate| gates.get_mut(&gate));
-            if slots == 0 || *taken >= room.slots || gate.as_ref().is_some_and(|left| **left == 0) {
+            let component = component_of(&lane.handler).to_owned();
+            let taken = taken.entry(component).or_default();
+            if slots == 0 || *taken >= room.slots || left.of(turn, &lane)? == 0 {
                 continue;
             }
             if late(turn, id)? {
@@ -46,9 +47,7 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             claimed.push(task);
             *taken += 1;
             slots -= 1;
-            if let Some(left) = gate {
-                *left -= 1;
-            }
+            left.take(&lane);
         }
     }
     turn.flush()?;
@@ -63,30 +62,87 @@ struct Candidate {
     room: Room,
 }
 
-/// Ready tasks that there is room for, the best of each lane, in the order in which they start;
-/// and how many more members of each group that limits them may run.
+/// How many more tasks may run of each queue and of each group that was asked about: counted once
+/// from the rows that run, and less by one with each claim.
+#[derive(Default)]
+struct Left {
+    queues: HashMap<String, usize>,
+    gates: HashMap<TaskId, usize>,
+}
+
+impl Left {
+    /// Of a lane.
+    fn of(&mut self, turn: &mut Turn<'_>, lane: &Lane) -> Result<usize, StoreError> {
+        let queue = self.of_queue(turn, &lane.queue)?;
+        Ok(match lane.gate {
+            None => queue,
+            Some(gate) => queue.min(self.of_gate(turn, gate)?),
+        })
+    }
+
+    fn of_queue(&mut self, turn: &mut Turn<'_>, name: &str) -> Result<usize, StoreError> {
+        if let Some(left) = self.queues.get(name) {
+            return Ok(*left);
+        }
+        let left = match turn.rows.queue(name)? {
+            None => usize::MAX,
+            // Nothing is counted where nothing depends on it.
+            Some(queue) if queue.paused || queue.concurrency.is_none() => queue.room(0),
+            Some(queue) => queue.room(turn.rows.queue_running(name)?),
+        };
+        self.queues.insert(name.to_owned(), left);
+        Ok(left)
+    }
+
+    fn of_gate(&mut self, turn: &mut Turn<'_>, gate: TaskId) -> Result<usize, StoreError> {
+        if let Some(left) = self.gates.get(&gate) {
+            return Ok(*left);
+        }
+        let group = turn.find(gate)?.and_then(|task| task.group.as_deref());
+        let most = group.and_then(|group| group.at_once());
+        let left = match most {
+            // The limit went with the group, or it has none.
+            None => usize::MAX,
+            Some(0) => 0,
+            Some(most) => (most as usize).saturating_sub(turn.rows.members_running(gate)?),
+        };
+        self.gates.insert(gate, left);
+        Ok(left)
+    }
+
+    /// One of a lane runs.
+    fn take(&mut self, lane: &Lane) {
+        let gate = lane.gate.and_then(|gate| self.gates.get_mut(&gate));
+        let queue = self.queues.get_mut(&lane.queue);
+        for left in queue.into_iter().chain(gate) {
+            // One without a limit stays without.
+            if *left != usize::MAX {
+                *left -= 1;
+            }
+        }
+    }
+}
+
+/// Ready tasks that there is room for, the best of each lane, in the order in which they start.
 fn candidates(
     turn: &mut Turn<'_>,
     dispatch: &dyn Dispatch,
     slots: usize,
     taken: &HashMap<String, usize>,
-    gates: &mut HashMap<TaskId, usize>,
+    left: &mut Left,
 ) -> Result<Vec<Candidate>, StoreError> {
     turn.flush()?;
     let mut found = Vec::new();
-    let mut lane = Lane {
-        queue: String::new(),
-        handler: String::new(),
-        gate: None,
-        digest: String::new(),
-    };
-    while let Some(next) = turn.rows.lane_after(&lane)? {
-        let taken = taken.get(&next.handler).copied().unwrap_or(0);
+    // A queue always has a name.
+    let mut lane = turn.rows.lane_beyond("")?;
+    while let Some(next) = lane {
+        if left.of_queue(turn, &next.queue)? == 0 {
+            lane = turn.rows.lane_beyond(&next.queue)?;
+            continue;
+        }
+        let taken = taken.get(component_of(&next.handler)).copied().unwrap_or(0);
         if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
-            let mut most = slots.min(room.slots - taken);
-            if let Some(gate) = next.gate {
-                most = most.min(left_of(turn, gate, gates)?);
-            }
+            let most = slots.min(room.slots - taken).min(left.of(turn, &next)?);
             for (priority, id) in turn.rows.ready(&next, most)? {
                 found.push(Candidate {
                     priority,
@@ -96,31 +152,10 @@ fn candidates(
                 });
             }
         }
-        lane = next;
+        lane = turn.rows.lane_after(&next)?;
     }
     found.sort_unstable_by_key(|one| (std::cmp::Reverse(one.priority), one.id));
     Ok(found)
-}
-
-/// How many more members of a group may run.
-fn left_of(
-    turn: &mut Turn<'_>,
-    gate: TaskId,
-    gates: &mut HashMap<TaskId, usize>,
-) -> Result<usize, StoreError> {
-    if let Some(left) = gates.get(&gate) {
-        return Ok(*left);
-    }
-    let group = turn.find(gate)?.and_then(|task| task.group.as_deref());
-    let most = group.and_then(|group| group.at_once());
-    let left = match most {
-        // The limit went with the group, or it has none.
-        None => usize::MAX,
-        Some(0) => 0,
-        Some(most) => (most as usize).saturating_sub(turn.rows.members_running(gate)?),
-    };
-    gates.insert(gate, left);
-    Ok(left)
 }
 
 /// Whether the time to start ran out before a tick said so; then the task expires here.
@@ -135,7 +170,15 @@ fn late(turn: &mut Turn<'_>, id: TaskId) -> Result<bool, StoreError> {
     }
 }
 
-/// Tasks that another process asked to stop.
-pub fn stopping(turn: &mut Turn<'_>) -> Result<Vec<TaskId>, StoreError> {
-    turn.rows.stopping()
+/// Tasks that another process asked to stop, or gave a hint.
+pub fn stopping(turn: &mut Turn<'_>) -> Result<(), StoreError> {
+    for (id, at_once) in turn.rows.stopping()? {
+        if at_once {
+            &mut turn.stops
+        } else {
+            &mut turn.hints
+        }
+        .push(id);
+    }
+    Ok(())
 }

@@ -77,6 +77,15 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// So many items were made.
+    pub(super) fn count_items(&mut self, parent: &Arc<str>, child: &Arc<str>, items: u64) {
+        let (parent, child) = (parent.clone(), child.clone());
+        let count = Count::Spawned { parent, child };
+        if items > 0 {
+            self.counts.add(count, items as f64);
+        }
+    }
+
     /// A task has moved, perhaps out of a wait for others. To sleep is no wait for others, and its
     /// end no timeout: nothing says whom it waits for.
     pub(super) fn count_waited(&mut self, before: Status, task: &Task) -> Result<(), StoreError> {

@@ -56,13 +56,14 @@ impl Turn<'_> {
         let Some(task) = self.find(id)?.cloned() else {
             return Ok(Vec::new());
         };
-        if task.group.is_some() {
+        let blocked = task.status == Status::Pending && task.blocked_by > 0;
+        if task.group.is_some() && !blocked {
             let mut on = self.rows.open_sources(id)?;
             on.extend(self.rows.members_that_hang(id, LOOKED_AT_MAX)?);
             return Ok(on);
         }
         match (task.status, &task.wait) {
-            (Status::Pending, _) if task.blocked_by > 0 => {
+            (Status::Pending, _) if blocked => {
                 let edges = self.rows.upstreams(id)?;
                 Ok(edges.into_iter().map(|edge| edge.upstream).collect())
             }

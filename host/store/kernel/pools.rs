@@ -69,6 +69,7 @@ impl Turn<'_> {
                 Event::MemberEnded {
                     status,
                     optional: false,
+                    entry_bytes: 0,
                 },
             )?;
         }
@@ -163,22 +164,34 @@ fn open(
         {
             pool.id
         }
+        // The others mean the one that the workflow has.
+        Some((_, pool)) if pool.member => {
+            return Ok(Err(RefusedCall::PoolClosed(format!(
+                "pool \"{name}\" ({}) of the workflow {} already",
+                pool.id,
+                pool.status.predicate()
+            ))));
+        }
         _ => turn.new_pool(scope, name, options)?,
     };
-    if turn
-        .rows
-        .source(caller, pool)?
-        .is_none_or(|known| known.drained)
-        || turn.get(pool)?.status.is_terminal()
-    {
+    let known = turn.rows.source(caller, pool)?;
+    let producer = turn.get(caller)?.producer.is_some();
+    let opens = known.is_none_or(|known| known.drained);
+    if opens || turn.get(pool)?.status.is_terminal() {
         turn.drive(pool, Event::SourceOpened)?;
         super::restore(turn, pool)?;
     }
     let source = Source {
         run,
         drained: false,
+        declared: known.is_some_and(|known| known.declared),
+        producer,
     };
     turn.rows.save_source(caller, pool, source)?;
+    if opens && producer {
+        let hint = turn.producer_starts(caller)?;
+        turn.drive_all(hint)?;
+    }
     Ok(Ok(pool))
 }
 
@@ -192,6 +205,7 @@ pub fn spawn_member(
     for &upstream in &new.options.after {
         turn.get(upstream)?;
     }
+    turn.producer_adds(by.token.task)?;
     let submitted = turn.add(new.clone())?;
     turn.keep_answer(by, Answer::Tasks(vec![submitted.id]))?;
     Ok(submitted)
@@ -205,9 +219,10 @@ pub fn drain(turn: &mut Turn<'_>, source: TaskId, pool: TaskId) -> Result<(), St
     if known.drained {
         return Ok(());
     }
-    turn.close_source(source, pool)?;
-    match turn.drive(pool, Event::SourceDrained) {
-        Err(StoreError::UnknownTask(_)) => Ok(()),
-        drained => drained,
+    let mut caused = vec![(pool, Event::SourceDrained)];
+    // One that has nothing more to add is a task like any other.
+    if turn.close_source(source, pool, &mut caused)? && turn.rows.open_groups(source)?.is_empty() {
+        turn.producer_stops(source)?;
     }
+    turn.drive_all(caused)
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::Turn;
 use super::pools::POOL;
-use crate::group::Group;
+use crate::group::{Group, GroupKind, Items};
 use crate::journal::Answer;
 use crate::store::rows::Source;
 use crate::store::{CallBy, StoreError};
+use crate::task::producer::Stage;
+use crate::task::state::Event;
 use crate::task::{Edge, NewTask, Options, Spawner, Status, Task, TaskId};
 use crate::workflow::{NewWorkflow, Started, Step, WORKFLOW, Work};
 
@@ -60,6 +62,7 @@ fn earlier(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Option<Started>, St
         id,
         created: false,
         jobs,
+        at_ms: turn.now_ms,
     }))
 }
 
@@ -108,8 +111,18 @@ fn start(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Started, StoreError> 
             let source = Source {
                 run: 0,
                 drained: false,
+                declared: true,
+                producer: step.producer.is_some(),
             };
             turn.rows.save_source(ids[place], ids[pool], source)?;
+        }
+    }
+    for &step in &ids {
+        // All of them are there, with their edges: one may end as soon as it begins.
+        let task = turn.get(step)?;
+        let each = (task.group.as_deref()).is_some_and(|group| group.each.is_some());
+        if each && task.blocked_by == 0 && task.run_at_ms.is_none() {
+            turn.drive(step, Event::Begun)?;
         }
     }
     let keys = workflow.steps.iter().map(|step| step.key.clone());
@@ -117,6 +130,7 @@ fn start(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Started, StoreError> 
         id,
         created: true,
         jobs: keys.zip(ids).collect(),
+        at_ms: turn.now_ms,
     })
 }
 
@@ -153,6 +167,10 @@ impl Turn<'_> {
         let handler: Arc<str> = match &step.work {
             Work::Run { handler } => handler.clone(),
             Work::Pool(_) => POOL.into(),
+            Work::Each { each, .. } => match each.items {
+                Items::Array { .. } => GroupKind::Map.as_str().into(),
+                Items::Pages { .. } => GroupKind::Generator.as_str().into(),
+            },
         };
         let new = NewTask {
             spawner: Some(spawner),
@@ -161,6 +179,14 @@ impl Turn<'_> {
         let blocked_by = step.after.len() as u32;
         let mut task = new.into_task(ids[place], self.now_ms, blocked_by, None);
         task.optional = step.optional;
+        if let Some(producer) = step.producer {
+            task.producer = Some(Stage::Open);
+            self.new_producer(task.id, producer);
+        }
+        if let Work::Each { options, each } = &step.work {
+            let group = Group::each(step.key.clone(), options, each.clone());
+            task.group = Some(Box::new(group));
+        }
         if let Work::Pool(options) = &step.work {
             let mut group = Group::pool(step.key.clone(), options);
             group.sources = sources[place];

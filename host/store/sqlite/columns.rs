@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 
-use crate::group::{Group, GroupKind, OnFailure};
+use crate::group::{Each, Group, GroupKind, OnFailure};
+use crate::store::Lane;
+use crate::task::producer::Stage;
 use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
@@ -36,7 +38,7 @@ pub const COLUMNS: &str = "\
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-  kind, scope_id, gate_id, member, metadata, optional";
+  kind, scope_id, gate_id, member, metadata, optional, producer";
 
 /// A task and what it has elsewhere: payloads, which are empty in the task, and its group.
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
@@ -94,6 +96,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         run_at_ms: optional_unsigned(row, 30)?,
         expires_at_ms: optional_unsigned(row, 31)?,
         cancel_requested: row.get(32)?,
+        producer: stage(row, 46)?,
         wait: json::<Wait>(row, 33)?,
         progress: json::<Progress>(row, 34)?,
         created_at_ms: unsigned(row, 35)?,
@@ -127,9 +130,22 @@ pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         failed: unsigned(row, 8)?,
         tolerated: unsigned(row, 11)?,
         skipped: unsigned(row, 9)?,
-        expected: unsigned(row, 12)?,
-        paused: row.get(13)?,
-        pace: json(row, 14)?.unwrap_or_default(),
+        each: json::<Each>(row, 12)?.map(Arc::new),
+        sealed: row.get(13)?,
+        output_bytes: unsigned(row, 14)?,
+        expected: unsigned(row, 15)?,
+        paused: row.get(16)?,
+        pace: json(row, 17)?.unwrap_or_default(),
+    })
+}
+
+/// A lane: queue, handler, gate, digest.
+pub fn lane(row: &Row<'_>) -> rusqlite::Result<Lane> {
+    Ok(Lane {
+        queue: row.get(0)?,
+        handler: row.get(1)?,
+        gate: Some(id(row, 2)?).filter(|gate| *gate != NO_GATE),
+        digest: row.get(3)?,
     })
 }
 
@@ -169,12 +185,22 @@ pub fn status(row: &Row<'_>, index: usize) -> rusqlite::Result<Status> {
     Status::from_word(word).ok_or_else(|| damaged(index, format!("{word} is no status")))
 }
 
+fn stage(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Stage>> {
+    let Some(word) = row.get_ref(index)?.as_str_or_null()? else {
+        return Ok(None);
+    };
+    let stage = Stage::from_word(word);
+    let stage = stage.ok_or_else(|| damaged(index, format!("{word} is no stage of a producer")))?;
+    Ok(Some(stage))
+}
+
 /// The id of a column.
 pub fn id(row: &Row<'_>, index: usize) -> rusqlite::Result<TaskId> {
     row.get(index).map(TaskId::from_i64)
 }
 
-fn optional_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<TaskId>> {
+/// An id, or none.
+pub fn optional_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<TaskId>> {
     Ok(row.get::<_, Option<i64>>(index)?.map(TaskId::from_i64))
 }
 
@@ -193,7 +219,8 @@ pub fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| damaged(index, format!("{value} is negative")))
 }
 
-fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
+/// The same where there may be none.
+pub fn optional_unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
     match row.get_ref(index)? {
         rusqlite::types::ValueRef::Null => Ok(None),
         _ => unsigned(row, index).map(Some),

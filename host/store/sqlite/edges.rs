@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, named_params};
 use super::columns;
 use super::rows::{SqliteRows, many};
 use crate::store::StoreError;
-use crate::task::edge::On;
+use crate::task::edge::{Link, Links, On};
 use crate::task::{Edge, TaskId};
 
 /// `downstream` starts after what `edge` names.
@@ -55,13 +55,68 @@ pub fn upstreams(connection: &Connection, downstream: TaskId) -> rusqlite::Resul
     many(connection, SQL, values, edge)
 }
 
+/// The edges of a task with what stands at their other ends.
+pub fn links(
+    connection: &Connection,
+    task: TaskId,
+    which: Links,
+    limit: u64,
+) -> rusqlite::Result<Vec<Link>> {
+    const UPSTREAM: &str = "\
+        select edges.upstream_id, tasks.key, tasks.handler, tasks.status, edges.key, condition, edges.optional
+        from edges
+        left join tasks on tasks.id = edges.upstream_id
+        where downstream_id = :task
+        order by position, upstream_id
+        limit :limit";
+    const OPEN: &str = "\
+        select edges.upstream_id, tasks.key, tasks.handler, tasks.status, edges.key, condition, edges.optional
+        from edges
+        join tasks on tasks.id = edges.upstream_id
+        where downstream_id = :task and tasks.ended_at_ms is null
+        order by position, upstream_id
+        limit :limit";
+    const DOWNSTREAM: &str = "\
+        select edges.downstream_id, tasks.key, tasks.handler, tasks.status, edges.key, condition, edges.optional
+        from edges
+        left join tasks on tasks.id = edges.downstream_id
+        where edges.upstream_id = :task
+        order by edges.downstream_id
+        limit :limit";
+    let sql = match which {
+        Links::Upstream => UPSTREAM,
+        Links::OpenUpstream => OPEN,
+        Links::Downstream => DOWNSTREAM,
+    };
+    let values = named_params! { ":task": task.to_i64(), ":limit": limit as i64 };
+    many(connection, sql, values, |row| {
+        let handler: Option<String> = row.get(2)?;
+        Ok(Link {
+            task: columns::id(row, 0)?,
+            key: columns::optional_text(row, 1)?,
+            status: match handler {
+                Some(_) => Some(columns::status(row, 3)?),
+                None => None,
+            },
+            handler: handler.unwrap_or_default().into(),
+            called: columns::optional_text(row, 4)?,
+            on: condition(row, 5)?,
+            optional: row.get(6)?,
+        })
+    })
+}
+
 fn edge(row: &Row<'_>) -> rusqlite::Result<Edge> {
-    let word = row.get_ref(2)?.as_str()?;
     Ok(Edge {
         upstream: columns::id(row, 0)?,
         key: columns::optional_text(row, 1)?,
-        on: On::from_word(word)
-            .ok_or_else(|| columns::damaged(2, format!("{word} is no condition of an edge")))?,
+        on: condition(row, 2)?,
         optional: row.get(3)?,
     })
+}
+
+fn condition(row: &Row<'_>, index: usize) -> rusqlite::Result<On> {
+    let word = row.get_ref(index)?.as_str()?;
+    On::from_word(word)
+        .ok_or_else(|| columns::damaged(index, format!("{word} is no condition of an edge")))
 }

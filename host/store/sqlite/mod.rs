@@ -3,13 +3,19 @@
 //! WAL with `synchronous=FULL`: a commit is on disk before it is told, and readers never wait for
 //! the writer. Other processes open the same file; their commits are noticed, see [`watch`].
 
+mod backup;
 mod columns;
 mod edges;
+mod items;
 mod jobs;
+mod lease;
 mod nodes;
+mod producers;
+mod queues;
 mod reads;
 mod removal;
 mod rows;
+mod schedules;
 mod schema;
 mod signals;
 mod watch;
@@ -24,6 +30,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;

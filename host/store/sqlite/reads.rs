@@ -4,25 +4,33 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
+use tokio::sync::oneshot;
 
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::edges;
 use super::jobs;
+use super::lease;
 use super::nodes;
+use super::queues;
 use super::rows::{self, many};
+use super::schedules;
 use super::signals;
-use super::writer::{Ask, Message, Tell};
+use super::writer::{Ask, Job, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::job::{NewJob, UnitResult, Units};
 use crate::journal::{Answer, Call, Entry, RefusedCall};
+use crate::lease::{Lease, Sign};
+use crate::queue::{Queue, QueueChange};
+use crate::schedule::{Plan, Schedule};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
-    CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel, LogLine,
-    LogPosition, Node, Rank, Received, Record, Sent, Signal, Store, StoreError, Submitted,
-    Suspension, Sweep, Urgency,
+    Alter, CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel,
+    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Record, Sent, Signal,
+    Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
+use crate::task::edge::{Link, Links};
 use crate::task::state::Attempt;
 use crate::task::{
     Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
@@ -44,8 +52,17 @@ impl SqliteStore {
         run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = Ask::new(token, run);
+        self.put(job, answer, Urgency::Soon).await
+    }
+
+    async fn put<T>(
+        &self,
+        job: impl Job + 'static,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+        urgency: Urgency,
+    ) -> Result<T, StoreError> {
         self.queue
-            .send(Message::Job(Box::new(job), Urgency::Soon))
+            .send(Message::Job(Box::new(job), urgency))
             .map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -80,6 +97,21 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
+        self.ask(move |turn| kernel::set_queue(turn, &name, change))
+            .await
+    }
+
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError> {
+        self.ask(move |turn| kernel::add_schedule(turn, &plan, replace))
+            .await
+    }
+
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
+        self.ask(move |turn| kernel::alter_schedule(turn, &name, how))
+            .await
+    }
+
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
         self.ask(move |turn| kernel::sweep(turn, sweep.clone()))
             .await
@@ -91,6 +123,22 @@ impl Store for SqliteStore {
 
     async fn recover(&self) -> Result<u64, StoreError> {
         self.ask(kernel::recover).await
+    }
+
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.ask(move |turn| kernel::take_lease(turn, &lease)).await
+    }
+
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
+        // A beat is worth no commit of its own while there are others.
+        let urgency = match sign {
+            Sign::Beat => Urgency::Lazy,
+            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
+        };
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::sign_lease(turn, number, &sign)
+        });
+        self.put(job, answer, urgency).await
     }
 
     async fn tick(&self) -> Result<Option<u64>, StoreError> {
@@ -200,12 +248,15 @@ impl Store for SqliteStore {
                     if *handler != *name {
                         handler = name.into();
                     }
-                    let spilled = row.get::<_, i64>(3)? & columns::OUTPUT != 0;
+                    let status = columns::status(row, 1)?;
+                    // What it may end with is no result yet, and would differ on replay.
+                    let ended = status.is_terminal();
+                    let spilled = ended && row.get::<_, i64>(3)? & columns::OUTPUT != 0;
                     let outcome = Outcome {
                         id,
                         handler: handler.clone(),
-                        status: columns::status(row, 1)?,
-                        output: columns::optional_text(row, 2)?,
+                        status,
+                        output: columns::optional_text(row, 2)?.filter(|_| ended),
                         failure: columns::json(row, 4)?,
                     };
                     Ok((outcome, spilled))
@@ -365,6 +416,10 @@ impl Store for SqliteStore {
         self.read(|connection| edges::downstreams(connection, task))
     }
 
+    fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError> {
+        self.read(|connection| edges::links(connection, task, which, limit))
+    }
+
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
         const SQL: &str = "\
             select value
@@ -447,7 +502,8 @@ impl Store for SqliteStore {
     fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
         // One row without a name when a host ran and had loaded nothing.
         const SQL: &str = "\
-            select host.directory, handlers.name, handlers.digest, handlers.description
+            select host.directory, handlers.name, handlers.digest, handlers.description,
+              handlers.function, handlers.generator
             from host
             left join handlers
             order by handlers.name";
@@ -462,6 +518,8 @@ impl Store for SqliteStore {
                     name,
                     digest,
                     description,
+                    function: columns::json(row, 4)?,
+                    generator: row.get(5)?,
                 };
                 Ok((directory, Some(handler)))
             })
@@ -469,6 +527,30 @@ impl Store for SqliteStore {
         let directory = rows.first().map(|(directory, _)| directory.into());
         let handlers = rows.into_iter().filter_map(|(_, handler)| handler);
         Ok(directory.map(|directory| (handlers.collect(), directory)))
+    }
+
+    fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
+        self.read(queues::standings)
+    }
+
+    fn queue_known(&self, name: &str) -> Result<bool, StoreError> {
+        self.read(|connection| queues::known(connection, name))
+    }
+
+    fn queues_paused(&self) -> Result<Vec<String>, StoreError> {
+        self.read(queues::paused)
+    }
+
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        self.read(schedules::all)
+    }
+
+    fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        self.read(lease::lease)
+    }
+
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError> {
+        self.read(lease::depths)
     }
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
@@ -601,7 +683,7 @@ fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<
 }
 
 /// Built from the parts that the filter has, each with its own index.
-fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
     let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<(&str, Box<dyn rusqlite::ToSql>)> = Vec::new();
     if !filter.statuses.is_empty() {
@@ -626,13 +708,16 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
             conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
         }
         Some(reason) => {
-            let held = "digest = '' and handler not in (select name from handlers)";
+            let held = "(digest = '' and handler not in (select name from handlers) \
+                 or queue in (select name from queues where paused = 1))";
             let held = if reason == PendingReason::Held {
                 held.to_owned()
             } else {
-                format!("not ({held})")
+                format!("not {held}")
             };
-            conditions.push(format!("blocked_by = 0 and run_at_ms is null and {held}"));
+            conditions.push(format!(
+                "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
+            ));
         }
     }
     if let Some(handler) = &filter.handler {
@@ -669,8 +754,14 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>>
     if conditions.is_empty() {
         conditions.push("true".to_owned());
     }
+    // Few run: to sort them is less than to look through all that ever did. SQLite thinks otherwise.
+    let only_running = filter.statuses == [Status::Running].into_iter().collect();
+    let table = match only_running && filter.parent.is_none() {
+        true => "tasks indexed by tasks_running",
+        false => "tasks",
+    };
     let sql = format!(
-        "select {COLUMNS} from tasks where {} order by {order} limit {}",
+        "select {COLUMNS} from {table} where {} order by {order} limit {}",
         conditions.join(" and "),
         filter.limit.min(i64::MAX as u64)
     );

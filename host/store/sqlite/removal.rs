@@ -35,6 +35,7 @@ const PIECES: &[&str] = &[
     piece!("logs", "task_id", "task_id, run, line"),
     piece!("checkpoints", "task_id", "task_id, name"),
     piece!("signals", "task_id", "task_id, number"),
+    piece!("producers", "task_id", "task_id"),
     piece!("waits", "target_id", "target_id, waiter_id"),
     piece!("waits", "waiter_id", "target_id, waiter_id"),
     piece!("edges", "downstream_id", "upstream_id, downstream_id"),

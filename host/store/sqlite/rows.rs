@@ -8,12 +8,13 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
-use super::{edges, explain};
+use super::{edges, explain, items};
 use crate::group::Group;
 use crate::job::Pace;
 use crate::journal::Entry;
-use crate::store::rows::{Alarm, Rows, Source, Standing};
+use crate::store::rows::{Alarm, EndedItem, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
+use crate::task::producer::Stage;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Json, StatusSet, Task, TaskId};
 
@@ -77,12 +78,14 @@ impl SqliteRows<'_> {
         const SQL: &str = "\
             insert into groups (
               task_id, scope_id, kind, name, on_failure, concurrency, closed,
-              sources, live, spawned, completed, failed, tolerated, skipped, expected, paused, pace)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+              sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes,
+              expected, paused, pace)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
             on conflict do update set
               closed = excluded.closed, sources = excluded.sources, live = excluded.live,
               spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
               tolerated = excluded.tolerated, skipped = excluded.skipped,
+              sealed = excluded.sealed, output_bytes = excluded.output_bytes,
               paused = excluded.paused, pace = excluded.pace";
         let pace = (group.pace != Pace::default()).then(|| to_json(&group.pace));
         self.run(
@@ -102,6 +105,9 @@ impl SqliteRows<'_> {
                 group.failed as i64,
                 group.tolerated as i64,
                 group.skipped as i64,
+                group.each.as_deref().map(to_json),
+                group.sealed,
+                group.output_bytes as i64,
                 group.expected as i64,
                 group.paused,
                 pace,
@@ -172,7 +178,7 @@ pub fn fill_group(
 ) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
-          kind, tolerated, expected, paused, pace
+          kind, tolerated, spec, sealed, output_bytes, expected, paused, pace
         from groups
         where task_id = :task";
     if elsewhere & columns::GROUP != 0 {
@@ -220,14 +226,14 @@ impl Rows for SqliteRows<'_> {
               timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
               run_at_ms, expires_at_ms, cancel_requested, wait, progress,
               created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-              kind, scope_id, gate_id, member, metadata, optional)
+              kind, scope_id, gate_id, member, metadata, optional, producer)
             values (
               ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
               ?11, ?12, ?13, ?14, ?15, ?16, null, null, ?17, ?18,
               ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
               ?29, ?30, ?31, null, null,
               ?32, null, null, ?33, 0,
-              ?34, ?35, ?36, ?37, ?38, ?39)";
+              ?34, ?35, ?36, ?37, ?38, ?39, ?40)";
         let place = task.place;
         let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
         self.run(
@@ -275,6 +281,7 @@ impl Rows for SqliteRows<'_> {
                 task.member,
                 task.metadata.as_deref(),
                 task.optional,
+                task.producer.map(Stage::as_str),
             ],
         )?;
         if let Some(group) = &task.group {
@@ -291,17 +298,17 @@ impl Rows for SqliteRows<'_> {
               spilled = (spilled & ~?25) | ?5, failure = ?6, attempts_max = ?7, status = ?8, phase = ?9,
               attempt = ?10, restarts = ?11, fence = ?12, run = ?13, blocked_by = ?14, run_at_ms = ?15,
               expires_at_ms = ?16, cancel_requested = ?17, wait = ?18, wait_until_ms = ?19, progress = ?20,
-              started_at_ms = ?21, run_at_start_ms = ?22, ended_at_ms = ?23, spent_ms = ?24
+              started_at_ms = ?21, run_at_start_ms = ?22, ended_at_ms = ?23, spent_ms = ?24,
+              producer = ?26
             where id = ?1";
         let phase_input = after
             .phase_input
             .as_ref()
             .filter(|_| before.phase_input != after.phase_input);
-        let output = after
-            .output
-            .as_ref()
-            .filter(|_| before.output != after.output);
-        let written = phase_input.map_or(0, |_| PHASE_INPUT) | output.map_or(0, |_| OUTPUT);
+        // The output may also go again: what a producer said that it completes with.
+        let told = before.output != after.output;
+        let output = after.output.as_ref().filter(|_| told);
+        let written = phase_input.map_or(0, |_| PHASE_INPUT) | if told { OUTPUT } else { 0 };
         self.run(
             SQL,
             params![
@@ -330,6 +337,7 @@ impl Rows for SqliteRows<'_> {
                 signed(after.ended_at_ms),
                 after.spent_ms as i64,
                 written,
+                after.producer.map(Stage::as_str),
             ],
         )?;
         if let Some(group) = &after.group
@@ -464,8 +472,8 @@ impl Rows for SqliteRows<'_> {
         source: Source,
     ) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert into sources (task_id, group_id, run, drained)
-            values (:task, :group, :run, :drained)
+            insert into sources (task_id, group_id, run, drained, declared, producer)
+            values (:task, :group, :run, :drained, :declared, :producer)
             on conflict do update set run = excluded.run, drained = excluded.drained";
         self.run(
             SQL,
@@ -474,6 +482,8 @@ impl Rows for SqliteRows<'_> {
                 ":group": group.to_i64(),
                 ":run": source.run,
                 ":drained": source.drained,
+                ":declared": source.declared,
+                ":producer": source.producer,
             },
         )
     }
@@ -483,6 +493,14 @@ impl Rows for SqliteRows<'_> {
             select group_id
             from sources
             where task_id = :task and drained = 0";
+        self.ids(SQL, named_params! { ":task": source.to_i64() })
+    }
+
+    fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select group_id
+            from sources
+            where task_id = :task and declared = 1";
         self.ids(SQL, named_params! { ":task": source.to_i64() })
     }
 
@@ -518,6 +536,16 @@ impl Rows for SqliteRows<'_> {
               and not exists (select 1 from tasks later where later.retry_of = tasks.id)
             order by sequence";
         self.ids(SQL, named_params! { ":group": group.to_i64() })
+    }
+
+    fn ended_items(
+        &mut self,
+        group: TaskId,
+        after: u64,
+        limit: usize,
+        failures: bool,
+    ) -> Result<Vec<EndedItem>, StoreError> {
+        items::ended(self, group, after, limit, failures)
     }
 
     fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError> {
@@ -624,14 +652,7 @@ impl Rows for SqliteRows<'_> {
         let values = named_params! {
             ":queue": lane.queue, ":handler": lane.handler, ":gate": gate(lane), ":digest": lane.digest
         };
-        self.one(SQL, values, |row| {
-            Ok(Lane {
-                queue: row.get(0)?,
-                handler: row.get(1)?,
-                gate: Some(columns::id(row, 2)?).filter(|gate| *gate != columns::NO_GATE),
-                digest: row.get(3)?,
-            })
-        })
+        self.one(SQL, values, columns::lane)
     }
 
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError> {
@@ -656,11 +677,13 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn stopping(&mut self) -> Result<Vec<TaskId>, StoreError> {
-        self.ids(
-            "select id from tasks where status = 'running' and kind = 'handler' and cancel_requested = 1",
-            [],
-        )
+    fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError> {
+        const SQL: &str = "\
+            select id, cancel_requested = 1 or producer is 'closing'
+            from tasks
+            where status = 'running' and kind = 'handler'
+              and (cancel_requested = 1 or producer in ('hinted', 'closing'))";
+        self.many(SQL, [], |row| Ok((columns::id(row, 0)?, row.get(1)?)))
     }
 
     fn due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<(TaskId, Alarm)>, StoreError> {
@@ -679,7 +702,12 @@ impl Rows for SqliteRows<'_> {
             select id, 2 from (
               select id from tasks
               where status = 'waiting' and wait_until_ms is not null and wait_until_ms <= :now
-              order by wait_until_ms limit :limit)";
+              order by wait_until_ms limit :limit)
+            union all
+            select task_id, 3 from (
+              select task_id from producers
+              where next_ms is not null and next_ms <= :now
+              order by next_ms limit :limit)";
         self.many(
             SQL,
             named_params! { ":now": now_ms as i64, ":limit": limit as i64 },
@@ -687,7 +715,8 @@ impl Rows for SqliteRows<'_> {
                 let alarm = match row.get::<_, i64>(1)? {
                     0 => Alarm::Start,
                     1 => Alarm::Expiry,
-                    _ => Alarm::Wait,
+                    2 => Alarm::Wait,
+                    _ => Alarm::Producer,
                 };
                 Ok((columns::id(row, 0)?, alarm))
             },
@@ -704,7 +733,13 @@ impl Rows for SqliteRows<'_> {
               where status = 'pending' and expires_at_ms is not null and started_at_ms is null
               union all
               select min(wait_until_ms) from tasks
-              where status = 'waiting' and wait_until_ms is not null)";
+              where status = 'waiting' and wait_until_ms is not null
+              union all
+              select min(next_ms) from producers
+              where next_ms is not null
+              union all
+              select min(next_at_ms) from schedules
+              where next_at_ms is not null)";
         Ok(self
             .one(SQL, [], |row| row.get::<_, Option<i64>>(0))?
             .flatten()
@@ -736,8 +771,8 @@ impl Rows for SqliteRows<'_> {
             values (1, :directory)
             on conflict do update set directory = excluded.directory";
         const SQL: &str = "\
-            insert into handlers (name, digest, description)
-            values (:name, :digest, :description)";
+            insert into handlers (name, digest, description, function, generator)
+            values (:name, :digest, :description, :function, :generator)";
         self.run(DIRECTORY, named_params! { ":directory": directory })?;
         self.run("delete from handlers", [])?;
         for handler in handlers {
@@ -747,6 +782,8 @@ impl Rows for SqliteRows<'_> {
                     ":name": handler.name,
                     ":digest": handler.digest,
                     ":description": handler.description,
+                    ":function": handler.function.as_ref().map(to_json),
+                    ":generator": handler.generator,
                 },
             )?;
         }
@@ -784,7 +821,7 @@ pub fn members_running(connection: &Connection, group: TaskId) -> rusqlite::Resu
     const SQL: &str = "\
         select count(*)
         from tasks
-        where status = 'running' and gate_id = :group";
+        where status = 'running' and kind = 'handler' and gate_id = :group";
     connection
         .prepare_cached(SQL)?
         .query_row(named_params! { ":group": group.to_i64() }, |row| {
@@ -799,7 +836,7 @@ pub fn source(
     group: TaskId,
 ) -> rusqlite::Result<Option<Source>> {
     const SQL: &str = "\
-        select run, drained
+        select run, drained, declared, producer
         from sources
         where task_id = :task and group_id = :group";
     let values = named_params! { ":task": task.to_i64(), ":group": group.to_i64() };
@@ -809,6 +846,8 @@ pub fn source(
             Ok(Source {
                 run: row.get(0)?,
                 drained: row.get(1)?,
+                declared: row.get(2)?,
+                producer: row.get(3)?,
             })
         })
         .optional()

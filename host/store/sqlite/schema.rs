@@ -13,7 +13,7 @@ use crate::store::StoreError;
 /// Marks the file as ours: "Fish" in ASCII.
 const APPLICATION_ID: i64 = 0x4669_7368;
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
 ///
@@ -321,8 +321,8 @@ create index sources_of on sources (group_id);
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
 
-/// Workflows and jobs: other kinds of group, whose members are there from the start. Edges say by which
-/// ends of the upstream they open; a job can be paused, and tells how fast it is.
+/// Workflows, maps, generators and jobs: more kinds of groups. Edges say by which ends of the
+/// upstream they open; a job can be paused, and tells how fast it is.
 const FIFTH: &str = "
 create table tasks_5 (
   id integer primary key,
@@ -373,7 +373,8 @@ create table tasks_5 (
   spent_ms integer not null,
   orphan integer not null default 0 check (orphan in (0, 1)),
   metadata text,
-  optional integer not null check (optional in (0, 1)),
+  optional integer not null default 0 check (optional in (0, 1)),
+  producer text check (producer in ('open', 'hinted', 'closing')),
   check ((status in ('pending', 'running', 'waiting')) = (ended_at_ms is null)),
   check (status <> 'waiting' or wait is not null),
   check (status <> 'running' or kind <> 'handler' or (digest <> '' and run_at_start_ms is not null))
@@ -414,7 +415,10 @@ create index tasks_origin on tasks (origin_id) where origin_id is not null;
 create index tasks_tops on tasks (status, ended_at_ms, id)
   where ended_at_ms is not null and (parent_id is null or orphan = 1);
 
-alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow', 'job'));
+alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow', 'map', 'generator', 'job'));
+alter table groups add column spec text;
+alter table groups add column sealed integer not null default 0 check (sealed in (0, 1));
+alter table groups add column output_bytes integer not null default 0 check (output_bytes >= 0);
 alter table groups add column tolerated integer not null default 0 check (tolerated >= 0);
 alter table groups add column expected integer not null default 0 check (expected >= 0);
 alter table groups add column paused integer not null default 0 check (paused in (0, 1));
@@ -426,6 +430,95 @@ alter table edges add column key text;
 alter table edges add column condition text not null default 'success'
   check (condition in ('success', 'failure', 'any'));
 alter table edges add column optional integer not null default 0 check (optional in (0, 1));
+
+-- Whether a source was one from the start, and whether it has no end of its own.
+alter table sources add column declared integer not null default 0 check (declared in (0, 1));
+alter table sources add column producer integer not null default 0 check (producer in (0, 1));
+create index sources_producers on sources (group_id) where drained = 0 and producer = 1;
+
+-- The clocks of producers; one that does not run is null, and so is the next to run out.
+create table producers (
+  task_id integer primary key,
+  idle_ms integer,
+  drain_ms integer,
+  idle_at_ms integer,
+  drain_at_ms integer,
+  next_ms integer
+) strict;
+create index producers_next on producers (next_ms) where next_ms is not null;
+alter table handlers add column generator integer not null default 0 check (generator in (0, 1));
+";
+
+/// What queues are set to, and schedules. Running tasks are counted by their queue, without a look at the pools,
+/// which run for as long as they are open.
+const SIXTH: &str = "
+create table queues (
+  name text primary key,
+  concurrency integer check (concurrency > 0),
+  paused integer not null check (paused in (0, 1))
+) strict, without rowid;
+
+drop index tasks_running;
+create index tasks_running on tasks (kind, queue) where status = 'running';
+
+-- `target` is the name of a handler, or a workflow's document.
+create table schedules (
+  name text primary key,
+  kind text not null check (kind in ('handler', 'workflow')),
+  target text not null,
+  input text not null,
+  cron text,
+  zone text,
+  every_ms integer check (every_ms > 0),
+  from_ms integer,
+  missed text not null check (missed in ('skip', 'once', 'all')),
+  overlap text not null check (overlap in ('allow', 'skip')),
+  queue text,
+  priority integer,
+  timeout_ms integer,
+  expires_ms integer,
+  attempts_max integer,
+  on_complete text,
+  metadata text,
+  paused integer not null check (paused in (0, 1)),
+  next_at_ms integer,
+  last_task_id integer,
+  last_for_ms integer,
+  last_at_ms integer,
+  runs integer not null check (runs >= 0),
+  skipped integer not null check (skipped >= 0),
+  created_at_ms integer not null,
+  check ((cron is null) = (zone is null)),
+  check ((every_ms is null) = (from_ms is null)),
+  check ((cron is null) <> (every_ms is null)),
+  check (paused = 0 or next_at_ms is null)
+) strict;
+create index schedules_next on schedules (next_at_ms) where next_at_ms is not null;
+";
+
+/// What the functions of handlers take, so that an input is checked before any host runs.
+const SEVENTH: &str = "alter table handlers add column function text";
+
+/// Who serves, and until when: one row that the hosts of a database have between them. And the
+/// index that counts tasks that come after others, which those alone pay for.
+const LEASE: &str = "
+create table lease (
+  only_row integer primary key check (only_row = 1),
+  number integer not null check (number > 0),
+  pid integer not null,
+  started_ticks integer,
+  boot text,
+  namespace text,
+  version text not null,
+  grace_ms integer not null,
+  since_ms integer not null,
+  heartbeat_at_ms integer not null,
+  stopping_at_ms integer,
+  ended_at_ms integer,
+  error text
+) strict;
+
+create index tasks_blocked on tasks (queue) where status = 'pending' and blocked_by > 0;
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -17,6 +17,7 @@ use super::rows::SqliteRows;
 use super::{explain, watch};
 use crate::bus::{Bus, Notice};
 use crate::clock::Clock;
+use crate::panics::caught_in;
 use crate::store::kernel::{self, Turn};
 use crate::store::{Dispatch, StoreError, Urgency};
 use crate::task::{IdGenerator, StatusSet, Task, TaskId, Token};
@@ -76,15 +77,50 @@ struct Done {
     outcomes: Vec<Result<(), StoreError>>,
     notices: Vec<Notice>,
     stops: Vec<TaskId>,
+    hints: Vec<TaskId>,
     claimed: Vec<Task>,
     alarm: Option<u64>,
     outside: bool,
     data_version: i64,
 }
 
+/// Why a turn was rolled back.
+struct Broke {
+    error: StoreError,
+    /// Whether a job met it, not what the turn does besides.
+    by_job: bool,
+}
+
+impl From<StoreError> for Broke {
+    fn from(error: StoreError) -> Broke {
+        let by_job = false;
+        Broke { error, by_job }
+    }
+}
+
+impl Broke {
+    /// Whether the host can go on: the engine refused what one asked for who hears of it, and no
+    /// attempt has lost anything. Where the disk or the file is at fault, the next will meet it, too.
+    fn bearable(&self, batch: &[Box<dyn Job>]) -> bool {
+        let refused = matches!(self.error, StoreError::Failed { .. });
+        let mut jobs = batch.iter();
+        refused && self.by_job && jobs.all(|job| job.heard() && job.token().is_none())
+    }
+}
+
 impl Writer {
-    /// Work until the queue is closed.
+    /// Work until the queue is closed. A panic ends it, too; what was not committed is not there
+    /// then, as after a crash.
     pub fn run(mut self) {
+        if let Err(said) = caught_in(|| self.work_off()) {
+            tracing::error!(panic = %said, "the writer panicked");
+            if let Some(dispatch) = &self.dispatch {
+                dispatch.broken(StoreError::Panicked { said });
+            }
+        }
+    }
+
+    fn work_off(&mut self) {
         let mut batch: Vec<Box<dyn Job>> = Vec::new();
         let mut lazy_until: Option<Instant> = None;
         let mut open = true;
@@ -152,15 +188,18 @@ impl Writer {
                     self.turn(vec![job]);
                 }
             }
-            Err(error) => {
+            Err(broke) => {
+                let bearable = broke.bearable(&batch);
                 for job in batch {
                     if !job.heard() {
                         self.lost.extend(job.token());
                     }
-                    job.settle(Err(error.clone()));
+                    job.settle(Err(broke.error.clone()));
                 }
-                if let Some(dispatch) = &self.dispatch {
-                    dispatch.broken(error);
+                if let Some(dispatch) = &self.dispatch
+                    && !bearable
+                {
+                    dispatch.broken(broke.error);
                 }
             }
         }
@@ -179,6 +218,9 @@ impl Writer {
             }
             if !done.stops.is_empty() {
                 dispatch.stop(&done.stops);
+            }
+            if !done.hints.is_empty() {
+                dispatch.hint(&done.hints);
             }
             // Another process may have set any clock.
             if let Some(at_ms) = if done.outside { Some(0) } else { done.alarm } {
@@ -202,7 +244,7 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, StoreError> {
+    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
         self.begin()?;
         match self.work(batch) {
             Ok(done) => match self.execute("commit") {
@@ -213,7 +255,7 @@ impl Writer {
                 }
                 Err(error) => {
                     let _ = self.connection.execute_batch("rollback");
-                    Err(explain(&self.path, error))
+                    Err(explain(&self.path, error).into())
                 }
             },
             Err(error) => {
@@ -243,7 +285,7 @@ impl Writer {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }
 
-    fn work(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, StoreError> {
+    fn work(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
         // Asked inside the transaction: from here on nobody else commits.
         let data_version = data_version(&self.connection).unwrap_or(self.data_version);
         let mut done = Done {
@@ -265,7 +307,10 @@ impl Writer {
                 _ => job.run(&mut turn),
             };
             match outcome {
-                Err(error) if breaks_the_turn(&error) => return Err(error),
+                Err(error) if breaks_the_turn(&error) => {
+                    let by_job = true;
+                    return Err(Broke { error, by_job });
+                }
                 outcome => done.outcomes.push(outcome),
             }
         }
@@ -273,12 +318,13 @@ impl Writer {
         if let Some(dispatch) = &self.dispatch {
             done.claimed = kernel::claim(&mut turn, &**dispatch)?;
             if done.outside {
-                done.stops = kernel::stopping(&mut turn)?;
+                kernel::stopping(&mut turn)?;
             }
         }
         turn.save_counts()?;
         done.notices = std::mem::take(&mut turn.notices);
-        done.stops.append(&mut turn.stops);
+        done.stops = std::mem::take(&mut turn.stops);
+        done.hints = std::mem::take(&mut turn.hints);
         done.alarm = turn.alarm;
         Ok(done)
     }
@@ -315,6 +361,8 @@ fn breaks_the_turn(error: &StoreError) -> bool {
             | StoreError::Lives { .. }
             | StoreError::Needed { .. }
             | StoreError::UpstreamDeleted { .. }
+            | StoreError::UnknownSchedule(_)
+            | StoreError::ScheduleTaken(_)
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
     )

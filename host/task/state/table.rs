@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{Effect, Event, apply};
-use crate::group::{Group, OnFailure, PoolOptions};
+use crate::group::{Each, Group, Items, OnFailure, PoolOptions, Results};
+use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, NewTask, Options, Status, Task, TaskId, Wait};
 
 const NOW_MS: u64 = 1_000_000;
@@ -48,6 +49,16 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         of(Status::Pending, "scheduled", &|task| {
             task.run_at_ms = Some(NOW_MS)
         }),
+        of(
+            Status::Pending,
+            "a producer between two attempts",
+            &|task| {
+                task.producer = Some(Stage::Open);
+                (task.attempt, task.attempts_max) = (1, Some(3));
+                task.started_at_ms = Some(NOW_MS);
+                task.run_at_ms = Some(NOW_MS);
+            },
+        ),
         of(Status::Running, "attempts left", &|_| {}),
         of(Status::Running, "last attempt", &|task| task.attempt = 3),
         of(Status::Running, "cancel requested", &|task| {
@@ -56,8 +67,21 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         of(Status::Running, "restarted ten times", &|task| {
             task.restarts = 10
         }),
+        of(Status::Running, "a producer", &|task| {
+            task.producer = Some(Stage::Open)
+        }),
+        of(Status::Running, "a producer that a clock ends", &|task| {
+            task.producer = Some(Stage::Closing)
+        }),
         of(Status::Waiting, "for one", &|task| task.wait = wait(1)),
         of(Status::Waiting, "for more", &|task| task.wait = wait(2)),
+        of(Status::Waiting, "a producer, for a signal", &|task| {
+            task.producer = Some(Stage::Open);
+            task.wait = wait(1);
+            if let Some(wait) = task.wait.as_mut() {
+                wait.signal = Some("change".to_owned());
+            }
+        }),
         of(Status::Completed, "", &|_| {}),
         of(Status::Failed, "", &|_| {}),
         of(Status::Cancelled, "", &|_| {}),
@@ -80,6 +104,11 @@ fn events() -> Vec<(&'static str, Event)> {
         input: "{}".into(),
         remaining,
         until_ms: None,
+    };
+    let page_ended = |full| Event::PageEnded {
+        cursor: "\"2\"".into(),
+        full,
+        delay_ms: 0,
     };
     let digest: Arc<str> = "sha256:0".into();
     vec![
@@ -115,6 +144,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("rescheduled", Event::Rescheduled { delay_ms: 1_000 }),
         ("phase ended", phase(1)),
         ("phase ended, nothing to await", phase(0)),
+        ("page ended, there is room", page_ended(false)),
+        ("page ended, the window is full", page_ended(true)),
         ("awaited arrived", Event::AwaitedArrived),
         ("wait timed out", Event::WaitTimedOut),
         ("due", Event::Due),
@@ -128,6 +159,8 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("cancel requested", Event::CancelRequested),
+        ("hinted", Event::Hinted),
+        ("clock ran out", Event::ClockRanOut),
         ("interrupted", Event::Interrupted),
         ("host lost", Event::HostLost),
         ("retried", Event::Retried { blocked_by: 0 }),
@@ -174,10 +207,12 @@ fn pool_events() -> Vec<(&'static str, Event)> {
     let ended = |status| Event::MemberEnded {
         status,
         optional: false,
+        entry_bytes: 0,
     };
     vec![
         ("source opened", Event::SourceOpened),
         ("source drained", Event::SourceDrained),
+        ("source retried", Event::SourceRetried),
         ("member added", added(None)),
         ("member completed", ended(Status::Completed)),
         ("member failed", ended(Status::Failed)),
@@ -186,6 +221,7 @@ fn pool_events() -> Vec<(&'static str, Event)> {
             Event::MemberRetried {
                 status: Status::Failed,
                 optional: false,
+                entry_bytes: 0,
             },
         ),
         ("cancel requested, of the pool", Event::CancelRequested),
@@ -227,6 +263,7 @@ fn job_events() -> Vec<(&'static str, Event)> {
     let ended = Event::MemberEnded {
         status: Status::Completed,
         optional: false,
+        entry_bytes: 0,
     };
     vec![
         ("units added, one", Event::UnitsAdded { many: 1 }),
@@ -238,6 +275,126 @@ fn job_events() -> Vec<(&'static str, Event)> {
     ]
 }
 
+/// A map or a generator in one status, in one of the situations that make a difference there.
+fn each_situations() -> Vec<(Status, &'static str, Task)> {
+    let id = TaskId::from_i64(1);
+    let fresh = NewTask::root("map", "[]", Options::default()).into_task(id, NOW_MS, 0, None);
+    let of = |status, name, items, change: &dyn Fn(&mut Task, &mut Group)| {
+        let each = Each {
+            handler: "item".to_owned(),
+            results: Results::List,
+            items,
+        };
+        let mut group = Group::each("m".into(), &PoolOptions::default(), each.into());
+        let mut task = Task {
+            status,
+            started_at_ms: (status != Status::Pending).then_some(NOW_MS),
+            ended_at_ms: status.is_terminal().then_some(NOW_MS),
+            ..fresh.clone()
+        };
+        change(&mut task, &mut group);
+        task.group = Some(Box::new(group));
+        (status, name, task)
+    };
+    let array = || Items::Array { over: None };
+    let pages = || Items::Pages {
+        source: "pages".to_owned(),
+        window: 4,
+    };
+    let told = |group: &mut Group, live, sealed| {
+        (group.spawned, group.live, group.sealed) = (3, live, sealed);
+        group.completed = 3 - live;
+    };
+    vec![
+        of(Status::Pending, "blocked by one", array(), &|task, _| {
+            task.blocked_by = 1;
+            task.expires_at_ms = Some(NOW_MS);
+        }),
+        of(Status::Pending, "blocked by more", array(), &|task, _| {
+            task.blocked_by = 2
+        }),
+        of(Status::Pending, "scheduled", array(), &|task, _| {
+            task.run_at_ms = Some(NOW_MS)
+        }),
+        of(Status::Pending, "at its beginning", array(), &|_, _| {}),
+        of(
+            Status::Running,
+            "its items are to be told",
+            array(),
+            &|_, group| group.sources = 1,
+        ),
+        of(Status::Running, "one item lives", array(), &|_, group| {
+            told(group, 1, true)
+        }),
+        of(
+            Status::Running,
+            "a generator, three items live",
+            pages(),
+            &|_, group| {
+                told(group, 3, false);
+                group.sources = 1;
+            },
+        ),
+        of(Status::Completed, "", array(), &|_, group| {
+            told(group, 0, true)
+        }),
+        of(Status::Failed, "items were told", array(), &|_, group| {
+            told(group, 0, true);
+            (group.completed, group.failed) = (2, 1);
+        }),
+        of(Status::Failed, "items were not told", array(), &|_, _| {}),
+        of(
+            Status::Cancelled,
+            "items were not told",
+            pages(),
+            &|_, _| {},
+        ),
+        of(Status::Skipped, "", array(), &|_, _| {}),
+    ]
+}
+
+fn each_events() -> Vec<(&'static str, Event)> {
+    let failure = Failure::new(FailureKind::Members, "a reason", true);
+    let ended = |status| Event::MemberEnded {
+        status,
+        optional: false,
+        entry_bytes: 2,
+    };
+    vec![
+        ("begun", Event::Begun),
+        ("upstream opened, of a map", Event::UpstreamOpened),
+        ("upstream shut, of a map", Event::UpstreamShut),
+        (
+            "upstream lost, of a map",
+            Event::UpstreamLost {
+                failure: failure.clone(),
+            },
+        ),
+        ("due, of a map", Event::Due),
+        ("expired, of a map", Event::Expired),
+        ("items added", Event::ItemsAdded { items: 2 }),
+        ("source drained, of a map", Event::SourceDrained),
+        ("source lost", Event::SourceLost { failure }),
+        ("source opened, of a map", Event::SourceOpened),
+        ("item completed", ended(Status::Completed)),
+        ("item failed", ended(Status::Failed)),
+        (
+            "item retried",
+            Event::MemberRetried {
+                status: Status::Failed,
+                optional: false,
+                entry_bytes: 2,
+            },
+        ),
+        ("cancel requested, of a map", Event::CancelRequested),
+        ("retried, of a map", Event::Retried { blocked_by: 0 }),
+        (
+            "retried, of a map, blocked",
+            Event::Retried { blocked_by: 1 },
+        ),
+    ]
+}
+
 /// The page: every event in every situation, and what it does there.
 pub fn page() -> String {
     let mut page = String::from(HEAD);
@@ -246,6 +403,8 @@ pub fn page() -> String {
     section(&mut page, &pool_situations(), pool_events());
     page.push_str(JOBS);
     section(&mut page, &job_situations(), job_events());
+    page.push_str(EACH);
+    section(&mut page, &each_situations(), each_events());
     page
 }
 
@@ -295,13 +454,17 @@ fn describe(before: &Task, after: &Task) -> String {
     if after.run_at_ms.is_some() && after.run_at_ms != before.run_at_ms {
         words.push("scheduled".to_owned());
     }
-    let ready = after.run_at_ms.is_none() && after.group.is_none();
-    if after.status == Status::Pending && after.status == before.status && ready {
+    if after.status == Status::Pending
+        && after.status == before.status
+        && after.run_at_ms.is_none()
+        && after.group.is_none()
+    {
         words.push("ready".to_owned());
     }
     if let (Some(before), Some(after)) = (&before.group, &after.group) {
         let counts = [
             ("sources", before.sources, after.sources),
+            ("members", before.spawned, after.spawned),
             ("live", before.live, after.live),
             ("completed", before.completed, after.completed),
             ("failed", before.failed, after.failed),
@@ -319,6 +482,13 @@ fn describe(before: &Task, after: &Task) -> String {
             _ => {}
         }
     }
+    if after.producer != before.producer {
+        let stage = after.producer.map_or("none", Stage::as_str);
+        words.push(format!("producer {stage}"));
+    }
+    if after.blocked_by > 0 && after.blocked_by != before.blocked_by {
+        words.push(format!("blocked by {}", after.blocked_by));
+    }
     if after.cancel_requested && !before.cancel_requested {
         words.push("cancel requested".to_owned());
     }
@@ -333,8 +503,13 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::JournalEnded => "drop the journal",
         Effect::Continue { .. } => "spawn the continuation",
         Effect::Stop => "tell the attempt to stop",
+        Effect::Hint => "let the attempt see that it should come to an end",
+        Effect::Drain => "drain its pools",
         Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
+        Effect::Expand => "make its items, or the task that tells them",
+        Effect::Assemble => "make its output from those of its items",
+        Effect::WakeSources => "let its source go on",
     }
 }
 
@@ -344,6 +519,14 @@ const POOLS: &str = "
 A pool is a task that contains tasks and has no code. It runs while a source is open or a member lives;
 what it becomes follows from its counts and from its `on-failure`. Members are counted whatever the pool
 has become.
+";
+
+const EACH: &str = "
+# Maps and generators
+
+Groups that run one handler for each of many items. They come after other tasks like any task, and have one source: an
+array that is there when they start, or a task that tells pages. One that ended before all of its items were told
+tells them when it is retried.
 ";
 
 const JOBS: &str = "
@@ -408,6 +591,36 @@ mod tests {
             {
                 assert_eq!(change.task.status, Status::Cancelled, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_producer_that_a_clock_ends_completes_however_its_attempt_ends_unless_it_is_cancelled() {
+        let (.., task) = situations()
+            .into_iter()
+            .find(|(_, name, _)| *name == "a producer that a clock ends")
+            .unwrap();
+        let mut cancelled = task.clone();
+        cancelled.cancel_requested = true;
+        let mut told = task.clone();
+        told.output = Some("7".into());
+        for (name, event) in events() {
+            let ends = |task| {
+                let after = apply(task, &event, NOW_MS).ok()?.task;
+                (after.status != Status::Running).then_some((after.status, after.output))
+            };
+            let Some((status, output)) = ends(&told) else {
+                continue;
+            };
+            let expected = if name == "completed" { "{}" } else { "7" };
+            assert_eq!(
+                (status, output.as_deref()),
+                (Status::Completed, Some(expected)),
+                "{name}"
+            );
+            let untold = if name == "completed" { "{}" } else { "null" };
+            assert_eq!(ends(&task), Some((Status::Completed, Some(untold.into()))));
+            assert_eq!(ends(&cancelled), Some((Status::Cancelled, None)), "{name}");
         }
     }
 

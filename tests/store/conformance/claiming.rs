@@ -57,6 +57,16 @@ pub async fn a_room_bounds_its_handler_over_all_its_lanes(world: &mut World) {
     assert_eq!(ids(&world.claim_up_to(9).await), [second]);
 }
 
+pub async fn functions_of_one_component_share_its_room(world: &mut World) {
+    world.dispatch.set_room("h", 2);
+    let first = submit(world, "h/one", "q", 0).await;
+    let second = submit(world, "h/two", "q", 0).await;
+    let third = submit(world, "h/two", "q", 0).await;
+    assert_eq!(ids(&world.claim_up_to(9).await), [first, second]);
+    world.dispatch.set_room("h", 1);
+    assert_eq!(ids(&world.claim_up_to(9).await), [third]);
+}
+
 pub async fn a_handler_without_room_is_never_claimed(world: &mut World) {
     world.dispatch.set_room("gone", 0);
     let held = submit(world, "gone", "q", 9).await;

@@ -17,7 +17,7 @@ fn new(units: u64) -> NewJob {
         concurrency: None,
         units,
         inputs: "units.jsonl".to_owned(),
-        pid: 1,
+        by: fishway::daemon::process::own(),
     }
 }
 

@@ -148,6 +148,8 @@ pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
         name: "child".into(),
         digest: "d".into(),
         description: None,
+        function: None,
+        generator: false,
     };
     let path = "x".into();
     world
@@ -320,8 +322,16 @@ pub async fn handlers_are_remembered(world: &mut World) {
         name: name.to_owned(),
         digest: format!("sha256:{name}"),
         description: description.map(str::to_owned),
+        function: None,
+        generator: name == "c",
     };
-    let first = vec![row("a", None), row("b", Some("Adds."))];
+    let mut typed = row("b/add", None);
+    typed.function = Some(fishway::types::Function {
+        name: "add".to_owned(),
+        params: vec![("one".to_owned(), fishway::types::Type::U8)],
+        result: None,
+    });
+    let first = vec![row("a", None), row("b", Some("Adds.")), typed];
     let second = vec![row("b", None), row("c", None)];
     for rows in [first, second] {
         world

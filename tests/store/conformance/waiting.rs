@@ -1,5 +1,5 @@
-use fishway::store::{End, Until};
-use fishway::task::{Status, StatusSet, Task, TaskId};
+use fishway::store::{End, StoreError, Suspension, Until};
+use fishway::task::{NewTask, Options, Status, StatusSet, Task, TaskId};
 
 use crate::store::world::{START_MS, World, failed, set};
 
@@ -221,4 +221,64 @@ pub async fn waits_of_a_run_that_failed_do_not_reach_the_next(world: &mut World)
     assert_eq!(world.show(&[waiter.id]), "waiting");
     run(world, others[1]).await;
     assert_eq!(world.show(&[waiter.id]), "ready");
+}
+
+/// A task that runs, and another that waits for it.
+async fn waiter_and_one_that_hangs_on_it(world: &World) -> (Task, TaskId) {
+    let (waiter, others) = waiter_and_others(world, 1).await;
+    let other = world.start(others[0]).await;
+    world.wait_all(&other, 1, &[waiter.id]).await;
+    (waiter, other.id)
+}
+
+async fn try_wait_all(world: &World, task: &Task, targets: Vec<TaskId>) -> Result<(), StoreError> {
+    let wait = Suspension {
+        number: 1,
+        until: Until::All(targets, StatusSet::terminal()),
+        until_ms: None,
+        spent_ms: 0,
+    };
+    world.store().suspend(task.token(), wait).await
+}
+
+pub async fn a_wait_for_very_many_finds_the_one_that_hangs_on_the_waiter(world: &mut World) {
+    let (waiter, other) = waiter_and_one_that_hangs_on_it(world).await;
+    // They are ready, so they hang on nothing, and there may be any number of them.
+    let children = world.spawn_many(&waiter, 1, "child", 10_100).await;
+    for place in [0, 5_000, 10_100] {
+        let mut targets = children.clone();
+        targets.insert(place, other);
+        let refused = try_wait_all(world, &waiter, targets).await;
+        let expected = (waiter.id, other);
+        match refused {
+            Err(StoreError::Deadlock { waiter, through }) => {
+                assert_eq!((waiter, through), expected);
+            }
+            other => panic!("with it as number {place}: {other:?}"),
+        }
+    }
+    assert_eq!(world.show(&[waiter.id, other]), "running waiting");
+}
+
+pub async fn a_look_for_what_hangs_on_the_waiter_has_an_end(world: &mut World) {
+    let (waiter, other) = waiter_and_one_that_hangs_on_it(world).await;
+    let gate = world.submit("gate").await;
+    // All of these hang on something, and the last of the targets is looked at first.
+    let after = Options {
+        after: vec![gate],
+        ..Options::default()
+    };
+    let blocked = NewTask::root("h", "{}", after);
+    let submitted = world.store().submit(vec![blocked; 10_000]).await.unwrap();
+    let mut targets = vec![other];
+    targets.extend(submitted.iter().map(|one| one.id));
+    let mut fewer = targets.clone();
+    fewer.pop();
+    let refused = try_wait_all(world, &waiter, fewer).await;
+    assert!(matches!(refused, Err(StoreError::Deadlock { .. })));
+    // One more, and it is not found; the wait begins, and a person may end it.
+    try_wait_all(world, &waiter, targets).await.unwrap();
+    assert_eq!(world.show(&[waiter.id, other]), "waiting waiting");
+    world.cancel(waiter.id).await;
+    assert_eq!(world.show(&[waiter.id, other]), "cancelled ready");
 }

@@ -140,6 +140,20 @@ pub async fn a_retry_of_a_workflow_runs_what_failed_and_what_was_skipped(world: 
     assert!(refusal.to_string().contains("has completed"), "{refusal}");
 }
 
+pub async fn a_retry_runs_what_was_cancelled_in_whatever_order_it_was_declared(world: &mut World) {
+    let started = world
+        .workflow_with("z, d<c, c<b, b<a, a", OnFailure::FailFast)
+        .await;
+    let all = ids(&started);
+    lose(world, all[0]).await;
+    assert_eq!(
+        world.show(&all),
+        "failed cancelled cancelled cancelled cancelled"
+    );
+    world.store().retry(started.id).await.unwrap();
+    assert_eq!(world.show(&all), "ready blocked blocked blocked ready");
+}
+
 pub async fn a_retry_of_one_step_unfails_the_workflow(world: &mut World) {
     let started = world.workflow("a, b<a, x, y<x").await;
     let all = ids(&started);
@@ -207,6 +221,7 @@ pub async fn a_key_names_one_workflow(world: &mut World) {
         options: Default::default(),
         after: Vec::new(),
         sources_of: Vec::new(),
+        producer: None,
         optional: false,
     };
     let new = NewWorkflow {

@@ -10,15 +10,17 @@
 //! | `wait-any` `{ids, timeout, statuses}`, `get` ID | outcome |
 //! | `cancel` ID | whether it did |
 //! | `sleep` MS, `reschedule` MS, `next-phase` `{phase, after, timeout}` | null |
-//! | `progress` `{done, total, message}`, `log` `{level, message}` | null |
+//! | `progress` `{done, total, message}`, `log` `{level, message}`, `set-output` X | null |
 //! | `context`, `dependencies`, `should-stop` | what it is |
 //! | `until-stop` | `"stopped"`, once the host asks for it |
+//! | `add-signals` `{signal, name, handler}` | adds what signals of a name bring, until there is none; how many |
 //! | `load` NAME, `save` `{name, value}` | the checkpoint, null |
 //! | `signal-send` `{to, name, value}`, or `text` in the place of `value` | null |
 //! | `signal-receive` `{name, timeout}` | the value, or null |
 //! | `pool-open` NAME or `{name, on-failure, concurrency}`, `pool-start-drain` NAME | null |
 //! | `pool-spawn` `{name, handler, input, O}` | id |
 //! | `pool-wait` NAME or `{name, timeout}`, `pool-status` NAME | status |
+//! | `workflow` `{definition}` or `{text}`, with `{key, input, metadata}` | `{id, jobs: {key: id}}` |
 //! | `fail` `{message, retryable, details}`, `return` X | ends the task |
 //! | `return-if` X | ends the task with X, unless that is null or an empty text |
 //! | `fail-unless-attempt` N | fails before attempt N, to be tried again; then the attempt |
@@ -28,7 +30,7 @@ use serde_json::{Value, json};
 use crate::Stop;
 use crate::exports::fishway::task::handler::Failure;
 use crate::fishway::task::types::{Error, Outcome, Status};
-use crate::fishway::task::{checkpoints, context, pools, signals, tasks};
+use crate::fishway::task::{checkpoints, context, pools, signals, tasks, workflows};
 
 /// Do one step, when it is one of these.
 pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
@@ -147,6 +149,23 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             context::log(level, argument["message"].as_str().unwrap_or_default());
             Value::Null
         }
+        "set-output" => {
+            context::set_output(&argument.to_string());
+            Value::Null
+        }
+        // A producer: each signal becomes a member, and the count of them is what it ends with.
+        "add-signals" => {
+            let mut added = 0;
+            while let Some(value) = signals::receive(argument["signal"].as_str().unwrap(), None) {
+                let spawned = pools::spawn(&pool(argument), &handler(), &value, None);
+                if let Err(error) = spawned {
+                    return Ok(Some(json!({ "error": refusal(&error) })));
+                }
+                added += 1;
+                context::set_output(&json!({ "added": added }).to_string());
+            }
+            json!(added)
+        }
         "should-stop" => json!(context::should_stop()),
         // Computes until it is told to stop.
         "until-stop" => {
@@ -195,6 +214,26 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "pool-status" => told(pools::status(&pool(argument)), |status| {
             pool_status(&status)
         }),
+        "workflow" => {
+            let definition = match argument["text"].as_str() {
+                Some(text) => text.to_owned(),
+                None => argument["definition"].to_string(),
+            };
+            let json = |name: &str| argument.get(name).map(Value::to_string);
+            let options = workflows::Options {
+                key: argument["key"].as_str().map(str::to_owned),
+                input: json("input"),
+                metadata: json("metadata"),
+            };
+            told(workflows::run(&definition, Some(&options)), |made| {
+                let jobs: serde_json::Map<_, _> = made
+                    .jobs
+                    .into_iter()
+                    .map(|(key, id)| (key, json!(id)))
+                    .collect();
+                json!({ "id": made.id, "jobs": jobs })
+            })
+        }
         "fail-unless-attempt" => {
             let attempt = context::current().attempt;
             if u64::from(attempt) < argument.as_u64().unwrap_or_default() {

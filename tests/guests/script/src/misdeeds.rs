@@ -3,7 +3,7 @@
 //! | step | does |
 //! |---|---|
 //! | `print` `eprint` TEXT, `log-flood` LINES | writes to stdout or stderr |
-//! | `read-file` PATH, `write-file` `{path, text}`, `list-dir` PATH, `env` NAME, `connect` HOST:PORT | tries |
+//! | `read-file` PATH, `write-file` `{path, text}`, `list-dir` PATH, `env` NAME, `connect` `listen` HOST:PORT | tries |
 //! | `clock`, `monotonic` | the time in ms since 1970; ns since the first of these steps |
 //! | `random`, `randoms` N | a number, a list of N of them |
 //! | `spin` N | computes N rounds, gives their sum; N may be text, as a file has it |
@@ -65,6 +65,12 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             Ok(()) => json!("connected"),
             Err(code) => json!({ "error": { "kind": "io", "message": format!("{code:?}") } }),
         },
+        "listen" => match listen(text().parse().expect("listen takes ADDRESS:PORT")) {
+            Ok(()) => json!("listening"),
+            Err((step, code)) => {
+                json!({ "error": { "kind": "io", "message": format!("{step}: {}", code.name()) } })
+            }
+        },
         "exit" => std::process::exit(number() as i32),
         "panic" => panic!("{}", text()),
         "trap" => std::arch::wasm32::unreachable(),
@@ -97,13 +103,8 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
 
 /// By WASI itself: not every target of the standard library has sockets.
 fn connect(address: SocketAddrV4) -> Result<(), ErrorCode> {
-    let [a, b, c, d] = address.ip().octets();
-    let address = IpSocketAddress::Ipv4(Ipv4SocketAddress {
-        port: address.port(),
-        address: (a, b, c, d),
-    });
     let socket = create_tcp_socket(IpAddressFamily::Ipv4)?;
-    socket.start_connect(&instance_network(), address)?;
+    socket.start_connect(&instance_network(), wasi_address(address))?;
     let ready = socket.subscribe();
     loop {
         match socket.finish_connect() {
@@ -111,6 +112,25 @@ fn connect(address: SocketAddrV4) -> Result<(), ErrorCode> {
             found => return found.map(|_| ()),
         }
     }
+}
+
+/// The error names the step that was refused.
+fn listen(address: SocketAddrV4) -> Result<(), (&'static str, ErrorCode)> {
+    let socket = create_tcp_socket(IpAddressFamily::Ipv4).map_err(|code| ("create", code))?;
+    let bound = socket
+        .start_bind(&instance_network(), wasi_address(address))
+        .and_then(|()| socket.finish_bind());
+    bound.map_err(|code| ("bind", code))?;
+    let listening = socket.start_listen().and_then(|()| socket.finish_listen());
+    listening.map_err(|code| ("listen", code))
+}
+
+fn wasi_address(address: SocketAddrV4) -> IpSocketAddress {
+    let [a, b, c, d] = address.ip().octets();
+    IpSocketAddress::Ipv4(Ipv4SocketAddress {
+        port: address.port(),
+        address: (a, b, c, d),
+    })
 }
 
 fn list(path: &str) -> std::io::Result<Value> {

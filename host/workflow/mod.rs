@@ -1,13 +1,27 @@
 //! Workflows: tasks that are made together, with edges between them.
 //!
 //! What a file or a handler asks for, once it is checked. A store makes a group of it, whose members
-//! are the steps, in one transaction.
+//! are the steps, in one transaction. [`file`] reads one from JSON or TOML.
+
+mod check;
+mod document;
+pub mod file;
+mod problem;
+#[cfg(test)]
+mod tests;
+mod typed;
+
+pub use document::Format;
+pub use file::{Definition, Given, parse};
+pub use problem::Problem;
+pub use typed::typed;
 
 use std::sync::Arc;
 
-use crate::group::{OnFailure, PoolOptions};
+use crate::group::{Each, Items, OnFailure, PoolOptions};
 use crate::task::edge::On;
-use crate::task::{Json, NewTask, Options, Spawner, TaskId};
+use crate::task::{Json, NewTask, Options, Producer, Spawner, TaskId};
+use crate::types::is_function;
 
 /// A workflow that is to be. Whoever makes one has checked it: keys are unique, every edge leads to
 /// another step, and none leads back.
@@ -38,6 +52,8 @@ pub struct Step {
     pub after: Vec<After>,
     /// Pools that it is a source of from the start, by their place among the steps.
     pub sources_of: Vec<usize>,
+    /// The clocks that end it, where it is a producer; only for what a handler runs.
+    pub producer: Option<Producer>,
     /// Whether the workflow completes although this step fails.
     pub optional: bool,
 }
@@ -52,6 +68,23 @@ pub enum Work {
     },
     /// A pool that steps fill.
     Pool(PoolOptions),
+    /// A handler runs for each of many items: the elements of an array (a map), or what another
+    /// handler tells page by page (a generator). The step's options are those of its items.
+    Each {
+        /// What one failed item does to the others, and how many run at once.
+        options: PoolOptions,
+        /// Which handler, and what items.
+        each: Arc<Each>,
+    },
+}
+
+/// What a step needs a handler for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// To run tasks.
+    Tasks,
+    /// To tell items page by page.
+    Pages,
 }
 
 /// What a step starts after.
@@ -91,6 +124,8 @@ pub struct Started {
     pub created: bool,
     /// The tasks of its steps, in the order of the steps.
     pub jobs: Vec<(Arc<str>, TaskId)>,
+    /// When it was answered, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
 }
 
 /// The handler that a workflow has in the columns that speak of handlers.
@@ -112,10 +147,40 @@ impl NewWorkflow {
     }
 }
 
+impl Work {
+    /// Whether its tasks run a plain function with types.
+    pub fn runs_function(&self) -> bool {
+        match self {
+            Work::Run { handler } => is_function(handler),
+            Work::Pool(_) => false,
+            Work::Each { each, .. } => is_function(&each.handler),
+        }
+    }
+
+    /// The handlers that it needs, and what for.
+    pub fn handlers(&self) -> Vec<(&str, Role)> {
+        match self {
+            Work::Run { handler } => vec![(handler, Role::Tasks)],
+            Work::Pool(_) => Vec::new(),
+            Work::Each { each, .. } => {
+                let source = match &each.items {
+                    Items::Array { .. } => None,
+                    Items::Pages { source, .. } => Some((source.as_str(), Role::Pages)),
+                };
+                let items = (each.handler.as_str(), Role::Tasks);
+                std::iter::once(items).chain(source).collect()
+            }
+        }
+    }
+}
+
 impl Step {
     /// The input with the ids of what it comes after, by their keys, where that is an object that
-    /// has no `dependencies` of its own.
+    /// has no `dependencies` of its own. A function has parameters for what it comes after.
     pub fn input_with(&self, dependencies: &[(&str, TaskId)]) -> Json {
+        if self.work.runs_function() {
+            return self.input.clone();
+        }
         let own = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&self.input);
         match own {
             Ok(mut fields) if !dependencies.is_empty() && !fields.contains_key("dependencies") => {

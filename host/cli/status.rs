@@ -1,0 +1,141 @@
+use std::io::IsTerminal;
+
+use super::view::duration;
+use super::{Done, Global, now_ms, print_json, print_line, wire};
+use crate::clock::SystemClock;
+use crate::daemon::{LastHost, last_host};
+use crate::lease::Standing;
+use crate::store::QueueDepth;
+use crate::store::sqlite::FILE_NAME;
+
+/// Say whether a host serves, since when, and what there is to do
+///
+/// The status is not_found where there is no data, not_started where no host ever served it, running
+/// or stopped. The exit code is 0 for each.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// All that is known of the host and its work.
+pub struct View {
+    pub host: Option<LastHost>,
+    pub handlers: Vec<String>,
+    pub depths: Vec<QueueDepth>,
+}
+
+impl View {
+    pub fn of(global: &Global, store: &dyn crate::store::Store) -> anyhow::Result<View> {
+        let handlers = store.handlers()?.map(|(handlers, _)| handlers);
+        let names = handlers.unwrap_or_default().into_iter();
+        Ok(View {
+            host: last_host(store, &global.data, &SystemClock)?,
+            handlers: names.map(|handler| handler.name).collect(),
+            depths: store.depths()?,
+        })
+    }
+}
+
+pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
+    let data = global.data.display();
+    if !global.data.join(FILE_NAME).exists() {
+        if global.json {
+            print_json(&wire::no_host(&global.data, "not_found"))?;
+        } else {
+            print_line(&format!("not_found: there is no fishway data in {data}"))?;
+        }
+        return Ok(Done::OK);
+    }
+    let client = global.existing_client(false)?;
+    let view = View::of(global, &**client.store())?;
+    if global.json {
+        print_json(&wire::host(&global.data, &view))?;
+        return Ok(Done::OK);
+    }
+    for line in lines(global, &view) {
+        print_line(&line)?;
+    }
+    Ok(Done::OK)
+}
+
+fn lines(global: &Global, view: &View) -> Vec<String> {
+    let mut lines = vec![headline(global, view)];
+    if let Some(host) = &view.host {
+        lines.extend(other_version(host));
+        if view.handlers.is_empty() {
+            lines.push("handlers  none".to_owned());
+        } else {
+            lines.push(format!("handlers  {}", view.handlers.join(", ")));
+        }
+    }
+    lines.extend(queues(
+        &view.depths,
+        std::io::stdout().is_terminal() && !global.quiet,
+    ));
+    lines
+}
+
+/// What the host does, or how it ended, in a line.
+pub fn headline(global: &Global, view: &View) -> String {
+    let data = global.data.display();
+    let Some(host) = &view.host else {
+        return format!("not_started: no host has served {data} yet");
+    };
+    let lease = &host.lease;
+    let (pid, version) = (lease.holder.pid, &lease.version);
+    let now_ms = now_ms();
+    let ago = |at_ms: u64| duration(now_ms.saturating_sub(at_ms));
+    let ended = lease.ended_at_ms.unwrap_or(lease.heartbeat_at_ms);
+    match host.standing {
+        Standing::Running => format!(
+            "running: process {pid} serves {data} for {}, version {version}",
+            ago(lease.since_ms)
+        ),
+        Standing::Stopping => format!(
+            "running: process {pid} serves {data} and is stopping for {}, version {version}",
+            ago(lease.stopping_at_ms.unwrap_or(now_ms))
+        ),
+        Standing::Stopped => format!("stopped: the host of {data} ended {} ago", ago(ended)),
+        Standing::Failed => format!(
+            "stopped: the host of {data} failed {} ago: {}",
+            ago(ended),
+            lease.error.as_deref().unwrap_or("it did not say why")
+        ),
+        Standing::Died => format!(
+            "stopped: the host of {data} (process {pid}) died without a word; it was last known to live {} ago",
+            ago(lease.heartbeat_at_ms)
+        ),
+    }
+}
+
+/// That the host is not of this version.
+pub fn other_version(host: &LastHost) -> Option<String> {
+    let ours = env!("CARGO_PKG_VERSION");
+    (host.standing.serves() && host.lease.version != ours).then(|| {
+        format!(
+            "version   the host has {}, this program is {ours}: fishway stop and fishway start change it",
+            host.lease.version
+        )
+    })
+}
+
+/// How deep the queues are, as a table.
+pub fn queues(depths: &[QueueDepth], header: bool) -> Vec<String> {
+    if depths.is_empty() {
+        return vec!["no task is unfinished".to_owned()];
+    }
+    let width = depths.iter().map(|depth| depth.queue.len()).max();
+    let width = width.unwrap_or(0).max(5);
+    let mut lines = Vec::new();
+    if header {
+        lines.push(format!(
+            "{:width$}  {:>8}  {:>8}  {:>8}  {:>9}  {:>8}",
+            "QUEUE", "RUNNING", "WAITING", "READY", "SCHEDULED", "BLOCKED"
+        ));
+    }
+    for depth in depths {
+        lines.push(format!(
+            "{:width$}  {:>8}  {:>8}  {:>8}  {:>9}  {:>8}",
+            depth.queue, depth.running, depth.waiting, depth.ready, depth.scheduled, depth.blocked
+        ));
+    }
+    lines
+}

@@ -1,0 +1,252 @@
+//! Workflow files: checked, and run.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::cli::given::{checked, text};
+use crate::cli::wait::{report, tell_of_no_host};
+use crate::cli::wire::StartedJson;
+use crate::cli::{Done, Global, Refused, duration_ms, print_json, print_line};
+use crate::client::{ClientError, Run};
+use crate::limits::{WORKFLOW_BYTES_MAX, WORKFLOW_JOBS_MAX};
+use crate::store::sqlite::FILE_NAME;
+use crate::task::{StatusSet, check_metadata};
+use crate::workflow::{Definition, Format, Given, Problem, parse};
+
+/// Problems that are printed of a file that is run.
+const SHOWN: usize = 20;
+
+/// Make a workflow of a file: all of its jobs or, when anything is wrong, none
+///
+/// Prints the id of the workflow, and the key and the id of each job. Works while no host runs.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// JSON or TOML file, or - for standard input
+    file: String,
+    /// Input in place of the file's own: JSON, or @FILE
+    #[arg(value_name = "JSON|@FILE")]
+    input: Option<String>,
+    /// Running again under the same key gives the first workflow
+    #[arg(long)]
+    key: Option<String>,
+    /// JSON object that is kept with the workflow and shown, in place of the file's own
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    /// Wait for the end
+    #[arg(long)]
+    wait: bool,
+    /// Wait no longer than this
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms, requires = "wait")]
+    timeout: Option<u64>,
+    /// Jobs that a workflow may have
+    #[arg(long, value_name = "N", default_value_t = WORKFLOW_JOBS_MAX)]
+    jobs_max: usize,
+}
+
+/// Say what is wrong with workflow files, and run nothing
+///
+/// Each problem has its line. Needs no host; handlers are looked for when there is a database.
+#[derive(clap::Args)]
+pub struct CheckArgs {
+    /// JSON or TOML files, or - for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Jobs that a workflow may have
+    #[arg(long, value_name = "N", default_value_t = WORKFLOW_JOBS_MAX)]
+    jobs_max: usize,
+}
+
+pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
+    const EXAMPLE: &str = "fishway workflow run etl.json '{\"day\": 1}'";
+    let input = match &args.input {
+        Some(given) => Some(checked(&text(given)?, "", EXAMPLE)?.into()),
+        None => None,
+    };
+    if let Some(metadata) = &args.metadata
+        && let Err(why) = check_metadata(metadata)
+    {
+        let hint = r#"write --metadata '{"tenant": "ada"}'"#;
+        return Err(Refused::usage(why, hint).into());
+    }
+    let text = read(&args.file)?;
+    let name = name(&args.file);
+    let given = Given {
+        name: &name,
+        input,
+        jobs_max: args.jobs_max,
+    };
+    let definition = parse(&text, Format::of(&args.file, &text), &given)
+        .map_err(|problems| refused(&args.file, &problems))?;
+    let client = global.client(args.wait)?;
+    let run = Run {
+        key: args.key.map(Into::into),
+        metadata: args.metadata.map(Into::into),
+    };
+    let name = definition.workflow.name.clone();
+    let started = match client.run_workflow(definition, run).await {
+        Err(ClientError::Problems(problems)) => {
+            return Err(refused(&args.file, &problems).into());
+        }
+        started => started?,
+    };
+    if !started.created {
+        global.say("that key was used before: this is the first workflow of that name");
+    }
+    if args.wait {
+        global.say(format!("workflow {} ({name})", started.id));
+        tell_of_no_host(global);
+        let timeout = args.timeout.map(Duration::from_millis);
+        let all = StatusSet::terminal();
+        return match client.wait(&[started.id], false, all, timeout).await? {
+            Some(tasks) => report(global, &tasks),
+            None => {
+                global.say("it has not ended yet");
+                Ok(Done::TIMED_OUT)
+            }
+        };
+    }
+    if global.json {
+        print_json(&StartedJson::of(&started, &name))?;
+        return Ok(Done::OK);
+    }
+    print_line(&started.id.to_string())?;
+    let keys = started.jobs.iter().map(|(key, _)| key.chars().count());
+    let width = keys.max().unwrap_or_default();
+    for (key, id) in &started.jobs {
+        print_line(&format!("{key:width$}  {id}"))?;
+    }
+    Ok(Done::OK)
+}
+
+pub fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<Done> {
+    let there = global.data.join(FILE_NAME).exists();
+    let client = match there {
+        true => Some(global.client(false)?),
+        false => None,
+    };
+    let mut done = Done::OK;
+    for file in &args.files {
+        let text = read(file)?;
+        let name = name(file);
+        let given = Given {
+            name: &name,
+            input: None,
+            jobs_max: args.jobs_max,
+        };
+        let found = parse(&text, Format::of(file, &text), &given);
+        let found = match (found, &client) {
+            (Ok(definition), Some(client)) => client.check_workflow(&definition)?,
+            (found, _) => found,
+        };
+        if found.is_err() {
+            done = Done::FAILED;
+        }
+        tell(global, file, &found)?;
+    }
+    if !there {
+        let data = global.data.display();
+        global.say(format!(
+            "no fishway data in {data}: handlers were not looked for"
+        ));
+    }
+    Ok(done)
+}
+
+fn tell(
+    global: &Global,
+    file: &str,
+    found: &Result<Definition, Vec<Problem>>,
+) -> anyhow::Result<()> {
+    let none = Vec::new();
+    let problems = found.as_ref().err().unwrap_or(&none);
+    let workflow = found.as_ref().ok().map(|definition| &definition.workflow);
+    if global.json {
+        let problem = |one: &Problem| {
+            serde_json::json!({
+                "line": one.line, "column": one.column, "problem": one.what, "hint": one.hint,
+            })
+        };
+        return print_json(&serde_json::json!({
+            "file": file,
+            "valid": problems.is_empty(),
+            "name": workflow.map(|workflow| &*workflow.name),
+            "jobs": workflow.map(|workflow| workflow.steps.len()),
+            "problems": problems.iter().map(problem).collect::<Vec<_>>(),
+        }));
+    }
+    for problem in problems {
+        print_line(&shown(file, problem))?;
+    }
+    if let Some(workflow) = workflow {
+        let (name, jobs) = (&workflow.name, workflow.steps.len());
+        let edges: usize = workflow.steps.iter().map(|step| step.after.len()).sum();
+        print_line(&format!(
+            "{file}: \"{name}\", {jobs} jobs, {edges} dependencies"
+        ))?;
+    }
+    Ok(())
+}
+
+fn shown(file: &str, problem: &Problem) -> String {
+    let hint = match &problem.hint {
+        Some(hint) => format!(" ({hint})"),
+        None => String::new(),
+    };
+    format!(
+        "{file}:{}:{}: {}{hint}",
+        problem.line, problem.column, problem.what
+    )
+}
+
+fn refused(file: &str, problems: &[Problem]) -> Refused {
+    let mut what = match problems.len() {
+        1 => format!("nothing was made: {file} has a problem"),
+        many => format!("nothing was made: {file} has {many} problems"),
+    };
+    for problem in problems.iter().take(SHOWN) {
+        what.push_str("\n  ");
+        what.push_str(&shown(file, problem));
+    }
+    let hint = match problems.len() > SHOWN {
+        true => format!("fishway workflow check {file} shows the others"),
+        false => format!("mend that, and see with fishway workflow check {file}"),
+    };
+    Refused::new(what, hint)
+}
+
+fn name(file: &str) -> String {
+    let stem = Path::new(file).file_stem();
+    match stem.map(|stem| stem.to_string_lossy().into_owned()) {
+        Some(stem) if file != "-" => stem,
+        _ => "workflow".to_owned(),
+    }
+}
+
+/// The text of a file, or of standard input; a bit more than it may have is enough to refuse it.
+fn read(file: &str) -> anyhow::Result<String> {
+    let most = WORKFLOW_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().take(most).read_to_end(&mut bytes),
+        path => std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)),
+    };
+    read.with_context(|| format!("{file} cannot be read"))?;
+    if bytes.len() > WORKFLOW_BYTES_MAX {
+        let what = format!("{file} has more than {WORKFLOW_BYTES_MAX} bytes");
+        let hint = "split the workflow, or let a handler make the larger part of it";
+        return Err(Refused::new(what, hint).into());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .split(|byte| *byte == b'\n')
+            .count();
+        Refused::new(
+            format!("{file} is not UTF-8: line {line}"),
+            "save it as UTF-8",
+        )
+        .into()
+    })
+}

@@ -1,0 +1,129 @@
+//! How tasks stand: as the guest hears it, and as the journal keeps it.
+//!
+//! Called by the functions of `tasks` that answer with outcomes. There may be a hundred thousand of
+//! them in one answer, so they are read and translated page by page and held once.
+
+use std::collections::HashMap;
+
+use super::tasks::{Answered, is_there};
+use super::types;
+use crate::executor::bindings::fishway::task::types as wit;
+use crate::executor::guest::Guest;
+use crate::journal::{Mark, RefusedCall, Snapshot};
+use crate::task::{Failure, FailureKind, Outcome, Status, StatusSet, TaskId};
+
+/// Tasks that are read at once.
+const PAGE: usize = 1_000;
+
+impl Guest {
+    /// How tasks stand now, in the order of the ids.
+    pub(super) fn outcomes_now(
+        &mut self,
+        ids: &[TaskId],
+    ) -> Answered<(Vec<wit::Outcome>, Snapshot)> {
+        let mut snapshot = Snapshot::default();
+        let mut outcomes = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            for (found, id) in self.page(page)?.into_iter().zip(page) {
+                let Some(outcome) = found else {
+                    return Ok(Err(RefusedCall::UnknownTask(id.to_string())));
+                };
+                snapshot.add(&outcome, !self.children.fresh.contains(id));
+                outcomes.push(types::outcome(outcome));
+            }
+        }
+        Ok(Ok((outcomes, snapshot)))
+    }
+
+    /// How tasks stood when the call was recorded.
+    pub(super) fn outcomes_then(
+        &mut self,
+        ids: &[TaskId],
+        snapshot: &Snapshot,
+    ) -> wasmtime::Result<Vec<wit::Outcome>> {
+        let marks = snapshot.others.iter().map(|mark| (mark.task, mark));
+        let others: HashMap<TaskId, &Mark> = marks.collect();
+        let mut outcomes = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            for (found, &id) in self.page(page)?.into_iter().zip(page) {
+                let (handler, output) = found.map_or_else(
+                    || ("".into(), None),
+                    |outcome| (outcome.handler, outcome.output),
+                );
+                let (status, output, failure) = match others.get(&id) {
+                    Some(mark) => (mark.status, None, mark.failure.clone()),
+                    None => (Status::Completed, output, None),
+                };
+                outcomes.push(types::outcome(Outcome {
+                    id,
+                    handler,
+                    status,
+                    output,
+                    failure,
+                }));
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// What the guest would hear of a task, as the host speaks of it.
+    pub(super) fn heard(&mut self, id: TaskId, outcome: wit::Outcome) -> wasmtime::Result<Outcome> {
+        let now = self.page(&[id])?.pop().flatten();
+        let kind = now.and_then(|now| now.failure).map(|failure| failure.kind);
+        Ok(Outcome {
+            id,
+            handler: outcome.handler.into(),
+            status: types::our_status(outcome.status),
+            output: outcome.output.map(Into::into),
+            failure: outcome.failure.map(|failure| Failure {
+                details: failure.details,
+                ..Failure::new(
+                    kind.unwrap_or(FailureKind::Handler),
+                    failure.message,
+                    failure.retryable,
+                )
+            }),
+        })
+    }
+
+    /// Of several that are there, the one that ended first; among equals, the first argument.
+    pub(super) fn first_of(
+        &mut self,
+        ids: &[TaskId],
+        wanted: StatusSet,
+    ) -> Answered<Option<TaskId>> {
+        let store = self.agents.store.clone();
+        let mut first: Option<(u64, TaskId)> = None;
+        for page in ids.chunks(PAGE) {
+            let statuses = store
+                .statuses(page)
+                .map_err(|error| self.store_failed(&error))?;
+            let mut there = Vec::new();
+            for (status, &id) in statuses.into_iter().zip(page) {
+                match status {
+                    None => return Ok(Err(RefusedCall::UnknownTask(id.to_string()))),
+                    Some(status) if is_there(status, wanted) => there.push(id),
+                    Some(_) => {}
+                }
+            }
+            let tasks = store
+                .tasks(&there)
+                .map_err(|error| self.store_failed(&error))?;
+            for task in tasks.into_iter().flatten() {
+                let ended = task.ended_at_ms.unwrap_or(u64::MAX);
+                if first.is_none_or(|(earliest, _)| ended < earliest) {
+                    first = Some((ended, task.id));
+                }
+            }
+        }
+        Ok(Ok(first.map(|(_, id)| id)))
+    }
+
+    /// Some outcomes, as they are now.
+    pub(super) fn page(&mut self, ids: &[TaskId]) -> wasmtime::Result<Vec<Option<Outcome>>> {
+        let store = self.agents.store.clone();
+        store
+            .outcomes(ids)
+            .map_err(|error| self.store_failed(&error))
+    }
+}

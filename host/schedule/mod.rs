@@ -1,0 +1,325 @@
+//! The noun: a schedule, which gives birth to a task at each of its times.
+//!
+//! Pure data and the rules for it: which of the times that have passed are to be made up for, when
+//! the next one comes, what the task is told. The store fires a schedule in the transaction that
+//! keeps its task; nothing here reads a clock.
+
+mod timing;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZoneDatabase;
+
+pub use timing::{BadTiming, Timing};
+
+use crate::limits;
+use crate::task::{Json, NewTask, Options, TaskId, check_metadata, check_name, check_payload};
+
+/// What somebody asks for who adds a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Its name, which no other schedule has.
+    pub name: Arc<str>,
+    /// What its times bring about.
+    pub target: Target,
+    /// What the tasks are submitted with: no key, no delay, nothing that they come after.
+    pub options: Arc<Options>,
+    /// When.
+    pub timing: Timing,
+    /// What becomes of times that pass while no host runs.
+    pub missed: Missed,
+    /// What becomes of a time at which the run before still lives.
+    pub overlap: Overlap,
+}
+
+/// What the times of a schedule bring about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// A task.
+    Handler {
+        /// The handler that runs it.
+        handler: Arc<str>,
+        /// Its input.
+        input: Json,
+    },
+}
+
+/// What becomes of times that pass while no host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Nothing, unless the host comes less than a minute too late.
+    Skip,
+    /// One run makes up for all of them, for the last of them.
+    Once,
+    /// Each is made up for, up to a hundred.
+    All,
+}
+
+/// What becomes of a time at which the run before still lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// Both live.
+    Allow,
+    /// There is no run for that time.
+    Skip,
+}
+
+/// One schedule, whole: a row of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// What was asked for.
+    pub plan: Plan,
+    /// Whether its times pass without a run.
+    pub paused: bool,
+    /// Its next time, in milliseconds since the Unix epoch; none while it is paused, and when there
+    /// is none.
+    pub next_at_ms: Option<u64>,
+    /// Its last run.
+    pub last: Option<Fired>,
+    /// How many runs there were.
+    pub runs: u64,
+    /// Times without a run, because the run before still lived.
+    pub skipped: u64,
+    /// When it was added, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+}
+
+/// A run of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fired {
+    /// The task.
+    pub task: TaskId,
+    /// The time that it is for, in milliseconds since the Unix epoch.
+    pub for_ms: u64,
+    /// When it was submitted, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// What is to be done about a schedule now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Times to run for, oldest first.
+    pub times: Vec<u64>,
+    /// Its next time after these.
+    pub next_at_ms: Option<u64>,
+}
+
+impl Missed {
+    /// Every rule.
+    pub const ALL: [Missed; 3] = [Missed::Skip, Missed::Once, Missed::All];
+
+    /// The word that is stored, written and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Missed::Skip => "skip",
+            Missed::Once => "once",
+            Missed::All => "all",
+        }
+    }
+
+    /// The rule whose word this is.
+    pub fn from_word(word: &str) -> Option<Missed> {
+        Missed::ALL.into_iter().find(|rule| rule.as_str() == word)
+    }
+}
+
+impl Overlap {
+    /// Every rule.
+    pub const ALL: [Overlap; 2] = [Overlap::Allow, Overlap::Skip];
+
+    /// The word that is stored, written and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Overlap::Allow => "allow",
+            Overlap::Skip => "skip",
+        }
+    }
+
+    /// The rule whose word this is.
+    pub fn from_word(word: &str) -> Option<Overlap> {
+        Overlap::ALL.into_iter().find(|rule| rule.as_str() == word)
+    }
+}
+
+impl Plan {
+    /// What is wrong with it, as a sentence; nothing is `Ok`. Its timing was checked when it was made.
+    pub fn check(&self) -> Result<(), String> {
+        check_name("schedule's name", &self.name)?;
+        if self.name.len() > limits::SCHEDULE_NAME_BYTES_MAX {
+            let most = limits::SCHEDULE_NAME_BYTES_MAX;
+            return Err(format!("the schedule's name is longer than {most} bytes"));
+        }
+        match &self.target {
+            Target::Handler { handler, input } => {
+                check_name("handler's name", handler)?;
+                check_payload(input)?;
+            }
+        }
+        self.options.check()?;
+        let options = &self.options;
+        if options.key.is_some() || options.delay_ms.is_some() || !options.after.is_empty() {
+            return Err(
+                "the tasks of a schedule have no key, no delay and no upstreams".to_owned(),
+            );
+        }
+        // With what is added to it at the time.
+        check_metadata(&self.metadata(limits::DURATION_MS_MAX))
+    }
+
+    /// The task for one of its times.
+    pub fn task(&self, for_ms: u64) -> NewTask {
+        let options = Options {
+            metadata: Some(self.metadata(for_ms).into()),
+            ..(*self.options).clone()
+        };
+        match &self.target {
+            Target::Handler { handler, input } => {
+                NewTask::root(handler.clone(), input.clone(), options)
+            }
+        }
+    }
+
+    /// The key of the task for one of its times, so that there is never another one for it.
+    pub fn key(&self, for_ms: u64) -> Arc<str> {
+        format!("schedule {} {}", self.name, time(for_ms)).into()
+    }
+
+    /// What was asked to be kept with the tasks, and what they are for.
+    fn metadata(&self, for_ms: u64) -> String {
+        let asked = self.options.metadata.as_deref();
+        // It was checked to be an object.
+        let mut object: serde_json::Map<String, serde_json::Value> = asked
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        object.insert("schedule".to_owned(), (*self.name).into());
+        object.insert("scheduled_for".to_owned(), time(for_ms).into());
+        serde_json::Value::Object(object).to_string()
+    }
+}
+
+impl Schedule {
+    /// A schedule that begins now.
+    pub fn new(plan: Plan, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
+        let plan = Plan {
+            timing: begun(plan.timing, now_ms),
+            ..plan
+        };
+        Schedule {
+            next_at_ms: plan.timing.next(now_ms, zones),
+            plan,
+            paused: false,
+            last: None,
+            runs: 0,
+            skipped: 0,
+            created_at_ms: now_ms,
+        }
+    }
+
+    /// The same schedule with another plan. It stays paused or not; one whose timing is the same
+    /// keeps its next time, so that to add it anew with each deployment puts nothing off.
+    pub fn replaced(self, plan: Plan, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
+        if plan.timing.says_the_same(&self.plan.timing) {
+            let timing = self.plan.timing.clone();
+            let plan = Plan { timing, ..plan };
+            let replaced = Schedule { plan, ..self };
+            return match replaced.next_at_ms {
+                Some(_) => replaced,
+                // Its time zone may be there again.
+                None => replaced.timed_anew(now_ms, zones),
+            };
+        }
+        let timing = begun(plan.timing, now_ms);
+        let plan = Plan { timing, ..plan };
+        Schedule { plan, ..self }.timed_anew(now_ms, zones)
+    }
+
+    /// A word for it: active, paused, or over when it has no time to come.
+    pub fn state(&self) -> &'static str {
+        match self.next_at_ms {
+            _ if self.paused => "paused",
+            Some(_) => "active",
+            None => "over",
+        }
+    }
+
+    /// Its times pass without a run from now on.
+    pub fn pause(self) -> Schedule {
+        Schedule {
+            paused: true,
+            next_at_ms: None,
+            ..self
+        }
+    }
+
+    /// It runs again, from its next time on: what passed while it was paused is over.
+    pub fn resume(self, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
+        match self.paused {
+            false => self,
+            true => Schedule {
+                paused: false,
+                ..self
+            }
+            .timed_anew(now_ms, zones),
+        }
+    }
+
+    fn timed_anew(self, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
+        // A clock that was set back brings no time again that there was a run for.
+        let after_ms = self.last.map_or(now_ms, |last| now_ms.max(last.for_ms));
+        let next_at_ms = self.plan.timing.next(after_ms, zones);
+        Schedule {
+            next_at_ms: next_at_ms.filter(|_| !self.paused),
+            ..self
+        }
+    }
+
+    /// What is to be done about it at a time: none of its times is told twice, as each is before the
+    /// next one that this answers.
+    pub fn due(&self, now_ms: u64, zones: &TimeZoneDatabase) -> Due {
+        let Some(first_ms) = self.next_at_ms.filter(|at| *at <= now_ms) else {
+            return Due {
+                times: Vec::new(),
+                next_at_ms: self.next_at_ms,
+            };
+        };
+        let most = match self.plan.missed {
+            Missed::Skip | Missed::Once => 1,
+            Missed::All => limits::SCHEDULE_CATCH_UP_MAX,
+        };
+        let timing = &self.plan.timing;
+        let mut times = timing.between(first_ms, now_ms, most, zones);
+        if times.is_empty() {
+            // Its zone is gone or tells another time now; what was promised is kept.
+            times.push(first_ms);
+        }
+        if self.plan.missed == Missed::Skip {
+            times.retain(|at| now_ms - at <= limits::SCHEDULE_LATE_MS_MAX);
+        }
+        Due {
+            times,
+            next_at_ms: timing.next(now_ms, zones),
+        }
+    }
+}
+
+/// A timing that begins now.
+fn begun(timing: Timing, now_ms: u64) -> Timing {
+    match timing {
+        Timing::Every { every_ms, .. } => Timing::Every {
+            every_ms,
+            from_ms: now_ms,
+        },
+        cron => cron,
+    }
+}
+
+/// A time as a handler and a key are told it: RFC 3339, in UTC.
+fn time(at_ms: u64) -> String {
+    let at = i64::try_from(at_ms).ok();
+    let at = at.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| at_ms.to_string(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,385 @@
+//! Maps and generators: where their items come from, and the output that is made of theirs.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::Turn;
+use crate::group::{Each, Group, GroupKind, Items, OnFailure, error_entry};
+use crate::limits;
+use crate::store::StoreError;
+use crate::store::rows::Source;
+use crate::task::state::{Event, FIRST_PAGE, Refusal};
+use crate::task::{
+    Failure, FailureKind, Json, NewTask, Options, Spawner, Status, Task, TaskId, Token,
+};
+
+/// The key of the task that tells the items of a generator, among what that contains.
+const SOURCE: &str = "source";
+
+/// Outputs that are read at once when the output of a group is made of them.
+const OUTPUTS_AT_ONCE: usize = 200;
+
+impl Turn<'_> {
+    /// A map has started: make its items. A generator has: make the task that tells them.
+    pub(super) fn expand(
+        &mut self,
+        task: &Task,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        let Some(group) = task.group.as_deref() else {
+            return Ok(());
+        };
+        let Some(each) = group.each.clone() else {
+            return Ok(());
+        };
+        let lost = match &each.items {
+            Items::Array { over } => self.add_elements(task, &each, over.as_deref(), caused)?,
+            Items::Pages { source, .. } => self.add_source(task, group, source)?,
+        };
+        caused.extend(lost.map(|failure| (task.id, Event::SourceLost { failure })));
+        Ok(())
+    }
+
+    /// The items of a map, or why there are none.
+    fn add_elements(
+        &mut self,
+        task: &Task,
+        each: &Each,
+        over: Option<&str>,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<Option<Failure>, StoreError> {
+        let (array, what) = match over {
+            None => (Some(self.filled(task.id)?.input), "its input".to_owned()),
+            Some(key) => self.output_of(task.id, key)?,
+        };
+        let elements = match elements(array.as_deref()) {
+            Ok(elements) => elements,
+            Err(found) => {
+                let message = format!("expected array, got {found}: {what}");
+                return Ok(Some(Failure::new(
+                    FailureKind::TypeMismatch,
+                    message,
+                    false,
+                )));
+            }
+        };
+        if elements.len() > limits::MAP_ITEMS_MAX {
+            let message = format!(
+                "{what} has {} elements, more than the {} that a map may have: a generator tells them page by page",
+                elements.len(),
+                limits::MAP_ITEMS_MAX
+            );
+            return Ok(Some(Failure::new(FailureKind::Limit, message, false)));
+        }
+        let items = elements.len() as u64;
+        self.add_items(task, each, elements.iter().map(|element| element.get()))?;
+        caused.push((task.id, Event::ItemsAdded { items }));
+        caused.push((task.id, Event::SourceDrained));
+        Ok(None)
+    }
+
+    /// What the dependency of that key has returned, and what to call it in a message.
+    fn output_of(
+        &mut self,
+        task: TaskId,
+        over: &str,
+    ) -> Result<(Option<Json>, String), StoreError> {
+        for edge in self.rows.upstreams(task)? {
+            let upstream = self.filled(edge.upstream)?;
+            if edge.key.or(upstream.key.clone()).as_deref() == Some(over) {
+                let what = match upstream.status {
+                    Status::Completed => format!("the output of \"{over}\""),
+                    status => format!("\"{over}\" {}", status.predicate()),
+                };
+                return Ok((upstream.output, what));
+            }
+        }
+        Ok((None, format!("it does not come after \"{over}\"")))
+    }
+
+    /// A task with all of its payloads.
+    fn filled(&mut self, id: TaskId) -> Result<Task, StoreError> {
+        // What changed in this turn is read as well.
+        self.flush()?;
+        let mut task = self.get(id)?.clone();
+        self.rows.fill(&mut task)?;
+        Ok(task)
+    }
+
+    /// So many more members, in this order.
+    fn add_items<'a>(
+        &mut self,
+        task: &Task,
+        each: &Each,
+        inputs: impl Iterator<Item = &'a str>,
+    ) -> Result<(), StoreError> {
+        let Some(group) = task.group.as_deref() else {
+            return Ok(());
+        };
+        let handler: Arc<str> = each.handler.as_str().into();
+        let options = Arc::new(Options {
+            queue: Some(task.queue.clone()),
+            priority: Some(task.priority),
+            timeout_ms: task.timeout_ms,
+            attempts_max: task.attempts_max,
+            ..Options::default()
+        });
+        let mut sequence = group.spawned;
+        for input in inputs {
+            sequence += 1;
+            let spawner = Spawner {
+                parent: task.id,
+                sequence,
+                depth: task.depth + 1,
+                scope: task.scope,
+                member: true,
+                place: None,
+            };
+            let new = NewTask {
+                spawner: Some(spawner),
+                ..NewTask::root(handler.clone(), input, options.clone())
+            };
+            let id = self.ids.next(self.now_ms);
+            let mut item = new.into_task(id, self.now_ms, 0, None);
+            item.gate = group.concurrency.map(|_| task.id);
+            self.insert(item)?;
+        }
+        self.count_items(&task.handler, &handler, sequence - group.spawned);
+        Ok(())
+    }
+
+    /// The task that tells the items of a generator, or why there is none.
+    fn add_source(
+        &mut self,
+        task: &Task,
+        group: &Group,
+        handler: &str,
+    ) -> Result<Option<Failure>, StoreError> {
+        let earlier = match self.rows.by_key(Some(task.id), SOURCE)? {
+            Some(id) => self.find(id)?.cloned(),
+            None => None,
+        };
+        let source = match earlier {
+            // It was left to run when the generator alone was cancelled.
+            Some(source) if !source.status.is_terminal() => source,
+            Some(source) => return Ok(Some(source_failure(&source))),
+            None if group.spawned > 0 => {
+                let message = "the task that told its items was deleted, and with it the place where it stood";
+                return Ok(Some(Failure::new(FailureKind::Members, message, false)));
+            }
+            None => self.new_source(task, handler)?,
+        };
+        let open = Source {
+            run: source.run,
+            drained: false,
+            declared: false,
+            producer: false,
+        };
+        self.rows.save_source(source.id, task.id, open)?;
+        Ok(None)
+    }
+
+    fn new_source(&mut self, task: &Task, handler: &str) -> Result<Task, StoreError> {
+        let input = self.filled(task.id)?.input;
+        let options = Options {
+            key: Some(SOURCE.into()),
+            queue: Some(task.queue.clone()),
+            priority: Some(task.priority),
+            ..Options::default()
+        };
+        let spawner = Spawner {
+            parent: task.id,
+            // Before all items.
+            sequence: 0,
+            depth: task.depth + 1,
+            scope: task.scope,
+            member: false,
+            place: None,
+        };
+        let new = NewTask {
+            spawner: Some(spawner),
+            ..NewTask::root(handler, input, options)
+        };
+        let id = self.ids.next(self.now_ms);
+        let mut source = new.into_task(id, self.now_ms, 0, None);
+        source.phase = FIRST_PAGE.into();
+        self.count_items(&task.handler, &source.handler, 1);
+        self.insert(source.clone())?;
+        Ok(source)
+    }
+
+    /// The generator whose items a task tells.
+    pub(super) fn generator_of(&mut self, source: &Task) -> Result<Option<Task>, StoreError> {
+        let Some(parent) = source.parent.filter(|_| !source.member) else {
+            return Ok(None);
+        };
+        if self.rows.source(source.id, parent)?.is_none() {
+            return Ok(None);
+        }
+        let parent = self.find(parent)?;
+        let is_generator = |task: &&Task| {
+            let group = task.group.as_deref();
+            group.is_some_and(|group| group.kind == GroupKind::Generator)
+        };
+        Ok(parent.filter(is_generator).cloned())
+    }
+
+    /// A source that is retried is a source again.
+    pub(super) fn source_retried(
+        &mut self,
+        source: &Task,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        if let Some(generator) = self.generator_of(source)? {
+            let open = Source {
+                run: source.run,
+                drained: false,
+                declared: false,
+                producer: false,
+            };
+            self.rows.save_source(source.id, generator.id, open)?;
+            caused.push((generator.id, Event::SourceOpened));
+        }
+        Ok(())
+    }
+
+    /// Whether a retry of a source would be of no use: its generator ends just now.
+    pub(super) fn refuse_useless_source(&mut self, source: TaskId) -> Result<(), StoreError> {
+        let task = self.get(source)?.clone();
+        let Some(generator) = self.generator_of(&task)? else {
+            return Ok(());
+        };
+        let closed = generator.group.is_some_and(|group| group.closed);
+        match closed && !generator.status.is_terminal() {
+            false => Ok(()),
+            true => Err(StoreError::Refused(Refusal::Misplaced {
+                id: generator.id,
+                status: generator.status,
+                event: "retry of its source while it ends",
+            })),
+        }
+    }
+
+    /// What a group hears when a source of it has ended.
+    pub(super) fn source_ended(&mut self, source: &Task) -> Result<Event, StoreError> {
+        Ok(match source.status {
+            Status::Completed => Event::SourceDrained,
+            _ if self.generator_of(source)?.is_none() => Event::SourceDrained,
+            _ => Event::SourceLost {
+                failure: source_failure(source),
+            },
+        })
+    }
+
+    /// The output of a group that has those of its members.
+    pub(super) fn assemble(&mut self, id: TaskId, group: &Group) -> Result<Json, StoreError> {
+        self.flush()?;
+        let errors = group.on_failure == OnFailure::Collect;
+        let mut output = String::with_capacity(group.output_bytes as usize + 2);
+        output.push('[');
+        let mut push = |entry: &str| {
+            if output.len() > 1 {
+                output.push(',');
+            }
+            output.push_str(entry);
+        };
+        let (mut last, mut more) = (0, true);
+        while more {
+            let items = self.rows.ended_items(id, last, OUTPUTS_AT_ONCE, errors)?;
+            more = items.len() == OUTPUTS_AT_ONCE;
+            for item in items {
+                // One that was deleted alone keeps its place, so that the others keep theirs.
+                for _ in last + 1..item.sequence {
+                    if group.on_failure != OnFailure::Skip {
+                        push("null");
+                    }
+                }
+                last = item.sequence;
+                match (item.status, &item.output) {
+                    (Status::Completed, output) => push(output.as_deref().unwrap_or("null")),
+                    (status, _) if errors => push(&error_entry(status, item.failure.as_ref())),
+                    _ => {}
+                }
+            }
+        }
+        output.push(']');
+        Ok(output.into())
+    }
+}
+
+/// See [`End::Page`](crate::store::End::Page).
+pub fn page(
+    turn: &mut Turn<'_>,
+    token: Token,
+    items: &[Json],
+    cursor: Option<&str>,
+    delay_ms: u64,
+) -> Result<(), StoreError> {
+    let source = turn.claimed(token)?.clone();
+    let generator = turn.generator_of(&source)?;
+    let open = generator.and_then(|task| {
+        let group = task.group.as_deref()?;
+        let open = !group.closed && !task.status.is_terminal() && !source.cancel_requested;
+        let each = group.each.clone().filter(|_| open)?;
+        Some((each, task))
+    });
+    let Some((each, generator)) = open else {
+        let message = "its items are of no use any more: the generator that it told them to has ended, or is about to";
+        let failure = Failure::new(FailureKind::Members, message, false);
+        let backoff_ms = 0;
+        return turn.drive(
+            source.id,
+            Event::Failed {
+                failure,
+                backoff_ms,
+            },
+        );
+    };
+    turn.add_items(&generator, &each, items.iter().map(|item| &**item))?;
+    let added = Event::ItemsAdded {
+        items: items.len() as u64,
+    };
+    turn.drive(generator.id, added)?;
+    let group = turn.get(generator.id)?.group.as_deref();
+    let (spawned, full) = group.map_or((0, false), |group| (group.spawned, group.is_full()));
+    let event = match cursor {
+        None => Event::Completed {
+            output: format!(r#"{{"items":{spawned}}}"#).into(),
+        },
+        Some(cursor) => Event::PageEnded {
+            cursor: serde_json::Value::from(cursor).to_string().into(),
+            full,
+            delay_ms,
+        },
+    };
+    turn.drive(source.id, event)
+}
+
+/// The elements of an array, as they stand in it; or what there is in its place.
+fn elements(text: Option<&str>) -> Result<Vec<&RawValue>, &'static str> {
+    let text = text.ok_or("nothing")?;
+    let other = match text.trim_start().bytes().next() {
+        Some(b'[') => return serde_json::from_str(text).map_err(|_| "no JSON"),
+        Some(b'{') => "object",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        _ => "number",
+    };
+    Err(other)
+}
+
+fn source_failure(source: &Task) -> Failure {
+    let why = match &source.failure {
+        Some(failure) => format!(": {}", failure.message),
+        None => String::new(),
+    };
+    let message = format!(
+        "task {} ({}), which tells its items, {}{why}",
+        source.id,
+        source.handler,
+        source.status.predicate()
+    );
+    Failure::new(FailureKind::Members, message, true)
+}

@@ -1,0 +1,117 @@
+//! Schedules: kept, changed by people, and fired by their clock.
+//!
+//! A schedule fires in one transaction: its task is born and its next time moves on. So a host that
+//! dies fires all of it or nothing, and two that look at the same schedule fire it once.
+
+use super::Turn;
+use crate::schedule::{Fired, Overlap, Plan, Schedule};
+use crate::store::{Alter, StoreError};
+use crate::task::{Options, TaskId};
+
+/// Schedules that one transaction fires; the rest comes with the next. Each may make up for a hundred
+/// times.
+const SCHEDULES_PER_TURN: usize = 50;
+
+impl Turn<'_> {
+    fn schedule(&mut self, name: &str) -> Result<Schedule, StoreError> {
+        let unknown = || StoreError::UnknownSchedule(name.to_owned());
+        self.rows.schedule(name)?.ok_or_else(unknown)
+    }
+
+    fn keep_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
+        self.rows.save_schedule(schedule)?;
+        self.alarm = schedule.next_at_ms.into_iter().chain(self.alarm).min();
+        Ok(())
+    }
+
+    /// Whether the last run of a schedule has not ended.
+    fn last_lives(&mut self, schedule: &Schedule) -> Result<bool, StoreError> {
+        let Some(last) = schedule.last else {
+            return Ok(false);
+        };
+        let standing = self.standing(last.task)?;
+        Ok(standing.is_some_and(|standing| !standing.status.is_terminal()))
+    }
+
+    /// One run of a schedule. `once`: there is never another one for that time.
+    fn run_for(
+        &mut self,
+        schedule: &mut Schedule,
+        for_ms: u64,
+        once: bool,
+    ) -> Result<TaskId, StoreError> {
+        let mut new = schedule.plan.task(for_ms);
+        if once {
+            let options = Options {
+                key: Some(schedule.plan.key(for_ms)),
+                ..(*new.options).clone()
+            };
+            new.options = options.into();
+        }
+        let task = match self.add(new) {
+            Ok(submitted) => submitted.id,
+            // Of an earlier plan with another handler, or submitted by hand.
+            Err(StoreError::KeyTaken { id, .. }) => id,
+            Err(error) => return Err(error),
+        };
+        schedule.last = Some(Fired {
+            task,
+            for_ms,
+            at_ms: self.now_ms,
+        });
+        schedule.runs += 1;
+        Ok(task)
+    }
+}
+
+/// See [`Store::add_schedule`](crate::store::Store::add_schedule).
+pub fn add_schedule(
+    turn: &mut Turn<'_>,
+    plan: &Plan,
+    replace: bool,
+) -> Result<Schedule, StoreError> {
+    let zones = jiff::tz::db();
+    let schedule = match turn.rows.schedule(&plan.name)? {
+        None => Schedule::new(plan.clone(), turn.now_ms, zones),
+        Some(earlier) if replace => earlier.replaced(plan.clone(), turn.now_ms, zones),
+        Some(_) => return Err(StoreError::ScheduleTaken(plan.name.to_string())),
+    };
+    turn.keep_schedule(&schedule)?;
+    Ok(schedule)
+}
+
+/// See [`Store::alter_schedule`](crate::store::Store::alter_schedule).
+pub fn alter_schedule(turn: &mut Turn<'_>, name: &str, how: Alter) -> Result<Schedule, StoreError> {
+    let mut schedule = turn.schedule(name)?;
+    match how {
+        Alter::Pause => schedule = schedule.pause(),
+        Alter::Resume => schedule = schedule.resume(turn.now_ms, jiff::tz::db()),
+        Alter::Trigger => {
+            turn.run_for(&mut schedule, turn.now_ms, false)?;
+        }
+        Alter::Remove => {
+            turn.rows.remove_schedule(name)?;
+            return Ok(schedule);
+        }
+    }
+    turn.keep_schedule(&schedule)?;
+    Ok(schedule)
+}
+
+/// Fire what is due.
+pub fn fire(turn: &mut Turn<'_>) -> Result<(), StoreError> {
+    let zones = jiff::tz::db();
+    for mut schedule in turn.rows.schedules_due(turn.now_ms, SCHEDULES_PER_TURN)? {
+        let due = schedule.due(turn.now_ms, zones);
+        schedule.next_at_ms = due.next_at_ms;
+        for for_ms in due.times {
+            if schedule.plan.overlap == Overlap::Skip && turn.last_lives(&schedule)? {
+                schedule.skipped += 1;
+            } else {
+                turn.run_for(&mut schedule, for_ms, true)?;
+            }
+        }
+        turn.keep_schedule(&schedule)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,663 @@
+//! Documents and what they are, or what is wrong with them.
+
+use proptest::prelude::*;
+
+use super::file::{Definition, Given, parse};
+use super::{Format, Problem, Work, typed};
+use crate::group::{Items, OnFailure, Results};
+use crate::limits::WORKFLOW_JOBS_MAX;
+use crate::task::Producer;
+use crate::task::edge::On;
+use crate::types::{Function, Named, Type};
+
+fn read(text: &str, format: Format) -> Result<Definition, Vec<Problem>> {
+    let given = Given {
+        name: "file",
+        input: None,
+        jobs_max: WORKFLOW_JOBS_MAX,
+    };
+    parse(text, format, &given)
+}
+
+fn json(text: &str) -> Definition {
+    read(text, Format::Json).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+/// Each line of `expected` is a problem, as it is shown.
+fn check(format: Format, text: &str, expected: &str) {
+    let found = match read(text, format) {
+        Ok(_) => String::new(),
+        Err(problems) => (problems.iter())
+            .map(|one| {
+                let (line, column, what) = (one.line, one.column, &one.what);
+                let hint = one.hint.iter().map(|hint| format!(" | {hint}"));
+                format!("{line}:{column} {what}{}", hint.collect::<String>())
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    };
+    let expected: Vec<&str> = expected.trim().lines().map(str::trim).collect();
+    assert_eq!(found, expected.join("\n"), "{text}");
+}
+
+fn refused(text: &str, expected: &str) {
+    check(Format::Json, text, expected);
+}
+
+/// One job with these fields besides its key.
+fn refused_job(fields: &str, expected: &str) {
+    refused(&format!(r#"{{"jobs":[{{"key":"a",{fields}}}]}}"#), expected);
+}
+
+/// Keys, and what they come after.
+fn shape(definition: &Definition) -> String {
+    let steps = &definition.workflow.steps;
+    let one = |step: &super::Step| {
+        let after = step.after.iter().map(|after| &*steps[after.step].key);
+        let after: Vec<&str> = after.collect();
+        match after.is_empty() {
+            true => step.key.to_string(),
+            false => format!("{}<{}", step.key, after.join("+")),
+        }
+    };
+    steps.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn every_field_has_its_place_in_the_workflow() {
+    let definition = json(
+        r#"{"name": "ETL", "onFailure": "failFast", "input": {"all": 1}, "metadata": {"by": "ada"},
+            "jobs": [
+              {"key": "extract", "queueName": "io", "payload": {"url": "x"}, "timeoutSeconds": 2.5},
+              {"key": "load", "handler": "store", "dependsOn": [
+                  {"key": "extract", "as": "source", "on": "any", "optional": true}],
+               "delay": "5s", "expires": "1h", "priority": -3, "maxAttempts": 7,
+               "onComplete": "notify", "metadata": {"a": 1}, "optional": true, "pool": ["p", "q"]},
+              {"key": "after", "dependsOn": "p", "timeout": "2m"}],
+            "pools": [{"name": "q", "onFailure": "collect", "concurrency": 2}]}"#,
+    );
+    let workflow = &definition.workflow;
+    assert_eq!(&*workflow.name, "ETL");
+    assert_eq!(workflow.on_failure, OnFailure::FailFast);
+    assert_eq!(definition.metadata.as_deref(), Some(r#"{"by": "ada"}"#));
+    assert_eq!(shape(&definition), "extract, load<extract, after<p, p, q");
+    let [extract, load, after, p, q] = workflow.steps.as_slice() else {
+        panic!("{workflow:?}");
+    };
+    let handler = |name: &str| Work::Run {
+        handler: name.into(),
+    };
+    assert_eq!(extract.work, handler("extract"));
+    assert_eq!(&*extract.input, r#"{"url": "x"}"#);
+    assert_eq!(extract.options.queue.as_deref(), Some("io"));
+    assert_eq!(extract.options.timeout_ms, Some(2_500));
+    assert_eq!(load.work, handler("store"));
+    assert_eq!(&*load.input, r#"{"all": 1}"#);
+    let edge = &load.after[0];
+    assert_eq!(edge.key.as_deref(), Some("source"));
+    assert_eq!((edge.on, edge.optional), (On::Any, true));
+    let options = &load.options;
+    assert_eq!(
+        (options.delay_ms, options.expires_ms),
+        (Some(5_000), Some(3_600_000))
+    );
+    assert_eq!(
+        (options.priority, options.attempts_max),
+        (Some(-3), Some(7))
+    );
+    assert_eq!(options.on_complete.as_deref(), Some("notify"));
+    assert_eq!(options.metadata.as_deref(), Some(r#"{"a": 1}"#));
+    assert!(load.optional && !after.optional);
+    assert_eq!(load.sources_of, [3, 4]);
+    assert_eq!(after.options.timeout_ms, Some(120_000));
+    let Work::Pool(options) = &q.work else {
+        panic!("{q:?}");
+    };
+    assert_eq!(options.on_failure, Some(OnFailure::Collect));
+    assert_eq!(options.concurrency, Some(2));
+    assert_eq!(p.work, Work::Pool(Default::default()));
+    assert_eq!(definition.places[0], (3, 23));
+}
+
+#[test]
+fn json_and_toml_say_the_same() {
+    let toml = r#"
+        name = "ETL"
+        input = { rows = 10, share = 0.5, at = 2026-01-02T03:04:05Z }
+
+        [[jobs]]
+        key = "extract"
+        queue-name = "io"
+        payload.source = "s3"
+
+        [[jobs]]
+        key = "load"
+        depends_on = ["extract"]
+        timeout-seconds = 3
+        max-attempts = 0x10
+    "#;
+    let same = r#"{"name": "ETL", "input": {"at":"2026-01-02T03:04:05Z","rows":10,"share":0.5},
+        "jobs": [{"key": "extract", "queueName": "io", "payload": {"source":"s3"}},
+                 {"key": "load", "dependsOn": ["extract"], "timeoutSeconds": 3, "max_attempts": 16}]}"#;
+    let one = read(toml, Format::Toml).unwrap();
+    assert_eq!(one.workflow, json(same).workflow);
+    // Jobs by their keys, in either.
+    let by_key = "[jobs.b]\nhandler = \"x\"\n[jobs.a]\ndependsOn = [\"b\"]\n";
+    let other = r#"{"jobs": {"b": {"handler": "x"}, "a": {"dependsOn": ["b"], "key": "a"}}}"#;
+    assert_eq!(
+        read(by_key, Format::Toml).unwrap().workflow,
+        json(other).workflow
+    );
+    assert_eq!(shape(&json(other)), "b, a<b");
+}
+
+#[test]
+fn what_nobody_says_has_a_default() {
+    let definition = json(r#"{"jobs": [{"key": "a"}]}"#);
+    assert_eq!(&*definition.workflow.name, "file");
+    assert_eq!(definition.workflow.on_failure, OnFailure::Fail);
+    assert_eq!(&*definition.workflow.steps[0].input, "{}");
+    let given = Given {
+        name: "file",
+        input: Some("[1]".into()),
+        jobs_max: 1,
+    };
+    let text = r#"{"input": 2, "jobs": [{"key": "a"}]}"#;
+    let definition = parse(text, Format::Json, &given).unwrap();
+    assert_eq!(&*definition.workflow.steps[0].input, "[1]");
+    assert_eq!(&*definition.workflow.input, "[1]");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_with_lines_and_columns() {
+    let text = r#"{
+  "name": "ETL",
+  "jobs": [
+    {"key": "extract", "quueName": "io"},
+    {"key": "transform", "dependsOn": ["extrakt"]},
+    {"key": "load", "timeoutSeconds": "ten", "dependsOn": ["load", "transform"]}
+  ]
+}"#;
+    refused(
+        text,
+        r#"4:24 job "extract" has no field "quueName" | did you mean queueName?
+           5:40 job "transform" depends on "extrakt", which there is not | did you mean extract?
+           6:39 timeoutSeconds is text: it has to be a number of seconds above 0
+           6:60 job "load" depends on itself"#,
+    );
+    let toml = "[[jobs]]\nkey = \"a\"\nhander = \"x\"\n\n[[jobs]]\nkey = \"b\"\ndependsOn = [\n  \"ä\",\n  \"c\"]\n";
+    check(
+        Format::Toml,
+        toml,
+        r#"3:1 job "a" has no field "hander" | did you mean handler?
+           8:3 job "b" depends on "ä", which there is not
+           9:3 job "b" depends on "c", which there is not"#,
+    );
+}
+
+#[test]
+fn text_that_is_no_document_is_told_by_line_and_column() {
+    refused(
+        "{\n  \"jobs\": [\n}",
+        "3:1 this is not JSON: expected value",
+    );
+    refused("", "1:1 this is not JSON: EOF while parsing a value");
+    refused(
+        "[1]",
+        "1:1 the workflow is a list: it has to be an object with fields",
+    );
+    let two = "a = \nb = 1\nc = [\n";
+    let found = read(two, Format::Toml).unwrap_err();
+    assert!(found.len() > 1 && found[0].line == 1, "{found:?}");
+    assert!(found[0].what.starts_with("this is not TOML: "), "{found:?}");
+    assert_eq!(Format::of("a.toml", "{"), Format::Toml);
+    assert_eq!(Format::of("A.JSON", "x = 1"), Format::Json);
+    assert_eq!(Format::of("-", " {}"), Format::Json);
+    assert_eq!(Format::of("-", "a = 1"), Format::Toml);
+}
+
+#[test]
+fn keys_are_unique_and_may_be_typed() {
+    let hint = "a key has letters, digits, - _ and . alone, so that WORKFLOW:key names the job";
+    refused(
+        "{\"jobs\":[{\"key\":\"a\"},\n{\"key\":\"b:c\"},\n{\"key\":\"\"},\n{\"key\":\"a\"},\n{},\n{\"key\":1}]}",
+        &format!(
+            "2:8 the key \"b:c\" has a ':' in it | {hint}
+             3:8 the key is empty | {hint}
+             4:8 the key \"a\" is taken: it stands in line 1, too
+             5:1 the job has no key
+             6:1 the job has no key
+             6:8 key is a number: it has to be text"
+        ),
+    );
+    json(r#"{"jobs": [{"key": "Größe_1.2-b"}]}"#);
+    refused(
+        r#"{"jobs": {"a": {"key": "b"}}}"#,
+        r#"1:24 the job "a" calls itself "b""#,
+    );
+}
+
+#[test]
+fn dependencies_that_cannot_be_are_named() {
+    refused(
+        r#"{"jobs":[{"key":"a","dependsOn":["a"]}]}"#,
+        r#"1:34 job "a" depends on itself"#,
+    );
+    refused(
+        r#"{"jobs":[{"key":"a"},{"key":"b","dependsOn":["a","a"]}]}"#,
+        r#"1:50 job "b" depends on "a" twice"#,
+    );
+    refused(
+        r#"{"jobs":[{"key":"a"},{"key":"b"},{"key":"c","dependsOn":["a",{"key":"b","as":"a"}]}]}"#,
+        r#"1:69 job "c" calls two dependencies "a""#,
+    );
+    refused(
+        r#"{"jobs":[{"key":"a"},{"key":"b","dependsOn":[{"on":"sucess"},{"key":"a","on":"never"}]}]}"#,
+        r#"1:46 a dependency of job "b" has no key
+           1:52 on is "sucess": it has to be success or failure or any
+           1:78 on is "never": it has to be success or failure or any"#,
+    );
+    refused_job(
+        r#""dependsOn": 1"#,
+        r#"1:34 dependsOn is a number: it has to be a list of keys, or of objects like {"key": "extract", "on": "any"}"#,
+    );
+}
+
+#[test]
+fn columns_count_characters() {
+    refused(
+        r#"{"jobs":[{"key":"größe","colour":1}]}"#,
+        r#"1:25 job "größe" has no field "colour" | it may have key, handler, queueName, queue, priority, maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, optional, dependsOn, pool, map, generator, window, concurrency, results, onFailure, producer, idleTimeout, drainTimeout"#,
+    );
+}
+
+#[test]
+fn a_circle_is_printed_whole() {
+    refused(
+        "{\"jobs\":[\n{\"key\":\"x\",\"dependsOn\":[\"c\"]},\n{\"key\":\"c\",\"dependsOn\":[\"a\"]},\n\
+         {\"key\":\"a\",\"dependsOn\":[\"b\"]},\n{\"key\":\"b\",\"dependsOn\":[\"c\"]},\n\
+         {\"key\":\"y\",\"dependsOn\":[\"z\"]},\n{\"key\":\"z\",\"dependsOn\":[\"y\"]}]}",
+        "3:25 these wait for each other in a circle: c -> a -> b -> c
+         6:25 these wait for each other in a circle: y -> z -> y",
+    );
+    // One that fills a pool cannot wait for its end.
+    refused(
+        r#"{"jobs":[{"key":"a","pool":"p","dependsOn":["p"]}]}"#,
+        "1:45 these wait for each other in a circle: a -> p -> a",
+    );
+    // A long chain needs no stack.
+    let job = |index: usize| match index {
+        0 => r#"{"key":"j0"}"#.to_owned(),
+        _ => format!(r#"{{"key":"j{index}","dependsOn":["j{}"]}}"#, index - 1),
+    };
+    let jobs: Vec<String> = (0..20_000).rev().map(job).collect();
+    let chain = format!(r#"{{"jobs":[{}]}}"#, jobs.join(","));
+    assert_eq!(json(&chain).workflow.steps.len(), 20_000);
+}
+
+#[test]
+fn values_out_of_bounds_are_refused_where_they_stand() {
+    let cases = [
+        (
+            r#""maxAttempts": 0"#,
+            "1:36 max-attempts is 0: a task needs at least one attempt",
+        ),
+        (
+            r#""attempts": 1.5"#,
+            "1:33 attempts is 1.5: it has to be a whole number from 0 to 4294967295",
+        ),
+        (
+            r#""priority": "high""#,
+            "1:33 priority is text: it has to be a whole number",
+        ),
+        (
+            r#""timeoutSeconds": 0"#,
+            "1:39 timeoutSeconds is 0: it has to be a number of seconds above 0",
+        ),
+        (
+            r#""timeout": "0s""#,
+            "1:32 timeout is 0: an attempt needs some running time",
+        ),
+        (
+            r#""timeout": "1m", "timeoutSeconds": 60"#,
+            "1:32 job \"a\" has timeout and timeoutSeconds, which mean the same",
+        ),
+        (
+            r#""delay": 5"#,
+            "1:30 delay is a number: it has to be a duration such as \"30s\", \"5m\" or \"1h 30m\"",
+        ),
+        (
+            r#""delay": "soon""#,
+            "1:30 delay is \"soon\": it has to be a duration such as \"30s\", \"5m\" or \"1h 30m\"",
+        ),
+        (
+            r#""delay": "99999w""#,
+            "1:30 delay is longer than ten years",
+        ),
+        (
+            r#""queue": "", "queueName": "x""#,
+            "1:34 job \"a\" has queue and queueName, which mean the same\n1:30 the queue is empty",
+        ),
+        (r#""handler": """#, "1:32 the handler's name is empty"),
+        (
+            r#""onComplete": [], "optional": 1"#,
+            "1:35 onComplete is a list: it has to be text\n1:51 optional is a number: it has to be true or false",
+        ),
+        (
+            r#""metadata": []"#,
+            "1:33 the metadata is not a JSON object: invalid type: sequence, expected a map at line 1 column 0",
+        ),
+        (
+            r#""pool": {}"#,
+            "1:29 pool is an object with fields: it has to be a name or a list of names",
+        ),
+        (
+            r#""pool": ["p", "p"]"#,
+            "1:35 job \"a\" names pool \"p\" twice",
+        ),
+    ];
+    for (fields, expected) in cases {
+        let mut lines: Vec<&str> = expected.lines().collect();
+        lines.sort_by_key(|line| line[2..4].to_owned());
+        refused_job(fields, &lines.join("\n"));
+    }
+    let deep = format!("\"payload\": {}{}", "[".repeat(200), "]".repeat(200));
+    refused_job(
+        &deep,
+        "1:32 payload: the payload is nested deeper than 128 levels",
+    );
+    refused(
+        r#"{"jobs": []}"#,
+        "1:2 the workflow has no jobs | a workflow needs at least one: \"jobs\": [{\"key\": \"extract\"}]",
+    );
+    refused(
+        r#"{"jobs": 1}"#,
+        "1:10 jobs is a number: it has to be a list of jobs, or an object that has them by their keys",
+    );
+    refused(
+        r#"{"jobs": [{"key": "a", "pool": "a"}], "pools": {"q": {"concurrency": 0}}, "onFailure": "skip"}"#,
+        r#"1:32 the key "a" is taken: it stands in line 1, too
+           1:49 no job fills pool "q" | give "pool": "q" to the jobs that fill it
+           1:70 concurrency is 0: it has to be a whole number from 1 to 4294967295
+           1:88 onFailure is "skip": it has to be fail or fail-fast"#,
+    );
+    check(
+        Format::Toml,
+        "[[jobs]]\nkey = \"a\"\npayload = nan\n",
+        "3:11 payload: JSON has no nan",
+    );
+}
+
+#[test]
+fn what_is_too_much_is_refused() {
+    let jobs = |many: usize, rest: &str| {
+        let jobs: Vec<String> = (0..many)
+            .map(|index| format!(r#"{{"key":"j{index}"}}"#))
+            .collect();
+        format!(r#"{{"jobs":[{}{rest}]}}"#, jobs.join(","))
+    };
+    let given = Given {
+        name: "file",
+        input: None,
+        jobs_max: 2,
+    };
+    assert!(parse(&jobs(2, ""), Format::Json, &given).is_ok());
+    let found = parse(&jobs(3, ""), Format::Json, &given).unwrap_err();
+    assert_eq!(found[0].what, "the workflow has 3 jobs, more than 2");
+    let pool = r#"{"jobs":[{"key":"a","pool":["p","q"]}]}"#;
+    let found = parse(pool, Format::Json, &given).unwrap_err();
+    assert_eq!(
+        found[0].what,
+        "the workflow has 3 jobs and pools, more than 2"
+    );
+    // The ids of very many dependencies would not fit into the payload.
+    let long = "k".repeat(190);
+    let keys: Vec<String> = (0..20_500).map(|index| format!("{long}{index}")).collect();
+    let all: Vec<String> = keys
+        .iter()
+        .map(|key| format!(r#"{{"key":"{key}"}}"#))
+        .collect();
+    let last = format!(r#"{{"key":"last","dependsOn":{keys:?}}}"#);
+    let text = format!(r#"{{"jobs":[{},{last}]}}"#, all.join(","));
+    let found = read(&text, Format::Json).unwrap_err();
+    assert!(
+        found[0]
+            .what
+            .contains("with the ids of its 20500 dependencies"),
+        "{found:?}"
+    );
+    // An input that all share stands in each row.
+    let large = "x".repeat(3 << 20);
+    let text = jobs(100, "").replace(r#"{"jobs""#, &format!(r#"{{"input":"{large}","jobs""#));
+    let found = read(&text, Format::Json).unwrap_err();
+    assert_eq!(
+        found[0].what,
+        "the payloads of the jobs have more than 268435456 bytes together"
+    );
+    let names = vec!["\"p\""; 1_000_001].join(",");
+    let text = format!(r#"{{"jobs":[{{"key":"a","pool":[{names}]}}]}}"#);
+    let found = read(&text, Format::Json).unwrap_err();
+    assert_eq!(
+        found[0].what,
+        "the workflow has more than 1000000 dependencies"
+    );
+    // A thousand mistakes are told, and how many there are besides.
+    let wrong = vec!["1"; 1_500].join(",");
+    let found = read(&format!(r#"{{"jobs":[{wrong}]}}"#), Format::Json).unwrap_err();
+    assert_eq!(found.len(), 1_001);
+    assert_eq!(found[1_000].what, "and 500 more problems");
+}
+
+/// Jobs whose dependencies are any that there are.
+fn graphs() -> impl Strategy<Value = Vec<Vec<usize>>> {
+    (1..12_usize).prop_flat_map(|many| {
+        let one = proptest::collection::btree_set(0..many, 0..3);
+        let sets = proptest::collection::vec(one, many);
+        sets.prop_map(|sets| {
+            sets.into_iter()
+                .map(|set| set.into_iter().collect())
+                .collect()
+        })
+    })
+}
+
+fn text_of(graph: &[Vec<usize>]) -> String {
+    let job = |(index, after): (usize, &Vec<usize>)| {
+        let after: Vec<String> = after.iter().map(|to| format!("\"j{to}\"")).collect();
+        format!(r#"{{"key":"j{index}","dependsOn":[{}]}}"#, after.join(","))
+    };
+    let jobs: Vec<String> = graph.iter().enumerate().map(job).collect();
+    format!(r#"{{"jobs":[{}]}}"#, jobs.join(","))
+}
+
+/// Whether there is an order: by taking away, again and again, what depends on nothing.
+fn has_an_order(graph: &[Vec<usize>]) -> bool {
+    let mut done = vec![false; graph.len()];
+    for _ in 0..graph.len() {
+        for (index, after) in graph.iter().enumerate() {
+            done[index] |= after.iter().all(|to| done[*to]);
+        }
+    }
+    done.into_iter().all(|done| done)
+}
+
+proptest! {
+    #[test]
+    fn exactly_those_without_a_circle_are_accepted(graph in graphs()) {
+        let found = read(&text_of(&graph), Format::Json);
+        prop_assert_eq!(found.is_ok(), has_an_order(&graph), "{:?}", found);
+        if let Err(problems) = found {
+            for problem in problems {
+                let Some((_, names)) = problem.what.split_once("circle: ") else {
+                    prop_assert!(problem.what.contains("itself"), "{}", problem);
+                    continue;
+                };
+                // Each of the names depends on the next.
+                let names: Vec<usize> = names.split(" -> ").map(|name| name[1..].parse().unwrap()).collect();
+                prop_assert_eq!(names.first(), names.last());
+                prop_assert!(names.windows(2).all(|two| graph[two[0]].contains(&two[1])));
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[{}\\[\\]\",:a-z0-9\n ä\\\\=.#]{0,60}") {
+        let _ = read(&text, Format::Json);
+        let _ = read(&text, Format::Toml);
+        let _ = read(&format!(r#"{{"jobs":[{{"key":{text}}}]}}"#), Format::Json);
+    }
+}
+
+#[test]
+fn maps_generators_and_producers_have_their_fields() {
+    let definition = json(
+        r#"{"jobs": [
+              {"key": "fetch"},
+              {"key": "each", "handler": "h", "map": "fetch", "concurrency": 3, "onFailure": "collect",
+               "results": "counts"},
+              {"key": "own", "map": true, "payload": [1, 2]},
+              {"key": "named", "map": "list", "dependsOn": [{"key": "fetch", "as": "list"}]},
+              {"key": "pages", "handler": "h", "generator": "source", "window": 9},
+              {"key": "listen", "producer": true, "pool": "p", "idleTimeout": "2s", "drainTimeout": "never"}]}"#,
+    );
+    let [_, each, own, named, pages, listen, _] = definition.workflow.steps.as_slice() else {
+        panic!("{definition:?}");
+    };
+    let of = |step: &super::Step| match &step.work {
+        Work::Each { options, each } => (*options, (**each).clone()),
+        other => panic!("{other:?}"),
+    };
+    let (options, one) = of(each);
+    assert_eq!(options.concurrency, Some(3));
+    assert_eq!(options.on_failure, Some(OnFailure::Collect));
+    assert_eq!((one.handler.as_str(), one.results), ("h", Results::Counts));
+    let over = |key: &str| Items::Array {
+        over: Some(key.to_owned()),
+    };
+    assert_eq!((one.items, each.after.len()), (over("fetch"), 1));
+    assert_eq!(of(own).1.items, Items::Array { over: None });
+    assert_eq!((of(named).1.items, named.after.len()), (over("list"), 1));
+    let source = "source".to_owned();
+    assert_eq!(of(pages).1.items, Items::Pages { source, window: 9 });
+    let expected = Producer {
+        idle_ms: Some(2_000),
+        drain_ms: None,
+    };
+    assert_eq!(listen.producer, Some(expected));
+    refused_job(
+        r#""map": "x", "generator": "y""#,
+        r#"1:10 job "a" is a map and a generator: it can be one of them"#,
+    );
+    refused_job(
+        r#""map": "x""#,
+        r#"1:28 job "a" depends on "x", which there is not"#,
+    );
+    refused_job(
+        r#""concurrency": 2"#,
+        r#"1:36 job "a" has concurrency, which only maps and generators have | "map": "KEY" or "generator": "HANDLER" makes it one"#,
+    );
+    refused_job(
+        r#""producer": true"#,
+        r#"1:10 job "a" is a producer and fills no pool | "pool": "NAME" names what it fills"#,
+    );
+    refused_job(
+        r#""idleTimeout": "soon", "pool": "p""#,
+        r#"1:36 idleTimeout is "soon": it has to be a duration such as "30s" or "5m", or "never""#,
+    );
+}
+
+/// What the types of functions make of a workflow: its kinds of steps, or what is wrong.
+fn typed_as(text: &str) -> String {
+    let record = |name: &str| {
+        Type::Record(Named {
+            name: None,
+            parts: vec![(name.to_owned(), Type::String)],
+        })
+    };
+    let list = |of: Type| Type::List(Box::new(of));
+    let function = |name: &str| {
+        let (params, result) = match name {
+            "s/orders" => (vec![], Some(list(record("id")))),
+            "s/order" => (vec![], Some(record("id"))),
+            "s/ship" => (vec![("orders", record("id"))], Some(Type::String)),
+            "s/sum" => (vec![("ship", list(Type::String))], Some(Type::U32)),
+            "s/maybe" => (
+                vec![("orders", Type::Option(Box::new(list(record("id")))))],
+                None,
+            ),
+            "s/add" => (vec![("amount", Type::U8)], Some(Type::U8)),
+            _ => return None,
+        };
+        let params = params.into_iter().map(|(name, of)| (name.to_owned(), of));
+        Some(Function {
+            name: name.to_owned(),
+            params: params.collect(),
+            result,
+        })
+    };
+    match typed(&json(text), &function) {
+        Err(problems) => {
+            let told = problems
+                .iter()
+                .map(|one| format!("{}: {}", one.line, one.what));
+            told.collect::<Vec<_>>().join("\n")
+        }
+        Ok(definition) => {
+            let kind = |step: &super::Step| match &step.work {
+                Work::Each { each, .. } => format!("{} map {:?}", step.key, each.items),
+                _ => step.key.to_string(),
+            };
+            let steps = definition.workflow.steps.iter().map(kind);
+            steps.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+#[test]
+fn types_are_compared_before_anything_starts_and_make_maps() {
+    let check = |text: &str, expected: &str| assert_eq!(typed_as(text), expected, "{text}");
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/orders"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]},
+                     {"key": "sum", "handler": "s/sum", "dependsOn": ["ship"]}]}"#,
+        r#"orders, ship map Array { over: Some("orders") }, sum"#,
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]}]}"#,
+        "orders, ship",
+    );
+    // The sum wants what a map of shipments gives, not one of them.
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]},
+                     {"key": "sum", "handler": "s/sum", "dependsOn": ["ship"]}]}"#,
+        r#"3: job "sum" cannot take what "ship" gives: expected list<string>, found string"#,
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/add", "payload": 1},
+                     {"key": "ship", "handler": "s/ship", "map": "orders"}]}"#,
+        "2: job \"ship\" cannot take what \"orders\" gives: expected list<record { id: string }>, found u8",
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/orders"},
+                     {"key": "maybe", "handler": "s/maybe", "dependsOn": [{"key": "orders", "optional": true}]}]}"#,
+        "orders, maybe",
+    );
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": [{"key": "orders", "on": "any"}]}]}"#,
+        "2: job \"ship\" may start without what \"orders\" gives: expected option<record { id: string }>, found record { id: string }",
+    );
+    check(
+        r#"{"jobs": [{"key": "a", "handler": "s/add", "payload": 300}, {"key": "b", "handler": "s/ship"}]}"#,
+        "1: job \"a\" cannot take its input: $: expected u8 (0 to 255), found the number 300\n\
+         1: job \"b\" cannot take its input: $.id: expected string, found nothing",
+    );
+    // Of what nobody knows the types, nothing is said.
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "plain"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]}]}"#,
+        "orders, ship",
+    );
+}

@@ -1,0 +1,281 @@
+//! Schedules on a host that runs, over its end, and from the command line.
+
+use std::sync::Arc;
+
+use fishway::client::Client;
+use fishway::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
+use fishway::store::sqlite::{Opening, Role, SqliteStore};
+use fishway::store::{Alter, Filter};
+use fishway::task::{Options, Task};
+use serde_json::{Value, json};
+
+use crate::support::World;
+use crate::support::place::Place;
+
+const MINUTE: u64 = 60_000;
+
+/// A task each minute that returns what it is told of its schedule.
+fn plan(name: &str) -> Plan {
+    let program = json!({ "steps": [{ "context": {} }, { "return": "$0.metadata" }] });
+    Plan {
+        name: name.into(),
+        target: Target::Handler {
+            handler: "script".into(),
+            input: program.to_string().into(),
+        },
+        options: Arc::new(Options::default()),
+        timing: Timing::every(MINUTE, 0).unwrap(),
+        missed: Missed::Once,
+        overlap: Overlap::Allow,
+    }
+}
+
+fn schedule(client: &Client, name: &str) -> Schedule {
+    let all = client.schedules().unwrap();
+    all.into_iter().find(|one| &*one.plan.name == name).unwrap()
+}
+
+fn all(client: &Client) -> Vec<Task> {
+    let filter = Filter {
+        limit: 1_000,
+        ..Filter::default()
+    };
+    client.list(&filter).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_fires_a_schedule_at_its_time_and_the_handler_is_told_of_it() {
+    let (world, clock) = World::by_hand().await;
+    let added = world.client.add_schedule(plan("report"), false).await;
+    let first_ms = added.unwrap().next_at_ms.unwrap();
+    for run in 1..=3 {
+        clock.advance(MINUTE);
+        let ran = |client: &Client| {
+            let schedule = schedule(client, "report");
+            schedule.last.filter(|_| schedule.runs == run)
+        };
+        let last = world.until(ran).await;
+        assert_eq!(last.for_ms, first_ms + (run - 1) * MINUTE);
+        let task = world.end(last.task).await;
+        let told: Value = serde_json::from_str(task.output.as_deref().unwrap()).unwrap();
+        let at = jiff::Timestamp::from_millisecond(last.for_ms as i64).unwrap();
+        assert_eq!(told["schedule"], "report");
+        assert_eq!(told["scheduled_for"], at.to_string());
+    }
+    assert_eq!(all(&world.client).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_another_process_adds_wakes_the_clock_of_the_host() {
+    let (world, clock) = World::by_hand().await;
+    let opening = Opening {
+        directory: world.directory.path().join("data"),
+        role: Role::Visitor,
+        watch: false,
+        bytes_max: None,
+        clock: clock.clone(),
+    };
+    let other = Client::new(Arc::new(SqliteStore::open(opening).unwrap()));
+    other.add_schedule(plan("report"), false).await.unwrap();
+    clock.advance(MINUTE);
+    let last = world.until(|client| schedule(client, "report").last).await;
+    world.end(last.task).await;
+    other
+        .alter_schedule("report".to_owned(), Alter::Pause)
+        .await
+        .unwrap();
+    let before = all(&world.client).len();
+    // A task with a later time of its own shows that the clocks went on.
+    let delayed = crate::support::options(|options| options.delay_ms = Some(5 * MINUTE));
+    let marker = world.submit_to("echo", json!(1), delayed).await;
+    clock.advance(5 * MINUTE);
+    world.end(marker).await;
+    assert_eq!(all(&world.client).len(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_comes_back_makes_up_for_what_it_missed_as_each_schedule_says() {
+    let (mut world, clock) = World::by_hand().await;
+    for missed in Missed::ALL {
+        let plan = Plan {
+            missed,
+            timing: Timing::every(60 * MINUTE, 0).unwrap(),
+            ..plan(missed.as_str())
+        };
+        world.client.add_schedule(plan, false).await.unwrap();
+    }
+    world.stop().await;
+    clock.advance(190 * MINUTE);
+    world.restart().await;
+    world
+        .until(|client| (schedule(client, "all").runs == 3).then_some(()))
+        .await;
+    let runs = |name: &str| schedule(&world.client, name).runs;
+    assert_eq!((runs("skip"), runs("once"), runs("all")), (0, 1, 3));
+    // Once more, and nothing is made up for twice.
+    world.stop().await;
+    world.restart().await;
+    clock.advance(50 * MINUTE);
+    world
+        .until(|client| (schedule(client, "all").runs == 4).then_some(()))
+        .await;
+    let runs = |name: &str| schedule(&world.client, name).runs;
+    assert_eq!((runs("skip"), runs("once"), runs("all")), (1, 2, 4));
+    assert_eq!(all(&world.client).len(), 7);
+}
+
+#[test]
+fn schedules_are_added_listed_and_changed_from_the_command_line() {
+    let place = Place::with_guests();
+    place
+        .run(&["schedule", "list"])
+        .refused(1, "there is no fishway data", "fishway serve");
+    let every_year = ["--cron", "30 9 1 1 *", "--zone", "europe/berlin"];
+    let add = [
+        &["schedule", "add", "report", "echo", "{\"a\": 1}"][..],
+        &every_year,
+    ]
+    .concat();
+    let added = place.run(&add);
+    assert_eq!((added.code, &*added.out), (0, ""));
+    assert!(
+        added
+            .err
+            .starts_with("schedule report added: it runs next at 2"),
+        "{}",
+        added.err
+    );
+    assert!(
+        added.err.contains("-01-01 09:30:00+01:00, in "),
+        "{}",
+        added.err
+    );
+    place.run(&add).refused(
+        1,
+        "there is a schedule \"report\" already",
+        "--replace puts this one",
+    );
+    let options = [
+        "--queue",
+        "mail",
+        "--priority",
+        "-2",
+        "--missed",
+        "all",
+        "--overlap",
+        "skip",
+    ];
+    let replace = [&add[..], &options, &["--replace", "--json"]].concat();
+    let shown = place.run(&replace).json();
+    for (name, expected) in [
+        ("name", json!("report")),
+        ("state", json!("active")),
+        ("task_type", json!("echo")),
+        ("input", json!({ "a": 1 })),
+        ("cron", json!("30 9 1 1 *")),
+        ("zone", json!("Europe/Berlin")),
+        ("every_ms", json!(null)),
+        ("missed", json!("all")),
+        ("overlap", json!("skip")),
+        ("queue", json!("mail")),
+        ("priority", json!(-2)),
+        ("last_task_id", json!(null)),
+        ("runs", json!(0)),
+    ] {
+        assert_eq!(shown[name], expected, "{name}");
+    }
+    let next = shown["next_at"].as_str().unwrap();
+    assert!(next.ends_with("-01-01T08:30:00.000Z"), "{next}");
+
+    let _host = place.serve();
+    let id = place.run(&["schedule", "trigger", "report"]).ok();
+    assert_eq!(place.run(&["wait", id.trim()]).ok(), "{\"a\": 1}\n");
+    let task = place.run(&["get", id.trim(), "--json"]).json();
+    assert_eq!(
+        (&task["queue"], &task["metadata"]["schedule"]),
+        (&json!("mail"), &json!("report"))
+    );
+    let paused = place.run(&["schedule", "pause", "report"]).err;
+    assert_eq!(
+        paused,
+        "schedule report paused: it is paused, and does not run\n"
+    );
+    let line = place.run(&["schedule", "list"]).ok();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let id = id.trim();
+    assert_eq!(words[..5], ["report", "paused", id, "completed", "1"]);
+    assert!(
+        line.trim_end()
+            .ends_with("30 9 1 1 * (Europe/Berlin): echo"),
+        "{line}"
+    );
+    let listed = place.run(&["schedule", "list", "--json"]).json();
+    assert_eq!(
+        (&listed["last_task_status"], &listed["next_at"]),
+        (&json!("completed"), &json!(null))
+    );
+    let resumed = place.run(&["schedule", "resume", "report"]).err;
+    assert!(
+        resumed.starts_with("schedule report resumed: it runs next at"),
+        "{resumed}"
+    );
+    let every = [
+        "schedule", "add", "often", "script", "--every", "5m", "--json",
+    ];
+    assert_eq!(place.run(&every).json()["every_ms"], 300_000);
+    assert!(
+        place
+            .run(&["schedule", "list"])
+            .ok()
+            .contains("every 5m 0s: script")
+    );
+    for name in ["often", "report"] {
+        let removed = place.run(&["schedule", "remove", name]).err;
+        assert_eq!(removed, format!("schedule {name} removed\n"));
+    }
+    let none = place.run(&["schedule", "list"]);
+    assert_eq!(
+        (&*none.out, &*none.err),
+        ("", "no schedules; fishway schedule add makes one\n")
+    );
+    place.run(&["schedule", "pause", "report"]).refused(
+        1,
+        "there is no schedule \"report\"",
+        "fishway schedule list",
+    );
+}
+
+#[test]
+fn a_schedule_that_cannot_be_is_refused_with_what_to_write() {
+    let place = Place::with_guests();
+    let add = |more: &[&str]| place.run(&[&["schedule", "add", "report", "echo"], more].concat());
+    let cron = |expression: &str| add(&["--cron", expression]);
+    cron("0 25 * * *").refused(
+        2,
+        "\"25\" is no hour in the cron expression",
+        "--cron \"30 9 * * mon-fri\"",
+    );
+    cron("0 9 * *").refused(2, "has 4 fields, not five", "half past nine");
+    cron("0 0 30 2 *").refused(2, "never comes true", "see that its month");
+    add(&["--cron", "@daily", "--zone", "Berlin"]).refused(
+        2,
+        "there is no time zone \"Berlin\"",
+        "--zone",
+    );
+    add(&["--every", "10ms"]).refused(2, "is shorter than a second", "--every 5m");
+    add(&["--every", "5m", "--metadata", "[]"]).refused(2, "not a JSON object", "--metadata");
+    for usage in [
+        &[][..],
+        &["--every", "5m", "--cron", "@daily"],
+        &["--every", "5m", "--zone", "UTC"],
+        &["--every", "5m", "--missed", "never"],
+        &["--every", "5m", "--overlap", "queue"],
+    ] {
+        assert_eq!(add(usage).code, 2, "{usage:?}");
+    }
+    add(&["{oops", "--every", "5m"]).refused(2, "not JSON", "fishway schedule add report");
+    let _host = place.serve();
+    let unknown = place.run(&["schedule", "add", "x", "ecoh", "--every", "5m"]);
+    unknown.refused(1, "there is no handler \"ecoh\"", "did you mean echo?");
+    assert_eq!(place.run(&["schedule", "list"]).ok(), "");
+}
