@@ -35,7 +35,7 @@ impl Turn<'_> {
         };
         let lost = match &each.items {
             Items::Array { over } => self.add_elements(task, &each, over.as_deref(), caused)?,
-            Items::Pages { source, .. } => self.add_source(task, group, source)?,
+            Items::Pages { source, .. } => self.add_source(task, group, source, caused)?,
         };
         caused.extend(lost.map(|failure| (task.id, Event::SourceLost { failure })));
         Ok(())
@@ -155,6 +155,7 @@ impl Turn<'_> {
         task: &Task,
         group: &Group,
         handler: &str,
+        caused: &mut Vec<(TaskId, Event)>,
     ) -> Result<Option<Failure>, StoreError> {
         let earlier = match self.rows.by_key(Some(task.id), SOURCE)? {
             Some(id) => self.find(id)?.cloned(),
@@ -177,6 +178,10 @@ impl Turn<'_> {
             producer: false,
         };
         self.rows.save_source(source.id, task.id, open)?;
+        // While it was no source nobody told it that there is room.
+        if source.status == Status::Waiting && !group.is_full() {
+            caused.push((source.id, Event::AwaitedArrived));
+        }
         Ok(None)
     }
 

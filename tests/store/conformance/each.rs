@@ -879,6 +879,21 @@ pub async fn a_generator_that_is_closed_takes_no_more_pages(world: &mut World) {
     world.finish(&task, page(&["1"], None)).await;
     complete_all(world, |_| {}).await;
     assert_eq!(told(world, id), "[[1]]");
+    // One that waited for room meanwhile is told that there is some.
+    let (_, id) = run_one(world, generator(1, &like(OnFailure::Fail))).await;
+    let task = source(world).await;
+    world.finish(&task, page(&["1"], Some("a"))).await;
+    assert_eq!(world.get(task.id).status, Status::Waiting);
+    world.store().cancel(id, true, None).await.unwrap();
+    let item = world.claim_up_to(1).await.remove(0);
+    world.complete(&item).await;
+    assert_eq!(world.get(task.id).status, Status::Waiting);
+    world.store().retry(id).await.unwrap();
+    let task = source(world).await;
+    world.finish(&task, page(&["2"], None)).await;
+    complete_all(world, |_| {}).await;
+    assert_eq!(inputs(world, id), "1 2");
+    assert_eq!(world.get(id).status, Status::Completed);
 }
 
 pub async fn a_generator_whose_source_was_deleted_cannot_go_on(world: &mut World) {
