@@ -479,7 +479,12 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.live += 1;
             next.member_unended(*status, *optional, *entry_bytes);
             if revives(task.status) {
-                return reopen(task, next, now_ms);
+                let untold = next.untold();
+                let mut again = reopen(task, next, now_ms)?;
+                if untold {
+                    again.effects.push(Effect::FindSource);
+                }
+                return Ok(again);
             }
         }
         Event::SourceRetried if task.status.is_terminal() => {

@@ -409,10 +409,14 @@ fn a_host_that_cannot_start_says_why_and_the_job_is_kept() {
         "nowhere",
     ];
     let refused = place.run(&start);
-    refused.refused(1, "the host did not start", "fishway job resume");
+    refused.refused(
+        1,
+        "there is no handlers directory nowhere",
+        "fishway job resume",
+    );
     assert_eq!(status(&place, "a")["status"], "PAUSED");
     let refused = place.run(&["job", "resume", "a", "--handlers", "nowhere"]);
-    refused.refused(1, "the host did not start", "host.log has the rest");
+    refused.refused(1, "there is no handlers directory nowhere", "mkdir nowhere");
     let pid = started(place.run(&["job", "resume", "a"])).parse().unwrap();
     let _host = Detached(pid);
     place

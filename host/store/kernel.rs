@@ -319,6 +319,7 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Effect::Expand => self.expand(&task, &mut caused)?,
+                Effect::FindSource => self.find_source(&task, &mut caused)?,
                 Effect::Assemble => {
                     if let Some(group) = task.group.as_deref() {
                         task.output = Some(self.assemble(id, group)?);

@@ -229,6 +229,8 @@ pub enum Effect {
     CancelMembers,
     /// Make the items of a map, or the task that tells those of a generator.
     Expand,
+    /// A group goes on whose items are not all told: who tells them may live, and be its source again.
+    FindSource,
     /// Make the output of the group from those of its members.
     Assemble,
     /// Sources of the group that were held back go on.

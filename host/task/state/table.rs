@@ -508,6 +508,7 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
         Effect::Expand => "make its items, or the task that tells them",
+        Effect::FindSource => "take its source back, if that lives",
         Effect::Assemble => "make its output from those of its items",
         Effect::WakeSources => "let its source go on",
     }
