@@ -15,7 +15,7 @@ use crate::schedule::{Schedule, Target, Timing};
 use crate::store::{LogLine, QueueStanding};
 use crate::task::edge::Link;
 use crate::task::{Failure, Progress, Status, Task};
-use crate::workflow::Started;
+use crate::workflow::{Started, WORKFLOW};
 
 /// A task.
 #[derive(Debug, Serialize)]
@@ -198,8 +198,13 @@ pub struct ScheduleJson {
     pub name: String,
     /// active, paused, or over when it has no time to come.
     pub state: &'static str,
+    /// The handler; `workflow` where its times bring about one.
     pub task_type: String,
+    /// Null where it is that of the workflow's document.
     pub input: Box<RawValue>,
+    /// The document of a workflow, as it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
     pub cron: Option<String>,
     pub zone: Option<String>,
     pub every_ms: Option<u64>,
@@ -516,8 +521,11 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
         Timing::Cron { expression, zone } => (Some(expression), Some(zone), None),
         Timing::Every { every_ms, .. } => (None, None, Some(*every_ms)),
     };
-    let (handler, input) = match &plan.target {
-        Target::Handler { handler, input } => (handler, input),
+    let (handler, input, document) = match &plan.target {
+        Target::Handler { handler, input } => (&**handler, &**input, None),
+        Target::Workflow { document, input } => {
+            (WORKFLOW, input.as_deref().unwrap_or("null"), Some(document))
+        }
     };
     let last = schedule.last;
     ScheduleJson {
@@ -525,6 +533,7 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
         state: schedule.state(),
         task_type: handler.to_string(),
         input: raw(input),
+        workflow: document.map(ToString::to_string),
         cron: cron.map(ToString::to_string),
         zone: zone.map(ToString::to_string),
         every_ms,
