@@ -356,6 +356,10 @@ pub struct Woken {
     pub at_ms: u64,
     /// Whether it was its time that ended it.
     pub timed_out: bool,
+    /// The task whose arrival ended it. It may have gone on since, so whoever waited for any of
+    /// several could not tell it from the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<TaskId>,
 }
 
 /// Names are short, not empty, and hold no control characters, so that they can be shown anywhere.

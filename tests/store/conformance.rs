@@ -109,6 +109,7 @@ macro_rules! conformance {
             waiting {
                 a_wait_for_all_ends_with_the_last
                 a_wait_for_any_ends_with_the_first_and_wakes_once
+                a_wait_for_any_tells_who_ended_it
                 a_wait_may_be_for_a_status_that_is_no_end
                 a_wait_for_what_has_ended_or_is_gone_is_no_wait
                 a_wait_ends_when_its_time_runs_out

@@ -180,7 +180,7 @@ impl Turn<'_> {
         self.rows.save_source(source.id, task.id, open)?;
         // While it was no source nobody told it that there is room.
         if source.status == Status::Waiting && !group.is_full() {
-            caused.push((source.id, Event::AwaitedArrived));
+            caused.push((source.id, Event::AwaitedArrived { by: None }));
         }
         Ok(None)
     }
