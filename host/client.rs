@@ -1,6 +1,7 @@
 //! Every verb that a person can ask for, on a store: of this process or of a file that a host
 //! serves. The doors call this; it never prints.
 
+mod jobs;
 mod workflows;
 
 pub use workflows::{Dependencies, Job, Jobs, Run};
@@ -114,6 +115,9 @@ pub enum ClientError {
     /// No pool has that id or name.
     #[error("there is no pool \"{0}\"")]
     UnknownPool(String),
+    /// No job has that id or name.
+    #[error("there is no job \"{0}\"")]
+    UnknownJob(String),
     /// Several tasks have ids that begin so.
     #[error("\"{prefix}\" begins the ids of several tasks: {}", .some.join(", "))]
     Ambiguous {
@@ -124,9 +128,9 @@ pub enum ClientError {
     },
 }
 
-fn is_pool(task: &Task) -> bool {
+fn is_group(task: &Task, kind: GroupKind) -> bool {
     let group = task.group.as_deref();
-    group.is_some_and(|group| group.kind == GroupKind::Pool)
+    group.is_some_and(|group| group.kind == kind)
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -180,6 +184,9 @@ impl ClientError {
             )),
             ClientError::UnknownPool(_) => {
                 Some("fishway pool list --all shows the pools that there are".to_owned())
+            }
+            ClientError::UnknownJob(_) => {
+                Some("fishway job list shows the jobs that there are".to_owned())
             }
             ClientError::Ambiguous { .. } => Some("give more of the id".to_owned()),
         }
@@ -394,26 +401,36 @@ impl Client {
 
     /// The pool of that id or beginning of an id; else the newest of that name.
     pub fn pool(&self, id_or_name: &str) -> Result<(Task, Group), ClientError> {
-        let unknown = || ClientError::UnknownPool(id_or_name.to_owned());
+        let found = self.group(GroupKind::Pool, id_or_name)?;
+        found.ok_or_else(|| ClientError::UnknownPool(id_or_name.to_owned()))
+    }
+
+    /// The group of that kind and id, or beginning of an id; else the newest of that name.
+    fn group(
+        &self,
+        kind: GroupKind,
+        id_or_name: &str,
+    ) -> Result<Option<(Task, Group)>, ClientError> {
         let task = match self.resolve(id_or_name) {
             Ok(id) => Some(self.task(id)?),
             Err(ClientError::UnknownTask(_) | ClientError::Ambiguous { .. }) => None,
             Err(error) => return Err(error),
         };
-        let task = match task.filter(is_pool) {
-            Some(task) => task,
+        let task = match task.filter(|task| is_group(task, kind)) {
+            Some(task) => Some(task),
             None => self
                 .list(&Filter {
-                    group: Some(GroupKind::Pool),
+                    group: Some(kind),
                     group_name: Some(id_or_name.to_owned()),
                     limit: 1,
                     ..Filter::default()
                 })?
-                .pop()
-                .ok_or_else(unknown)?,
+                .pop(),
         };
-        let group = task.group.as_deref().cloned().ok_or_else(unknown)?;
-        Ok((task, group))
+        Ok(task.and_then(|task| {
+            let group = task.group.as_deref()?.clone();
+            Some((task, group))
+        }))
     }
 
     /// Tasks that pass a filter.

@@ -2,7 +2,7 @@
 
 pub mod detached;
 mod lock;
-mod process;
+pub mod process;
 mod standing;
 mod stopping;
 
@@ -467,7 +467,12 @@ async fn beat(
 
 /// Whether a host serves a data directory, by the process that its lock file names.
 pub fn seems_served(data_dir: &Path) -> bool {
-    lock::holder(data_dir).is_some()
+    serving(data_dir).is_some()
+}
+
+/// The process of the host that seems to serve a data directory.
+pub fn serving(data_dir: &Path) -> Option<u32> {
+    lock::holder(data_dir).map(|holder| holder.pid)
 }
 
 fn rows(loader: &Loader) -> Vec<HandlerRow> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Pace;
 use crate::task::state::{Change, Effect, Event, Refusal, refuse};
 use crate::task::{Failure, FailureKind, Json, Status, Task};
 
@@ -49,6 +50,12 @@ pub struct Group {
     pub sealed: bool,
     /// Of one that lists the outputs of its items: how long they are together, with a comma each.
     pub output_bytes: u64,
+    /// Members that a job is to have; it is being made until they are there.
+    pub expected: u64,
+    /// None of its members starts: somebody stopped it.
+    pub paused: bool,
+    /// How fast the units of a job end.
+    pub pace: Pace,
 }
 
 /// What the members of a group are to it.
@@ -62,15 +69,18 @@ pub enum GroupKind {
     Map,
     /// What a task tells that reads a source page by page, in that order.
     Generator,
+    /// Units of one handler, which start once all of them are there.
+    Job,
 }
 
 impl GroupKind {
     /// All of them.
-    pub const ALL: [GroupKind; 4] = [
+    pub const ALL: [GroupKind; 5] = [
         GroupKind::Pool,
         GroupKind::Workflow,
         GroupKind::Map,
         GroupKind::Generator,
+        GroupKind::Job,
     ];
 
     /// The word that is stored and printed.
@@ -80,6 +90,7 @@ impl GroupKind {
             GroupKind::Workflow => "workflow",
             GroupKind::Map => "map",
             GroupKind::Generator => "generator",
+            GroupKind::Job => "job",
         }
     }
 
@@ -94,6 +105,7 @@ impl GroupKind {
             GroupKind::Pool => "members",
             GroupKind::Workflow => "jobs",
             GroupKind::Map | GroupKind::Generator => "items",
+            GroupKind::Job => "units",
         }
     }
 }
@@ -237,6 +249,9 @@ impl Group {
             each: None,
             sealed: false,
             output_bytes: 0,
+            expected: 0,
+            paused: false,
+            pace: Pace::default(),
         }
     }
 
@@ -263,6 +278,39 @@ impl Group {
             live: steps,
             spawned: steps,
             ..Group::pool(name, &options)
+        }
+    }
+
+    /// A job that is to have so many units, and has none yet.
+    pub fn job(
+        name: Arc<str>,
+        on_failure: OnFailure,
+        concurrency: Option<u32>,
+        expected: u64,
+    ) -> Group {
+        let options = PoolOptions {
+            on_failure: Some(on_failure),
+            concurrency,
+        };
+        Group {
+            kind: GroupKind::Job,
+            expected,
+            ..Group::pool(name, &options)
+        }
+    }
+
+    /// Whether it is a job of which some units are not there yet, and never will be if whoever makes
+    /// it has died.
+    pub fn half_made(&self) -> bool {
+        self.kind == GroupKind::Job && self.spawned < self.expected
+    }
+
+    /// Members that may run at once: none while it is paused or half made. `None`: as many as there
+    /// is room for.
+    pub fn at_once(&self) -> Option<u32> {
+        match self.paused || self.half_made() {
+            true => Some(0),
+            false => self.concurrency,
         }
     }
 
@@ -366,6 +414,21 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
     let mut next = group.clone();
     let mut failed = false;
     match event {
+        Event::UnitsAdded { many } if !task.status.is_terminal() => {
+            next.spawned += many;
+            next.live += many;
+            if next.kind != GroupKind::Job || group.closed || next.spawned > group.expected {
+                return refuse(task, event);
+            }
+        }
+        Event::Paused if group.kind == GroupKind::Job && !task.status.is_terminal() => {
+            next.paused = true;
+        }
+        Event::Resumed if group.kind == GroupKind::Job && !task.status.is_terminal() => {
+            next.paused = false;
+            // How fast it was before says nothing of how fast it will be.
+            next.pace = Pace::begins(now_ms);
+        }
         // Whatever the group has become, its members are counted.
         Event::MemberAdded { replaces } => {
             next.spawned += 1;
@@ -379,6 +442,10 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             let mut task = task.clone();
             task.status = Status::Running;
             task.started_at_ms = Some(now_ms);
+            if group.kind == GroupKind::Job {
+                next.pace = Pace::begins(now_ms);
+            }
+            task.group = Some(Box::new(next));
             return Ok(Change {
                 task,
                 effects: vec![Effect::Moved],
@@ -395,6 +462,9 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.member_ended(*status, *optional, *entry_bytes);
             // Not by what failed before: that may be about to have another go.
             failed = next.failed - next.tolerated > before;
+            if group.kind == GroupKind::Job {
+                next.pace = next.pace.ended(now_ms);
+            }
             if next.has_room_again() {
                 let mut settled = settle(task.clone(), next, failed, now_ms)?;
                 settled.effects.push(Effect::WakeSources);
@@ -409,14 +479,19 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             next.live += 1;
             next.member_unended(*status, *optional, *entry_bytes);
             if revives(task.status) {
-                return reopen(task, next);
+                let untold = next.untold();
+                let mut again = reopen(task, next, now_ms)?;
+                if untold {
+                    again.effects.push(Effect::FindSource);
+                }
+                return Ok(again);
             }
         }
         Event::SourceRetried if task.status.is_terminal() => {
             // Also one that completed: a source that failed may have left it with half of what
             // was to come.
             next.sources = 1;
-            return reopen(task, next);
+            return reopen(task, next, now_ms);
         }
         Event::SourceRetried if !group.closed => next.sources += 1,
         Event::ItemsAdded { items } => {
@@ -433,7 +508,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         }
         Event::Retried { .. } if revives(task.status) => {
             // Those of its members that had failed were retried before it; perhaps there was none.
-            let again = reopen(task, next)?;
+            let again = reopen(task, next, now_ms)?;
             let group = again.task.group.as_deref().unwrap_or(group).clone();
             let mut settled = settle(again.task, group, false, now_ms)?;
             settled.effects.splice(0..0, again.effects);
@@ -449,7 +524,7 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         // Another attempt of whoever filled it.
         Event::SourceOpened if revives(task.status) => {
             next.sources = 1;
-            return reopen(task, next);
+            return reopen(task, next, now_ms);
         }
         Event::CancelRequested if !task.status.is_terminal() => {
             next.closed = true;
@@ -481,7 +556,8 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
             group.sources = 0;
             effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
-        if group.sources == 0 && group.live == 0 {
+        let more = group.half_made() && !task.cancel_requested;
+        if group.sources == 0 && group.live == 0 && !more {
             task.status = if task.cancel_requested {
                 Status::Cancelled
             } else if failing || group.untold() {
@@ -526,8 +602,12 @@ fn revives(status: Status) -> bool {
 }
 
 /// An ended group runs again: one of its members does.
-fn reopen(task: &Task, mut group: Group) -> Result<Change, Refusal> {
+fn reopen(task: &Task, mut group: Group, now_ms: u64) -> Result<Change, Refusal> {
     group.closed = false;
+    group.paused = false;
+    if group.kind == GroupKind::Job {
+        group.pace = Pace::begins(now_ms);
+    }
     let mut next = task.clone();
     next.status = Status::Running;
     next.cancel_requested = false;

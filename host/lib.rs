@@ -8,6 +8,7 @@
 
 // Nouns.
 pub mod group;
+pub mod job;
 pub mod journal;
 pub mod lease;
 pub mod limits;

@@ -54,6 +54,13 @@ pub const PROBLEMS_MAX: usize = 1_000;
 /// Longest delay, timeout or wait, in milliseconds: ten years. Keeps sums of times from overflowing.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
+/// Most units of one job: their rows are a database of several gigabytes.
+pub const JOB_UNITS_MAX: u64 = 10_000_000;
+
+/// Largest list of units that comes by standard input, which is kept in memory, in bytes. A larger one
+/// is read from a file.
+pub const JOB_STDIN_BYTES_MAX: usize = 1 << 30;
+
 /// Most attempts that a task may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 const NOUNS: &[&str] = &[
-    "task", "group", "journal", "lease", "limits", "queue", "schedule", "types", "workflow",
+    "task", "group", "job", "journal", "lease", "limits", "queue", "schedule", "types", "workflow",
 ];
 const DOORS: &[&str] = &["cli"];
 

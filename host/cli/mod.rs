@@ -15,6 +15,7 @@ mod doctor;
 mod get;
 mod given;
 mod handler;
+mod job;
 mod list;
 mod logs;
 mod metrics;
@@ -150,6 +151,7 @@ enum Command {
     Pool(pool::Args),
     Queue(queue::Args),
     Schedule(schedule::Args),
+    Job(job::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
@@ -259,6 +261,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Pool(args) => pool::run(&global, &args),
         Command::Queue(args) => queue::run(&global, args).await,
         Command::Schedule(args) => schedule::run(&global, args).await,
+        Command::Job(args) => job::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
@@ -350,6 +353,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 cause
                     .downcast_ref::<ClientError>()
                     .and_then(ClientError::hint)
+            })
+            .or_else(|| {
+                cause
+                    .downcast_ref::<DetachError>()
+                    .and_then(DetachError::hint)
             })
             .or_else(|| cause.downcast_ref::<HostError>().and_then(HostError::hint))
             .or_else(|| cause.downcast_ref::<Broken>().and_then(Broken::hint))

@@ -1,5 +1,4 @@
 use super::serve::HostArgs;
-use super::settings::Origin;
 use super::{Done, Global, Refused, start};
 use crate::daemon;
 
@@ -34,9 +33,6 @@ pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
             many => format!("{many} tasks are unfinished"),
         });
     }
-    let mut arguments = global.settings.arguments();
-    if global.settings.origin("handlers") == Origin::Default {
-        arguments.extend(["--".into(), directory.into_os_string()]);
-    }
+    let arguments = start::arguments(global, Some(directory));
     start::start(global, arguments).await
 }

@@ -7,13 +7,14 @@ use anyhow::Context;
 use tokio::sync::oneshot;
 
 use super::{Done, Global, LISTENING, duration_ms};
+use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::daemon::detached::Parent;
 use crate::daemon::{Host, HostError, Setup};
 use crate::executor::Settings;
 use crate::loader::{Change, Origin};
 use crate::store::Keep;
-use crate::task::{Status, StatusSet};
+use crate::task::{Status, StatusSet, Task, TaskId};
 
 /// Run the host: load the handlers of a directory and run their tasks
 ///
@@ -24,6 +25,9 @@ use crate::task::{Status, StatusSet};
 pub struct Args {
     #[command(flatten)]
     pub host: HostArgs,
+    /// End when this job has ended; exits with 1 when it did not complete
+    #[arg(long, value_name = "JOB")]
+    pub until_done: Option<String>,
     /// Leave the session of whoever started this, and tell it when we are ready
     #[arg(long, hide = true)]
     pub detached: bool,
@@ -102,7 +106,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         true => Some(leave(global)?),
         false => None,
     };
-    let served = serve(global, &args.host, &mut parent).await;
+    let served = serve(global, &args, &mut parent).await;
     let (Err(error), Some(parent)) = (&served, parent) else {
         return served;
     };
@@ -135,12 +139,9 @@ fn served_by(error: &anyhow::Error) -> Option<u32> {
     }
 }
 
-async fn serve(
-    global: &Global,
-    args: &HostArgs,
-    parent: &mut Option<Parent>,
-) -> anyhow::Result<Done> {
+async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> anyhow::Result<Done> {
     let started = std::time::Instant::now();
+    let (args, until_done) = (&args.host, &args.until_done);
     let mut signals = Signals::new()?;
     let mut settings = Settings::default();
     if let Some(concurrency) = args.concurrency {
@@ -159,6 +160,17 @@ async fn serve(
         clock: Arc::new(SystemClock),
     })
     .await?;
+    let client = host.client();
+    let until = match until_done {
+        None => None,
+        Some(job) => match client.job(job) {
+            Ok((task, _)) => Some(task.id),
+            Err(error) => {
+                host.stop(Duration::ZERO).await;
+                return Err(error.into());
+            }
+        },
+    };
     let changes = host.changes();
     if host.recovered() > 0 {
         global.say(format!(
@@ -196,9 +208,14 @@ async fn serve(
             batch.iter().for_each(|change| tell(&said, change));
         }
     });
+    let mut ended = None;
     let broken = tokio::select! {
         broken = host.broken() => Some(broken),
         () = signals.next() => None,
+        over = end_of(&client, until) => {
+            ended = Some(over?);
+            None
+        }
     };
     telling.abort();
     if let Some(broken) = broken {
@@ -207,6 +224,10 @@ async fn serve(
         return Err(anyhow::Error::new(broken).context("the host cannot go on"));
     }
     let running = host.running();
+    if let Some(job) = &ended {
+        let how = job.status.predicate();
+        global.say(format!("job {} {how}", job.id));
+    }
     if running > 0 {
         global.say(format!(
             "stopping; {running} running (again to stop at once)"
@@ -229,10 +250,20 @@ async fn serve(
         () = impatient => return Ok(Done(130)),
     }
     global.say("stopped");
-    Ok(match in_a_hurry {
-        true => Done(130),
-        false => Done::OK,
+    Ok(match ended {
+        _ if in_a_hurry => Done(130),
+        Some(job) if job.status != Status::Completed => Done::FAILED,
+        _ => Done::OK,
     })
+}
+
+/// Ends when a job has ended, and never where there is none to wait for.
+async fn end_of(client: &Client, job: Option<TaskId>) -> anyhow::Result<Task> {
+    let Some(job) = job else {
+        return std::future::pending().await;
+    };
+    client.arrived(&[job], false, StatusSet::terminal()).await?;
+    Ok(client.task(job)?)
 }
 
 fn tell(global: &Global, change: &Change) {

@@ -1,8 +1,10 @@
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::Context;
 
 use super::serve::HostArgs;
+use super::settings::Origin;
 use super::{Done, Global, print_json, print_line, settings};
 use crate::daemon::detached::{self, Started};
 
@@ -22,15 +24,31 @@ pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
 }
 
 /// Start a host as `arguments` say, or find the one that is there, and print its process.
-pub async fn start(global: &Global, mut arguments: Vec<OsString>) -> anyhow::Result<Done> {
+pub async fn start(global: &Global, arguments: Vec<OsString>) -> anyhow::Result<Done> {
+    let started = detached(global, arguments).await?;
+    print(global, started)?;
+    Ok(Done::OK)
+}
+
+/// What another `serve` has to be given to do as this command was told, with the handlers of the
+/// last host where nobody says which.
+pub fn arguments(global: &Global, last: Option<PathBuf>) -> Vec<OsString> {
+    let mut arguments = global.settings.arguments();
+    if let Some(directory) = last.filter(|_| global.settings.origin("handlers") == Origin::Default)
+    {
+        arguments.extend(["--".into(), directory.into_os_string()]);
+    }
+    arguments
+}
+
+/// Start a host as `arguments` say, or find the one that is there.
+pub async fn detached(global: &Global, mut arguments: Vec<OsString>) -> anyhow::Result<Started> {
     let config = settings::config_flag(global.config.as_deref());
     arguments.splice(0..0, config);
     let data = global.data.clone();
     // Not here: meanwhile somebody has to hear a Ctrl-C.
     let started = tokio::task::spawn_blocking(move || detached::start(&data, &arguments));
-    let started = started.await.context("the start did not end")??;
-    print(global, started)?;
-    Ok(Done::OK)
+    Ok(started.await.context("the start did not end")??)
 }
 
 fn print(global: &Global, started: Started) -> anyhow::Result<()> {

@@ -101,13 +101,13 @@ pub struct WorkflowDetailJson {
     #[serde(flatten)]
     pub task: TaskJson,
     /// Some of them, where there are many: `workflow` has the counts.
-    pub jobs: Vec<JobJson>,
+    pub jobs: Vec<WorkflowJobJson>,
 }
 
 /// A job of a workflow.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct JobJson {
+pub struct WorkflowJobJson {
     #[serde(flatten)]
     pub task: TaskJson,
     /// How many of its dependencies have not ended.
@@ -390,7 +390,7 @@ fn workflow(group: &Group, status: Status) -> WorkflowJson {
 impl WorkflowDetailJson {
     /// A workflow and some of its jobs.
     pub fn of(workflow: &Task, jobs: &[Job], now_ms: u64) -> WorkflowDetailJson {
-        let job = |job: &Job| JobJson {
+        let job = |job: &Job| WorkflowJobJson {
             task: task(&job.task, now_ms),
             blocked_by: job.task.blocked_by,
             waits_for: job.waits_for.iter().map(link).collect(),
@@ -645,4 +645,113 @@ pub fn time(at_ms: u64) -> String {
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     at.map_or_else(|| at_ms.to_string(), |at| format!("{at:.3}"))
+}
+
+/// A job.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct JobJson {
+    pub job_id: String,
+    pub name: String,
+    pub status: &'static str,
+    /// Whether a host runs it: not_started, running or stopped.
+    pub manager: &'static str,
+    pub pid: Option<u32>,
+    pub handler: String,
+    pub inputs: String,
+    pub created: String,
+    pub started: Option<String>,
+    pub completed: Option<String>,
+    pub error: Option<String>,
+    pub progress: JobProgressJson,
+    pub rate_per_s: Option<f64>,
+    pub seconds_left: Option<u64>,
+    /// Somebody stopped it.
+    pub paused: bool,
+    pub on_failure: &'static str,
+    pub concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How far a job is.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct JobProgressJson {
+    pub total: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub running: u64,
+    /// Of all units those that completed; null while units are being added.
+    pub percentage: Option<f64>,
+}
+
+/// What became of a unit of a job.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct UnitJson {
+    pub line: u64,
+    pub id: String,
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Box<RawValue>>,
+    /// The message of the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureJson>,
+}
+
+/// A job.
+pub fn job(job: &super::job::Shown) -> JobJson {
+    let (task, group) = (&job.task, &job.group);
+    JobJson {
+        job_id: task.id.to_string(),
+        name: group.name.to_string(),
+        status: job.status().as_str(),
+        manager: match job.host {
+            Some(_) => "running",
+            None if job.host_known => "stopped",
+            None => "not_started",
+        },
+        pid: job.host,
+        handler: job.made.handler.clone(),
+        inputs: job.made.inputs.clone(),
+        created: time(task.created_at_ms),
+        started: task.started_at_ms.map(time),
+        completed: task.ended_at_ms.map(time),
+        error: task.failure.as_ref().map(|failure| failure.message.clone()),
+        progress: JobProgressJson {
+            total: group.spawned.max(group.expected),
+            completed: group.completed,
+            failed: group.failed,
+            skipped: group.skipped,
+            running: job.running,
+            percentage: crate::job::percentage(group),
+        },
+        rate_per_s: job.rate().map(|rate| (rate * 1_000.0).round() / 1_000.0),
+        seconds_left: job.left_ms().map(|ms| ms.div_ceil(1_000)),
+        paused: group.paused,
+        on_failure: group.on_failure.as_str(),
+        concurrency: group.concurrency,
+        hint: job.advice(),
+    }
+}
+
+/// What became of a unit.
+pub fn unit(unit: &crate::job::UnitResult) -> UnitJson {
+    let error = unit.failure.as_ref().filter(|_| unit.output.is_none());
+    let completed = unit.status == Status::Completed;
+    UnitJson {
+        line: unit.line,
+        id: unit.id.to_string(),
+        status: unit.status.as_str(),
+        output: unit.output.as_deref().map(raw),
+        error: match error {
+            Some(failure) => Some(failure.message.clone()),
+            None => (!completed).then(|| unit.status.predicate().to_owned()),
+        },
+        failure: error.map(failure),
+    }
 }

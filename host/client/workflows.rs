@@ -178,7 +178,7 @@ impl Client {
     }
 
     /// Jobs of a workflow in their order, and whether each has what it starts after.
-    pub fn jobs(&self, workflow: TaskId, jobs: &Jobs) -> Result<Vec<Job>, ClientError> {
+    pub fn jobs_of(&self, workflow: TaskId, jobs: &Jobs) -> Result<Vec<Job>, ClientError> {
         let filter = Filter {
             statuses: jobs.statuses,
             parent: Some(workflow),

@@ -12,6 +12,7 @@ mod counts;
 mod deadlock;
 mod delete;
 mod each;
+mod jobs;
 mod pools;
 mod producers;
 mod queues;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
+pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};
 pub use queues::set_queue;
 pub use schedules::{add_schedule, alter_schedule};
@@ -317,6 +319,7 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Effect::Expand => self.expand(&task, &mut caused)?,
+                Effect::FindSource => self.find_source(&task, &mut caused)?,
                 Effect::Assemble => {
                     if let Some(group) = task.group.as_deref() {
                         task.output = Some(self.assemble(id, group)?);
@@ -659,6 +662,7 @@ pub fn cancel(
 
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
+    jobs::refuse_half_made(turn, task)?;
     let edges = turn.rows.upstreams(task)?;
     if let Some(upstream) = turn.deleted(&edges)? {
         return Err(StoreError::UpstreamDeleted { id: task, upstream });

@@ -27,6 +27,7 @@ pub use queues::QueueStanding;
 
 use crate::bus::Bus;
 use crate::group::{GroupKind, PoolOptions};
+use crate::job::{NewJob, UnitResult, Units};
 use crate::journal::{Call, Entry, RefusedCall};
 use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
@@ -62,6 +63,12 @@ pub trait Store: Send + Sync + 'static {
         workflow: NewWorkflow,
         by: Option<CallBy>,
     ) -> Result<Started, StoreError>;
+    /// Keep a job that has no units yet, unless it is to have none.
+    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError>;
+    /// Keep units of a job, all or none. None of them starts before the last of the job is there.
+    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError>;
+    /// Let none of a job's units start, or let them start again. Answers whether that changed anything.
+    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError>;
     /// Give an ended task another go, and what was skipped because of it.
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
 
@@ -148,6 +155,17 @@ pub trait Store: Send + Sync + 'static {
     fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError>;
     /// How many tasks there are in each status: of all, or of the children of one.
     fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError>;
+    /// What became of the units of a job that have ended, in the order of their lines and after one:
+    /// at most `limit`, and no more than a few megabytes. With `failed`, of those that did not complete.
+    fn unit_results(
+        &self,
+        job: TaskId,
+        after_line: u64,
+        failed: bool,
+        limit: u64,
+    ) -> Result<Vec<UnitResult>, StoreError>;
+    /// Members of a group that run now, where the group may limit them.
+    fn members_running(&self, group: TaskId) -> Result<u64, StoreError>;
     /// What a run recorded, children included.
     fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError>;
     /// The children of all runs, as far as a later run has to recognise them.

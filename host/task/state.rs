@@ -133,6 +133,15 @@ pub enum Event {
         /// The status of the ended member whose place it takes.
         replaces: Option<Status>,
     },
+    /// To a job: it has so many units more.
+    UnitsAdded {
+        /// How many.
+        many: u64,
+    },
+    /// To a job: none of its units is to start.
+    Paused,
+    /// To a job: they may start again.
+    Resumed,
     /// To a group: a member runs.
     MemberStarted,
     /// To a group: a member has ended.
@@ -185,6 +194,9 @@ impl Event {
             Event::Begun => "begun",
             Event::ItemsAdded { .. } => "items added",
             Event::MemberAdded { .. } => "member added",
+            Event::UnitsAdded { .. } => "units added",
+            Event::Paused => "paused",
+            Event::Resumed => "resumed",
             Event::MemberStarted => "member started",
             Event::MemberEnded { .. } => "member ended",
             Event::MemberRetried { .. } => "member retried",
@@ -222,6 +234,8 @@ pub enum Effect {
     CancelMembers,
     /// Make the items of a map, or the task that tells those of a generator.
     Expand,
+    /// A group goes on whose items are not all told: who tells them may live, and be its source again.
+    FindSource,
     /// Make the output of the group from those of its members.
     Assemble,
     /// Sources of the group that were held back go on.
@@ -276,6 +290,16 @@ pub enum Refusal {
         id: TaskId,
         /// Where it stands.
         status: Status,
+    },
+    /// `retry` of a job, or of a unit of one, that was cancelled before all of its units were there.
+    #[error("job {id} was never whole: {there} of its {expected} units are there")]
+    HalfMade {
+        /// Which job.
+        id: TaskId,
+        /// Units that it has.
+        there: u64,
+        /// Units that it was to have.
+        expected: u64,
     },
     /// `retry` of a task that did what it should.
     #[error("task {id} has completed: a result that others may have seen is never taken back")]

@@ -1,6 +1,8 @@
 //! `cargo bench`: how long things take here, beside what the disk takes. Prints medians and ratios,
 //! asserts nothing. `cargo bench -- trip drain` runs the cases whose names hold a word.
 
+mod jobs;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,6 +119,9 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
     }
     if wants("notice") {
         notice(directory, &host).await;
+    }
+    if wants("job") {
+        jobs::run(directory).await;
     }
     host.stop(Duration::ZERO).await;
 }

@@ -8,6 +8,7 @@ pub mod counting;
 pub mod deleting;
 pub mod each;
 pub mod edges;
+pub mod jobs;
 pub mod keeping;
 pub mod producers;
 pub mod queues;
@@ -223,6 +224,22 @@ macro_rules! conformance {
                 a_generator_that_is_closed_takes_no_more_pages
                 a_generator_whose_source_was_deleted_cannot_go_on
                 a_source_is_not_retried_while_its_generator_ends
+            }
+            jobs {
+                no_unit_of_a_job_starts_before_all_are_there
+                a_job_without_units_has_completed
+                a_job_takes_no_more_units_than_it_was_to_have
+                a_job_ends_with_its_last_unit_as_its_policy_says
+                none_of_a_paused_jobs_units_starts_and_what_runs_ends
+                a_paused_job_stays_so_until_it_is_resumed
+                a_unit_that_is_woken_while_its_job_is_paused_stays_where_it_is
+                no_more_units_run_than_their_job_allows
+                a_lost_host_leaves_the_counts_of_a_job_exact
+                a_retry_of_a_job_runs_what_did_not_complete
+                a_half_made_job_is_cleared_away_and_never_run
+                results_come_in_the_order_of_lines_a_page_at_a_time
+                a_job_knows_how_fast_it_is
+                a_unit_is_a_task_of_its_own
             }
             counting {
                 children_are_counted_by_both_handlers

@@ -51,7 +51,7 @@ pub fn get(global: &Global, args: &GetArgs) -> anyhow::Result<Done> {
         Some(key) => Some(client.resolve(&format!("{}:{key}", task.id))?),
         None => None,
     };
-    let jobs = client.jobs(
+    let jobs = client.jobs_of(
         task.id,
         &Jobs {
             statuses: args.status.iter().map(|filter| filter.status).collect(),

@@ -99,10 +99,11 @@ impl Left {
             return Ok(*left);
         }
         let group = turn.find(gate)?.and_then(|task| task.group.as_deref());
-        let most = group.and_then(|group| group.concurrency);
+        let most = group.and_then(|group| group.at_once());
         let left = match most {
-            // The limit went with the group.
+            // The limit went with the group, or it has none.
             None => usize::MAX,
+            Some(0) => 0,
             Some(most) => (most as usize).saturating_sub(turn.rows.members_running(gate)?),
         };
         self.gates.insert(gate, left);

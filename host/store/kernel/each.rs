@@ -164,6 +164,11 @@ impl Turn<'_> {
         let source = match earlier {
             // It was left to run when the generator alone was cancelled.
             Some(source) if !source.status.is_terminal() => source,
+            Some(source) if source.status == Status::Completed => {
+                // All of its items are there.
+                caused.push((task.id, Event::SourceDrained));
+                return Ok(None);
+            }
             Some(source) => return Ok(Some(source_failure(&source))),
             None if group.spawned > 0 => {
                 let message = "the task that told its items was deleted, and with it the place where it stood";
@@ -171,18 +176,40 @@ impl Turn<'_> {
             }
             None => self.new_source(task, handler)?,
         };
+        self.open_source(task.id, &source)?;
+        wake(&source, group, caused);
+        Ok(None)
+    }
+
+    fn open_source(&mut self, generator: TaskId, source: &Task) -> Result<(), StoreError> {
         let open = Source {
             run: source.run,
             drained: false,
             declared: false,
             producer: false,
         };
-        self.rows.save_source(source.id, task.id, open)?;
-        // While it was no source nobody told it that there is room.
-        if source.status == Status::Waiting && !group.is_full() {
-            caused.push((source.id, Event::AwaitedArrived { by: None }));
+        self.rows.save_source(source.id, generator, open)
+    }
+
+    /// One of its items goes on, and with it a generator that had ended. Who tells its items may have
+    /// been left to run.
+    pub(super) fn find_source(
+        &mut self,
+        task: &Task,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        let Some(id) = self.rows.by_key(Some(task.id), SOURCE)? else {
+            return Ok(());
+        };
+        let (Some(source), Some(group)) = (self.find(id)?.cloned(), task.group.as_deref()) else {
+            return Ok(());
+        };
+        if !source.status.is_terminal() {
+            self.open_source(task.id, &source)?;
+            caused.push((task.id, Event::SourceOpened));
+            wake(&source, group, caused);
         }
-        Ok(None)
+        Ok(())
     }
 
     fn new_source(&mut self, task: &Task, handler: &str) -> Result<Task, StoreError> {
@@ -237,13 +264,7 @@ impl Turn<'_> {
         caused: &mut Vec<(TaskId, Event)>,
     ) -> Result<(), StoreError> {
         if let Some(generator) = self.generator_of(source)? {
-            let open = Source {
-                run: source.run,
-                drained: false,
-                declared: false,
-                producer: false,
-            };
-            self.rows.save_source(source.id, generator.id, open)?;
+            self.open_source(generator.id, source)?;
             caused.push((generator.id, Event::SourceOpened));
         }
         Ok(())
@@ -359,6 +380,13 @@ pub fn page(
         },
     };
     turn.drive(source.id, event)
+}
+
+/// While it was no source nobody told it that there is room.
+fn wake(source: &Task, group: &Group, caused: &mut Vec<(TaskId, Event)>) {
+    if source.status == Status::Waiting && !group.is_full() {
+        caused.push((source.id, Event::AwaitedArrived { by: None }));
+    }
 }
 
 /// The elements of an array, as they stand in it; or what there is in its place.

@@ -133,6 +133,9 @@ pub fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         each: json::<Each>(row, 12)?.map(Arc::new),
         sealed: row.get(13)?,
         output_bytes: unsigned(row, 14)?,
+        expected: unsigned(row, 15)?,
+        paused: row.get(16)?,
+        pace: json(row, 17)?.unwrap_or_default(),
     })
 }
 

@@ -7,6 +7,7 @@ mod backup;
 mod columns;
 mod edges;
 mod items;
+mod jobs;
 mod lease;
 mod nodes;
 mod producers;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::edges;
+use super::jobs;
 use super::lease;
 use super::nodes;
 use super::queues;
@@ -18,6 +19,7 @@ use super::signals;
 use super::writer::{Ask, Job, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
+use crate::job::{NewJob, UnitResult, Units};
 use crate::journal::{Answer, Call, Entry, RefusedCall};
 use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
@@ -163,6 +165,20 @@ impl Store for SqliteStore {
             kernel::run_workflow(turn, &workflow, by.as_ref())
         })
         .await
+    }
+
+    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError> {
+        self.ask(move |turn| kernel::start_job(turn, &job)).await
+    }
+
+    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError> {
+        self.ask(move |turn| kernel::add_units(turn, job, &units))
+            .await
+    }
+
+    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError> {
+        self.ask(move |turn| kernel::pause_job(turn, job, paused))
+            .await
     }
 
     async fn open_pool(
@@ -339,6 +355,20 @@ impl Store for SqliteStore {
             counts.sort();
             Ok(counts)
         })
+    }
+
+    fn unit_results(
+        &self,
+        job: TaskId,
+        after_line: u64,
+        failed: bool,
+        limit: u64,
+    ) -> Result<Vec<UnitResult>, StoreError> {
+        self.read(|connection| jobs::unit_results(connection, job, after_line, failed, limit))
+    }
+
+    fn members_running(&self, group: TaskId) -> Result<u64, StoreError> {
+        self.read(|connection| rows::members_running(connection, group))
     }
 
     fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
 use super::{edges, explain, items};
 use crate::group::Group;
+use crate::job::Pace;
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, EndedItem, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
@@ -77,13 +78,16 @@ impl SqliteRows<'_> {
         const SQL: &str = "\
             insert into groups (
               task_id, scope_id, kind, name, on_failure, concurrency, closed,
-              sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+              sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes,
+              expected, paused, pace)
+            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
             on conflict do update set
               closed = excluded.closed, sources = excluded.sources, live = excluded.live,
               spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
               tolerated = excluded.tolerated, skipped = excluded.skipped,
-              sealed = excluded.sealed, output_bytes = excluded.output_bytes";
+              sealed = excluded.sealed, output_bytes = excluded.output_bytes,
+              paused = excluded.paused, pace = excluded.pace";
+        let pace = (group.pace != Pace::default()).then(|| to_json(&group.pace));
         self.run(
             SQL,
             params![
@@ -104,6 +108,9 @@ impl SqliteRows<'_> {
                 group.each.as_deref().map(to_json),
                 group.sealed,
                 group.output_bytes as i64,
+                group.expected as i64,
+                group.paused,
+                pace,
             ],
         )
     }
@@ -171,7 +178,7 @@ pub fn fill_group(
 ) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
-          kind, tolerated, spec, sealed, output_bytes
+          kind, tolerated, spec, sealed, output_bytes, expected, paused, pace
         from groups
         where task_id = :task";
     if elsewhere & columns::GROUP != 0 {
@@ -542,14 +549,8 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn members_running(&mut self, group: TaskId) -> Result<usize, StoreError> {
-        const SQL: &str = "\
-            select count(*)
-            from tasks
-            where status = 'running' and kind = 'handler' and gate_id = :group";
-        let running = self.one(SQL, named_params! { ":group": group.to_i64() }, |row| {
-            row.get::<_, i64>(0)
-        })?;
-        Ok(running.unwrap_or(0) as usize)
+        let running = members_running(self.connection, group);
+        Ok(running.map_err(|error| explain(self.path, error))? as usize)
     }
 
     fn add_entry(&mut self, task: TaskId, run: u32, entry: &Entry) -> Result<(), StoreError> {
@@ -813,6 +814,19 @@ pub fn pool_named(
         .prepare_cached(SQL)?
         .query_row(values, |row| columns::id(row, 0))
         .optional()
+}
+
+/// Members of a group that run now, where the group may limit them.
+pub fn members_running(connection: &Connection, group: TaskId) -> rusqlite::Result<u64> {
+    const SQL: &str = "\
+        select count(*)
+        from tasks
+        where status = 'running' and kind = 'handler' and gate_id = :group";
+    connection
+        .prepare_cached(SQL)?
+        .query_row(named_params! { ":group": group.to_i64() }, |row| {
+            columns::unsigned(row, 0)
+        })
 }
 
 /// Whether a task is a source of a group.

@@ -321,8 +321,8 @@ create index sources_of on sources (group_id);
 /// What whoever submits a task wants to find again.
 const FOURTH: &str = "alter table tasks add column metadata text";
 
-/// Workflows, maps and generators: more kinds of groups. Edges say by which ends
-/// of the upstream they open.
+/// Workflows, maps, generators and jobs: more kinds of groups. Edges say by which ends of the
+/// upstream they open; a job can be paused, and tells how fast it is.
 const FIFTH: &str = "
 create table tasks_5 (
   id integer primary key,
@@ -415,11 +415,14 @@ create index tasks_origin on tasks (origin_id) where origin_id is not null;
 create index tasks_tops on tasks (status, ended_at_ms, id)
   where ended_at_ms is not null and (parent_id is null or orphan = 1);
 
-alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow', 'map', 'generator'));
+alter table groups add column kind text not null default 'pool' check (kind in ('pool', 'workflow', 'map', 'generator', 'job'));
 alter table groups add column spec text;
 alter table groups add column sealed integer not null default 0 check (sealed in (0, 1));
 alter table groups add column output_bytes integer not null default 0 check (output_bytes >= 0);
 alter table groups add column tolerated integer not null default 0 check (tolerated >= 0);
+alter table groups add column expected integer not null default 0 check (expected >= 0);
+alter table groups add column paused integer not null default 0 check (paused in (0, 1));
+alter table groups add column pace text;
 create index groups_kind on groups (kind, task_id);
 
 alter table edges add column position integer not null default 0;

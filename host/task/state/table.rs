@@ -230,6 +230,52 @@ fn pool_events() -> Vec<(&'static str, Event)> {
     ]
 }
 
+/// A job in one status, in one of the situations that make a difference there.
+fn job_situations() -> Vec<(Status, &'static str, Task)> {
+    let id = TaskId::from_i64(1);
+    let fresh = NewTask::root("job", "null", Options::default()).into_task(id, NOW_MS, 0, None);
+    let of = |status, name, spawned, live, paused| {
+        let group = Group {
+            spawned,
+            live,
+            paused,
+            ..Group::job("j".into(), OnFailure::Fail, None, 3)
+        };
+        let task = Task {
+            status,
+            ended_at_ms: status.is_terminal().then_some(NOW_MS),
+            group: Some(Box::new(group)),
+            ..fresh.clone()
+        };
+        (status, name, task)
+    };
+    vec![
+        of(Status::Pending, "two of three units there", 2, 2, false),
+        of(Status::Pending, "all units there", 3, 3, false),
+        of(Status::Running, "one unit lives", 3, 1, false),
+        of(Status::Running, "the same, paused", 3, 1, true),
+        of(Status::Completed, "", 3, 0, false),
+        of(Status::Failed, "", 3, 0, false),
+        of(Status::Cancelled, "", 3, 0, false),
+    ]
+}
+
+fn job_events() -> Vec<(&'static str, Event)> {
+    let ended = Event::MemberEnded {
+        status: Status::Completed,
+        optional: false,
+        entry_bytes: 0,
+    };
+    vec![
+        ("units added, one", Event::UnitsAdded { many: 1 }),
+        ("unit started", Event::MemberStarted),
+        ("paused", Event::Paused),
+        ("resumed", Event::Resumed),
+        ("unit completed", ended),
+        ("cancel requested, of the job", Event::CancelRequested),
+    ]
+}
+
 /// A map or a generator in one status, in one of the situations that make a difference there.
 fn each_situations() -> Vec<(Status, &'static str, Task)> {
     let id = TaskId::from_i64(1);
@@ -356,6 +402,8 @@ pub fn page() -> String {
     section(&mut page, &situations(), events());
     page.push_str(POOLS);
     section(&mut page, &pool_situations(), pool_events());
+    page.push_str(JOBS);
+    section(&mut page, &job_situations(), job_events());
     page.push_str(EACH);
     section(&mut page, &each_situations(), each_events());
     page
@@ -428,6 +476,13 @@ fn describe(before: &Task, after: &Task) -> String {
             }
         }
     }
+    if let (Some(before), Some(after)) = (&before.group, &after.group) {
+        match (before.at_once(), after.at_once()) {
+            (Some(0), None) => words.push("units may start".to_owned()),
+            (None, Some(0)) => words.push("no unit starts".to_owned()),
+            _ => {}
+        }
+    }
     if after.producer != before.producer {
         let stage = after.producer.map_or("none", Stage::as_str);
         words.push(format!("producer {stage}"));
@@ -454,6 +509,7 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::SourcesClosed => "close its sources",
         Effect::CancelMembers => "cancel its members",
         Effect::Expand => "make its items, or the task that tells them",
+        Effect::FindSource => "take its source back, if that lives",
         Effect::Assemble => "make its output from those of its items",
         Effect::WakeSources => "let its source go on",
     }
@@ -473,6 +529,13 @@ const EACH: &str = "
 Groups that run one handler for each of many items. They come after other tasks like any task, and have one source: an
 array that is there when they start, or a task that tells pages. One that ended before all of its items were told
 tells them when it is retried.
+";
+
+const JOBS: &str = "
+# Jobs
+
+A job is a group whose units all come from outside, a few in each transaction, and start once all of them are
+there. It ends as a pool does. Who stops it shuts the gate of its units again.
 ";
 
 const HEAD: &str = "\

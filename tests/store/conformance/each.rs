@@ -894,6 +894,22 @@ pub async fn a_generator_that_is_closed_takes_no_more_pages(world: &mut World) {
     complete_all(world, |_| {}).await;
     assert_eq!(inputs(world, id), "1 2");
     assert_eq!(world.get(id).status, Status::Completed);
+    // So does one whose generator goes on because an item of it does.
+    let (_, id) = run_one(world, generator(1, &like(OnFailure::Fail))).await;
+    let task = source(world).await;
+    world.finish(&task, page(&["1"], Some("a"))).await;
+    world.store().cancel(id, true, None).await.unwrap();
+    let item = world.claim_up_to(1).await.remove(0);
+    world.fail(&item).await;
+    assert_eq!(world.get(id).status, Status::Cancelled);
+    world.store().retry(item.id).await.unwrap();
+    complete_all(world, |_| {}).await;
+    assert_eq!(world.get(id).status, Status::Running);
+    let task = source(world).await;
+    world.finish(&task, page(&["2"], None)).await;
+    complete_all(world, |_| {}).await;
+    assert_eq!(inputs(world, id), "1 2");
+    assert_eq!(world.get(id).status, Status::Completed);
 }
 
 pub async fn a_generator_whose_source_was_deleted_cannot_go_on(world: &mut World) {
