@@ -509,6 +509,20 @@ proptest! {
 }
 
 #[test]
+fn a_pool_starts_after_nothing_and_says_so() {
+    for name in ["dependsOn", "after"] {
+        let text = format!(
+            r#"{{"jobs":[{{"key":"a"}},{{"key":"b","pool":"p"}}],
+            "pools":[{{"name":"p","{name}":["a"]}}]}}"#
+        );
+        let expected = format!(
+            r#"2:34 pool "p" has {name}, but is there from the start | give "dependsOn" to the jobs that fill it"#
+        );
+        refused(&text, &expected);
+    }
+}
+
+#[test]
 fn maps_generators_and_producers_have_their_fields() {
     let definition = json(
         r#"{"jobs": [
