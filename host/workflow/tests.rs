@@ -668,6 +668,20 @@ fn types_are_compared_before_anything_starts_and_make_maps() {
         "1: job \"a\" cannot take its input: $: expected u8 (0 to 255), found the number 300\n\
          1: job \"b\" cannot take its input: $.id: expected string, found nothing",
     );
+    // A map over its own input is compared element by element.
+    check(
+        r#"{"jobs": [{"key": "a", "handler": "s/add", "map": true, "payload": [1, 255]},
+                     {"key": "none", "handler": "s/add", "map": true, "payload": []}]}"#,
+        "a map Array { over: None }, none map Array { over: None }",
+    );
+    check(
+        r#"{"jobs": [{"key": "a", "handler": "s/add", "map": true, "payload": [1, {"amount": 256}]},
+                     {"key": "b", "handler": "s/add", "map": true, "payload": 1},
+                     {"key": "c", "handler": "s/ship", "map": true, "payload": [{"id": "x"}, {"orders": {"id": 1}}]}]}"#,
+        "1: job \"a\" cannot take its input: $[1].amount: expected u8 (0 to 255), found the number 256\n\
+         2: job \"b\" cannot take its input: $: expected a list, as the job is a map, found the number 1\n\
+         3: job \"c\" cannot take its input: $[1].orders.id: expected string, found the number 1",
+    );
     // Of what nobody knows the types, nothing is said.
     check(
         r#"{"jobs": [{"key": "orders", "handler": "plain"},
