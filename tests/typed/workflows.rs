@@ -1,9 +1,14 @@
 //! Functions as the jobs of workflows.
 
-use serde_json::json;
+use fishway::client::Run;
+use fishway::limits::WORKFLOW_JOBS_MAX;
+use fishway::task::{Status, TaskId};
+use fishway::workflow::{Format, Given, Started, parse};
+use serde_json::{Value, json};
 
-use crate::support::guests;
+use super::by_hand;
 use crate::support::place::Place;
+use crate::support::{World, both_ways, guests, results};
 
 /// A place with all guests, and with files, each of which has the text beside its name.
 fn place(files: &[(&str, &str)]) -> Place {
@@ -82,4 +87,44 @@ fn what_does_not_fit_is_refused_with_its_place_and_both_types_and_makes_nothing(
         "fishway workflow check number.json",
     );
     assert_eq!(place.run(&["list"]).ok(), "");
+}
+
+async fn start(world: &World, definition: &Value) -> Started {
+    let given = Given {
+        name: "test",
+        input: None,
+        jobs_max: WORKFLOW_JOBS_MAX,
+    };
+    let definition = parse(&definition.to_string(), Format::Json, &given).unwrap();
+    let started = world.client.run_workflow(definition, Run::default());
+    started.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_are_on_replay_what_they_were_at_first_whatever_was_retried_since() {
+    for settings in both_ways() {
+        let (mut world, clock) = by_hand(settings).await;
+        // Fails, and completes once it is retried.
+        let left = json!({ "steps": [
+            { "load": "tried" }, { "return-if": "$0" },
+            { "save": { "name": "tried", "value": "upstream" } }, { "fail": { "message": "no luck" } },
+        ]});
+        let started = start(&world, &json!({ "jobs": [
+            { "key": "left", "handler": "script", "payload": left, "attempts": 1 },
+            { "key": "late", "handler": "typed/late", "dependsOn": [{ "key": "left", "optional": true }] },
+        ]}))
+        .await;
+        let [left, late]: [TaskId; 2] = [started.jobs[0].1, started.jobs[1].1];
+        world.reach_status(late, Status::Waiting).await;
+        assert_eq!(world.detail(left).task.status, Status::Failed);
+        world.client.retry(left).await.unwrap();
+        assert_eq!(results(&world.end(left).await), "upstream");
+        world.stop().await;
+        world.restart().await;
+        clock.advance(60_000);
+        let task = world.end(late).await;
+        // What it asks for itself, it asks for the first time now.
+        assert_eq!(results(&task), "nothing then, \"upstream\" now");
+        assert_eq!(task.attempt, 1, "{:?}", world.detail(late).attempts);
+    }
 }
