@@ -89,6 +89,33 @@ fn what_does_not_fit_is_refused_with_its_place_and_both_types_and_makes_nothing(
     assert_eq!(place.run(&["list"]).ok(), "");
 }
 
+#[test]
+fn a_function_is_no_continuation() {
+    let place = place(&[]);
+    let _host = place.serve();
+    let submit = ["submit", "echo", "1", "--on-complete", "typed/describe"];
+    let refused = place.run(&submit);
+    assert!(
+        refused.err.contains("on-complete is typed/describe"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(refused.code, 1);
+    let file = "{\"jobs\": [\n  {\"key\": \"a\", \"handler\": \"echo\", \"onComplete\": \"typed/describe\"}]}";
+    let checked = place.run_with(&["workflow", "check", "-"], file).out;
+    assert!(
+        checked.starts_with("-:2:49: on-complete is typed/describe: a function has no parameters"),
+        "{checked}"
+    );
+    let options = json!({ "on-complete": "typed/describe" });
+    let spawn =
+        json!({ "steps": [{ "spawn": { "handler": "echo", "input": 1, "options": options } }] });
+    let id = place.run(&["submit", "script", &spawn.to_string()]).ok();
+    let output = place.run(&["wait", id.trim()]).ok();
+    assert!(output.contains("a function has no parameters"), "{output}");
+    assert_eq!(place.run(&["list", "--handler", "echo"]).ok(), "");
+}
+
 async fn start(world: &World, definition: &Value) -> Started {
     let given = Given {
         name: "test",
