@@ -531,13 +531,23 @@ impl Client {
         Ok(self.store.retry(id).await?)
     }
 
-    /// Keep a new schedule, or with `replace` another plan for the one of its name.
+    /// Keep a new schedule, or with `replace` another plan for the one of its name. A workflow is
+    /// checked as [`Client::run_workflow`] does.
     pub async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, ClientError> {
         let invalid = |what| ClientError::Invalid { what, line: None };
         plan.check().map_err(invalid)?;
         match &plan.target {
-            Target::Handler { handler, .. } => self.check_handler(handler)?,
-        };
+            Target::Handler { handler, .. } => {
+                self.check_handler(handler)?;
+            }
+            Target::Workflow { document, input } => {
+                let found = match plan.definition(document, input) {
+                    Ok(definition) => self.check_workflow(&definition)?,
+                    Err(problems) => Err(problems),
+                };
+                found.map_err(ClientError::Problems)?;
+            }
+        }
         if let Some(next) = &plan.options.on_complete {
             self.check_handler(next)?;
         }

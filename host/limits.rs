@@ -71,6 +71,10 @@ pub const QUEUE_CONCURRENCY_MAX: u32 = 1_000_000;
 /// Longest name of a schedule, in bytes: it is a part of the keys of its tasks.
 pub const SCHEDULE_NAME_BYTES_MAX: usize = 100;
 
+/// Largest document of a workflow that a schedule keeps, in bytes: its row is written at each of its
+/// times.
+pub const SCHEDULE_DOCUMENT_BYTES_MAX: usize = 4 << 20;
+
 /// Longest cron expression, in bytes.
 pub const CRON_BYTES_MAX: usize = 200;
 

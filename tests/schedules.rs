@@ -6,7 +6,7 @@ use fishway::client::Client;
 use fishway::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 use fishway::store::{Alter, Filter};
-use fishway::task::{Options, Task};
+use fishway::task::{Options, Status, Task};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -122,6 +122,181 @@ async fn a_host_that_comes_back_makes_up_for_what_it_missed_as_each_schedule_say
     let runs = |name: &str| schedule(&world.client, name).runs;
     assert_eq!((runs("skip"), runs("once"), runs("all")), (1, 2, 4));
     assert_eq!(all(&world.client).len(), 7);
+}
+
+/// A workflow each minute, whose second job waits for a signal.
+fn workflow(name: &str) -> Plan {
+    let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }, { "return": "$0" }] });
+    let document = json!({ "name": "chain", "jobs": [
+        { "key": "first", "handler": "echo", "payload": 1 },
+        { "key": "second", "handler": "script", "payload": waits, "dependsOn": ["first"] },
+    ]});
+    Plan {
+        target: Target::Workflow {
+            document: document.to_string().into(),
+            input: None,
+        },
+        ..plan(name)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_on_a_schedule_runs_at_its_times_over_a_restart_and_never_twice_at_once() {
+    let (mut world, clock) = World::by_hand().await;
+    let plan = Plan {
+        overlap: Overlap::Skip,
+        ..workflow("nightly")
+    };
+    world.client.add_schedule(plan, false).await.unwrap();
+    clock.advance(MINUTE);
+    let last = |client: &Client| schedule(client, "nightly").last;
+    let first = world.until(last).await;
+    let second = world.client.resolve(&format!("{}:second", first.task));
+    let second = second.unwrap();
+    world.reach_status(second, Status::Waiting).await;
+    // Another time comes while it waits, and passes.
+    clock.advance(MINUTE);
+    world
+        .until(|client| (schedule(client, "nightly").skipped == 1).then_some(()))
+        .await;
+    world.stop().await;
+    clock.advance(MINUTE);
+    world.restart().await;
+    world
+        .until(|client| (schedule(client, "nightly").skipped == 2).then_some(()))
+        .await;
+    world.client.signal(second, "go", "3").await.unwrap();
+    let done = world.end(first.task).await;
+    assert_eq!(done.status, Status::Completed, "{:?}", done.failure);
+    clock.advance(MINUTE);
+    let next = world
+        .until(|client| last(client).filter(|next| next.task != first.task))
+        .await;
+    assert_eq!(next.for_ms, first.for_ms + 3 * MINUTE);
+    assert_eq!(schedule(&world.client, "nightly").runs, 2);
+    let workflow = world.detail(next.task).task;
+    let told: Value = serde_json::from_str(workflow.metadata.as_deref().unwrap()).unwrap();
+    assert_eq!(told["schedule"], "nightly");
+    let mut workflows = all(&world.client);
+    workflows.retain(|task| task.group.is_some());
+    assert_eq!(workflows.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_whose_handler_is_gone_at_its_time_waits_for_it() {
+    let (mut world, clock) = World::by_hand().await;
+    let schedule_of = workflow("nightly");
+    world.client.add_schedule(schedule_of, false).await.unwrap();
+    world.stop().await;
+    let echo = world.handlers().join("echo.wasm");
+    let kept = std::fs::read(&echo).unwrap();
+    std::fs::remove_file(&echo).unwrap();
+    world.restart().await;
+    clock.advance(MINUTE);
+    let last = |client: &Client| schedule(client, "nightly").last;
+    let first = world.until(last).await.task;
+    let job = world.client.resolve(&format!("{first}:first")).unwrap();
+    let task = world.detail(job).task;
+    let held = world.client.holds().unwrap().sentence(&task);
+    assert_eq!(held.as_deref(), Some("held: no handler echo is loaded"));
+    world.stop().await;
+    std::fs::write(&echo, kept).unwrap();
+    world.restart().await;
+    assert_eq!(world.end(job).await.status, Status::Completed);
+}
+
+#[test]
+fn a_workflow_is_put_on_a_schedule_from_the_command_line() {
+    let place = Place::with_guests();
+    let file = "# Two jobs.\nname = \"chain\"\n[jobs.a]\nhandler = \"echo\"\n[jobs.b]\nhandler = \"echo\"\ndependsOn = \"a\"\n";
+    std::fs::write(place.path("chain.toml"), file).unwrap();
+    let add = ["schedule", "add", "nightly", "--cron", "@daily"];
+    let with = |more: &[&str]| place.run(&[&add[..], more].concat());
+    let own = with(&["--workflow", "chain.toml", "--json"]).json();
+    assert_eq!(
+        (&own["task_type"], &own["workflow"], &own["input"]),
+        (&json!("workflow"), &json!(file), &json!(null))
+    );
+    let given = with(&[
+        "--workflow",
+        "chain.toml",
+        "--input",
+        "{\"day\": 1}",
+        "--metadata",
+        "{\"of\": \"me\"}",
+        "--replace",
+        "--json",
+    ]);
+    assert_eq!(given.json()["input"], json!({ "day": 1 }));
+    // What becomes of the file does not matter.
+    std::fs::remove_file(place.path("chain.toml")).unwrap();
+    let _host = place.serve();
+    let id = place.run(&["schedule", "trigger", "nightly"]).ok();
+    let id = id.trim();
+    place.run(&["wait", id]).ok();
+    let shown = place.run(&["workflow", "get", id, "--json"]).json();
+    assert_eq!(shown["workflow"]["name"], "chain");
+    assert_eq!(shown["jobs"][1]["status"], "completed");
+    let first = place.run(&["get", &format!("{id}:a"), "--json"]).json();
+    assert_eq!(first["output"], json!({ "day": 1 }));
+    let task = place.run(&["get", id, "--json"]).json();
+    assert_eq!(
+        (&task["metadata"]["schedule"], &task["metadata"]["of"]),
+        (&json!("nightly"), &json!("me"))
+    );
+    let line = place.run(&["schedule", "list"]).ok();
+    assert!(
+        line.trim_end().ends_with("@daily (UTC): workflow chain"),
+        "{line}"
+    );
+    let listed = place.run(&["schedule", "list", "--json"]).json();
+    assert_eq!(
+        (&listed["last_task_id"], &listed["runs"]),
+        (&json!(id), &json!(1))
+    );
+    place.run(&["schedule", "pause", "nightly"]).ok();
+    place.run(&["schedule", "trigger", "nightly"]).ok();
+    let listed = place.run(&["schedule", "list", "--json"]).json();
+    assert_eq!(
+        (&listed["state"], &listed["runs"]),
+        (&json!("paused"), &json!(2))
+    );
+
+    let wrong = "[jobs.a]\nhandler = \"ecoh\"\n[jobs.b]\nhandler = \"skript\"\n";
+    std::fs::write(place.path("wrong.toml"), wrong).unwrap();
+    let refused = with(&["--workflow", "wrong.toml", "--replace"]);
+    for line in [
+        "wrong.toml:1:7: there is no handler \"ecoh\" (job \"a\") (did you mean echo?)",
+        "wrong.toml:3:7: there is no handler \"skript\" (job \"b\") (did you mean script?)",
+    ] {
+        assert!(refused.err.contains(line), "{}", refused.err);
+    }
+    refused.refused(
+        1,
+        "nothing was made: wrong.toml has 2 problems",
+        "fishway workflow check",
+    );
+    let keyless = with(&["--workflow", "-", "--replace"]);
+    keyless.refused(
+        1,
+        "nothing was made: - has a problem",
+        "fishway workflow check",
+    );
+    for usage in [
+        &[][..],
+        &["echo", "--workflow", "wrong.toml"],
+        &["echo", "--input", "1"],
+        &["--input", "1"],
+        &["--workflow", "wrong.toml", "--queue", "q"],
+        &["--workflow", "wrong.toml", "--on-complete", "echo"],
+    ] {
+        assert_eq!(with(usage).code, 2, "{usage:?}");
+    }
+    let listed = place.run(&["schedule", "list", "--json"]).json();
+    assert_eq!(
+        listed["workflow"], file,
+        "what was refused replaced nothing"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use fishway::executor::Settings;
 use fishway::task::{Status, TaskId};
 use serde_json::{Value, json};
 
-use crate::support::{World, failure, options, results};
+use crate::support::{World, both_ways, failure, options, results};
 
 fn id(value: &Value) -> TaskId {
     value.as_str().unwrap().parse().unwrap()
@@ -464,6 +464,28 @@ async fn wait_any_gives_the_one_that_ended_first_not_the_one_named_first() {
     clock.advance(1_000);
     let found = results(&world.end(parent).await);
     assert_eq!(found[3]["output"], 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_any_gives_the_one_that_passed_the_status_though_it_has_left_it() {
+    for park in both_ways() {
+        // One slot: the waiter goes on only when the child has given it back, and stands elsewhere.
+        let settings = Settings { slots: 1, ..park };
+        let world = World::set(settings).await;
+        let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }] });
+        let never = json!({ "steps": [] });
+        let parent = world
+            .submit(json!([
+                { "spawn": { "handler": "script", "input": never, "options": { "delay": 3_600_000 } } },
+                { "spawn": { "handler": "script", "input": waits } },
+                { "wait-any": { "ids": ["$0", "$1"], "statuses": ["running"], "timeout": 3_600_000 } },
+            ]))
+            .await;
+        let parent = world.end(parent).await;
+        let found = results(&parent);
+        assert_eq!(found[2]["id"], found[1], "{found}");
+        assert_eq!(found[2]["status"], "waiting");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

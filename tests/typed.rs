@@ -1,7 +1,9 @@
-//! Plain functions of components as task types of their own, and calls of them between handlers.
+//! Plain functions of components as task types of their own: calls of them between handlers, and their
+//! types in workflows.
 
 mod calls;
 mod handlers;
+mod workflows;
 
 use std::sync::Arc;
 

@@ -100,6 +100,9 @@ fn lines(detail: &Detail) -> Vec<String> {
     if let Some(index) = task.index() {
         line("index", index.to_string());
     }
+    if let Some(number) = task.line() {
+        line("line", number.to_string());
+    }
     if let Some(metadata) = &task.metadata {
         line("metadata", cut(metadata, 200));
     }

@@ -5,13 +5,13 @@ use jiff::tz::TimeZone;
 
 use super::given::{checked, text};
 use super::view::{duration, style};
-use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line, wire};
-use crate::client::Client;
+use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line, wire, workflow};
+use crate::client::{Client, ClientError};
 use crate::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::Alter;
 use crate::task::{Options, Status, check_metadata};
 
-/// Submit tasks at set times: add, list, pause, resume, remove and trigger schedules
+/// Submit tasks, or run workflows, at set times
 ///
 /// A host fires them while it runs; what becomes of times that pass meanwhile, --missed says.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ enum Command {
     Resume(NameArgs),
     /// Remove a schedule; its tasks stay
     Remove(NameArgs),
-    /// Submit one task of a schedule now, and print its id
+    /// Submit one task of a schedule, or run its workflow, now, and print its id
     ///
     /// Its next time stays, also when it is paused.
     Trigger(NameArgs),
@@ -47,21 +47,40 @@ struct NameArgs {
 
 /// Add a schedule
 ///
-/// Each of its tasks has the schedule's name and the time that it is for in its metadata (schedule,
-/// scheduled_for). A cron expression has five fields: minute, hour, day of the month, month and day of
+/// Each of its tasks, or workflows, has the schedule's name and the time that it is for in its metadata
+/// (schedule, scheduled_for). The file of a workflow is checked and kept: what becomes of the file later
+/// changes nothing. A cron expression has five fields: minute, hour, day of the month, month and day of
 /// the week; where both days are told, either will do. Where clocks are set forward, a time of day that
 /// they leave out is made up for right after; where they are set back, one that they show twice is one
 /// time. Times that come again and again (* or */10 or 1,2 among the minutes or hours) just go on.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("when").required(true))]
+#[command(group = clap::ArgGroup::new("what").required(true))]
 struct AddArgs {
     /// Its name
     name: String,
     /// Handler that shall run its tasks
-    handler: String,
-    /// Their input: JSON, @FILE, or - for standard input
-    #[arg(default_value = "null", value_name = "JSON|@FILE|-")]
-    input: String,
+    #[arg(group = "what")]
+    handler: Option<String>,
+    /// Their input: JSON, @FILE, or - for standard input [default: null]
+    #[arg(value_name = "JSON|@FILE|-", requires = "handler")]
+    input: Option<String>,
+    /// JSON or TOML file of a workflow that is run in place of a handler's task, or - for standard input
+    #[arg(
+        long,
+        value_name = "FILE",
+        group = "what",
+        conflicts_with_all = ["queue", "priority", "timeout", "expires", "attempts", "on_complete"]
+    )]
+    workflow: Option<String>,
+    /// Input of the workflow in place of the file's own: JSON, or @FILE
+    #[arg(
+        long = "input",
+        value_name = "JSON|@FILE",
+        requires = "workflow",
+        conflicts_with = "handler"
+    )]
+    workflow_input: Option<String>,
     /// When clocks show this: five fields, or @hourly, @daily, @weekly, @monthly, @yearly
     #[arg(long, value_name = "EXPRESSION", group = "when")]
     cron: Option<String>,
@@ -106,7 +125,8 @@ struct AddArgs {
     /// Handler that goes on with the output
     #[arg(long, value_name = "HANDLER")]
     on_complete: Option<String>,
-    /// JSON object that is kept with the tasks, shown, and told to their handler
+    /// JSON object that is kept with the tasks, shown, and told to their handler; of a workflow, in
+    /// place of the file's own
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
 }
@@ -132,7 +152,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 
 async fn add(global: &Global, args: AddArgs) -> anyhow::Result<Done> {
     const EXAMPLE: &str = "fishway schedule add report --cron \"0 6 * * *\" HANDLER '{\"a\": 1}'";
-    let input = checked(&text(&args.input)?, "", EXAMPLE)?;
+    let target = target(&args, EXAMPLE)?;
     if let Some(metadata) = &args.metadata
         && let Err(why) = check_metadata(metadata)
     {
@@ -156,18 +176,37 @@ async fn add(global: &Global, args: AddArgs) -> anyhow::Result<Done> {
     };
     let plan = Plan {
         name: args.name.into(),
-        target: Target::Handler {
-            handler: args.handler.into(),
-            input: input.into(),
-        },
+        target,
         options: options.into(),
         timing,
         missed: args.missed,
         overlap: args.overlap,
     };
     let client = global.client(false)?;
-    let schedule = client.add_schedule(plan, args.replace).await?;
+    let schedule = match (client.add_schedule(plan, args.replace).await, args.workflow) {
+        (Err(ClientError::Problems(problems)), Some(file)) => {
+            return Err(workflow::refused(&file, &problems).into());
+        }
+        (added, _) => added?,
+    };
     tell(global, &client, &schedule, "added: it")
+}
+
+/// What the times are to bring about: one of the two is there, as clap has seen.
+fn target(args: &AddArgs, example: &str) -> anyhow::Result<Target> {
+    if let Some(file) = &args.workflow {
+        let input = args.workflow_input.as_deref();
+        let input = input.map(|given| checked(&text(given)?, "", example));
+        return Ok(Target::Workflow {
+            document: workflow::read(file)?.into(),
+            input: input.transpose()?.map(Into::into),
+        });
+    }
+    let input = args.input.as_deref().unwrap_or("null");
+    Ok(Target::Handler {
+        handler: args.handler.clone().unwrap_or_default().into(),
+        input: checked(&text(input)?, "", example)?.into(),
+    })
 }
 
 async fn alter(global: &Global, name: String, how: Alter) -> anyhow::Result<Done> {
@@ -269,7 +308,12 @@ fn line(schedule: &Schedule, status: Option<Status>, width: usize) -> String {
         Timing::Every { every_ms, .. } => format!("every {}", duration(*every_ms)),
     };
     let what = match &plan.target {
-        Target::Handler { handler, .. } => handler,
+        Target::Handler { handler, .. } => handler.to_string(),
+        Target::Workflow { document, input } => {
+            let definition = plan.definition(document, input).ok();
+            let name = definition.map(|definition| definition.workflow.name.clone());
+            format!("workflow {}", name.as_ref().unwrap_or(&plan.name))
+        }
     };
     let (name, runs) = (&plan.name, schedule.runs);
     format!("{name:width$}  {next:25}  {last:24}  {runs:>5}  {when}: {what}")

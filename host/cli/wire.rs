@@ -14,8 +14,9 @@ use crate::queue::Queue;
 use crate::schedule::{Schedule, Target, Timing};
 use crate::store::{LogLine, QueueStanding};
 use crate::task::edge::Link;
+use crate::task::producer::{Clocks, Stage};
 use crate::task::{Failure, Progress, Status, Task};
-use crate::workflow::Started;
+use crate::workflow::{Started, WORKFLOW};
 
 /// A task.
 #[derive(Debug, Serialize)]
@@ -51,6 +52,9 @@ pub struct TaskJson {
     /// Its place among the items of the map or generator that contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_index: Option<u64>,
+    /// The line at which it begins in the inputs of its job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
     pub metadata: Option<Box<RawValue>>,
     pub queue: String,
     pub priority: i32,
@@ -110,10 +114,28 @@ pub struct WorkflowDetailJson {
 pub struct WorkflowJobJson {
     #[serde(flatten)]
     pub task: TaskJson,
+    /// What a producer has besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producer: Option<ProducerJson>,
     /// How many of its dependencies have not ended.
     pub blocked_by: u32,
     /// The first of them.
     pub waits_for: Vec<LinkJson>,
+}
+
+/// A producer: where it is, and its clocks.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct ProducerJson {
+    /// open; hinted, once no finite source is left in its pools; closing, once a clock ended it.
+    pub stage: &'static str,
+    /// Null where the clock never runs, as for the next one.
+    pub idle_timeout_ms: Option<u64>,
+    pub drain_timeout_ms: Option<u64>,
+    /// When it has added nothing for too long; null while that clock does not run.
+    pub idle_at: Option<String>,
+    /// When it has gone on for too long.
+    pub drain_at: Option<String>,
 }
 
 /// A workflow that was made: the ids of its jobs by their keys.
@@ -163,6 +185,9 @@ pub struct LinkJson {
 pub struct PoolJson {
     pub kind: &'static str,
     pub name: String,
+    /// Who runs the items of a map or a generator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
     pub phase: &'static str,
     pub spawned: u64,
     pub completed: u64,
@@ -198,8 +223,13 @@ pub struct ScheduleJson {
     pub name: String,
     /// active, paused, or over when it has no time to come.
     pub state: &'static str,
+    /// The handler; `workflow` where its times bring about one.
     pub task_type: String,
+    /// Null where it is that of the workflow's document.
     pub input: Box<RawValue>,
+    /// The document of a workflow, as it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
     pub cron: Option<String>,
     pub zone: Option<String>,
     pub every_ms: Option<u64>,
@@ -345,6 +375,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         retry_of: task.retry_of.map(|id| id.to_string()),
         key: task.key.as_ref().map(ToString::to_string),
         task_index: task.index(),
+        line: task.line(),
         metadata: task.metadata.as_deref().map(raw),
         queue: task.queue.to_string(),
         priority: task.priority,
@@ -387,6 +418,7 @@ impl WorkflowDetailJson {
     pub fn of(workflow: &Task, jobs: &[Job], now_ms: u64) -> WorkflowDetailJson {
         let job = |job: &Job| WorkflowJobJson {
             task: task(&job.task, now_ms),
+            producer: job.task.producer.zip(job.clocks).map(producer),
             blocked_by: job.task.blocked_by,
             waits_for: job.waits_for.iter().map(link).collect(),
         };
@@ -444,6 +476,7 @@ fn pool(group: &Group, status: Status) -> PoolJson {
     PoolJson {
         kind: group.kind.as_str(),
         name: group.name.to_string(),
+        handler: group.each.as_ref().map(|each| each.handler.clone()),
         phase: group.phase(status).as_str(),
         spawned: group.spawned,
         completed: group.completed,
@@ -455,6 +488,16 @@ fn pool(group: &Group, status: Status) -> PoolJson {
         percentage: group.percentage(),
         on_failure: group.on_failure.as_str(),
         concurrency: group.concurrency,
+    }
+}
+
+fn producer((stage, clocks): (Stage, Clocks)) -> ProducerJson {
+    ProducerJson {
+        stage: stage.as_str(),
+        idle_timeout_ms: clocks.producer.idle_ms,
+        drain_timeout_ms: clocks.producer.drain_ms,
+        idle_at: clocks.idle_at_ms.map(time),
+        drain_at: clocks.drain_at_ms.map(time),
     }
 }
 
@@ -516,8 +559,11 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
         Timing::Cron { expression, zone } => (Some(expression), Some(zone), None),
         Timing::Every { every_ms, .. } => (None, None, Some(*every_ms)),
     };
-    let (handler, input) = match &plan.target {
-        Target::Handler { handler, input } => (handler, input),
+    let (handler, input, document) = match &plan.target {
+        Target::Handler { handler, input } => (&**handler, &**input, None),
+        Target::Workflow { document, input } => {
+            (WORKFLOW, input.as_deref().unwrap_or("null"), Some(document))
+        }
     };
     let last = schedule.last;
     ScheduleJson {
@@ -525,6 +571,7 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
         state: schedule.state(),
         task_type: handler.to_string(),
         input: raw(input),
+        workflow: document.map(ToString::to_string),
         cron: cron.map(ToString::to_string),
         zone: zone.map(ToString::to_string),
         every_ms,

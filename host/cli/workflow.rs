@@ -3,6 +3,7 @@ mod show;
 
 use super::{Done, Global, now_ms, print_json, wire};
 use crate::task::{Status, Task};
+pub use run::{read, refused};
 pub use show::{lines, name};
 
 /// Run and look at workflows: jobs that start when those that they depend on have ended

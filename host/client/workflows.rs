@@ -7,6 +7,7 @@ use super::{Client, ClientError};
 use crate::group::{Group, GroupKind};
 use crate::store::{Filter, HandlerRow, Rank, StoreError};
 use crate::task::edge::{Link, Links};
+use crate::task::producer::Clocks;
 use crate::task::{Json, Options, StatusSet, Task, TaskId};
 use crate::workflow::{Definition, NewWorkflow, Problem, Role, Started, typed};
 
@@ -43,6 +44,8 @@ pub struct Job {
     pub task: Task,
     /// The first of its dependencies that have not ended, while it is blocked.
     pub waits_for: Vec<Link>,
+    /// The clocks of a producer.
+    pub clocks: Option<Clocks>,
 }
 
 /// What a task comes after, and what comes after it.
@@ -191,7 +194,15 @@ impl Client {
                 0 => Vec::new(),
                 _ => self.store.links(task.id, Links::OpenUpstream, NAMED)?,
             };
-            Ok(Job { task, waits_for })
+            let clocks = match task.producer {
+                None => None,
+                Some(_) => self.store.clocks(task.id)?,
+            };
+            Ok(Job {
+                task,
+                waits_for,
+                clocks,
+            })
         };
         self.list(&filter)?.into_iter().map(job).collect()
     }

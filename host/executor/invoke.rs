@@ -13,7 +13,7 @@ use super::pages::{self, Page};
 use super::sandbox::Prepared;
 use super::values;
 use crate::loader::Exported;
-use crate::task::{Failure, FailureKind, Json, Outcome, Status, check_payload};
+use crate::task::{Failure, FailureKind, Json, check_payload};
 use crate::types::{self, Mismatch, Type, Value};
 
 /// What an invocation returned that did not fail.
@@ -106,7 +106,7 @@ async fn call(
     let function = &exported.function;
     let dependencies = match function.params.is_empty() {
         true => Vec::new(),
-        false => outputs(instance.data_mut())?,
+        false => instance.data_mut().outputs_by_key().await?,
     };
     let arguments = match types::arguments(function, input, &dependencies) {
         Ok(arguments) => arguments,
@@ -159,25 +159,6 @@ fn returned(result: Val, of: &Type) -> Result<Output, String> {
         }
         plain => Ok(types::encode(&plain)),
     })
-}
-
-/// Outputs of what the task comes after, by its keys; null for what did not complete. An item of a map
-/// has its element as its input, and not the list that it is from.
-fn outputs(guest: &mut Guest) -> wasmtime::Result<Vec<(String, serde_json::Value)>> {
-    let over = guest.mapped_over()?;
-    let dependencies = guest.dependencies_by_key()?;
-    let output = |(key, outcome): (String, Outcome)| {
-        let output = outcome
-            .output
-            .filter(|_| outcome.status == Status::Completed);
-        let json = output.and_then(|output| serde_json::from_str(&output).ok());
-        (key, json.unwrap_or_default())
-    };
-    Ok(dependencies
-        .into_iter()
-        .filter(|(key, _)| over.as_ref() != Some(key))
-        .map(output)
-        .collect())
 }
 
 /// The failure of what is not of the type that it should be of.

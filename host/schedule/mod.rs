@@ -1,4 +1,4 @@
-//! The noun: a schedule, which gives birth to a task at each of its times.
+//! The noun: a schedule, which gives birth to a task or to a workflow at each of its times.
 //!
 //! Pure data and the rules for it: which of the times that have passed are to be made up for, when
 //! the next one comes, what the task is told. The store fires a schedule in the transaction that
@@ -15,6 +15,7 @@ pub use timing::{BadTiming, Timing};
 
 use crate::limits;
 use crate::task::{Json, NewTask, Options, TaskId, check_metadata, check_name, check_payload};
+use crate::workflow::{Definition, Format, Given, NewWorkflow, Problem, parse};
 
 /// What somebody asks for who adds a schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,8 @@ pub struct Plan {
     pub name: Arc<str>,
     /// What its times bring about.
     pub target: Target,
-    /// What the tasks are submitted with: no key, no delay, nothing that they come after.
+    /// What the tasks are submitted with: no key, no delay, nothing that they come after. Of a
+    /// workflow's, metadata alone: its document says the rest for each job.
     pub options: Arc<Options>,
     /// When.
     pub timing: Timing,
@@ -42,6 +44,14 @@ pub enum Target {
         handler: Arc<str>,
         /// Its input.
         input: Json,
+    },
+    /// A workflow.
+    Workflow {
+        /// Its document as it was written. It is read anew at each time, so that its types are those
+        /// that the handlers have then.
+        document: Arc<str>,
+        /// Its input, in place of the document's own.
+        input: Option<Json>,
     },
 }
 
@@ -150,12 +160,38 @@ impl Plan {
             let most = limits::SCHEDULE_NAME_BYTES_MAX;
             return Err(format!("the schedule's name is longer than {most} bytes"));
         }
-        match &self.target {
+        let asked = match &self.target {
             Target::Handler { handler, input } => {
                 check_name("handler's name", handler)?;
                 check_payload(input)?;
+                self.options.metadata.clone()
             }
-        }
+            Target::Workflow { document, input } => {
+                let most = limits::SCHEDULE_DOCUMENT_BYTES_MAX;
+                if document.len() > most {
+                    let found = document.len();
+                    return Err(format!(
+                        "the workflow's document has {found} bytes, more than the {most} that a schedule keeps"
+                    ));
+                }
+                if let Some(input) = input {
+                    check_payload(input)?;
+                }
+                let alone = Options {
+                    metadata: self.options.metadata.clone(),
+                    ..Options::default()
+                };
+                if *self.options != alone {
+                    return Err(
+                        "a workflow on a schedule takes no options but metadata: its document has them for each job"
+                            .to_owned(),
+                    );
+                }
+                let own = self.definition(document, input).ok();
+                let own = own.and_then(|definition| definition.metadata);
+                self.options.metadata.clone().or(own)
+            }
+        };
         self.options.check()?;
         let options = &self.options;
         if options.key.is_some() || options.delay_ms.is_some() || !options.after.is_empty() {
@@ -164,19 +200,56 @@ impl Plan {
             );
         }
         // With what is added to it at the time.
-        check_metadata(&self.metadata(limits::DURATION_MS_MAX))
+        check_metadata(&self.metadata(asked.as_deref(), limits::DURATION_MS_MAX))
     }
 
-    /// The task for one of its times.
-    pub fn task(&self, for_ms: u64) -> NewTask {
+    /// What a workflow's document says, or all that is wrong with it.
+    pub fn definition(
+        &self,
+        document: &str,
+        input: &Option<Json>,
+    ) -> Result<Definition, Vec<Problem>> {
+        let given = Given {
+            name: &self.name,
+            input: input.clone(),
+            jobs_max: limits::WORKFLOW_JOBS_MAX,
+        };
+        // Without a name that says how it is written: a document of JSON begins with a brace, one of
+        // TOML never does.
+        parse(document, Format::of("", document), &given)
+    }
+
+    /// The task of a handler for one of its times.
+    pub fn task(
+        &self,
+        handler: &Arc<str>,
+        input: &Json,
+        key: Option<Arc<str>>,
+        for_ms: u64,
+    ) -> NewTask {
+        let metadata = self.metadata(self.options.metadata.as_deref(), for_ms);
         let options = Options {
-            metadata: Some(self.metadata(for_ms).into()),
+            key,
+            metadata: Some(metadata.into()),
             ..(*self.options).clone()
         };
-        match &self.target {
-            Target::Handler { handler, input } => {
-                NewTask::root(handler.clone(), input.clone(), options)
-            }
+        NewTask::root(handler.clone(), input.clone(), options)
+    }
+
+    /// The workflow of a definition for one of its times.
+    pub fn workflow(
+        &self,
+        definition: Definition,
+        key: Option<Arc<str>>,
+        for_ms: u64,
+    ) -> NewWorkflow {
+        let asked = self.options.metadata.clone().or(definition.metadata);
+        NewWorkflow {
+            workflow: definition.workflow,
+            spawner: None,
+            retry_of: None,
+            key,
+            metadata: Some(self.metadata(asked.as_deref(), for_ms).into()),
         }
     }
 
@@ -186,8 +259,7 @@ impl Plan {
     }
 
     /// What was asked to be kept with the tasks, and what they are for.
-    fn metadata(&self, for_ms: u64) -> String {
-        let asked = self.options.metadata.as_deref();
+    fn metadata(&self, asked: Option<&str>, for_ms: u64) -> String {
         // It was checked to be an object.
         let mut object: serde_json::Map<String, serde_json::Value> = asked
             .and_then(|text| serde_json::from_str(text).ok())

@@ -335,7 +335,7 @@ fn a_task_is_told_its_schedule_and_its_time() {
     };
     plan.options = asked.into();
     let at = ms("2026-01-02T00:00:00Z");
-    let task = plan.task(at);
+    let task = plan.task(&"h".into(), &"1".into(), None, at);
     assert_eq!(task.options.priority, Some(3));
     assert_eq!(
         task.options.metadata.as_deref().unwrap(),
@@ -343,6 +343,38 @@ fn a_task_is_told_its_schedule_and_its_time() {
     );
     assert_eq!(&*plan.key(at), "schedule report 2026-01-02T00:00:00Z");
     assert!(task.options.key.is_none());
+}
+
+#[test]
+fn a_workflow_keeps_its_own_metadata_unless_others_were_asked_for() {
+    let mut plan = schedule(cron("@daily", "UTC"), Missed::Once).plan;
+    let document = r#"{"metadata":{"of":"file"},"input":{"a":1},"jobs":[{"key":"x"}]}"#;
+    let at = ms("2026-01-02T00:00:00Z");
+    let made = |plan: &Plan, input: Option<Json>| {
+        let definition = plan.definition(document, &input).unwrap();
+        plan.workflow(definition, Some("k".into()), at)
+    };
+    let new = made(&plan, None);
+    assert_eq!(
+        (&*new.workflow.name, &*new.workflow.input),
+        ("report", r#"{"a":1}"#)
+    );
+    assert_eq!((new.key.as_deref(), new.spawner), (Some("k"), None));
+    assert_eq!(
+        new.metadata.as_deref().unwrap(),
+        r#"{"of":"file","schedule":"report","scheduled_for":"2026-01-02T00:00:00Z"}"#
+    );
+    plan.options = Arc::new(Options {
+        metadata: Some(r#"{"of":"plan"}"#.into()),
+        ..Options::default()
+    });
+    let new = made(&plan, Some("2".into()));
+    assert_eq!(&*new.workflow.input, "2");
+    assert!(
+        new.metadata
+            .unwrap()
+            .starts_with(r#"{"of":"plan","schedule""#)
+    );
 }
 
 #[test]
@@ -396,6 +428,37 @@ fn a_plan_out_of_bounds_is_refused_with_a_sentence() {
     check(
         &|plan, _| plan.target = target("", "1"),
         "handler's name is empty",
+    );
+    let workflow = |document: &str, input: Option<&str>| Target::Workflow {
+        document: document.into(),
+        input: input.map(Into::into),
+    };
+    let jobs = r#"{"jobs":[{"key":"a"}]}"#;
+    check(&|plan, _| plan.target = workflow(jobs, Some("1")), "");
+    check(
+        &|plan, _| plan.target = workflow(jobs, Some("{")),
+        "not JSON",
+    );
+    let most = limits::SCHEDULE_DOCUMENT_BYTES_MAX;
+    let padded = |bytes: usize| format!("{jobs}{}", " ".repeat(bytes - jobs.len()));
+    check(&|plan, _| plan.target = workflow(&padded(most), None), "");
+    check(
+        &|plan, _| plan.target = workflow(&padded(most + 1), None),
+        "more than the 4194304 that a schedule keeps",
+    );
+    check(
+        &|plan, options| {
+            plan.target = workflow(jobs, None);
+            options.queue = Some("q".into());
+        },
+        "takes no options but metadata",
+    );
+    // What is added at the time counts, also to what the file says.
+    let padding = "x".repeat(limits::METADATA_BYTES_MAX - 20);
+    let own = format!(r#"{{"metadata":{{"a":"{padding}"}},"jobs":[{{"key":"a"}}]}}"#);
+    check(
+        &|plan, _| plan.target = workflow(&own, None),
+        "the metadata has",
     );
 }
 

@@ -69,6 +69,14 @@ pub enum StoreError {
     /// A schedule has that name.
     #[error("there is a schedule \"{0}\" already")]
     ScheduleTaken(String),
+    /// The document of a schedule's workflow, which was right when it was added, is so no longer.
+    #[error("schedule \"{name}\" cannot run: its workflow is wrong: {why}")]
+    BadSchedule {
+        /// Its name.
+        name: Arc<str>,
+        /// All that is wrong.
+        why: String,
+    },
     /// The wait could never end.
     #[error("task {waiter} cannot wait for {through}: that hangs on task {waiter} itself")]
     Deadlock {
@@ -198,6 +206,9 @@ impl StoreError {
             }
             StoreError::ScheduleTaken(name) => format!(
                 "--replace puts this one in its place, fishway schedule remove {name} removes it"
+            ),
+            StoreError::BadSchedule { name, .. } => format!(
+                "fishway schedule add {name} --replace --workflow FILE puts a right one in its place"
             ),
             StoreError::NoReceiver(id) => {
                 format!("fishway list --parent {id} shows the tasks that it contains")

@@ -330,7 +330,7 @@ impl<'a> Turn<'a> {
                     for source in self.rows.open_sources(id)? {
                         let waits = Some(Status::Waiting);
                         if self.standing(source)?.map(|source| source.status) == waits {
-                            caused.push((source, Event::AwaitedArrived));
+                            caused.push((source, Event::AwaitedArrived { by: None }));
                         }
                     }
                 }
@@ -432,7 +432,7 @@ impl<'a> Turn<'a> {
             });
             // The row of a wait that is over, by its time or by another task, means nothing.
             if current {
-                caused.push((waiter, Event::AwaitedArrived));
+                caused.push((waiter, Event::AwaitedArrived { by: Some(task.id) }));
             }
         }
         Ok(())
@@ -877,12 +877,13 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
     let run = turn.claimed(token)?.run;
     let stamp = i64::from(run) << 32 | i64::from(wait.number);
     let endless = wait.until_ms.is_none();
-    let remaining = await_tasks(turn, token.task, stamp, &wait.until, endless)?;
+    let (remaining, there) = await_tasks(turn, token.task, stamp, &wait.until, endless)?;
     turn.drive(
         token.task,
         Event::Suspended {
             call: wait.number,
             remaining,
+            there,
             signal: match &wait.until {
                 Until::Signal(name) => Some(name.clone()),
                 _ => None,
@@ -893,18 +894,19 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
     )
 }
 
-/// Keep who is waited for; answers with how many arrivals end the wait. One that is `endless`, with
-/// no time of its own, is refused when it hangs on the waiter itself.
+/// Keep who is waited for; answers with how many arrivals end the wait, and with who of several is
+/// there already, where any will do. A wait that is `endless`, with no time of its own, is refused when
+/// it hangs on the waiter itself.
 fn await_tasks(
     turn: &mut Turn<'_>,
     waiter: TaskId,
     stamp: i64,
     until: &Until,
     endless: bool,
-) -> Result<u64, StoreError> {
+) -> Result<(u64, Option<TaskId>), StoreError> {
     let (targets, wanted, all) = match until {
-        Until::Time => return Ok(1),
-        Until::Signal(name) => return signals::missing(turn, waiter, name),
+        Until::Time => return Ok((1, None)),
+        Until::Signal(name) => return Ok((signals::missing(turn, waiter, name)?, None)),
         Until::All(targets, wanted) => (targets, *wanted, true),
         Until::Any(targets, wanted) => (targets, *wanted, false),
     };
@@ -922,7 +924,7 @@ fn await_tasks(
                 }
             }
             // What is gone will not move any more either.
-            _ if !all => return Ok(0),
+            _ if !all => return Ok((0, Some(target))),
             _ => there.push(target),
         }
     }
@@ -939,11 +941,11 @@ fn await_tasks(
     for &target in &missing {
         turn.rows.add_wait(target, waiter, stamp, wanted)?;
     }
-    Ok(if all {
-        missing.len() as u64
-    } else {
-        u64::from(!missing.is_empty())
-    })
+    let remaining = match all {
+        true => missing.len() as u64,
+        false => u64::from(!missing.is_empty()),
+    };
+    Ok((remaining, None))
 }
 
 /// See [`Store::finish`](crate::store::Store::finish).
@@ -975,7 +977,7 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             // The wait belongs to the run that follows, and to no call of it.
             let stamp = i64::from(run + 1) << 32;
             let until = Until::All(after.clone(), StatusSet::terminal());
-            let remaining = await_tasks(turn, token.task, stamp, &until, false)?;
+            let (remaining, _) = await_tasks(turn, token.task, stamp, &until, false)?;
             Event::PhaseEnded {
                 phase: phase.clone(),
                 input: input.clone(),

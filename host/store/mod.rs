@@ -33,6 +33,7 @@ use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
 use crate::task::edge::{Link, Links};
+use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{
     Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
@@ -211,6 +212,8 @@ pub trait Store: Send + Sync + 'static {
     fn queue_known(&self, name: &str) -> Result<bool, StoreError>;
     /// The names of the queues that are paused.
     fn queues_paused(&self) -> Result<Vec<String>, StoreError>;
+    /// The clocks of a producer; none for any other task.
+    fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError>;
     /// All schedules, by name.
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
     /// The lease of the last host; none when no host ever served.

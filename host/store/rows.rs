@@ -2,6 +2,8 @@
 //!
 //! The kernel calls these and decides; an engine that decides anything here is wrong.
 
+use std::collections::HashMap;
+
 use crate::journal::Entry;
 use crate::lease::{Lease, Sign};
 use crate::queue::Queue;
@@ -10,6 +12,7 @@ use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
+use crate::types::Function;
 
 /// One open transaction of an engine.
 pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows + Removal {
@@ -197,6 +200,8 @@ pub trait ScheduleRows {
     fn remove_schedule(&mut self, name: &str) -> Result<(), StoreError>;
     /// Schedules whose next time has come by `now_ms`, at most `limit`, the latest last.
     fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError>;
+    /// The functions that the handlers of the last host run, by the names of the handlers.
+    fn functions(&mut self) -> Result<HashMap<String, Function>, StoreError>;
 }
 
 /// What a deletion finds and takes away.

@@ -165,11 +165,24 @@ impl Task {
     }
 
     /// Its place among the items of the map or generator that contains it, from 0; `None` when it is
-    /// no such item. A step of a workflow has a key, and a member of a pool a call that spawned it;
-    /// an item has neither.
+    /// no such item.
     pub fn index(&self) -> Option<u64> {
-        let item = self.member && self.key.is_none() && self.place.is_none();
+        let item = self.is_counted() && self.scope != self.id;
         item.then(|| self.sequence.saturating_sub(1))
+    }
+
+    /// The line at which it begins in what its job was made from, from 1; `None` when it is no unit of
+    /// a job.
+    pub fn line(&self) -> Option<u64> {
+        let unit = self.is_counted() && self.scope == self.id;
+        unit.then_some(self.sequence)
+    }
+
+    /// Whether it is one of many that nothing tells apart but their rank. A step of a workflow has a
+    /// key, and a member of a pool a call that spawned it: those have neither. An item of a map or a
+    /// generator has the scope of its step, a unit of a job one of its own.
+    fn is_counted(&self) -> bool {
+        self.member && self.key.is_none() && self.place.is_none()
     }
 
     /// The name of the signal that it waits for at this moment, where it waits for one.
@@ -356,6 +369,10 @@ pub struct Woken {
     pub at_ms: u64,
     /// Whether it was its time that ended it.
     pub timed_out: bool,
+    /// The task whose arrival ended it. It may have gone on since, so whoever waited for any of
+    /// several could not tell it from the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<TaskId>,
 }
 
 /// Names are short, not empty, and hold no control characters, so that they can be shown anywhere.

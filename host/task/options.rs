@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Json, TaskId, check_name};
 use crate::limits;
+use crate::types::is_function;
 
 /// What somebody asks for who submits or spawns a task.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -68,6 +69,12 @@ impl Options {
             if let Some(name) = name {
                 check_name(what, name)?;
             }
+        }
+        if let Some(next) = self.on_complete.as_deref().filter(|next| is_function(next)) {
+            return Err(format!(
+                "on-complete is {next}: a function has no parameters for what a continuation is given; a job of a \
+                 workflow that depends on this one takes its output"
+            ));
         }
         let durations = [
             ("delay", self.delay_ms),

@@ -41,6 +41,8 @@ pub enum Event {
         call: u32,
         /// Awaited tasks that are not there yet; for a wait on a signal, or on time alone: 1.
         remaining: u64,
+        /// Who is there already, where any of several will do.
+        there: Option<TaskId>,
         /// The name of the signal that it waits for, where it waits for one.
         signal: Option<String>,
         /// When the wait ends all the same.
@@ -74,7 +76,10 @@ pub enum Event {
         delay_ms: u64,
     },
     /// One of the tasks that it waits for got there, or the signal that it waits for.
-    AwaitedArrived,
+    AwaitedArrived {
+        /// The task, where it is one.
+        by: Option<TaskId>,
+    },
     /// The time of its wait ran out.
     WaitTimedOut,
     /// Its time to start has come.
@@ -169,7 +174,7 @@ impl Event {
             Event::Rescheduled { .. } => "rescheduled",
             Event::PhaseEnded { .. } => "phase ended",
             Event::PageEnded { .. } => "page ended",
-            Event::AwaitedArrived => "awaited arrived",
+            Event::AwaitedArrived { .. } => "awaited arrived",
             Event::WaitTimedOut => "wait timed out",
             Event::Due => "due",
             Event::Expired => "expired",
@@ -436,6 +441,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         Event::Suspended {
             call,
             remaining,
+            there,
             signal,
             until_ms,
             spent_ms,
@@ -449,7 +455,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 until_ms: *until_ms,
                 woken: None,
             };
-            suspend(next, wait, now_ms)
+            suspend(next, wait, *there, now_ms)
         }
         Event::Rescheduled { delay_ms } => {
             // The claim of the next run counts one attempt; this run was none.
@@ -481,7 +487,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 until_ms: *until_ms,
                 woken: None,
             };
-            let mut change = suspend(next, wait, now_ms)?;
+            let mut change = suspend(next, wait, None, now_ms)?;
             change.effects.insert(0, Effect::JournalEnded);
             Ok(change)
         }
@@ -510,7 +516,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                         until_ms: None,
                         woken: None,
                     };
-                    suspend(next, wait, now_ms)?
+                    suspend(next, wait, None, now_ms)?
                 }
             };
             change.effects.insert(0, Effect::JournalEnded);
@@ -571,19 +577,19 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         return refuse(task, event);
     };
     match event {
-        Event::AwaitedArrived if wait.remaining > 1 => {
+        Event::AwaitedArrived { .. } if wait.remaining > 1 => {
             wait.remaining -= 1;
             Ok(Change {
                 task: next,
                 effects: vec![],
             })
         }
-        Event::AwaitedArrived => {
+        Event::AwaitedArrived { by } => {
             wait.remaining = 0;
-            wake(next, false, now_ms)
+            wake(next, arrived(*by, now_ms))
         }
         Event::WaitTimedOut if wait.until_ms.is_some_and(|until| until <= now_ms) => {
-            wake(next, true, now_ms)
+            wake(next, timed_out(now_ms))
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
         Event::Hinted if task.producer == Some(Stage::Open) => {
@@ -591,7 +597,7 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.producer = Some(Stage::Hinted);
             match signal {
                 // What it waits for may never come: to receive is to look once from now on.
-                true => wake(next, true, now_ms),
+                true => wake(next, timed_out(now_ms)),
                 false => Ok(Change {
                     task: next,
                     effects: vec![Effect::Hint],
@@ -673,29 +679,48 @@ fn complete(mut next: Task, now_ms: u64, first: Vec<Effect>) -> Result<Change, R
     end(next, Status::Completed, now_ms, effects)
 }
 
-fn suspend(mut next: Task, wait: Wait, now_ms: u64) -> Result<Change, Refusal> {
+/// Begin a wait. `there` is who ends it before it begins, where it is one of several.
+fn suspend(
+    mut next: Task,
+    wait: Wait,
+    there: Option<TaskId>,
+    now_ms: u64,
+) -> Result<Change, Refusal> {
     let (remaining, until_ms) = (wait.remaining, wait.until_ms);
     let looks_once = next.producer == Some(Stage::Hinted) && wait.signal.is_some();
     next.wait = Some(wait);
     if remaining == 0 {
-        return wake(next, false, now_ms);
+        return wake(next, arrived(there, now_ms));
     }
     if looks_once {
-        return wake(next, true, now_ms);
+        return wake(next, timed_out(now_ms));
     }
     if until_ms.is_some_and(|until| until <= now_ms) {
-        return wake(next, true, now_ms);
+        return wake(next, timed_out(now_ms));
     }
     next.status = Status::Waiting;
     moved(next)
 }
 
-fn wake(mut next: Task, timed_out: bool, now_ms: u64) -> Result<Change, Refusal> {
+fn arrived(by: Option<TaskId>, now_ms: u64) -> Woken {
+    Woken {
+        at_ms: now_ms,
+        timed_out: false,
+        by,
+    }
+}
+
+fn timed_out(now_ms: u64) -> Woken {
+    Woken {
+        at_ms: now_ms,
+        timed_out: true,
+        by: None,
+    }
+}
+
+fn wake(mut next: Task, woken: Woken) -> Result<Change, Refusal> {
     if let Some(wait) = next.wait.as_mut() {
-        wait.woken = Some(Woken {
-            at_ms: now_ms,
-            timed_out,
-        });
+        wait.woken = Some(woken);
     }
     next.status = Status::Pending;
     moved(next)

@@ -392,7 +392,7 @@ fn expected(of: &Type) -> String {
 }
 
 /// What is there, in a few words.
-pub(super) fn found(json: &Json) -> String {
+pub fn found(json: &Json) -> String {
     match json {
         Json::Null => "null".to_owned(),
         Json::Bool(flag) => flag.to_string(),

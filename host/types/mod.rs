@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use bind::{arguments, bind, check};
 pub use failing::{error_of, failure_of};
 pub use fits::{Fit, Misfit, answers, fits};
-pub use json::{Mismatch, Value, decode, encode};
+pub use json::{Mismatch, Value, decode, encode, found};
 pub use schema::{input_schema, schema};
 
 /// Deepest nesting of a type. Deeper ones would nest JSON deeper than a payload may be.

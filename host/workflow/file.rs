@@ -268,6 +268,15 @@ impl Reader<'_, '_> {
         fields.whose = format!("pool \"{}\"", key.name);
         let on_failure = self.on_failure(&mut fields, &OnFailure::ALL);
         let concurrency = self.whole(&mut fields, &["concurrency"], 1, i64::from(u32::MAX));
+        for field in fields.foreign(&["depends-on", "after"]) {
+            let what = format!(
+                "{} has {}, but is there from the start",
+                fields.whose, field.name
+            );
+            let hint = "give \"dependsOn\" to the jobs that fill it";
+            self.problems
+                .advise(field.at, what, || Some(hint.to_owned()));
+        }
         fields.end(self.problems);
         let options = PoolOptions {
             on_failure,

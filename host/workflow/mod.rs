@@ -48,7 +48,7 @@ pub struct Step {
     pub input: Json,
     /// Queue, priority, timeout and so on; checked. Neither its key nor its edges stand here.
     pub options: Options,
-    /// What it starts after.
+    /// What it starts after; nothing, where it is a pool, which is there from the start.
     pub after: Vec<After>,
     /// Pools that it is a source of from the start, by their place among the steps.
     pub sources_of: Vec<usize>,

@@ -201,6 +201,15 @@ impl<'a> Fields<'a> {
         found.filter(|field| !matches!(field.node.shape(), Shape::Null))
     }
 
+    /// Fields of these names, which others have: whoever takes them says why they are wrong here.
+    pub fn foreign(&mut self, names: &[&str]) -> Vec<Field<'a>> {
+        let left = std::mem::take(&mut self.left).into_iter();
+        let (foreign, left) =
+            left.partition(|field: &Field<'_>| names.contains(&kebab(&field.name).as_str()));
+        self.left = left;
+        foreign
+    }
+
     /// Nothing more is known: what is left is a problem.
     pub fn end(self, problems: &mut Problems) {
         for field in self.left {

@@ -509,6 +509,20 @@ proptest! {
 }
 
 #[test]
+fn a_pool_starts_after_nothing_and_says_so() {
+    for name in ["dependsOn", "after"] {
+        let text = format!(
+            r#"{{"jobs":[{{"key":"a"}},{{"key":"b","pool":"p"}}],
+            "pools":[{{"name":"p","{name}":["a"]}}]}}"#
+        );
+        let expected = format!(
+            r#"2:34 pool "p" has {name}, but is there from the start | give "dependsOn" to the jobs that fill it"#
+        );
+        refused(&text, &expected);
+    }
+}
+
+#[test]
 fn maps_generators_and_producers_have_their_fields() {
     let definition = json(
         r#"{"jobs": [
@@ -653,6 +667,20 @@ fn types_are_compared_before_anything_starts_and_make_maps() {
         r#"{"jobs": [{"key": "a", "handler": "s/add", "payload": 300}, {"key": "b", "handler": "s/ship"}]}"#,
         "1: job \"a\" cannot take its input: $: expected u8 (0 to 255), found the number 300\n\
          1: job \"b\" cannot take its input: $.id: expected string, found nothing",
+    );
+    // A map over its own input is compared element by element.
+    check(
+        r#"{"jobs": [{"key": "a", "handler": "s/add", "map": true, "payload": [1, 255]},
+                     {"key": "none", "handler": "s/add", "map": true, "payload": []}]}"#,
+        "a map Array { over: None }, none map Array { over: None }",
+    );
+    check(
+        r#"{"jobs": [{"key": "a", "handler": "s/add", "map": true, "payload": [1, {"amount": 256}]},
+                     {"key": "b", "handler": "s/add", "map": true, "payload": 1},
+                     {"key": "c", "handler": "s/ship", "map": true, "payload": [{"id": "x"}, {"orders": {"id": 1}}]}]}"#,
+        "1: job \"a\" cannot take its input: $[1].amount: expected u8 (0 to 255), found the number 256\n\
+         2: job \"b\" cannot take its input: $: expected a list, as the job is a map, found the number 1\n\
+         3: job \"c\" cannot take its input: $[1].orders.id: expected string, found the number 1",
     );
     // Of what nobody knows the types, nothing is said.
     check(

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use super::file::Definition;
 use super::problem::Problem;
 use super::{After, Step, Work, Workflow};
 use crate::group::{Each, Items, OnFailure, PoolOptions, Results};
 use crate::task::edge::On;
-use crate::types::{Fit, Function, Type, bind, decode, fits};
+use crate::types::{Fit, Function, Mismatch, Type, bind, decode, fits, found};
 
 /// The workflow with its maps, or each step that cannot go well. `function` tells what runs the tasks
 /// of a handler, where that is a function.
@@ -45,14 +47,11 @@ pub fn typed(
             step.work = map_over(&step.work, key);
         }
         let step = &workflow.steps[index];
-        if matches!(step.work, Work::Run { .. }) {
-            let names = step
-                .after
-                .iter()
-                .map(|after| called(&workflow.steps, after));
-            if let Err(what) = given(&functioning, step, names) {
-                wrong(what, Some("fishway handler describe shows what it takes"));
-            }
+        let names = step.after.iter();
+        let names = names.map(|after| called(&workflow.steps, after));
+        if let Err(mismatch) = given(&functioning, step, names) {
+            let what = format!("job \"{}\" cannot take its input: {mismatch}", step.key);
+            wrong(what, Some("fishway handler describe shows what it takes"));
         }
         outputs[index] = output(&step.work, &functioning);
     }
@@ -200,25 +199,48 @@ fn item_parameter<'f>(
     open.next().is_none().then_some(first)
 }
 
-/// Whether the input that a step was given is of the types that are left for it.
+/// Whether the input that a step was given is of the types that are left for it; of a map over its own
+/// input, each of the elements.
 fn given<'k>(
     function: &Function,
     step: &Step,
     names: impl Iterator<Item = &'k str>,
-) -> Result<(), String> {
-    let told = |mismatch: &dyn std::fmt::Display| {
-        format!("job \"{}\" cannot take its input: {mismatch}", step.key)
+) -> Result<(), Mismatch> {
+    let own = match &step.work {
+        Work::Run { .. } => false,
+        Work::Each { each, .. } if each.items == Items::Array { over: None } => true,
+        // What it runs over is there later.
+        Work::Each { .. } | Work::Pool(_) => return Ok(()),
     };
-    let input = serde_json::from_str(&step.input).map_err(|error| told(&error))?;
-    let later: Vec<(String, serde_json::Value)> = names
-        .map(|name| (name.to_owned(), serde_json::Value::Null))
-        .collect();
-    let bound = bind(function, input, &later).map_err(|mismatch| told(&mismatch))?;
-    for ((name, parameter), argument) in function.params.iter().zip(bound) {
-        if later.iter().any(|(key, _)| key == name) {
-            continue;
+    let wrong = |expected: &str, found: String| Mismatch {
+        path: "$".to_owned(),
+        expected: expected.to_owned(),
+        found,
+    };
+    let input: Json =
+        serde_json::from_str(&step.input).map_err(|error| wrong("JSON", error.to_string()))?;
+    let later: Vec<(String, Json)> = names.map(|name| (name.to_owned(), Json::Null)).collect();
+    match (own, input) {
+        (false, input) => takes(function, input, &later),
+        (true, Json::Array(items)) => {
+            items.into_iter().enumerate().try_for_each(|(index, item)| {
+                takes(function, item, &later).map_err(|mismatch| Mismatch {
+                    path: mismatch.path.replacen('$', &format!("$[{index}]"), 1),
+                    ..mismatch
+                })
+            })
         }
-        decode(&argument.json, parameter, &argument.path).map_err(|mismatch| told(&mismatch))?;
+        (true, other) => Err(wrong("a list, as the job is a map", found(&other))),
+    }
+}
+
+/// Whether a function takes an input, and what comes `later` for some of its parameters.
+fn takes(function: &Function, input: Json, later: &[(String, Json)]) -> Result<(), Mismatch> {
+    let bound = bind(function, input, later)?;
+    for ((name, parameter), argument) in function.params.iter().zip(bound) {
+        if later.iter().all(|(key, _)| key != name) {
+            decode(&argument.json, parameter, &argument.path)?;
+        }
     }
     Ok(())
 }

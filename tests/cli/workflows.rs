@@ -111,6 +111,74 @@ fn the_workflows_of_the_examples_run_as_they_are_written() {
 }
 
 #[test]
+fn groups_and_producers_among_the_jobs_are_shown_with_what_they_do() {
+    let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }] });
+    let file = json!({ "name": "all kinds", "jobs": [
+        { "key": "list", "handler": "echo", "payload": [1, 2, 3] },
+        { "key": "each", "handler": "echo", "map": "list" },
+        { "key": "listen", "handler": "script", "producer": true, "pool": "members",
+          "idleTimeout": "1h", "drainTimeout": "never", "payload": waits },
+    ]});
+    let place = with_files(&[("kinds.json", &file.to_string())]);
+    let _host = place.serve();
+    let started = place
+        .run(&["workflow", "run", "kinds.json", "--json"])
+        .json();
+    let id = started["workflow_id"].as_str().unwrap();
+    place.run(&["wait", &format!("{id}:each")]).ok();
+    place
+        .run(&["wait", &format!("{id}:listen"), "--status", "waiting"])
+        .ok();
+    let shown = place.run(&["workflow", "get", id]).ok();
+    let line = |key: &str| {
+        let line = shown.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(
+        line("each").starts_with("each completed map echo "),
+        "{shown}"
+    );
+    assert!(
+        line("each").ends_with("3 of 3 items completed [1,2,3]"),
+        "{shown}"
+    );
+    assert!(
+        line("listen").contains("producer open, idle in "),
+        "{shown}"
+    );
+    assert!(!line("listen").contains("drained in"), "{shown}");
+    let shown = place.run(&["workflow", "get", id, "--json"]).json();
+    let [_, each, listen, pool] = shown["jobs"].as_array().unwrap().as_slice() else {
+        panic!("{shown}");
+    };
+    assert_eq!(
+        (&each["pool"]["handler"], &each["pool"]["completed"]),
+        (&json!("echo"), &json!(3))
+    );
+    assert_eq!(pool["pool"].get("handler"), None);
+    let producer = &listen["producer"];
+    assert_eq!(
+        (
+            &producer["stage"],
+            &producer["idle_timeout_ms"],
+            &producer["drain_timeout_ms"]
+        ),
+        (&json!("open"), &json!(3_600_000), &json!(null))
+    );
+    assert!(
+        producer["idle_at"].is_string() && producer["drain_at"].is_null(),
+        "{producer}"
+    );
+    assert_eq!(each.get("producer"), None);
+    place
+        .run(&["signal", &format!("{id}:listen"), "go", "1"])
+        .ok();
+    place.run(&["wait", id]).ok();
+    let ended = place.run(&["workflow", "get", id]).ok();
+    assert!(!ended.contains("idle in"), "{ended}");
+}
+
+#[test]
 fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
     let file = json!({ "name": "ETL", "jobs": [
         { "key": "extract", "handler": "echo", "payload": { "rows": 3 } },

@@ -71,6 +71,10 @@ macro_rules! conformance {
                 more_schedules_than_one_transaction_fires_are_all_fired
                 a_clock_that_was_set_back_fires_nothing_again
                 a_schedule_is_there_whole_after_reopening
+                a_schedule_gives_birth_to_a_workflow_with_all_of_its_jobs
+                a_workflow_that_lives_is_waited_for_where_that_was_asked_for
+                a_workflow_that_is_wrong_by_now_holds_up_no_other_schedule
+                a_scheduled_workflow_has_the_types_of_its_time
             }
             clocks {
                 a_delayed_task_is_ready_when_its_time_has_come
@@ -106,6 +110,7 @@ macro_rules! conformance {
             waiting {
                 a_wait_for_all_ends_with_the_last
                 a_wait_for_any_ends_with_the_first_and_wakes_once
+                a_wait_for_any_tells_who_ended_it
                 a_wait_may_be_for_a_status_that_is_no_end
                 a_wait_for_what_has_ended_or_is_gone_is_no_wait
                 a_wait_ends_when_its_time_runs_out

@@ -201,7 +201,8 @@ fn shown(file: &str, problem: &Problem) -> String {
     )
 }
 
-fn refused(file: &str, problems: &[Problem]) -> Refused {
+/// What is said of a file that nothing was made of.
+pub fn refused(file: &str, problems: &[Problem]) -> Refused {
     let mut what = match problems.len() {
         1 => format!("nothing was made: {file} has a problem"),
         many => format!("nothing was made: {file} has {many} problems"),
@@ -217,6 +218,7 @@ fn refused(file: &str, problems: &[Problem]) -> Refused {
     Refused::new(what, hint)
 }
 
+/// The name of a workflow whose file says none.
 fn name(file: &str) -> String {
     let stem = Path::new(file).file_stem();
     match stem.map(|stem| stem.to_string_lossy().into_owned()) {
@@ -226,7 +228,7 @@ fn name(file: &str) -> String {
 }
 
 /// The text of a file, or of standard input; a bit more than it may have is enough to refuse it.
-fn read(file: &str) -> anyhow::Result<String> {
+pub fn read(file: &str) -> anyhow::Result<String> {
     let most = WORKFLOW_BYTES_MAX as u64 + 1;
     let mut bytes = Vec::new();
     let read = match file {

@@ -9,6 +9,7 @@ use crate::client::{Job, Jobs};
 use crate::group::{Group, GroupKind};
 use crate::store::Filter;
 use crate::task::edge::Link;
+use crate::task::producer::{Clocks, Stage};
 use crate::task::{Status, StatusFilter, Task};
 
 /// Show how a workflow stands, and its jobs: what each waits for, gave, or failed with
@@ -139,7 +140,8 @@ fn table(jobs: &[Job], header: bool) -> Vec<String> {
         widths.max().unwrap_or(0).clamp(least, 40)
     };
     let keys = widest(&mut jobs.iter().map(|job| key(&job.task)), 3);
-    let handlers = widest(&mut jobs.iter().map(|job| &*job.task.handler), 7);
+    let works: Vec<String> = jobs.iter().map(|job| work(&job.task)).collect();
+    let handlers = widest(&mut works.iter().map(String::as_str), 7);
     let mut lines = Vec::new();
     if header {
         lines.push(format!(
@@ -148,16 +150,15 @@ fn table(jobs: &[Job], header: bool) -> Vec<String> {
         ));
     }
     let now = now_ms();
-    for job in jobs {
+    for (job, work) in jobs.iter().zip(&works) {
         let task = &job.task;
         let colour = style(task.status);
         let took = task.duration_ms(now).map(duration).unwrap_or_default();
         let line = format!(
-            "{:keys$}  {colour}{:9}{colour:#}  {:handlers$}  {took:>8}  {}",
+            "{:keys$}  {colour}{:9}{colour:#}  {work:handlers$}  {took:>8}  {}",
             key(task),
             task.status,
-            task.handler,
-            why(job)
+            why(job, now)
         );
         lines.push(line.trim_end().to_owned());
     }
@@ -168,8 +169,18 @@ fn key(task: &Task) -> &str {
     task.key.as_deref().unwrap_or_default()
 }
 
-/// What people look for in a job's line: what it waits for, failed with, or gave.
-fn why(job: &Job) -> String {
+/// Who does a job: its handler, or the kind of a group and the handler of its items.
+fn work(task: &Task) -> String {
+    let each = task.group.as_ref().and_then(|group| group.each.as_ref());
+    match each {
+        Some(each) => format!("{} {}", task.handler, each.handler),
+        None => task.handler.to_string(),
+    }
+}
+
+/// What people look for in a job's line: what it waits for, failed with, or gave; of a group, how many
+/// of its members are where; of a producer, what may end it.
+fn why(job: &Job, now_ms: u64) -> String {
     let task = &job.task;
     let attempt = match task.attempt {
         0 | 1 => String::new(),
@@ -184,7 +195,40 @@ fn why(job: &Job) -> String {
             None => String::new(),
         },
     };
-    format!("{attempt}{text}")
+    let group = task.group.as_deref().filter(|group| group.spawned > 0);
+    let more = match (group, task.producer.zip(job.clocks)) {
+        (Some(group), _) => counts(group),
+        (_, Some((stage, clocks))) if !task.status.is_terminal() => ending(stage, clocks, now_ms),
+        _ => String::new(),
+    };
+    let text = [more, text].into_iter().filter(|part| !part.is_empty());
+    format!("{attempt}{}", text.collect::<Vec<_>>().join("  "))
+}
+
+/// How many members of a group are where.
+fn counts(group: &Group) -> String {
+    let (completed, all, members) = (group.completed, group.spawned, group.kind.members());
+    let more = [
+        (group.failed, "failed"),
+        (group.skipped, "skipped"),
+        (group.live, "in flight"),
+    ];
+    let more: Vec<String> = (more.into_iter())
+        .filter(|(many, _)| *many > 0)
+        .map(|(many, what)| format!(", {many} {what}"))
+        .collect();
+    format!("{completed} of {all} {members} completed{}", more.concat())
+}
+
+/// The stage of a producer, and when its clocks end it.
+fn ending(stage: Stage, clocks: Clocks, now_ms: u64) -> String {
+    let clock = |name: &str, at_ms: Option<u64>| {
+        let rest = duration(at_ms?.saturating_sub(now_ms));
+        Some(format!(", {name} in {rest}"))
+    };
+    let idle = clock("idle", clocks.idle_at_ms).unwrap_or_default();
+    let drain = clock("drained", clocks.drain_at_ms).unwrap_or_default();
+    format!("producer {}{idle}{drain}", stage.as_str())
 }
 
 /// What a job is blocked by, of which `some` were looked up.

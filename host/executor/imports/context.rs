@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::types;
-use crate::executor::bindings::fishway::task::context;
+use crate::executor::bindings::fishway::task::{context, types as wit};
 use crate::executor::guest::{Guest, Next, call_of};
 use crate::group::{GroupKind, Items};
 use crate::journal::{Answer, Function};
 use crate::store::{LogLevel, Record, Urgency};
 use crate::task::edge::{Link, Links};
 use crate::task::{
-    Failure, FailureKind, Outcome, Progress, Task, TaskId, check_name, check_payload,
+    Failure, FailureKind, Progress, Status, Task, TaskId, check_name, check_payload,
 };
 
 impl context::Host for Guest {
@@ -39,40 +39,13 @@ impl context::Host for Guest {
     }
 
     async fn dependencies(&mut self) -> wasmtime::Result<Vec<context::Dependency>> {
-        let call = call_of(Function::Dependencies, "", []);
-        let recorded = match self.step(&call)? {
-            Some(Answer::Outcomes(snapshot)) => Some(snapshot),
-            _ => None,
-        };
-        let store = self.agents.store.clone();
-        let mut links = store
-            .links(self.step_of(), Links::Upstream, u64::MAX)
-            .map_err(|error| self.store_failed(&error))?;
-        let outcomes = match recorded {
-            Some(snapshot) => {
-                let known: HashSet<TaskId> = snapshot.tasks.iter().copied().collect();
-                links.retain(|link| known.contains(&link.task));
-                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
-                self.outcomes_then(&ids, &snapshot)?
-            }
-            None => {
-                // What was deleted has no outcome.
-                links.retain(|link| link.status.is_some());
-                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
-                let (found, mut snapshot) = self.outcomes_now(&ids)?.unwrap_or_default();
-                // What has completed never changes; what has not may be retried before a replay.
-                if !snapshot.others.is_empty() {
-                    snapshot.tasks = ids;
-                    self.answer(call, Answer::Outcomes(snapshot)).await?;
-                }
-                found
-            }
-        };
+        let links = self.upstreams()?;
+        let told = self.as_first_told(links).await?;
         let dependency = |(link, outcome)| context::Dependency {
             key: key_of(&link),
             outcome,
         };
-        Ok(links.into_iter().zip(outcomes).map(dependency).collect())
+        Ok(told.into_iter().map(dependency).collect())
     }
 
     async fn next_phase(
@@ -191,7 +164,7 @@ impl Guest {
     }
 
     /// The dependency that the task is an element of, where it is an item of a map over one.
-    pub(in crate::executor) fn mapped_over(&mut self) -> wasmtime::Result<Option<String>> {
+    fn mapped_over(&mut self) -> wasmtime::Result<Option<String>> {
         let Some(step) = self.task.parent.filter(|_| self.task.index().is_some()) else {
             return Ok(None);
         };
@@ -207,21 +180,66 @@ impl Guest {
         }))
     }
 
-    /// What the task comes after, each with the key that it is known by.
-    pub(in crate::executor) fn dependencies_by_key(
+    /// The outputs of what the task comes after, by the keys that they are known by; null for what did
+    /// not complete. An item of a map has its element as its input, and not the list that it is from.
+    /// They are what they were when the run began, whatever was retried since.
+    pub(in crate::executor) async fn outputs_by_key(
         &mut self,
-    ) -> wasmtime::Result<Vec<(String, Outcome)>> {
+    ) -> wasmtime::Result<Vec<(String, serde_json::Value)>> {
+        let over = self.mapped_over()?;
+        let mut links = self.upstreams()?;
+        links.retain(|link| over.as_ref() != Some(&key_of(link)));
+        if links.is_empty() {
+            return Ok(Vec::new());
+        }
+        let told = self.as_first_told(links).await?;
+        let output = |(link, outcome): (Link, wit::Outcome)| {
+            let completed = types::our_status(outcome.status) == Status::Completed;
+            let output = outcome.output.filter(|_| completed);
+            let json = output.and_then(|output| serde_json::from_str(&output).ok());
+            (key_of(&link), json.unwrap_or_default())
+        };
+        Ok(told.into_iter().map(output).collect())
+    }
+
+    fn upstreams(&mut self) -> wasmtime::Result<Vec<Link>> {
         let store = self.agents.store.clone();
-        let mut links = store
-            .links(self.step_of(), Links::Upstream, u64::MAX)
-            .map_err(|error| self.store_failed(&error))?;
-        links.retain(|link| link.status.is_some());
-        let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
-        let found = self.page(&ids)?;
-        let outcomes = links.iter().map(key_of).zip(found);
-        Ok(outcomes
-            .filter_map(|(key, outcome)| Some((key, outcome?)))
-            .collect())
+        let links = store.links(self.step_of(), Links::Upstream, u64::MAX);
+        links.map_err(|error| self.store_failed(&error))
+    }
+
+    /// How upstreams stand, or stood when this call was first made: one that did not complete may be
+    /// retried before a replay.
+    async fn as_first_told(
+        &mut self,
+        mut links: Vec<Link>,
+    ) -> wasmtime::Result<Vec<(Link, wit::Outcome)>> {
+        let call = call_of(Function::Dependencies, "", []);
+        let recorded = match self.step(&call)? {
+            Some(Answer::Outcomes(snapshot)) => Some(snapshot),
+            _ => None,
+        };
+        let outcomes = match recorded {
+            Some(snapshot) => {
+                let known: HashSet<TaskId> = snapshot.tasks.iter().copied().collect();
+                links.retain(|link| known.contains(&link.task));
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                self.outcomes_then(&ids, &snapshot)?
+            }
+            None => {
+                // What was deleted has no outcome.
+                links.retain(|link| link.status.is_some());
+                let ids: Vec<TaskId> = links.iter().map(|link| link.task).collect();
+                let (found, mut snapshot) = self.outcomes_now(&ids)?.unwrap_or_default();
+                // What has completed never changes; what has not may be retried before a replay.
+                if !snapshot.others.is_empty() {
+                    snapshot.tasks = ids;
+                    self.answer(call, Answer::Outcomes(snapshot)).await?;
+                }
+                found
+            }
+        };
+        Ok(links.into_iter().zip(outcomes).collect())
     }
 }
 

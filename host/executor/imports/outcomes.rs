@@ -91,7 +91,7 @@ impl Guest {
         &mut self,
         ids: &[TaskId],
         wanted: StatusSet,
-    ) -> Answered<Option<TaskId>> {
+    ) -> wasmtime::Result<Option<TaskId>> {
         let store = self.agents.store.clone();
         let mut first: Option<(u64, TaskId)> = None;
         for page in ids.chunks(PAGE) {
@@ -100,10 +100,8 @@ impl Guest {
                 .map_err(|error| self.store_failed(&error))?;
             let mut there = Vec::new();
             for (status, &id) in statuses.into_iter().zip(page) {
-                match status {
-                    None => return Ok(Err(RefusedCall::UnknownTask(id.to_string()))),
-                    Some(status) if is_there(status, wanted) => there.push(id),
-                    Some(_) => {}
+                if status.is_some_and(|status| is_there(status, wanted)) {
+                    there.push(id);
                 }
             }
             let tasks = store
@@ -116,7 +114,7 @@ impl Guest {
                 }
             }
         }
-        Ok(Ok(first.map(|(_, id)| id)))
+        Ok(first.map(|(_, id)| id))
     }
 
     /// Some outcomes, as they are now.

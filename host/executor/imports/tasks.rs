@@ -301,10 +301,15 @@ impl Guest {
         if let Some(refusal) = self.unwaitable(&ids, any)? {
             return self.refuse(call, refusal).await;
         }
-        let timed_out = if self.arrived(&ids, wanted, any)? {
-            false
+        let there = match any {
+            false => None,
+            true => self.first_of(&ids, wanted)?,
+        };
+        let over = there.is_some() || !any && self.all_arrived(&ids, wanted)?;
+        let (timed_out, first) = if over {
+            (false, there)
         } else if timeout_ms == Some(0) {
-            true
+            (true, None)
         } else {
             let until = if any {
                 Until::Any(ids.clone(), wanted)
@@ -312,19 +317,19 @@ impl Guest {
                 Until::All(ids.clone(), wanted)
             };
             match self.wait(until, timeout_ms).await? {
-                Ok(woken) => woken.timed_out,
+                Ok(woken) => (woken.timed_out, woken.by),
                 Err(refusal) => return self.refuse(call, refusal).await,
             }
         };
         // A wait of no length looks once, and so does not see what is only on its way to the disk.
         self.settle().await?;
         let first_only = any && !timed_out;
-        let ids = match first_only {
-            false => ids,
-            true => match self.first_of(&ids, wanted)? {
-                Ok(first) => first.into_iter().collect(),
-                Err(refusal) => return self.refuse(call, refusal).await,
-            },
+        let ids = match (first_only, first) {
+            (false, _) => ids,
+            // Whoever got there: it may have gone on since, and stand elsewhere now.
+            (true, Some(first)) => vec![first],
+            // A wait that an older version ended, which did not say by whom.
+            (true, None) => self.first_of(&ids, wanted)?.into_iter().collect(),
         };
         let (outcomes, mut snapshot) = match self.outcomes_now(&ids)? {
             Ok(found) => found,
@@ -373,8 +378,8 @@ impl Guest {
         Ok(missing.map(|(id, _)| RefusedCall::UnknownTask(id.to_string())))
     }
 
-    /// Whether the wait is over before it begins.
-    fn arrived(&mut self, ids: &[TaskId], wanted: StatusSet, any: bool) -> wasmtime::Result<bool> {
+    /// Whether the wait for all of them is over before it begins.
+    fn all_arrived(&mut self, ids: &[TaskId], wanted: StatusSet) -> wasmtime::Result<bool> {
         let store = self.agents.store.clone();
         let statuses = store
             .statuses(ids)
@@ -382,11 +387,7 @@ impl Guest {
         let mut there = statuses
             .iter()
             .map(|status| status.is_some_and(|status| is_there(status, wanted)));
-        Ok(if any {
-            there.any(|there| there)
-        } else {
-            there.all(|there| there)
-        })
+        Ok(there.all(|there| there))
     }
 
     async fn submit_root(

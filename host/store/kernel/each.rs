@@ -385,7 +385,7 @@ pub fn page(
 /// While it was no source nobody told it that there is room.
 fn wake(source: &Task, group: &Group, caused: &mut Vec<(TaskId, Event)>) {
     if source.status == Status::Waiting && !group.is_full() {
-        caused.push((source.id, Event::AwaitedArrived));
+        caused.push((source.id, Event::AwaitedArrived { by: None }));
     }
 }
 

@@ -1,12 +1,14 @@
 //! Schedules: kept, changed by people, and fired by their clock.
 //!
-//! A schedule fires in one transaction: its task is born and its next time moves on. So a host that
-//! dies fires all of it or nothing, and two that look at the same schedule fire it once.
+//! A schedule fires in one transaction: its task, or its workflow with all of its jobs, is born and its
+//! next time moves on. So a host that dies fires all of it or nothing, and two that look at the same
+//! schedule fire it once.
 
-use super::Turn;
-use crate::schedule::{Fired, Overlap, Plan, Schedule};
+use super::{Turn, run_workflow};
+use crate::schedule::{Fired, Overlap, Plan, Schedule, Target};
 use crate::store::{Alter, StoreError};
-use crate::task::{Options, TaskId};
+use crate::task::{Json, TaskId};
+use crate::workflow::{Definition, Problem, typed};
 
 /// Schedules that one transaction fires; the rest comes with the next. Each may make up for a hundred
 /// times.
@@ -40,16 +42,21 @@ impl Turn<'_> {
         for_ms: u64,
         once: bool,
     ) -> Result<TaskId, StoreError> {
-        let mut new = schedule.plan.task(for_ms);
-        if once {
-            let options = Options {
-                key: Some(schedule.plan.key(for_ms)),
-                ..(*new.options).clone()
-            };
-            new.options = options.into();
-        }
-        let task = match self.add(new) {
-            Ok(submitted) => submitted.id,
+        let plan = &schedule.plan;
+        let key = once.then(|| plan.key(for_ms));
+        let born = match &plan.target {
+            Target::Handler { handler, input } => {
+                let new = plan.task(handler, input, key, for_ms);
+                self.add(new).map(|submitted| submitted.id)
+            }
+            Target::Workflow { document, input } => {
+                let definition = self.definition(plan, document, input)?;
+                let new = plan.workflow(definition, key, for_ms);
+                run_workflow(self, &new, None).map(|started| started.id)
+            }
+        };
+        let task = match born {
+            Ok(id) => id,
             // Of an earlier plan with another handler, or submitted by hand.
             Err(StoreError::KeyTaken { id, .. }) => id,
             Err(error) => return Err(error),
@@ -61,6 +68,26 @@ impl Turn<'_> {
         });
         schedule.runs += 1;
         Ok(task)
+    }
+
+    /// A schedule's workflow with the maps that the types of its handlers ask for. Where they do not
+    /// fit any more, it runs as it was written: its jobs fail, and tell why.
+    fn definition(
+        &mut self,
+        plan: &Plan,
+        document: &str,
+        input: &Option<Json>,
+    ) -> Result<Definition, StoreError> {
+        let definition = plan.definition(document, input).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+            StoreError::BadSchedule {
+                name: plan.name.clone(),
+                why: lines.join("; "),
+            }
+        })?;
+        let functions = self.rows.functions()?;
+        let known = |name: &str| functions.get(name).cloned();
+        Ok(typed(&definition, &known).unwrap_or(definition))
     }
 }
 
@@ -107,8 +134,13 @@ pub fn fire(turn: &mut Turn<'_>) -> Result<(), StoreError> {
         for for_ms in due.times {
             if schedule.plan.overlap == Overlap::Skip && turn.last_lives(&schedule)? {
                 schedule.skipped += 1;
-            } else {
-                turn.run_for(&mut schedule, for_ms, true)?;
+                continue;
+            }
+            match turn.run_for(&mut schedule, for_ms, true) {
+                Ok(_) => {}
+                // Of another version; the others are not to wait for somebody who mends it.
+                Err(StoreError::BadSchedule { .. }) => schedule.skipped += 1,
+                Err(error) => return Err(error),
             }
         }
         turn.keep_schedule(&schedule)?;

@@ -28,7 +28,7 @@ pub fn send(turn: &mut Turn<'_>, signal: &Signal, by: Option<&CallBy>) -> Result
     let number = next_number(turn, signal.to)?;
     turn.rows.add_signal(signal, number, now_ms)?;
     if awaited {
-        turn.drive(signal.to, Event::AwaitedArrived)?;
+        turn.drive(signal.to, Event::AwaitedArrived { by: None })?;
     }
     if let Some(by) = by {
         turn.keep_answer(by, Answer::Done)?;

@@ -1,30 +1,23 @@
 //! Producers and their clocks: rows of the table `producers`.
 
-use rusqlite::named_params;
+use rusqlite::{Connection, Row, named_params};
 
 use super::columns;
-use super::rows::SqliteRows;
+use super::rows::{SqliteRows, many};
 use crate::store::StoreError;
 use crate::store::rows::ProducerRows;
 use crate::task::producer::Clocks;
 use crate::task::{Producer, TaskId};
 
+/// The clocks of one producer, as [`read`] reads them.
+const CLOCKS: &str = "\
+    select idle_ms, drain_ms, idle_at_ms, drain_at_ms
+    from producers
+    where task_id = :task";
+
 impl ProducerRows for SqliteRows<'_> {
     fn clocks(&mut self, producer: TaskId) -> Result<Option<Clocks>, StoreError> {
-        const SQL: &str = "\
-            select idle_ms, drain_ms, idle_at_ms, drain_at_ms
-            from producers
-            where task_id = :task";
-        self.one(SQL, named_params! { ":task": producer.to_i64() }, |row| {
-            Ok(Clocks {
-                producer: Producer {
-                    idle_ms: columns::optional_unsigned(row, 0)?,
-                    drain_ms: columns::optional_unsigned(row, 1)?,
-                },
-                idle_at_ms: columns::optional_unsigned(row, 2)?,
-                drain_at_ms: columns::optional_unsigned(row, 3)?,
-            })
-        })
+        self.one(CLOCKS, named_params! { ":task": producer.to_i64() }, read)
     }
 
     fn save_clocks(&mut self, producer: TaskId, clocks: &Clocks) -> Result<(), StoreError> {
@@ -73,4 +66,21 @@ impl ProducerRows for SqliteRows<'_> {
         let values = named_params! { ":task": producer.to_i64() };
         Ok(self.one(sql, values, |_| Ok(()))?.is_some())
     }
+}
+
+/// The clocks of a producer.
+pub fn clocks(connection: &Connection, producer: TaskId) -> rusqlite::Result<Option<Clocks>> {
+    let values = named_params! { ":task": producer.to_i64() };
+    Ok(many(connection, CLOCKS, values, read)?.pop())
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Clocks> {
+    Ok(Clocks {
+        producer: Producer {
+            idle_ms: columns::optional_unsigned(row, 0)?,
+            drain_ms: columns::optional_unsigned(row, 1)?,
+        },
+        idle_at_ms: columns::optional_unsigned(row, 2)?,
+        drain_at_ms: columns::optional_unsigned(row, 3)?,
+    })
 }

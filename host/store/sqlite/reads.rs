@@ -12,6 +12,7 @@ use super::edges;
 use super::jobs;
 use super::lease;
 use super::nodes;
+use super::producers;
 use super::queues;
 use super::rows::{self, many};
 use super::schedules;
@@ -31,6 +32,7 @@ use crate::store::{
     Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::edge::{Link, Links};
+use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{
     Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
@@ -539,6 +541,10 @@ impl Store for SqliteStore {
 
     fn queues_paused(&self) -> Result<Vec<String>, StoreError> {
         self.read(queues::paused)
+    }
+
+    fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError> {
+        self.read(|connection| producers::clocks(connection, producer))
     }
 
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {

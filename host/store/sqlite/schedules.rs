@@ -1,5 +1,6 @@
 //! Schedules: rows of the table `schedules`.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Connection, Row, named_params, params};
@@ -10,9 +11,14 @@ use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::StoreError;
 use crate::store::rows::ScheduleRows;
 use crate::task::Options;
+use crate::types::Function;
 
 /// The kind of a schedule whose times bring about a task.
 const HANDLER: &str = "handler";
+
+/// The kind of a schedule whose times bring about a workflow. It has an empty input where that of the
+/// document stands.
+const WORKFLOW: &str = "workflow";
 
 /// Every column, in the order that [`schedule`] reads and that one is saved in.
 const COLUMNS: &str = "\
@@ -38,7 +44,10 @@ impl ScheduleRows for SqliteRows<'_> {
         let plan = &schedule.plan;
         let options = &plan.options;
         let (kind, target, input) = match &plan.target {
-            Target::Handler { handler, input } => (HANDLER, handler, input),
+            Target::Handler { handler, input } => (HANDLER, handler, &**input),
+            Target::Workflow { document, input } => {
+                (WORKFLOW, document, input.as_deref().unwrap_or_default())
+            }
         };
         let (cron, zone, every_ms, from_ms) = match &plan.timing {
             Timing::Cron { expression, zone } => (Some(expression), Some(zone), None, None),
@@ -52,7 +61,7 @@ impl ScheduleRows for SqliteRows<'_> {
                 &*plan.name,
                 kind,
                 &**target,
-                &**input,
+                input,
                 cron.map(|text| &**text),
                 zone.map(|text| &**text),
                 number(every_ms),
@@ -96,6 +105,15 @@ impl ScheduleRows for SqliteRows<'_> {
         let values = named_params! { ":now": now_ms as i64, ":limit": limit as i64 };
         self.many(&SQL, values, schedule)
     }
+
+    fn functions(&mut self) -> Result<HashMap<String, Function>, StoreError> {
+        const SQL: &str = "select name, function from handlers where function is not null";
+        let rows = self.many(SQL, [], |row| {
+            let name: String = row.get(0)?;
+            Ok(columns::json(row, 1)?.map(|function| (name, function)))
+        })?;
+        Ok(rows.into_iter().flatten().collect())
+    }
 }
 
 /// All schedules, by name.
@@ -110,12 +128,20 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
     let number = |index| columns::optional_unsigned(row, index);
     let word = |index| row.get_ref(index).and_then(|word| Ok(word.as_str()?));
     let kind = word(1)?;
-    if kind != HANDLER {
-        return Err(columns::damaged(
-            1,
-            format!("{kind} is no kind of schedule"),
-        ));
-    }
+    let target = match kind {
+        HANDLER => Target::Handler {
+            handler: text(2)?,
+            input: text(3)?,
+        },
+        WORKFLOW => Target::Workflow {
+            document: text(2)?,
+            input: Some(text(3)?).filter(|input| !input.is_empty()),
+        },
+        other => {
+            let why = format!("{other} is no kind of schedule");
+            return Err(columns::damaged(1, why));
+        }
+    };
     let timing = match columns::optional_text(row, 4)? {
         Some(expression) => Timing::Cron {
             expression,
@@ -140,10 +166,7 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
     Ok(Schedule {
         plan: Plan {
             name: text(0)?,
-            target: Target::Handler {
-                handler: text(2)?,
-                input: text(3)?,
-            },
+            target,
             options: options.into(),
             timing,
             missed: Missed::from_word(missed)

@@ -95,6 +95,7 @@ fn events() -> Vec<(&'static str, Event)> {
     let suspended = |remaining| Event::Suspended {
         call: 1,
         remaining,
+        there: None,
         signal: None,
         until_ms: None,
         spent_ms: 0,
@@ -146,7 +147,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("phase ended, nothing to await", phase(0)),
         ("page ended, there is room", page_ended(false)),
         ("page ended, the window is full", page_ended(true)),
-        ("awaited arrived", Event::AwaitedArrived),
+        ("awaited arrived", Event::AwaitedArrived { by: None }),
         ("wait timed out", Event::WaitTimedOut),
         ("due", Event::Due),
         ("expired", Event::Expired),

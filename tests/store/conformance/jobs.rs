@@ -74,6 +74,7 @@ pub async fn no_unit_of_a_job_starts_before_all_are_there(world: &mut World) {
     assert_eq!(inputs, ["1", "2", "4", "7", "9"], "in the order of lines");
     let lines: Vec<u64> = claimed.iter().map(|unit| unit.sequence).collect();
     assert_eq!(lines, [1, 2, 4, 7, 9]);
+    assert_eq!((claimed[2].line(), claimed[2].index()), (Some(4), None));
     assert_eq!(world.get(job).status, Status::Running);
 }
 

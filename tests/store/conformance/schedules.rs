@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
 use fishway::clock::HandClock;
+use fishway::group::GroupKind;
 use fishway::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
-use fishway::store::{Alter, Filter, StoreError};
+use fishway::store::{Alter, Filter, HandlerRow, StoreError};
 use fishway::task::{Options, Status, Task};
+use fishway::types::{Function, Type};
 
 use crate::store::world::{START_MS, World, keyed};
 
@@ -22,6 +24,34 @@ fn plan(name: &str) -> Plan {
         missed: Missed::Once,
         overlap: Overlap::Allow,
     }
+}
+
+/// Two jobs, one after the other.
+const CHAIN: &str = r#"
+    name = "chain"
+    input = 7
+    metadata = { of = "file" }
+    [jobs.a]
+    [jobs.b]
+    dependsOn = "a"
+"#;
+
+/// The same, of a workflow.
+fn chain(name: &str) -> Plan {
+    Plan {
+        target: Target::Workflow {
+            document: CHAIN.into(),
+            input: None,
+        },
+        ..plan(name)
+    }
+}
+
+/// The workflows, oldest first.
+fn workflows(world: &World) -> Vec<Task> {
+    let mut all = tasks(world);
+    all.retain(|task| task.group.is_some());
+    all
 }
 
 async fn add(world: &World, plan: Plan) -> Schedule {
@@ -346,6 +376,15 @@ pub async fn a_schedule_is_there_whole_after_reopening(world: &mut World) {
         },
         plan("c"),
     ];
+    let workflow = |name: &str, input: Option<&str>| Plan {
+        target: Target::Workflow {
+            document: CHAIN.into(),
+            input: input.map(Into::into),
+        },
+        ..plan(name)
+    };
+    let plans = plans.into_iter();
+    let plans = plans.chain([workflow("d", None), workflow("e", Some("null"))]);
     let mut kept = Vec::new();
     for plan in plans {
         kept.push(add(world, plan).await);
@@ -361,4 +400,135 @@ pub async fn a_schedule_is_there_whole_after_reopening(world: &mut World) {
         (Some(1), Some("then"))
     );
     assert!(task.metadata.unwrap().contains("\"a\":1"));
+}
+
+pub async fn a_schedule_gives_birth_to_a_workflow_with_all_of_its_jobs(world: &mut World) {
+    add(world, chain("report")).await;
+    world.advance(MINUTE).await;
+    let born = workflows(world);
+    assert_eq!(minutes(&born), [1]);
+    let workflow = &born[0];
+    assert_eq!((&*workflow.handler, &*workflow.input), ("workflow", "7"));
+    let at = time(START_MS + MINUTE);
+    assert_eq!(workflow.key, Some(format!("schedule report {at}").into()));
+    let metadata = workflow.metadata.as_deref().unwrap();
+    assert!(metadata.contains("\"of\":\"file\""), "{metadata}");
+    assert_eq!(&*workflow.group.as_ref().unwrap().name, "chain");
+    let jobs = world.store().child_ids(workflow.id).unwrap();
+    assert_eq!(world.show(&jobs), "ready blocked");
+    let job = world.get(jobs[0]);
+    assert_eq!((&*job.handler, &*job.input), ("a", "7"));
+    let last = schedule(world, "report").last.unwrap();
+    assert_eq!((last.task, last.for_ms), (workflow.id, START_MS + MINUTE));
+    // A workflow that was run by hand under the key of a time counts as its run.
+    let (document, key) = (CHAIN, chain("report").key(START_MS + 2 * MINUTE));
+    let definition = chain("report").definition(document, &None).unwrap();
+    let new = chain("report").workflow(definition, Some(key), 0);
+    let by_hand = world.store().run_workflow(new, None).await.unwrap();
+    world.advance(MINUTE).await;
+    assert_eq!(workflows(world).len(), 2);
+    assert_eq!(schedule(world, "report").last.unwrap().task, by_hand.id);
+    let triggered = alter(world, "report", Alter::Trigger).await;
+    assert_eq!(triggered.runs, 3);
+    let task = world.get(triggered.last.unwrap().task);
+    assert_eq!((task.key, workflows(world).len()), (None, 3));
+}
+
+pub async fn a_workflow_that_lives_is_waited_for_where_that_was_asked_for(world: &mut World) {
+    let plan = Plan {
+        overlap: Overlap::Skip,
+        ..chain("report")
+    };
+    add(world, plan).await;
+    world.advance(MINUTE).await;
+    let first = world.claim().await;
+    world.complete(&first).await;
+    // Between two of its jobs it lives.
+    world.advance(MINUTE).await;
+    let second = world.claim().await;
+    world.complete(&second).await;
+    world.advance(MINUTE).await;
+    assert_eq!(minutes(&workflows(world)), [1, 3]);
+    let skipped = schedule(world, "report");
+    assert_eq!((skipped.runs, skipped.skipped), (2, 1));
+}
+
+pub async fn a_workflow_that_is_wrong_by_now_holds_up_no_other_schedule(world: &mut World) {
+    // Whoever adds one through a client is refused; another version may have thought otherwise.
+    let wrong = Plan {
+        target: Target::Workflow {
+            document: r#"{"jobs":[{"key":"a","colour":"red"}]}"#.into(),
+            input: None,
+        },
+        ..chain("a")
+    };
+    add(world, wrong).await;
+    add(world, chain("b")).await;
+    assert_eq!(world.advance(MINUTE).await, Some(START_MS + 2 * MINUTE));
+    let after = schedule(world, "a");
+    assert_eq!((after.runs, after.skipped, after.last), (0, 1, None));
+    assert_eq!(schedule(world, "b").runs, 1);
+    let triggered = world.store().alter_schedule("a".to_owned(), Alter::Trigger);
+    let refused = triggered.await.unwrap_err();
+    let said = refused.to_string();
+    assert!(
+        said.starts_with("schedule \"a\" cannot run: its workflow is wrong: ")
+            && said.contains("colour"),
+        "{said}"
+    );
+    assert!(refused.hint().unwrap().contains("schedule add a --replace"));
+}
+
+pub async fn a_scheduled_workflow_has_the_types_of_its_time(world: &mut World) {
+    let document = r#"{"jobs":[{"key":"words","handler":"f/words"},
+        {"key":"each","handler":"f/each","dependsOn":[{"key":"words","as":"word"}]}]}"#;
+    let plan = Plan {
+        target: Target::Workflow {
+            document: document.into(),
+            input: None,
+        },
+        ..plan("report")
+    };
+    // Nobody knows yet what the handlers take.
+    add(world, plan).await;
+    let list = Type::List(Box::new(Type::String));
+    let function = |name: &str, params: &[(&str, Type)], result: Type| Function {
+        name: name.to_owned(),
+        params: (params.iter())
+            .map(|(name, of)| ((*name).to_owned(), of.clone()))
+            .collect(),
+        result: Some(result),
+    };
+    let functions = [
+        function("f/words", &[], list),
+        function("f/each", &[("word", Type::String)], Type::Bool),
+    ];
+    let keep = async |functions: &[Function]| {
+        let row = |function: &Function| HandlerRow {
+            name: function.name.clone(),
+            digest: String::new(),
+            description: None,
+            function: Some(function.clone()),
+            generator: false,
+        };
+        let rows = functions.iter().map(row).collect();
+        let kept = world.store().keep_handlers(rows, "here".into());
+        kept.await.unwrap();
+    };
+    let second_job = async || {
+        world.advance(MINUTE).await;
+        let workflow = workflows(world)
+            .into_iter()
+            .rfind(|task| task.group.as_ref().unwrap().kind == GroupKind::Workflow);
+        let jobs = world.store().child_ids(workflow.unwrap().id).unwrap();
+        world.get(jobs[1]).handler
+    };
+    assert_eq!(&*second_job().await, "f/each");
+    keep(&functions).await;
+    assert_eq!(&*second_job().await, "map");
+    // What does not fit any more runs as it was written, and its jobs say so.
+    let mut others = functions.clone();
+    others[1].params[0].1 = Type::Bool;
+    keep(&others).await;
+    assert_eq!(&*second_job().await, "f/each");
 }

@@ -61,6 +61,27 @@ pub async fn a_wait_for_any_ends_with_the_first_and_wakes_once(world: &mut World
     assert_eq!(wakes(world, before.id), (false, 0));
 }
 
+pub async fn a_wait_for_any_tells_who_ended_it(world: &mut World) {
+    let (waiter, others) = waiter_and_others(world, 2).await;
+    let until = Until::Any(vec![others[1], others[0]], set(&[Status::Running]));
+    world.suspend(&waiter, 1, until, None).await;
+    let by = |world: &World| world.get(waiter.id).wait.unwrap().woken.unwrap().by;
+    let other = world.start(others[0]).await;
+    world.complete(&other).await;
+    assert_eq!(by(world), Some(others[0]));
+    // And who was there before it began, though its time is over, too.
+    let waiter = world.start(waiter.id).await;
+    let other = world.start(others[1]).await;
+    let wanted = Until::Any(vec![others[1]], set(&[Status::Running]));
+    world.suspend(&waiter, 2, wanted, Some(START_MS)).await;
+    world.complete(&other).await;
+    assert_eq!(by(world), Some(others[1]));
+    assert_eq!(wakes(world, waiter.id), (false, 0));
+    let waiter = world.start(waiter.id).await;
+    world.suspend(&waiter, 3, Until::Time, Some(START_MS)).await;
+    assert_eq!(by(world), None);
+}
+
 pub async fn a_wait_may_be_for_a_status_that_is_no_end(world: &mut World) {
     let (waiter, others) = waiter_and_others(world, 1).await;
     let until = Until::All(others.clone(), set(&[Status::Running]));

@@ -90,6 +90,22 @@ impl Guest for Typed {
         tasks::spawn(&task_type, &input, None).map_err(|refused| format!("{refused:?}"))
     }
 
+    fn words(text: String) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn together(parts: Vec<String>) -> String {
+        parts.join("; ")
+    }
+
+    fn late(left: Option<String>) -> String {
+        tasks::sleep(60_000);
+        let now = fishway::task::context::dependencies();
+        let now = now.iter().map(|one| one.outcome.output.as_deref());
+        let now: Vec<&str> = now.map(|output| output.unwrap_or("nothing")).collect();
+        format!("{} then, {} now", left.as_deref().unwrap_or("nothing"), now.join(", "))
+    }
+
     fn nothing() {}
 }
 
