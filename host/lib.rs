@@ -31,6 +31,8 @@ pub mod panics;
 pub mod retention;
 pub mod scheduler;
 pub mod store;
+pub mod wire;
 
 // Doors.
 pub mod cli;
+pub mod http;

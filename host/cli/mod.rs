@@ -35,7 +35,6 @@ mod top;
 mod trace;
 mod view;
 mod wait;
-pub mod wire;
 mod workflow;
 
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use super::{Done, Global, duration_ms, now_ms, print_json, print_line, wire};
+use super::{Done, Global, duration_ms, now_ms, print_json, print_line};
 use crate::task::{Status, StatusFilter, StatusSet, Task};
+use crate::wire;
 
 /// Wait for tasks to end
 ///

@@ -1,8 +1,9 @@
 mod run;
 mod show;
 
-use super::{Done, Global, now_ms, print_json, wire};
+use super::{Done, Global, now_ms, print_json};
 use crate::task::{Status, Task};
+use crate::wire;
 pub use show::{lines, name};
 
 /// Run and look at workflows: jobs that start when those that they depend on have ended

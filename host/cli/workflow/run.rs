@@ -8,12 +8,12 @@ use anyhow::Context;
 
 use crate::cli::given::{checked, text};
 use crate::cli::wait::{report, tell_of_no_host};
-use crate::cli::wire::StartedJson;
 use crate::cli::{Done, Global, Refused, duration_ms, print_json, print_line};
 use crate::client::{ClientError, Run};
 use crate::limits::{WORKFLOW_BYTES_MAX, WORKFLOW_JOBS_MAX};
 use crate::store::sqlite::FILE_NAME;
 use crate::task::{StatusSet, check_metadata};
+use crate::wire::StartedJson;
 use crate::workflow::{Definition, Format, Given, Problem, parse};
 
 /// Problems that are printed of a file that is run.
