@@ -5,19 +5,50 @@
 //! is stands in the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
 
-use crate::task::{Status, TaskId};
+use crate::task::{Status, Task, TaskId};
 
-/// A task has a new status, and it is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A task has a new status, or told something of itself, and it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Which task.
     pub task: TaskId,
     /// Its status.
     pub status: Status,
+    /// The task that contains it.
+    pub parent: Option<TaskId>,
+    /// The root of its tree.
+    pub root: TaskId,
+    /// The handler that runs it.
+    pub handler: Arc<str>,
+    /// The queue that it is in.
+    pub queue: Arc<str>,
+    /// When it was submitted, in milliseconds since the Unix epoch, as all times here.
+    pub created_at_ms: u64,
+    /// When it was first claimed.
+    pub started_at_ms: Option<u64>,
+    /// When it ended.
+    pub ended_at_ms: Option<u64>,
+}
+
+impl Notice {
+    /// Of a task as it is now.
+    pub fn of(task: &Task) -> Notice {
+        Notice {
+            task: task.id,
+            status: task.status,
+            parent: task.parent,
+            root: task.scope,
+            handler: task.handler.clone(),
+            queue: task.queue.clone(),
+            created_at_ms: task.created_at_ms,
+            started_at_ms: task.started_at_ms,
+            ended_at_ms: task.ended_at_ms,
+        }
+    }
 }
 
 /// The bus of one process.
@@ -25,7 +56,30 @@ pub struct Notice {
 pub struct Bus {
     commits: watch::Sender<u64>,
     watched: Mutex<HashMap<TaskId, Vec<Arc<Mailbox>>>>,
+    followed: Mutex<Vec<Weak<Stream>>>,
 }
+
+/// What has come for one who follows everything.
+#[derive(Debug, Default)]
+struct Stream {
+    all: Mutex<All>,
+    bell: Notify,
+}
+
+/// All that has moved since it was asked for last.
+#[derive(Debug, Default)]
+pub struct All {
+    /// Tasks that moved in this process, in their order; the last are missing where they were more
+    /// than [`FOLLOWED_MAX`].
+    pub notices: Vec<Notice>,
+    /// How many are missing.
+    pub missing: u64,
+    /// Another process has committed: anything may have changed.
+    pub outside: bool,
+}
+
+/// Notices that are kept for one who follows and does not ask for them.
+pub const FOLLOWED_MAX: usize = 65_536;
 
 /// What has come for one watch and was not looked at yet.
 #[derive(Debug, Default)]
@@ -48,6 +102,7 @@ impl Default for Bus {
         Bus {
             commits: watch::Sender::new(0),
             watched: Mutex::default(),
+            followed: Mutex::default(),
         }
     }
 }
@@ -65,6 +120,13 @@ impl Bus {
             }
         }
         drop(watched);
+        if !notices.is_empty() {
+            self.tell_followers(|all| {
+                let room = FOLLOWED_MAX.saturating_sub(all.notices.len());
+                all.notices.extend(notices.iter().take(room).cloned());
+                all.missing += notices.len().saturating_sub(room) as u64;
+            });
+        }
         self.commits.send_modify(|count| *count += 1);
     }
 
@@ -74,12 +136,31 @@ impl Bus {
             lock(&mailbox.news).outside = true;
             mailbox.bell.notify_one();
         }
+        self.tell_followers(|all| all.outside = true);
         self.commits.send_modify(|count| *count += 1);
     }
 
     /// Sees every commit, by its count.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
+    }
+
+    fn tell_followers(&self, tell: impl Fn(&mut All)) {
+        lock(&self.followed).retain(|stream| {
+            let Some(stream) = stream.upgrade() else {
+                return false;
+            };
+            tell(&mut lock(&stream.all));
+            stream.bell.notify_one();
+            true
+        });
+    }
+
+    /// Hear of every task that moves from now on.
+    pub fn follow(&self) -> Follow {
+        let stream = Arc::new(Stream::default());
+        lock(&self.followed).push(Arc::downgrade(&stream));
+        Follow(stream)
     }
 
     /// Watch some tasks. Subscribe first, look at the store after.
@@ -93,6 +174,23 @@ impl Bus {
             bus: self.clone(),
             tasks: tasks.to_vec(),
             mailbox,
+        }
+    }
+}
+
+/// Everything that is followed, until it is dropped.
+#[derive(Debug)]
+pub struct Follow(Arc<Stream>);
+
+impl Follow {
+    /// Ends when something has moved, with all of it since the last call.
+    pub async fn next(&mut self) -> All {
+        loop {
+            self.0.bell.notified().await;
+            let all = std::mem::take(&mut *lock(&self.0.all));
+            if all.outside || all.missing > 0 || !all.notices.is_empty() {
+                return all;
+            }
         }
     }
 }

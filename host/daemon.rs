@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-pub use self::standing::{LastHost, last_host};
+pub use self::standing::{LastHost, View, last_host};
 pub use self::stopping::{StopError, stop};
 
 use self::lock::Lock;
@@ -276,6 +276,16 @@ impl Host {
     /// What is loaded.
     pub fn loader(&self) -> &Arc<Loader> {
         &self.loader
+    }
+
+    /// The number of its lease: each host of a data directory has another one.
+    pub fn number(&self) -> u64 {
+        self.lease
+    }
+
+    /// Say where it answers HTTP, for whoever asks where it is.
+    pub fn say_address(&self, url: &str) -> std::io::Result<()> {
+        standing::say_address(&self.data_dir, self.lease, url)
     }
 
     /// Attempts that a dead host left behind and that were put back.

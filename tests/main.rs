@@ -15,6 +15,8 @@ mod crash;
 mod examples;
 /// The host as a process: detached, stopped, lost; its lease, settings, backups.
 mod hosting;
+/// The HTTP door: its API, its feed, who may come in, and the command line that asks it.
+mod http;
 /// Batch jobs, and a host that is killed fifty times in one of them.
 mod jobs;
 /// The handlers directory.

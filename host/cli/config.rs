@@ -1,7 +1,7 @@
 use super::serve::HostArgs;
 use super::settings::{Origin, Setting};
-use super::wire::SettingJson;
 use super::{Done, Global, print_json, print_line};
+use crate::wire::SettingJson;
 
 /// Look at the settings
 ///

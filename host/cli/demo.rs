@@ -5,13 +5,14 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::serve::Signals;
-use super::{Done, Global, Refused, print_json, print_line, trace, wire};
+use super::{Done, Global, Refused, print_json, print_line, trace};
 use crate::builder::{self, Request, examples};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::daemon::{Host, Setup};
 use crate::executor::Settings;
 use crate::task::{Options, Status, StatusSet, TaskId};
+use crate::wire;
 
 /// Build the example handlers, count the words of a book with them, and show how
 #[derive(clap::Args)]

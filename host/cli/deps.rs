@@ -1,7 +1,8 @@
 use super::view::style;
 use super::workflow::name;
-use super::{Done, Global, print_json, print_line, wire};
+use super::{Done, Global, print_json, print_line};
 use crate::task::edge::{Link, On};
+use crate::wire;
 
 /// Show what a task depends on, and what depends on it
 #[derive(clap::Args)]

@@ -1,7 +1,8 @@
 use super::view::{cut, duration, style};
-use super::{Done, Global, now_ms, print_json, print_line, wire};
+use super::{Done, Global, now_ms, print_json, print_line};
 use crate::client::Detail;
 use crate::group::GroupKind;
+use crate::wire;
 
 /// Show tasks: status, input, output, error, attempts, children
 #[derive(clap::Args)]

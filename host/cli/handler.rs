@@ -8,6 +8,8 @@ use super::view::bytes;
 use super::{Done, Global, Refused, print_json, print_line};
 use crate::executor::Sandbox;
 use crate::loader::{self, Handler, Problem, links};
+use crate::remote::Remote;
+use crate::wire;
 
 /// Look at handlers
 #[derive(clap::Args)]
@@ -39,6 +41,9 @@ enum Verb {
 }
 
 pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    if let Some(remote) = global.remote(false)? {
+        return of_remote(global, &remote, &args.verb);
+    }
     let sandbox = Sandbox::plain()?;
     let check = |file: &Path| loader::check_file(sandbox.engine(), &sandbox.check(), file);
     match args.verb {
@@ -57,6 +62,37 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
                 }
             }
         }
+    }
+}
+
+/// The handlers that another host has loaded.
+fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Done> {
+    let handlers = remote.loaded()?;
+    match verb {
+        Verb::List { directory: None } => {
+            for handler in &handlers {
+                let about = handler.description.as_deref().unwrap_or_default();
+                let (name, digest) = (&handler.name, &handler.digest);
+                match global.json {
+                    true => print_json(handler)?,
+                    false => print_line(&format!("{name:20}  {digest:19.19}  {about}"))?,
+                }
+            }
+            Ok(Done::OK)
+        }
+        Verb::Describe { handler: name } => {
+            let Some(handler) = handlers.iter().find(|handler| handler.name == *name) else {
+                let what = format!("the host has no handler \"{name}\"");
+                return Err(Refused::new(what, "fishway handler list shows what it has").into());
+            };
+            match global.json {
+                true => print_json(handler)?,
+                false => print_line(&serde_json::to_string_pretty(handler)?)?,
+            }
+            Ok(Done::OK)
+        }
+        Verb::List { .. } => global.here("handler list DIR").map(|()| Done::OK),
+        Verb::Check { .. } => global.here("handler check").map(|()| Done::OK),
     }
 }
 
@@ -162,7 +198,7 @@ fn is_component(file: &Path) -> bool {
 
 fn print_handler(global: &Global, handler: &Handler) -> anyhow::Result<()> {
     if global.json {
-        return print_json(&json(handler));
+        return print_json(&wire::handler(handler));
     }
     let about = handler.manifest.description.as_deref().unwrap_or_default();
     let what = match handler.generator {
@@ -191,62 +227,12 @@ fn print_problem(global: &Global, problem: &Problem) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn json(handler: &Handler) -> serde_json::Value {
-    let (limits, retry, grants) = (
-        &handler.manifest.limits,
-        &handler.manifest.retry,
-        &handler.manifest.grants,
-    );
-    let directories: Vec<serde_json::Value> = grants
-        .directories
-        .iter()
-        .map(|one| serde_json::json!({ "host": one.host, "guest": one.guest, "writable": one.writable }))
-        .collect();
-    serde_json::json!({
-        "name": handler.name,
-        "kind": if handler.generator { "generator" } else { "handler" },
-        "digest": handler.digest.to_string(),
-        "size_bytes": handler.size_bytes,
-        "description": handler.manifest.description,
-        "imports": handler.imports,
-        "exports": handler.exports,
-        "functions": functions::json(handler),
-        "left_out": handler.left_out,
-        "calls": functions::calls(handler),
-        "limits": {
-            "memory_bytes": limits.memory_bytes,
-            "table_elements": limits.table_elements,
-            "timeout_ms": limits.timeout_ms,
-            "concurrency": limits.concurrency,
-            "children": limits.children_max,
-            "depth": limits.depth_max,
-            "calls": limits.calls_max,
-            "log_bytes": limits.log_bytes,
-        },
-        "retry": {
-            "attempts": retry.attempts_max,
-            "backoff_ms": retry.backoff_ms,
-            "factor": retry.backoff_factor,
-            "max_backoff_ms": retry.backoff_max_ms,
-            "jitter": retry.jitter,
-        },
-        "grants": {
-            // Names alone: a value may be a secret.
-            "env": grants.env.keys().collect::<Vec<_>>(),
-            "directories": directories,
-            "allowed_outbound_hosts": grants.allowed_outbound_hosts,
-            "clock": if grants.real_clock { "real" } else { "durable" },
-            "random": if grants.real_random { "real" } else { "durable" },
-        },
-    })
-}
-
 fn describe(global: &Global, handler: &Handler) -> anyhow::Result<Done> {
-    let value = json(handler);
+    let shown = wire::handler(handler);
     if global.json {
-        print_json(&value)?;
+        print_json(&shown)?;
     } else {
-        let mut value = value;
+        let mut value = serde_json::to_value(&shown)?;
         if let Some(members) = value.as_object_mut() {
             // Told below, as WIT.
             for name in ["functions", "left_out", "calls"] {

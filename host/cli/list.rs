@@ -1,10 +1,11 @@
 use std::io::IsTerminal;
 
 use super::view::{cut, duration, style};
-use super::{Done, Global, now_ms, print_json, print_line, wire};
+use super::{Done, Global, now_ms, print_json, print_line};
 use crate::client::{ClientError, Holds};
 use crate::store::Filter;
 use crate::task::{StatusFilter, Task, TaskId};
+use crate::wire;
 
 /// List tasks, newest first
 #[derive(clap::Args)]

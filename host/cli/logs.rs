@@ -1,5 +1,6 @@
-use super::{Done, Global, print_json, print_line, wire};
+use super::{Done, Global, print_json, print_line};
 use crate::store::{LogLevel, LogPosition};
+use crate::wire;
 
 /// Lines that are read at once.
 const PAGE: u64 = 1_000;

@@ -1,10 +1,11 @@
 use std::io::IsTerminal;
 
 use super::view::{duration, style};
-use super::{Done, Global, now_ms, print_json, print_line, wire};
+use super::{Done, Global, now_ms, print_json, print_line};
 use crate::group::{Group, GroupKind};
 use crate::store::Filter;
 use crate::task::{StatusSet, Task};
+use crate::wire;
 
 /// List pools, or show how one stands
 #[derive(clap::Args)]

@@ -1,10 +1,11 @@
 use std::io::IsTerminal;
 use std::str::FromStr;
 
-use super::{Done, Global, print_json, print_line, wire};
+use super::{Done, Global, print_json, print_line};
 use crate::queue::QueueChange;
 use crate::store::QueueStanding;
 use crate::task::Status;
+use crate::wire;
 
 /// List queues, pause them, and limit how many of their tasks run at once
 ///

@@ -1,4 +1,5 @@
-use super::{Done, Global, now_ms, print_json, wire};
+use super::{Done, Global, now_ms, print_json};
+use crate::wire;
 
 /// Give tasks that failed, were cancelled, expired or were skipped another go
 ///

@@ -5,11 +5,12 @@ use jiff::tz::TimeZone;
 
 use super::given::{checked, text};
 use super::view::{duration, style};
-use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line, wire, workflow};
+use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line, workflow};
 use crate::client::{Client, ClientError};
 use crate::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::Alter;
 use crate::task::{Options, Status, check_metadata};
+use crate::wire;
 
 /// Submit tasks, or run workflows, at set times
 ///

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,15 +8,18 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use super::{Done, Global, LISTENING, duration_ms};
+use super::{Done, Global, LISTENING, Refused, duration_ms};
 use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::daemon::detached::Parent;
 use crate::daemon::{Host, HostError, Setup};
 use crate::executor::Settings;
+use crate::http::guard::{Guard, Token};
+use crate::http::{self, Http};
 use crate::loader::{Change, Origin};
 use crate::store::Keep;
 use crate::task::{Status, StatusSet, Task, TaskId};
+use crate::telemetry::Traces;
 
 /// Run the host: load the handlers of a directory and run their tasks
 ///
@@ -79,7 +84,110 @@ pub struct HostArgs {
     /// The same for tasks that were skipped
     #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_SKIPPED", value_parser = duration_ms, hide_short_help = true)]
     pub keep_skipped: Option<u64>,
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// Send a span of each ended task to the OpenTelemetry collector at this address, such as
+    /// http://127.0.0.1:4318 [default: nowhere]
+    #[arg(long, value_name = "URL", env = "FISHWAY_OTLP", value_parser = collector, hide_short_help = true)]
+    pub otlp: Option<String>,
 }
+
+/// The address of a collector. TLS is the work of one that runs beside the host.
+fn collector(text: &str) -> Result<String, String> {
+    match text.starts_with("http://") {
+        true => Ok(text.to_owned()),
+        false => Err("write http://NAME:PORT; a collector beside the host speaks https".to_owned()),
+    }
+}
+
+/// What the HTTP door of a host is told.
+#[derive(clap::Args)]
+pub struct HttpArgs {
+    /// Answer HTTP at this address, such as 127.0.0.1:7070 [default: not at all]
+    #[arg(long, value_name = "ADDRESS", env = "FISHWAY_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// File with the token that requests have to bear; it is made where it is not there, and nobody
+    /// else may read it. An address that is not loopback always demands a token [default: http.token in
+    /// the data directory]
+    #[arg(long, value_name = "FILE", env = "FISHWAY_HTTP_TOKEN_FILE")]
+    pub http_token_file: Option<PathBuf>,
+    /// Names by which the host may be asked, besides addresses and localhost, with commas between them
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "FISHWAY_HTTP_NAMES",
+        hide_short_help = true
+    )]
+    pub http_names: Option<String>,
+    /// Requests that one address may send in a second [default: as many as it likes]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "FISHWAY_HTTP_RATE",
+        hide_short_help = true
+    )]
+    pub http_rate: Option<NonZeroU32>,
+    /// Let handlers be uploaded
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "FISHWAY_HTTP_ALLOW_UPLOAD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub http_allow_upload: bool,
+}
+
+impl HttpArgs {
+    /// Open the door of a host, where it is to have one.
+    async fn open(&self, global: &Global, host: &Host) -> anyhow::Result<Option<Http>> {
+        let Some(address) = self.http else {
+            return Ok(None);
+        };
+        let file = match (&self.http_token_file, address.ip().is_loopback()) {
+            (Some(file), _) => Some(file.clone()),
+            (None, false) => Some(global.data.join(TOKEN_FILE)),
+            (None, true) => None,
+        };
+        let token = file.as_deref().map(Token::from_file).transpose();
+        let token = token.map_err(|error| {
+            let hint = error.hint();
+            Refused::new(error.to_string(), hint)
+        })?;
+        let names = self.http_names.as_deref().unwrap_or_default().split(',');
+        let names = names.map(str::trim).filter(|name| !name.is_empty());
+        let names = names.map(str::to_owned).collect();
+        let http = Http::open(
+            address,
+            http::Setup {
+                client: host.client(),
+                loader: host.loader().clone(),
+                data_dir: global.data.clone(),
+                number: host.number(),
+                guard: Guard::new(names, token, self.http_rate),
+                allow_upload: self.http_allow_upload,
+            },
+        );
+        let http = http.await.map_err(|error| {
+            let hint = error.hint();
+            Refused {
+                what: error.to_string(),
+                hint,
+                code: 1,
+            }
+        })?;
+        if let Err(error) = host.say_address(&http.url()) {
+            tracing::warn!(%error, "fishway status will not show where the host answers");
+        }
+        Ok(Some(http))
+    }
+}
+
+/// Where the token is, in the data directory.
+const TOKEN_FILE: &str = "http.token";
 
 impl HostArgs {
     /// How long ended tasks are kept: by the rule for their own end, else by the one for all.
@@ -172,12 +280,23 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         },
     };
     let changes = host.changes();
+    let http = match args.http.open(global, &host).await {
+        Ok(http) => http,
+        Err(error) => {
+            host.stop(Duration::ZERO).await;
+            return Err(error);
+        }
+    };
     if host.recovered() > 0 {
         global.say(format!(
             "{} running tasks of a host that died go on",
             host.recovered()
         ));
     }
+    let traces = args.otlp.as_deref().map(|address| {
+        let store = host.client().store().clone();
+        tokio::spawn(Traces::to(address).run(store))
+    });
     let handlers = host.loader().handlers().len();
     let took_ms = started.elapsed().as_millis();
     let names = match handlers {
@@ -197,6 +316,9 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     global.say(format!(
         "fishway is ready: {names}, data in {data} ({took_ms} ms). {stop} stops it."
     ));
+    if let Some(http) = &http {
+        global.say(format!("it answers HTTP at {}", http.url()));
+    }
     if let Some(parent) = parent.take() {
         parent.ready();
     }
@@ -218,6 +340,12 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         }
     };
     telling.abort();
+    if let Some(traces) = traces {
+        traces.abort();
+    }
+    if let Some(http) = http {
+        http.close().await;
+    }
     if let Some(broken) = broken {
         host.fail(&broken).await;
         // What was reported is on disk; what ran goes on after the next start.

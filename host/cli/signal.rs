@@ -1,6 +1,7 @@
 use super::given::{checked, text};
-use super::{Done, Global, Refused, print_json, wire};
+use super::{Done, Global, Refused, print_json};
 use crate::task::check_name;
+use crate::wire;
 
 /// Send a task a signal
 ///

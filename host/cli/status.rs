@@ -1,12 +1,13 @@
 use std::io::IsTerminal;
 
 use super::view::duration;
-use super::{Done, Global, now_ms, print_json, print_line, wire};
+use super::{Done, Global, now_ms, print_json, print_line};
 use crate::clock::SystemClock;
-use crate::daemon::{LastHost, last_host};
+use crate::daemon::{LastHost, View};
 use crate::lease::Standing;
 use crate::store::QueueDepth;
 use crate::store::sqlite::FILE_NAME;
+use crate::wire;
 
 /// Say whether a host serves, since when, and what there is to do
 ///
@@ -15,26 +16,17 @@ use crate::store::sqlite::FILE_NAME;
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// All that is known of the host and its work.
-pub struct View {
-    pub host: Option<LastHost>,
-    pub handlers: Vec<String>,
-    pub depths: Vec<QueueDepth>,
-}
-
-impl View {
-    pub fn of(global: &Global, store: &dyn crate::store::Store) -> anyhow::Result<View> {
-        let handlers = store.handlers()?.map(|(handlers, _)| handlers);
-        let names = handlers.unwrap_or_default().into_iter();
-        Ok(View {
-            host: last_host(store, &global.data, &SystemClock)?,
-            handlers: names.map(|handler| handler.name).collect(),
-            depths: store.depths()?,
-        })
-    }
-}
-
 pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
+    if let Some(remote) = global.remote(false)? {
+        if global.json {
+            print_json(&remote.host()?)?;
+            return Ok(Done::OK);
+        }
+        for line in lines(global, &remote.view()?) {
+            print_line(&line)?;
+        }
+        return Ok(Done::OK);
+    }
     let data = global.data.display();
     if !global.data.join(FILE_NAME).exists() {
         if global.json {
@@ -45,7 +37,7 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
         return Ok(Done::OK);
     }
     let client = global.existing_client(false)?;
-    let view = View::of(global, &**client.store())?;
+    let view = View::of(&global.data, &**client.store(), &SystemClock)?;
     if global.json {
         print_json(&wire::host(&global.data, &view))?;
         return Ok(Done::OK);
@@ -65,6 +57,7 @@ fn lines(global: &Global, view: &View) -> Vec<String> {
         } else {
             lines.push(format!("handlers  {}", view.handlers.join(", ")));
         }
+        lines.extend((host.url.iter()).map(|url| format!("http      {url}")));
     }
     lines.extend(queues(
         &view.depths,

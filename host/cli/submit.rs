@@ -4,6 +4,7 @@ use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
 use crate::client::{Client, SUBMIT_BATCH};
 use crate::store::Submitted;
 use crate::task::{Options, StatusSet, check_metadata};
+use crate::wire;
 
 /// Submit a task, or many
 ///
@@ -123,7 +124,7 @@ fn print(global: &Global, client: &Client, submitted: &[Submitted]) -> anyhow::R
     for one in submitted {
         if global.json {
             let task = client.task(one.id)?;
-            print_json(&super::wire::shown(&task, &holds, now_ms()))?;
+            print_json(&wire::shown(&task, &holds, now_ms()))?;
         } else {
             print_line(&one.id.to_string())?;
         }

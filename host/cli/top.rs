@@ -11,13 +11,16 @@ use anyhow::Context;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::oneshot;
 
-use super::status::{View, headline, other_version, queues};
+use super::status::{headline, other_version, queues};
 use super::trace::follow::{Screen, reader_gone};
 use super::view::{cut, duration, style};
-use super::{Done, Global, now_ms, print_json, print_line, wire};
+use super::{Done, Global, now_ms, print_json, print_line};
 use crate::client::Client;
+use crate::clock::SystemClock;
+use crate::daemon::View;
 use crate::store::{Filter, counter};
 use crate::task::{Status, Task};
+use crate::wire;
 
 /// Watch the host: its queues, what runs and how far it is
 ///
@@ -34,7 +37,7 @@ const TASKS: u64 = 50;
 pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     if global.json {
-        let view = View::of(global, &**client.store())?;
+        let view = View::of(&global.data, &**client.store(), &SystemClock)?;
         print_json(&wire::host(&global.data, &view))?;
         return Ok(Done::OK);
     }
@@ -83,7 +86,7 @@ struct Top {
 impl Top {
     fn look(&mut self) -> anyhow::Result<Vec<String>> {
         let store = self.client.store().clone();
-        let view = View::of(&self.global, &*store)?;
+        let view = View::of(&self.global.data, &*store, &SystemClock)?;
         let mut lines = vec![headline(&self.global, &view)];
         lines.extend(view.host.as_ref().and_then(other_version));
         lines.push(self.rate(&*store)?);

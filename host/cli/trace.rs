@@ -1,16 +1,15 @@
 mod changes;
 pub mod follow;
-mod json;
 mod tree;
-mod walk;
 
 use std::io::{BufWriter, ErrorKind, Write};
 
 use anyhow::Context;
 
-use super::{Done, Global};
-use json::JsonTree;
 pub use tree::Tree;
+
+use super::{Done, Global};
+use crate::wire::trace::JsonTree;
 
 /// Pieces of a trace that are written one by one, so that the first lines are there at once.
 const AT_ONCE: usize = 100;
@@ -53,7 +52,8 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let written = tokio::task::spawn_blocking(move || {
         if json {
             let end = std::iter::once(Ok("\n".to_owned()));
-            write(JsonTree::of(&client, id)?.chain(end), "")
+            let tree = JsonTree::of(&client, id)?.map(|piece| Ok(piece?));
+            write(tree.chain(end), "")
         } else {
             write(Tree::of(&client, id, args.full)?, "\n")
         }

@@ -1,8 +1,9 @@
 mod run;
 mod show;
 
-use super::{Done, Global, now_ms, print_json, wire};
+use super::{Done, Global, now_ms, print_json};
 use crate::task::{Status, Task};
+use crate::wire;
 pub use run::{read, refused};
 pub use show::{lines, name};
 

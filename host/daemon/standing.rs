@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::process;
 use crate::clock::Clock;
 use crate::lease::{Lease, Standing};
-use crate::store::{Store, StoreError};
+use crate::store::{QueueDepth, Store, StoreError};
 
 /// What a host failed by that could not write that into its lease.
 const ERROR_FILE: &str = "host.error";
@@ -21,6 +21,41 @@ pub struct LastHost {
     pub lease: Lease,
     /// Where it stands.
     pub standing: Standing,
+    /// Where it answers HTTP; none when it does not, or serves no more.
+    pub url: Option<String>,
+}
+
+/// All that is known of the last host and its work.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The host; none when there never was one.
+    pub host: Option<LastHost>,
+    /// What it had loaded, by name.
+    pub handlers: Vec<String>,
+    /// Tasks that have not ended, by queue.
+    pub depths: Vec<QueueDepth>,
+}
+
+impl View {
+    /// How it is now.
+    pub fn of(data_dir: &Path, store: &dyn Store, clock: &dyn Clock) -> Result<View, StoreError> {
+        let handlers = store.handlers()?.map(|(handlers, _)| handlers);
+        let names = handlers.unwrap_or_default().into_iter();
+        Ok(View {
+            host: last_host(store, data_dir, clock)?,
+            handlers: names.map(|handler| handler.name).collect(),
+            depths: store.depths()?,
+        })
+    }
+}
+
+/// Where a host answers HTTP.
+const ADDRESS_FILE: &str = "host.http";
+
+#[derive(Serialize, Deserialize)]
+struct Address {
+    number: u64,
+    url: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,7 +79,25 @@ pub fn last_host(
     }
     let life = process::life(&lease.holder);
     let standing = lease.standing(life, clock.now_ms());
-    Ok(Some(LastHost { lease, standing }))
+    let url = address(data_dir).filter(|at| standing.serves() && at.number == lease.number);
+    Ok(Some(LastHost {
+        lease,
+        standing,
+        url: url.map(|at| at.url),
+    }))
+}
+
+/// Say where the host with this lease answers HTTP, for whoever asks where it is. The word of a host
+/// that is gone is nobody's: its number is another.
+pub fn say_address(data_dir: &Path, number: u64, url: &str) -> std::io::Result<()> {
+    let url = url.to_owned();
+    let text = serde_json::to_string(&Address { number, url }).unwrap_or_default();
+    std::fs::write(data_dir.join(ADDRESS_FILE), text)
+}
+
+fn address(data_dir: &Path) -> Option<Address> {
+    let text = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 /// Leave word of an error where the database cannot.

@@ -234,6 +234,11 @@ impl Loader {
         &self.handlers_dir
     }
 
+    /// Look at one file that is not loaded, as a host would that loads it.
+    pub fn examine(&self, file: &Path) -> Result<Handler, Problem> {
+        check_file(&self.engine, &self.check, file)
+    }
+
     /// Compare the directory with what is loaded and apply the differences. Blocks while it
     /// compiles.
     pub fn scan(&self) -> Vec<Change> {
@@ -631,7 +636,8 @@ fn read_manifest(file: Option<&Path>, base: &Path) -> Result<(Manifest, Option<S
     Ok((manifest, Some(text)))
 }
 
-fn check_handler_name(name: &str) -> Result<(), String> {
+/// Whether a handler may have that name. Errors are sentences.
+pub fn check_handler_name(name: &str) -> Result<(), String> {
     let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     if name.len() > limits::NAME_BYTES_MAX || !name.chars().all(allowed) {
         return Err(

@@ -265,10 +265,7 @@ impl<'a> Turn<'a> {
         for effect in change.effects {
             match effect {
                 Effect::Moved => {
-                    self.notices.push(Notice {
-                        task: id,
-                        status: task.status,
-                    });
+                    self.notices.push(Notice::of(&task));
                     self.wake(&task, &mut caused)?;
                 }
                 Effect::Ended => {
@@ -518,10 +515,7 @@ impl<'a> Turn<'a> {
         self.relieve()?;
         self.rows.insert(&task)?;
         self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();
-        self.notices.push(Notice {
-            task: task.id,
-            status: task.status,
-        });
+        self.notices.push(Notice::of(&task));
         self.touched.insert(task.id, Touched::unchanged(task));
         Ok(())
     }
@@ -851,20 +845,14 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
             Record::Output(output) => {
                 let mut task = turn.get(token.task)?.clone();
                 task.output = Some(output.clone());
-                turn.notices.push(Notice {
-                    task: task.id,
-                    status: task.status,
-                });
+                turn.notices.push(Notice::of(&task));
                 turn.change(task);
             }
             Record::Progress(progress) => {
                 // Progress is no transition: nothing depends on it, and the last one counts.
                 let mut task = turn.get(token.task)?.clone();
                 task.progress = Some(progress.clone());
-                turn.notices.push(Notice {
-                    task: task.id,
-                    status: task.status,
-                });
+                turn.notices.push(Notice::of(&task));
                 turn.change(task);
             }
         }

@@ -1,38 +1,9 @@
-//! The functions of a handler: as JSON, and for people.
-
-use serde_json::{Value, json};
+//! The functions of a handler, for people.
 
 use super::super::print_line;
 use crate::loader::{Exported, Handler};
-use crate::types::{Type, input_schema, schema};
-
-/// Each function with its WIT, and the JSON Schema of what it takes and gives.
-pub fn json(handler: &Handler) -> Vec<Value> {
-    let function = |exported: &Exported| {
-        let function = &exported.function;
-        json!({
-            "task_type": task_type(handler, exported),
-            "name": function.name,
-            "interface": exported.interface,
-            "wit": function.to_string(),
-            "types": function.declarations(),
-            "input_schema": input_schema(function),
-            "output_schema": output_schema(exported),
-        })
-    };
-    let functions = handler.functions.iter();
-    functions.map(|exported| function(exported)).collect()
-}
-
-/// Interfaces of other handlers that it calls.
-pub fn calls(handler: &Handler) -> Value {
-    let wanted = handler.wanted.iter().map(|wanted| {
-        let functions = wanted.functions.iter();
-        let functions: Vec<String> = functions.map(|one| one.to_string()).collect();
-        (wanted.interface.clone(), functions.into())
-    });
-    Value::Object(wanted.collect())
-}
+use crate::types::input_schema;
+use crate::wire::output_schema;
 
 /// A line for each function, below the line of its handler.
 pub fn print_lines(handler: &Handler) -> anyhow::Result<()> {
@@ -81,9 +52,4 @@ fn signature(exported: &Exported) -> String {
         Some((_name, signature)) => signature.to_owned(),
         None => text,
     }
-}
-
-fn output_schema(exported: &Exported) -> Value {
-    let output: Option<&Type> = exported.function.output();
-    output.map_or_else(|| json!({ "type": "null" }), schema)
 }

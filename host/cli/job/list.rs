@@ -2,8 +2,9 @@ use std::io::IsTerminal;
 
 use super::{Shown, progress};
 use crate::cli::view::style;
-use crate::cli::{Done, Global, print_json, print_line, wire};
+use crate::cli::{Done, Global, print_json, print_line};
 use crate::job::{JobStatus, percentage};
+use crate::wire;
 
 /// Jobs that are read at once.
 const PAGE: u64 = 100;
@@ -30,7 +31,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
             let Some(group) = task.group.as_deref().cloned() else {
                 continue;
             };
-            let job = Shown::new(global, &client, task, group)?;
+            let job = Shown::new(&global.data, &client, task, group)?;
             if args.status.is_none_or(|status| status == job.status()) && jobs.len() < args.limit {
                 jobs.push(job);
             }
@@ -41,7 +42,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     }
     if global.json {
         for job in &jobs {
-            print_json(&wire::job(job))?;
+            print_json(&wire::job::job(job))?;
         }
         return Ok(Done::OK);
     }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::cli::{Done, Global, wire};
+use crate::cli::{Done, Global};
 use crate::client::Client;
 use crate::task::TaskId;
+use crate::wire;
 
 /// Units that are read at once, and held in memory.
 const PAGE: u64 = 1_000;
@@ -80,7 +81,8 @@ fn write(client: &Client, job: TaskId, failed: bool, out: &mut impl Write) -> an
         };
         line = last.line;
         for unit in &page {
-            serde_json::to_writer(&mut *out, &wire::unit(unit)).map_err(std::io::Error::from)?;
+            serde_json::to_writer(&mut *out, &wire::job::unit(unit))
+                .map_err(std::io::Error::from)?;
             out.write_all(b"\n")?;
         }
         written += page.len() as u64;

@@ -24,7 +24,7 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     let (task, group) = client.job(&args.job)?;
     let id = task.id;
-    let shown = Shown::new(global, &client, task, group)?;
+    let shown = Shown::new(&global.data, &client, task, group)?;
     if let Some(refused) = refuse_resume(&shown) {
         return Err(refused.into());
     }

@@ -6,10 +6,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Shown, progress};
 use crate::cli::view::{duration, style};
 use crate::cli::wait::tell_of_no_host;
-use crate::cli::{Done, Global, print_json, print_line, wire};
+use crate::cli::{Done, Global, print_json, print_line};
 use crate::client::Client;
 use crate::job::percentage;
 use crate::task::{Status, TaskId};
+use crate::wire;
 
 /// No look at a job is followed by the next sooner than this: a host commits a thousand times a second.
 const REST: Duration = Duration::from_millis(100);
@@ -45,7 +46,7 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 
 fn look(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Shown> {
     let (task, group) = client.job(&id.to_string())?;
-    Shown::new(global, client, task, group)
+    Ok(Shown::new(&global.data, client, task, group)?)
 }
 
 /// Look after each commit until the job has ended; with `--json` print what there is to see each time.
@@ -59,7 +60,7 @@ async fn watch(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<S
         let seen = (job.group.clone(), job.task.status, job.running);
         if last.as_ref() != Some(&seen) {
             if global.json {
-                print_json(&wire::job(&job))?;
+                print_json(&wire::job::job(&job))?;
             }
             draw(&bar, &job);
         }
@@ -123,7 +124,7 @@ fn speed(rate: f64) -> String {
 
 fn print(global: &Global, job: &Shown) -> anyhow::Result<()> {
     if global.json {
-        return print_json(&wire::job(job));
+        return print_json(&wire::job::job(job));
     }
     for line in lines(job, std::io::stdout().is_terminal()) {
         print_line(&line)?;

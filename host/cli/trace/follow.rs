@@ -16,11 +16,12 @@ use tokio::sync::oneshot;
 
 use super::changes::Changes;
 use super::tree::{Tree, line, notes};
-use super::{json, write};
+use super::write;
 use crate::cli::Done;
 use crate::client::Client;
 use crate::store::Node;
 use crate::task::TaskId;
+use crate::wire::trace::object;
 
 /// Parts of the time that are rest, for each that is spent looking.
 const RESTS: u32 = 9;
@@ -139,7 +140,7 @@ impl Follower {
                 return Ok(());
             }
             let text = match json {
-                true => json::object(client, &client.holds()?, &node, true)?,
+                true => object(client, &client.holds()?, &node, true)?,
                 false => {
                     let mut text = line(task);
                     for note in notes(client, task, full, task.id == id)? {

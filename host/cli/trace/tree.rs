@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 
-use super::walk::{Retries, Step, Walk};
 use crate::cli::now_ms;
 use crate::cli::view::{cut, duration, style};
 use crate::client::Client;
 use crate::store::{Node, StoreError};
 use crate::task::edge::{Link, Links};
 use crate::task::{FIRST_PHASE, Status, Task, TaskId};
+use crate::wire::walk::{Retries, Step, Walk};
 
 /// Levels that are drawn beside each other. Below them the drawing begins at the left again: else
 /// a line would be as long as the tree is deep.

@@ -3,14 +3,15 @@
 use std::io::IsTerminal;
 
 use crate::cli::view::{cut, duration, style};
-use crate::cli::wire::WorkflowDetailJson;
-use crate::cli::{Done, Global, now_ms, print_json, print_line, wire};
+use crate::cli::{Done, Global, now_ms, print_json, print_line};
 use crate::client::{Job, Jobs};
 use crate::group::{Group, GroupKind};
 use crate::store::Filter;
 use crate::task::edge::Link;
 use crate::task::producer::{Clocks, Stage};
 use crate::task::{Status, StatusFilter, Task};
+use crate::wire;
+use crate::wire::WorkflowDetailJson;
 
 /// Show how a workflow stands, and its jobs: what each waits for, gave, or failed with
 #[derive(clap::Args)]

@@ -1,35 +1,69 @@
-//! The shapes that `--json` prints. Names are those of the feature table: a task's `payload` is its
-//! `input`, its `result` its `output`.
+//! The shapes in which everything is told to programs: by `--json`, and over HTTP.
+//!
+//! Both doors use these, so that they say the same, and `remote` reads them. Names are those of the
+//! feature table: a task's `payload` is its `input`, its `result` its `output`.
 
+mod handler;
+pub mod job;
+pub mod trace;
+pub mod walk;
+
+pub use handler::{FunctionJson, HandlerJson, handler, output_schema};
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use super::status::View;
 use crate::client::{Dependencies, Detail, Holds, Job};
+use crate::clock::{Clock, SystemClock};
+use crate::daemon::View;
 use crate::group::{Group, GroupKind};
 use crate::lease::Standing;
 use crate::queue::Queue;
 use crate::schedule::{Schedule, Target, Timing};
-use crate::store::{LogLine, QueueStanding};
+use crate::store::{LogLine, Node, QueueStanding, Rank};
 use crate::task::edge::Link;
 use crate::task::producer::{Clocks, Stage};
 use crate::task::{Failure, Progress, Status, Task};
 use crate::workflow::{Started, WORKFLOW};
 
+/// One of a few words.
+pub type Word = Cow<'static, str>;
+
+/// Where a task stands. Here for its words alone: [`Status`] is what they mean.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, missing_docs)]
+enum StatusJson {
+    Pending,
+    Running,
+    Waiting,
+    Completed,
+    Failed,
+    Cancelled,
+    Expired,
+    Skipped,
+}
+
 /// A task.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct TaskJson {
     pub id: String,
     pub task_type: String,
-    pub status: &'static str,
+    #[schema(value_type = StatusJson)]
+    pub status: Word,
     /// Why it is pending: blocked, scheduled, ready or held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_reason: Option<String>,
     pub phase: String,
+    #[schema(value_type = serde_json::Value)]
     pub input: Box<RawValue>,
+    #[schema(value_type = Option<serde_json::Value>)]
     pub output: Option<Box<RawValue>>,
     /// The message of the failure.
     pub error: Option<String>,
@@ -40,12 +74,12 @@ pub struct TaskJson {
     pub restarts: u32,
     pub parent_task_id: Option<String>,
     /// Its parent was deleted.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parent_deleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_task_ids: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub children: Option<serde_json::Map<String, serde_json::Value>>,
+    pub children: Option<BTreeMap<String, u64>>,
     pub on_complete: Option<String>,
     pub retry_of: Option<String>,
     pub key: Option<String>,
@@ -55,6 +89,7 @@ pub struct TaskJson {
     /// The line at which it begins in the inputs of its job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    #[schema(value_type = Option<serde_json::Value>)]
     pub metadata: Option<Box<RawValue>>,
     pub queue: String,
     pub priority: i32,
@@ -64,6 +99,7 @@ pub struct TaskJson {
     pub awaited_signal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signals_unread: Option<u64>,
+    #[schema(value_type = Option<ProgressJson>)]
     pub progress: Option<Progress>,
     pub duration_ms: Option<u64>,
     pub created_at: String,
@@ -71,7 +107,7 @@ pub struct TaskJson {
     pub ended_at: Option<String>,
     pub component: Option<String>,
     pub idempotency_key: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
     /// What a group has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +118,7 @@ pub struct TaskJson {
 }
 
 /// How a workflow stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct WorkflowJson {
     pub name: String,
@@ -94,11 +130,12 @@ pub struct WorkflowJson {
     pub progress_percent: u64,
     /// It will have failed once its last job has ended.
     pub failing: bool,
-    pub on_failure: &'static str,
+    #[schema(value_type = String)]
+    pub on_failure: Word,
 }
 
 /// A workflow and its jobs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct WorkflowDetailJson {
     pub workflow_id: String,
@@ -109,7 +146,7 @@ pub struct WorkflowDetailJson {
 }
 
 /// A job of a workflow.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct WorkflowJobJson {
     #[serde(flatten)]
@@ -124,11 +161,12 @@ pub struct WorkflowJobJson {
 }
 
 /// A producer: where it is, and its clocks.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct ProducerJson {
     /// open; hinted, once no finite source is left in its pools; closing, once a clock ended it.
-    pub stage: &'static str,
+    #[schema(value_type = String)]
+    pub stage: Word,
     /// Null where the clock never runs, as for the next one.
     pub idle_timeout_ms: Option<u64>,
     pub drain_timeout_ms: Option<u64>,
@@ -138,24 +176,40 @@ pub struct ProducerJson {
     pub drain_at: Option<String>,
 }
 
+/// A task in a tree: the place of a page to go on at, and what there is around it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct NodeJson {
+    /// Its place among its siblings.
+    pub rank: String,
+    pub has_children: bool,
+    /// A sibling took its place.
+    pub was_retried: bool,
+    /// It took the place of a sibling that is still there.
+    pub is_retry: bool,
+    /// A payload that is too long for a tree is null here.
+    pub task: TaskJson,
+}
+
 /// A workflow that was made: the ids of its jobs by their keys.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct StartedJson {
     pub workflow_id: String,
     pub name: String,
     /// False where its key named an earlier one.
     pub created: bool,
-    pub jobs: serde_json::Map<String, serde_json::Value>,
+    pub jobs: BTreeMap<String, String>,
 }
 
 /// What a task depends on, and what depends on it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct DependenciesJson {
     pub id: String,
     pub key: Option<String>,
-    pub status: &'static str,
+    #[schema(value_type = StatusJson)]
+    pub status: Word,
     pub depends_on: Vec<LinkJson>,
     pub depends_on_count: usize,
     pub depended_on_by: Vec<LinkJson>,
@@ -163,16 +217,18 @@ pub struct DependenciesJson {
 }
 
 /// A dependency, by the task at its other end.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct LinkJson {
     pub id: String,
     pub key: Option<String>,
     pub task_type: Option<String>,
     /// None where it was deleted.
-    pub status: Option<&'static str>,
+    #[schema(value_type = Option<StatusJson>)]
+    pub status: Option<Word>,
     /// Which of its ends count: success, failure, any.
-    pub on: &'static str,
+    #[schema(value_type = String)]
+    pub on: Word,
     pub optional: bool,
     /// The name under which the one that depends knows the other.
     #[serde(rename = "as")]
@@ -180,15 +236,17 @@ pub struct LinkJson {
 }
 
 /// How a group stands. Its percentage is null while members may still be added.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct PoolJson {
-    pub kind: &'static str,
+    #[schema(value_type = String)]
+    pub kind: Word,
     pub name: String,
     /// Who runs the items of a map or a generator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
-    pub phase: &'static str,
+    #[schema(value_type = String)]
+    pub phase: Word,
     pub spawned: u64,
     pub completed: u64,
     pub failed: u64,
@@ -197,12 +255,13 @@ pub struct PoolJson {
     pub sources: u64,
     pub total: Option<u64>,
     pub percentage: Option<u64>,
-    pub on_failure: &'static str,
+    #[schema(value_type = String)]
+    pub on_failure: Word,
     pub concurrency: Option<u32>,
 }
 
 /// What a queue is set to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct QueueJson {
     pub name: String,
@@ -210,22 +269,24 @@ pub struct QueueJson {
     pub concurrency: Option<u32>,
     /// How many tasks are in each status.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tasks: Option<serde_json::Map<String, serde_json::Value>>,
+    pub tasks: Option<BTreeMap<String, u64>>,
     /// Why those are pending that are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingJson>,
 }
 
 /// A schedule.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct ScheduleJson {
     pub name: String,
     /// active, paused, or over when it has no time to come.
-    pub state: &'static str,
+    #[schema(value_type = String)]
+    pub state: Word,
     /// The handler; `workflow` where its times bring about one.
     pub task_type: String,
     /// Null where it is that of the workflow's document.
+    #[schema(value_type = serde_json::Value)]
     pub input: Box<RawValue>,
     /// The document of a workflow, as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -233,14 +294,17 @@ pub struct ScheduleJson {
     pub cron: Option<String>,
     pub zone: Option<String>,
     pub every_ms: Option<u64>,
-    pub missed: &'static str,
-    pub overlap: &'static str,
+    #[schema(value_type = String)]
+    pub missed: Word,
+    #[schema(value_type = String)]
+    pub overlap: Word,
     pub queue: Option<String>,
     pub priority: Option<i32>,
     pub timeout_ms: Option<u64>,
     pub expires_ms: Option<u64>,
     pub max_attempts: Option<u32>,
     pub on_complete: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     pub metadata: Option<Box<RawValue>>,
     pub next_at: Option<String>,
     /// The time that its last task is for.
@@ -249,7 +313,8 @@ pub struct ScheduleJson {
     pub last_at: Option<String>,
     pub last_task_id: Option<String>,
     /// None also where the task was deleted.
-    pub last_task_status: Option<&'static str>,
+    #[schema(value_type = Option<StatusJson>)]
+    pub last_task_status: Option<Word>,
     pub runs: u64,
     /// Times without a run, because the task before had not ended.
     pub skipped: u64,
@@ -257,7 +322,7 @@ pub struct ScheduleJson {
 }
 
 /// How many tasks are pending for each reason.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct PendingJson {
     pub blocked: u64,
@@ -266,18 +331,29 @@ pub struct PendingJson {
     pub held: u64,
 }
 
+/// How far a handler says it is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct ProgressJson {
+    pub done: u64,
+    pub total: Option<u64>,
+    pub message: Option<String>,
+}
+
 /// Why a task did not complete.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct FailureJson {
-    pub kind: &'static str,
+    #[schema(value_type = String)]
+    pub kind: Word,
     pub message: String,
     pub retryable: bool,
+    #[schema(value_type = Option<serde_json::Value>)]
     pub details: Option<Box<RawValue>>,
 }
 
 /// An attempt that did not complete.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct AttemptJson {
     pub phase: String,
@@ -288,18 +364,22 @@ pub struct AttemptJson {
 }
 
 /// The host of a data directory, and how much there is to do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct HostJson {
     /// not_found, not_started, running or stopped.
-    pub status: &'static str,
+    #[schema(value_type = String)]
+    pub status: Word,
     pub data: String,
     /// It takes no more work.
     pub stopping: bool,
     /// How it ended: stopped, failed or died.
-    pub end: Option<&'static str>,
+    #[schema(value_type = Option<String>)]
+    pub end: Option<Word>,
     pub pid: Option<u32>,
     pub version: Option<String>,
+    /// Where it answers HTTP, if it does.
+    pub url: Option<String>,
     pub since: Option<String>,
     pub last_heartbeat_at: Option<String>,
     pub ended_at: Option<String>,
@@ -310,7 +390,7 @@ pub struct HostJson {
 }
 
 /// The tasks of a queue that have not ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct QueueDepthJson {
     pub queue: String,
@@ -332,11 +412,12 @@ pub struct SettingJson<'a> {
 }
 
 /// A line of a log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct LogJson {
     pub at: String,
-    pub level: &'static str,
+    #[schema(value_type = String)]
+    pub level: Word,
     pub run: u32,
     pub line: u32,
     pub message: String,
@@ -355,7 +436,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
     TaskJson {
         id: task.id.to_string(),
         task_type: task.handler.to_string(),
-        status: task.status.as_str(),
+        status: task.status.as_str().into(),
         pending_reason: task
             .pending_reason(true, false)
             .map(|reason| reason.to_string()),
@@ -409,7 +490,7 @@ fn workflow(group: &Group, status: Status) -> WorkflowJson {
         in_flight: group.live,
         progress_percent: group.percent(),
         failing: group.failing() && !status.is_terminal(),
-        on_failure: group.on_failure.as_str(),
+        on_failure: group.on_failure.as_str().into(),
     }
 }
 
@@ -439,7 +520,7 @@ impl StartedJson {
             name: name.to_owned(),
             created: started.created,
             jobs: jobs
-                .map(|(key, id)| (key.to_string(), id.to_string().into()))
+                .map(|(key, id)| (key.to_string(), id.to_string()))
                 .collect(),
         }
     }
@@ -451,7 +532,7 @@ impl DependenciesJson {
         DependenciesJson {
             id: task.id.to_string(),
             key: task.key.as_ref().map(ToString::to_string),
-            status: task.status.as_str(),
+            status: task.status.as_str().into(),
             depends_on: found.depends_on.iter().map(link).collect(),
             depends_on_count: found.depends_on_count,
             depended_on_by: found.depended_on_by.iter().map(link).collect(),
@@ -465,8 +546,8 @@ fn link(link: &Link) -> LinkJson {
         id: link.task.to_string(),
         key: link.key.as_ref().map(ToString::to_string),
         task_type: link.status.map(|_| link.handler.to_string()),
-        status: link.status.map(Status::as_str),
-        on: link.on.as_str(),
+        status: link.status.map(word),
+        on: link.on.as_str().into(),
         optional: link.optional,
         called: link.called.as_ref().map(ToString::to_string),
     }
@@ -474,10 +555,10 @@ fn link(link: &Link) -> LinkJson {
 
 fn pool(group: &Group, status: Status) -> PoolJson {
     PoolJson {
-        kind: group.kind.as_str(),
+        kind: group.kind.as_str().into(),
         name: group.name.to_string(),
         handler: group.each.as_ref().map(|each| each.handler.clone()),
-        phase: group.phase(status).as_str(),
+        phase: group.phase(status).as_str().into(),
         spawned: group.spawned,
         completed: group.completed,
         failed: group.failed,
@@ -486,14 +567,14 @@ fn pool(group: &Group, status: Status) -> PoolJson {
         sources: group.sources,
         total: group.total(),
         percentage: group.percentage(),
-        on_failure: group.on_failure.as_str(),
+        on_failure: group.on_failure.as_str().into(),
         concurrency: group.concurrency,
     }
 }
 
 fn producer((stage, clocks): (Stage, Clocks)) -> ProducerJson {
     ProducerJson {
-        stage: stage.as_str(),
+        stage: stage.as_str().into(),
         idle_timeout_ms: clocks.producer.idle_ms,
         drain_timeout_ms: clocks.producer.drain_ms,
         idle_at: clocks.idle_at_ms.map(time),
@@ -506,7 +587,7 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
     let counts = detail
         .child_counts
         .iter()
-        .map(|(status, count)| (status.to_string(), (*count).into()));
+        .map(|(status, count)| (status.to_string(), *count));
     let attempts = detail.attempts.iter().map(|attempt| AttemptJson {
         phase: attempt.phase.to_string(),
         attempt: attempt.attempt,
@@ -524,6 +605,28 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
     }
 }
 
+/// A task in a tree.
+pub fn node(node: &Node, holds: &Holds, now_ms: u64) -> NodeJson {
+    let rank = node.rank();
+    NodeJson {
+        rank: format!("{}.{}", rank.sequence, rank.id),
+        has_children: node.has_children,
+        was_retried: node.was_retried,
+        is_retry: node.is_retry,
+        task: shown(&node.task, holds, now_ms),
+    }
+}
+
+/// A place among siblings, as [`node`] writes it.
+pub fn rank(text: &str) -> Option<Rank> {
+    let (sequence, id) = text.split_once('.')?;
+    Some(Rank {
+        // The store keeps signed numbers.
+        sequence: sequence.parse::<u32>().ok()?.into(),
+        id: id.parse().ok()?,
+    })
+}
+
 /// What a queue is set to.
 pub fn queue(queue: &Queue) -> QueueJson {
     QueueJson {
@@ -537,7 +640,7 @@ pub fn queue(queue: &Queue) -> QueueJson {
 
 /// A queue and how its tasks stand.
 pub fn queue_standing(standing: &QueueStanding) -> QueueJson {
-    let count = |status: &Status| (status.to_string(), standing.count(*status).into());
+    let count = |status: &Status| (status.to_string(), standing.count(*status));
     let pending = standing.pending;
     QueueJson {
         tasks: Some(Status::ALL.iter().map(count).collect()),
@@ -568,15 +671,15 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
     let last = schedule.last;
     ScheduleJson {
         name: plan.name.to_string(),
-        state: schedule.state(),
+        state: schedule.state().into(),
         task_type: handler.to_string(),
         input: raw(input),
         workflow: document.map(ToString::to_string),
         cron: cron.map(ToString::to_string),
         zone: zone.map(ToString::to_string),
         every_ms,
-        missed: plan.missed.as_str(),
-        overlap: plan.overlap.as_str(),
+        missed: plan.missed.as_str().into(),
+        overlap: plan.overlap.as_str().into(),
         queue: options.queue.as_ref().map(ToString::to_string),
         priority: options.priority,
         timeout_ms: options.timeout_ms,
@@ -588,7 +691,7 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
         last_scheduled_for: last.map(|last| time(last.for_ms)),
         last_at: last.map(|last| time(last.at_ms)),
         last_task_id: last.map(|last| last.task.to_string()),
-        last_task_status: last_status.map(Status::as_str),
+        last_task_status: last_status.map(word),
         runs: schedule.runs,
         skipped: schedule.skipped,
         created_at: time(schedule.created_at_ms),
@@ -598,12 +701,13 @@ pub fn schedule(schedule: &Schedule, last_status: Option<Status>) -> ScheduleJso
 /// Where there never was a host.
 pub fn no_host(data: &Path, status: &'static str) -> HostJson {
     HostJson {
-        status,
+        status: status.into(),
         data: data.display().to_string(),
         stopping: false,
         end: None,
         pid: None,
         version: None,
+        url: None,
         since: None,
         last_heartbeat_at: None,
         ended_at: None,
@@ -634,16 +738,18 @@ pub fn host(data: &Path, view: &View) -> HostJson {
             "running"
         } else {
             "stopped"
-        };
+        }
+        .into();
         json.stopping = host.standing == Standing::Stopping;
         json.end = match host.standing {
             Standing::Running | Standing::Stopping => None,
-            Standing::Stopped => Some("stopped"),
-            Standing::Failed => Some("failed"),
-            Standing::Died => Some("died"),
+            Standing::Stopped => Some("stopped".into()),
+            Standing::Failed => Some("failed".into()),
+            Standing::Died => Some("died".into()),
         };
         json.pid = Some(lease.holder.pid);
         json.version = Some(lease.version.clone());
+        json.url = host.url.clone();
         json.since = Some(time(lease.since_ms));
         json.last_heartbeat_at = Some(time(lease.heartbeat_at_ms));
         json.ended_at = lease.ended_at_ms.map(time);
@@ -656,20 +762,35 @@ pub fn host(data: &Path, view: &View) -> HostJson {
 pub fn log(line: &LogLine) -> LogJson {
     LogJson {
         at: time(line.at_ms),
-        level: line.level.as_str(),
+        level: line.level.as_str().into(),
         run: line.position.run,
         line: line.position.line,
         message: line.message.clone(),
     }
 }
 
+fn word(status: Status) -> Word {
+    status.as_str().into()
+}
+
+/// The machine's time, in milliseconds since the Unix epoch.
+pub fn now_ms() -> u64 {
+    SystemClock.now_ms()
+}
+
 fn failure(failure: &Failure) -> FailureJson {
     FailureJson {
-        kind: failure.kind.as_str(),
+        kind: failure.kind.as_str().into(),
         message: failure.message.clone(),
         retryable: failure.retryable,
         details: failure.details.as_deref().map(raw),
     }
+}
+
+/// A shape as text.
+pub fn text(shape: &impl Serialize) -> String {
+    // A shape has no map whose keys are no strings, and nothing else fails.
+    serde_json::to_string(shape).unwrap_or_default()
 }
 
 /// A kept document as it is; what is no JSON, which cannot be, as null.
@@ -683,113 +804,4 @@ pub fn time(at_ms: u64) -> String {
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     at.map_or_else(|| at_ms.to_string(), |at| format!("{at:.3}"))
-}
-
-/// A job.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct JobJson {
-    pub job_id: String,
-    pub name: String,
-    pub status: &'static str,
-    /// Whether a host runs it: not_started, running or stopped.
-    pub manager: &'static str,
-    pub pid: Option<u32>,
-    pub handler: String,
-    pub inputs: String,
-    pub created: String,
-    pub started: Option<String>,
-    pub completed: Option<String>,
-    pub error: Option<String>,
-    pub progress: JobProgressJson,
-    pub rate_per_s: Option<f64>,
-    pub seconds_left: Option<u64>,
-    /// Somebody stopped it.
-    pub paused: bool,
-    pub on_failure: &'static str,
-    pub concurrency: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-/// How far a job is.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct JobProgressJson {
-    pub total: u64,
-    pub completed: u64,
-    pub failed: u64,
-    pub skipped: u64,
-    pub running: u64,
-    /// Of all units those that completed; null while units are being added.
-    pub percentage: Option<f64>,
-}
-
-/// What became of a unit of a job.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct UnitJson {
-    pub line: u64,
-    pub id: String,
-    pub status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<Box<RawValue>>,
-    /// The message of the failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<FailureJson>,
-}
-
-/// A job.
-pub fn job(job: &super::job::Shown) -> JobJson {
-    let (task, group) = (&job.task, &job.group);
-    JobJson {
-        job_id: task.id.to_string(),
-        name: group.name.to_string(),
-        status: job.status().as_str(),
-        manager: match job.host {
-            Some(_) => "running",
-            None if job.host_known => "stopped",
-            None => "not_started",
-        },
-        pid: job.host,
-        handler: job.made.handler.clone(),
-        inputs: job.made.inputs.clone(),
-        created: time(task.created_at_ms),
-        started: task.started_at_ms.map(time),
-        completed: task.ended_at_ms.map(time),
-        error: task.failure.as_ref().map(|failure| failure.message.clone()),
-        progress: JobProgressJson {
-            total: group.spawned.max(group.expected),
-            completed: group.completed,
-            failed: group.failed,
-            skipped: group.skipped,
-            running: job.running,
-            percentage: crate::job::percentage(group),
-        },
-        rate_per_s: job.rate().map(|rate| (rate * 1_000.0).round() / 1_000.0),
-        seconds_left: job.left_ms().map(|ms| ms.div_ceil(1_000)),
-        paused: group.paused,
-        on_failure: group.on_failure.as_str(),
-        concurrency: group.concurrency,
-        hint: job.advice(),
-    }
-}
-
-/// What became of a unit.
-pub fn unit(unit: &crate::job::UnitResult) -> UnitJson {
-    let error = unit.failure.as_ref().filter(|_| unit.output.is_none());
-    let completed = unit.status == Status::Completed;
-    UnitJson {
-        line: unit.line,
-        id: unit.id.to_string(),
-        status: unit.status.as_str(),
-        output: unit.output.as_deref().map(raw),
-        error: match error {
-            Some(failure) => Some(failure.message.clone()),
-            None => (!completed).then(|| unit.status.predicate().to_owned()),
-        },
-        failure: error.map(failure),
-    }
 }

@@ -1,8 +1,8 @@
 //! A trace as one JSON object, in pieces.
 
+use super::now_ms;
 use super::walk::{Retries, Walk};
-use crate::cli::{now_ms, wire};
-use crate::client::{Client, Holds};
+use crate::client::{Client, ClientError, Holds};
 use crate::store::{Node, StoreError};
 use crate::task::TaskId;
 
@@ -20,7 +20,7 @@ pub struct JsonTree<'a> {
 
 impl<'a> JsonTree<'a> {
     /// The object for `id`.
-    pub fn of(client: &'a Client, id: TaskId) -> anyhow::Result<JsonTree<'a>> {
+    pub fn of(client: &'a Client, id: TaskId) -> Result<JsonTree<'a>, ClientError> {
         let store = client.store();
         let root = store.node(id)?.ok_or(StoreError::UnknownTask(id))?;
         Ok(JsonTree {
@@ -33,7 +33,7 @@ impl<'a> JsonTree<'a> {
     }
 
     /// The end of what lies between the node before and this one, and this one's beginning.
-    fn piece(&mut self) -> anyhow::Result<Option<String>> {
+    fn piece(&mut self) -> Result<Option<String>, ClientError> {
         let (node, level) = match self.root.take() {
             Some(root) => (root, 0),
             None => match self.walk.step()? {
@@ -55,22 +55,27 @@ impl<'a> JsonTree<'a> {
 }
 
 impl Iterator for JsonTree<'_> {
-    type Item = anyhow::Result<String>;
+    type Item = Result<String, ClientError>;
 
-    fn next(&mut self) -> Option<anyhow::Result<String>> {
+    fn next(&mut self) -> Option<Result<String, ClientError>> {
         self.piece().transpose()
     }
 }
 
 /// A task by itself, with all of its payloads; of the `top` it is told whether its parent was
 /// deleted, as that of the others was not.
-pub fn object(client: &Client, holds: &Holds, node: &Node, top: bool) -> anyhow::Result<String> {
+pub fn object(
+    client: &Client,
+    holds: &Holds,
+    node: &Node,
+    top: bool,
+) -> Result<String, ClientError> {
     let id = node.task.id;
     let whole = client.store().tasks(&[id])?.into_iter().flatten().next();
     let task = whole.as_ref().unwrap_or(&node.task);
-    let mut shown = wire::shown(task, holds, now_ms());
+    let mut shown = super::shown(task, holds, now_ms());
     if let (true, Some(parent)) = (top, task.parent) {
         shown.parent_deleted = client.store().statuses(&[parent])?[0].is_none();
     }
-    Ok(serde_json::to_string(&shown)?)
+    Ok(super::text(&shown))
 }

@@ -1,0 +1,367 @@
+//! What changes, as events with numbers: kept for a while, and handed to any number of readers.
+//!
+//! Commits are told here by the bus, and made into a piece of text once, however many read it. Between
+//! two pieces is a rest, so that a busy host writes a few large pieces; the first change after a
+//! quiet time goes out at once. A reader holds nothing but its place: one that is too slow loses it,
+//! and is told so by a `reset`.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use serde::Serialize;
+use tokio::sync::{Notify, broadcast};
+
+use crate::bus::{All, Bus, Notice};
+use crate::task::{Status, TaskId};
+use crate::wire;
+
+/// The shortest rest between two pieces.
+const REST_MIN: Duration = Duration::from_millis(20);
+
+/// Readers for each further millisecond of rest: a thousand make it 70 ms.
+const READERS_PER_MS: usize = 20;
+
+/// Events of one piece that are told one by one to whoever asks for all; more are told as one.
+const TOLD_MAX: usize = 200;
+
+/// Bytes of pieces that are kept for those who come back.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// Pieces that a reader may be behind.
+const BEHIND_MAX: usize = 256;
+
+/// The place of an event: the number of the host's lease, and its number among the events of that host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which host.
+    pub host: u64,
+    /// Which event.
+    pub number: u64,
+}
+
+impl Place {
+    /// As [`Place`] is written in the id of an event.
+    pub fn of_text(text: &str) -> Option<Place> {
+        let (host, number) = text.split_once('-')?;
+        Some(Place {
+            host: host.parse().ok()?,
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.host, self.number)
+    }
+}
+
+/// An event of a task, as it is told.
+#[derive(Serialize)]
+struct Told<'a> {
+    id: TaskId,
+    status: Status,
+    task_type: &'a str,
+    queue: &'a str,
+    parent_task_id: Option<TaskId>,
+    root_task_id: TaskId,
+}
+
+/// Some events, as text.
+#[derive(Debug)]
+pub struct Piece {
+    /// The number of the last.
+    last: u64,
+    /// For whoever wants all of them.
+    whole: Bytes,
+    /// Each by itself.
+    text: Bytes,
+    events: Vec<Event>,
+}
+
+#[derive(Debug)]
+struct Event {
+    number: u64,
+    /// The task that moved; none when it is something else that changed.
+    notice: Option<Notice>,
+    range: Range<usize>,
+}
+
+/// Which events a reader wants. All that are set have to fit.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Of this task.
+    pub task: Option<TaskId>,
+    /// Of this workflow and its jobs.
+    pub workflow: Option<TaskId>,
+    /// Of the tree that has this root.
+    pub root: Option<TaskId>,
+    /// Of these statuses; empty: of any.
+    pub statuses: Vec<Status>,
+    /// Of this handler.
+    pub handler: Option<String>,
+    /// In this queue.
+    pub queue: Option<String>,
+}
+
+impl Wanted {
+    fn is_all(&self) -> bool {
+        self.task.is_none()
+            && self.workflow.is_none()
+            && self.root.is_none()
+            && self.statuses.is_empty()
+            && self.handler.is_none()
+            && self.queue.is_none()
+    }
+
+    fn wants(&self, notice: &Notice) -> bool {
+        let fits = |wanted: Option<TaskId>, found: &[Option<TaskId>]| {
+            wanted.is_none() || found.contains(&wanted)
+        };
+        fits(self.task, &[Some(notice.task)])
+            && fits(self.workflow, &[Some(notice.task), notice.parent])
+            && fits(self.root, &[Some(notice.root)])
+            && (self.statuses.is_empty() || self.statuses.contains(&notice.status))
+            && self
+                .handler
+                .as_deref()
+                .is_none_or(|name| *notice.handler == *name)
+            && self
+                .queue
+                .as_deref()
+                .is_none_or(|name| *notice.queue == *name)
+    }
+}
+
+impl Piece {
+    /// What a reader is to get of it that has had all up to `after`.
+    pub fn read(&self, wanted: &Wanted, after: u64) -> Bytes {
+        let first = self.events.first().map_or(0, |event| event.number);
+        if wanted.is_all() && after < first {
+            return self.whole.clone();
+        }
+        let mut text = Vec::new();
+        for event in &self.events {
+            // What is no task's may matter to anybody.
+            let fits = (event.notice.as_ref()).is_none_or(|notice| wanted.wants(notice));
+            if event.number > after && fits {
+                text.extend_from_slice(&self.text[event.range.clone()]);
+            }
+        }
+        text.into()
+    }
+}
+
+/// The feed of one host.
+pub struct Feed {
+    host: u64,
+    kept: Mutex<Kept>,
+    pieces: broadcast::Sender<Arc<Piece>>,
+    said: Mutex<Vec<&'static str>>,
+    bell: Notify,
+}
+
+struct Kept {
+    /// The number of the last event.
+    last: u64,
+    /// The number of the last event that is not kept any more.
+    gone: u64,
+    pieces: VecDeque<Arc<Piece>>,
+    bytes: usize,
+}
+
+/// A reader's place in the feed.
+pub struct Reading {
+    /// What it has missed and is still kept.
+    pub missed: Vec<Arc<Piece>>,
+    /// Whether more than that is missing.
+    pub reset: bool,
+    /// After which event it goes on.
+    pub after: u64,
+    /// What comes.
+    pub coming: broadcast::Receiver<Arc<Piece>>,
+}
+
+impl Feed {
+    /// A feed whose events bear the number of a host's lease.
+    pub fn new(host: u64) -> Feed {
+        Feed {
+            host,
+            kept: Mutex::new(Kept {
+                last: 0,
+                gone: 0,
+                pieces: VecDeque::new(),
+                bytes: 0,
+            }),
+            pieces: broadcast::Sender::new(BEHIND_MAX),
+            said: Mutex::default(),
+            bell: Notify::new(),
+        }
+    }
+
+    /// Something else than a task has changed: `queues`, `schedules`, `handlers`.
+    pub fn say(&self, what: &'static str) {
+        lock(&self.said).push(what);
+        self.bell.notify_one();
+    }
+
+    /// How many read.
+    pub fn readers(&self) -> usize {
+        self.pieces.receiver_count()
+    }
+
+    /// The place of an event.
+    pub fn place(&self, number: u64) -> Place {
+        Place {
+            host: self.host,
+            number,
+        }
+    }
+
+    /// Read on after a place, or from now on.
+    pub fn read(&self, after: Option<Place>) -> Reading {
+        let kept = lock(&self.kept);
+        let coming = self.pieces.subscribe();
+        let from = match after {
+            None => kept.last,
+            Some(place)
+                if place.host == self.host && (kept.gone..=kept.last).contains(&place.number) =>
+            {
+                place.number
+            }
+            Some(_) => {
+                return Reading {
+                    missed: Vec::new(),
+                    reset: true,
+                    after: kept.last,
+                    coming,
+                };
+            }
+        };
+        let missed = kept.pieces.iter().filter(|piece| piece.last > from);
+        Reading {
+            missed: missed.cloned().collect(),
+            reset: false,
+            after: from,
+            coming,
+        }
+    }
+
+    /// Tell what happens, for as long as the host lives.
+    pub async fn run(self: Arc<Feed>, bus: Arc<Bus>) {
+        let mut follow = bus.follow();
+        loop {
+            let all = tokio::select! {
+                all = follow.next() => all,
+                () = self.bell.notified() => All::default(),
+            };
+            let said = std::mem::take(&mut *lock(&self.said));
+            self.tell(all, said);
+            let readers = u64::try_from(self.readers() / READERS_PER_MS).unwrap_or(u64::MAX);
+            tokio::time::sleep(REST_MIN + Duration::from_millis(readers)).await;
+        }
+    }
+
+    fn tell(&self, all: All, said: Vec<&'static str>) {
+        let mut kept = lock(&self.kept);
+        let mut number = kept.last;
+        let (mut text, mut events) = (String::new(), Vec::new());
+        let mut add = |text: &mut String, kind: &str, data: &str, notice: Option<Notice>| {
+            number += 1;
+            let start = text.len();
+            let place = self.place(number);
+            // Writing to a string cannot fail.
+            let _ = write!(text, "event: {kind}\nid: {place}\ndata: {data}\n\n");
+            events.push(Event {
+                number,
+                notice,
+                range: start..text.len(),
+            });
+        };
+        let tasks = last_of_each(all.notices);
+        let many = tasks.len();
+        for notice in tasks {
+            let data = wire::text(&Told {
+                id: notice.task,
+                status: notice.status,
+                task_type: &notice.handler,
+                queue: &notice.queue,
+                parent_task_id: notice.parent,
+                root_task_id: notice.root,
+            });
+            add(&mut text, "task", &data, Some(notice));
+        }
+        let mut others: Vec<&str> = said;
+        if all.outside || all.missing > 0 {
+            others.push("tasks");
+        }
+        others.dedup();
+        let before_others = text.len();
+        for what in others {
+            add(
+                &mut text,
+                "changed",
+                &format!("{{\"what\":\"{what}\"}}"),
+                None,
+            );
+        }
+        if events.is_empty() {
+            return;
+        }
+        let text = Bytes::from(text);
+        let whole = match many > TOLD_MAX {
+            false => text.clone(),
+            true => {
+                let place = self.place(number);
+                let data = format!("{{\"what\":\"tasks\",\"count\":{many}}}");
+                let mut whole =
+                    format!("event: changed\nid: {place}\ndata: {data}\n\n").into_bytes();
+                whole.extend_from_slice(&text[before_others..]);
+                whole.into()
+            }
+        };
+        let piece = Arc::new(Piece {
+            last: number,
+            whole,
+            text,
+            events,
+        });
+        kept.last = number;
+        kept.bytes += piece.bytes();
+        kept.pieces.push_back(piece.clone());
+        while kept.bytes > KEPT_BYTES_MAX {
+            let Some(oldest) = kept.pieces.pop_front() else {
+                break;
+            };
+            kept.bytes -= oldest.bytes();
+            kept.gone = oldest.last;
+        }
+        // While the place is held, so that a reader who comes now gets it once. Nobody may read.
+        let _ = self.pieces.send(piece);
+    }
+}
+
+impl Piece {
+    /// Memory that it takes, more or less.
+    fn bytes(&self) -> usize {
+        self.text.len() + self.whole.len() + self.events.len() * size_of::<Event>()
+    }
+}
+
+/// A task that moved several times is told once: as it is now, where it moved last.
+fn last_of_each(notices: Vec<Notice>) -> Vec<Notice> {
+    let mut last: HashMap<TaskId, usize> = HashMap::with_capacity(notices.len());
+    for (index, notice) in notices.iter().enumerate() {
+        last.insert(notice.task, index);
+    }
+    let kept = |(index, notice): (usize, Notice)| (last[&notice.task] == index).then_some(notice);
+    notices.into_iter().enumerate().filter_map(kept).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

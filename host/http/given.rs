@@ -1,0 +1,141 @@
+//! What a request gives: a bounded body in bounded time, and its query. What cannot be read is told by
+//! a [`Problem`].
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Query, Request};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use http_body_util::{BodyExt, Limited};
+use serde::de::DeserializeOwned;
+
+use super::State;
+use super::problem::{Kind, Problem};
+use crate::limits;
+
+/// How long the body of a request may take to come.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Room for all but the payloads.
+const REST_BYTES: usize = 64 << 10;
+
+/// Largest body with one payload, in bytes.
+pub const BODY_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX + REST_BYTES;
+
+/// Largest body with many payloads, or a document, in bytes.
+pub const LARGE_BODY_BYTES_MAX: usize = limits::WORKFLOW_BYTES_MAX;
+
+/// Bodies that are in memory at once, all together, in units of [`UNIT_BYTES`].
+pub const UNITS_MAX: usize = 256;
+
+/// See [`UNITS_MAX`].
+const UNIT_BYTES: usize = 1 << 20;
+
+/// A body of JSON, of at most so many bytes.
+pub struct Given<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub T);
+
+impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<State> for Given<T, BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
+        demand(request.headers(), "application/json")?;
+        let bytes = read(request, BYTES_MAX, state).await?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::new(Kind::Usage, format!("the body cannot be read: {error}"))
+                .hint("/openapi.json describes every body")
+        })?;
+        Ok(Given(value))
+    }
+}
+
+/// Whether the body is said to be of a type. That is also what keeps a form of another page out.
+pub fn demand(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
+    let found = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let essence = found.and_then(|kind| kind.split(';').next()).unwrap_or("");
+    if essence.trim().eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    let what = match found {
+        Some(kind) => format!("the body is said to be {kind}"),
+        None => "the body has no content type".to_owned(),
+    };
+    Err(Problem::new(Kind::MediaType, what).hint(format!("send it as {wanted}")))
+}
+
+/// The body, while there is room for it.
+pub async fn read(request: Request, bytes_max: usize, state: &State) -> Result<Bytes, Problem> {
+    let told = request.headers().get(CONTENT_LENGTH);
+    let told = told.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let too_large = || {
+        Problem::new(
+            Kind::TooLarge,
+            format!("the body has more than {bytes_max} bytes"),
+        )
+    };
+    let most = told.unwrap_or(bytes_max);
+    if most > bytes_max {
+        return Err(too_large());
+    }
+    let units = u32::try_from(most / UNIT_BYTES).unwrap_or(u32::MAX);
+    let reading = async {
+        let _room = state.bodies.acquire_many(units).await;
+        let body: Body = request.into_body();
+        match Limited::new(body, bytes_max).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+            Err(error) => Err(Problem::new(
+                Kind::Usage,
+                format!("the body did not come: {error}"),
+            )),
+        }
+    };
+    let slow = |_| Problem::new(Kind::Slow, "the body did not come in 30 seconds");
+    tokio::time::timeout(BODY_TIME_MAX, reading)
+        .await
+        .map_err(slow)?
+}
+
+/// The query of a request.
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<State> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &State) -> Result<Self, Problem> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(asked)) => Ok(Asked(asked)),
+            Err(error) => Err(Problem::new(
+                Kind::Usage,
+                format!("the query cannot be read: {}", error.body_text()),
+            )
+            .hint("/openapi.json describes every query")),
+        }
+    }
+}
+
+/// The key that a header names for a request that may be sent twice.
+pub struct IdempotencyKey(pub String);
+
+impl OptionalFromRequestParts<State> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _state: &State,
+    ) -> Result<Option<Self>, Problem> {
+        let Some(value) = parts.headers.get("idempotency-key") else {
+            return Ok(None);
+        };
+        match value.to_str() {
+            Ok(key) => Ok(Some(IdempotencyKey(key.to_owned()))),
+            Err(_) => Err(Problem::new(
+                Kind::Usage,
+                "the header Idempotency-Key is not plain text",
+            )),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Handlers: listed, shown and, where that is allowed, uploaded.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State as Extension};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::State;
+use super::given::{demand, read};
+use super::problem::{Kind, Problem};
+use super::shown::Shown;
+use crate::limits::COMPONENT_BYTES_MAX;
+use crate::loader::{self, Loader};
+use crate::wire::{self, HandlerJson};
+
+/// The routes of handlers.
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get, put))
+}
+
+/// What is loaded, and what is wrong in the directory.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HandlersJson {
+    /// By name.
+    pub handlers: Vec<HandlerJson>,
+    /// What cannot be loaded.
+    pub problems: Vec<FileProblemJson>,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileProblemJson {
+    /// The file's name.
+    pub file: String,
+    /// A sentence.
+    pub problem: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// List the handlers that are loaded, and what is wrong in their directory
+#[utoipa::path(get, path = "/v1/handlers", operation_id = "list_handlers", tag = "handlers",
+    responses((status = 200, body = HandlersJson), (status = 304, description = "As the reader has it")))]
+async fn list(Extension(state): Extension<State>) -> Shown<HandlersJson> {
+    let handlers = state.loader.handlers();
+    let problems = state.loader.problems();
+    Shown(HandlersJson {
+        handlers: handlers.iter().map(|one| wire::handler(one)).collect(),
+        problems: problems.iter().map(problem).collect(),
+    })
+}
+
+fn problem(problem: &loader::Problem) -> FileProblemJson {
+    let file = problem.file.file_name().unwrap_or(problem.file.as_os_str());
+    FileProblemJson {
+        file: file.to_string_lossy().into_owned(),
+        problem: problem.what.clone(),
+        hint: problem.hint.clone(),
+    }
+}
+
+/// Show a handler: interfaces, functions with their types, limits, retries, grants
+#[utoipa::path(get, path = "/v1/handlers/{name}", operation_id = "get_handler", tag = "handlers", params(("name" = String, Path)),
+    responses((status = 200, body = HandlerJson), (status = 304, description = "As the reader has it")))]
+async fn get(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+) -> Result<Shown<HandlerJson>, Problem> {
+    match state.loader.component(&name) {
+        Some(handler) => Ok(Shown(wire::handler(&handler))),
+        None => Err(
+            Problem::new(Kind::NotFound, format!("there is no handler \"{name}\""))
+                .hint("GET /v1/handlers shows those that there are"),
+        ),
+    }
+}
+
+/// Upload a handler
+///
+/// Only where the host was started with `--http-allow-upload`. The component is looked at by the loader
+/// first; what is refused leaves everything as it was. A handler of that name is replaced; tasks that are
+/// under way go on with what they began with. Its manifest, NAME.toml, is not touched.
+#[utoipa::path(put, path = "/v1/handlers/{name}", operation_id = "put_handler", tag = "handlers", params(("name" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/wasm"), responses((status = 201, body = HandlerJson)))]
+async fn put(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if !state.allow_upload {
+        return Err(
+            Problem::new(Kind::Forbidden, "this host takes no handlers by HTTP").hint(
+                "fishway serve --http-allow-upload lets it; or put the file into its directory",
+            ),
+        );
+    }
+    demand(request.headers(), "application/wasm")?;
+    let most = usize::try_from(COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);
+    let bytes = read(request, most, &state).await?;
+    let _one_at_a_time = state.uploading.lock().await;
+    let (loader, data_dir) = (state.loader.clone(), state.data_dir.clone());
+    let placed = tokio::task::spawn_blocking(move || place(&loader, data_dir, &name, &bytes)).await;
+    let shown = placed.map_err(|_| Problem::new(Kind::Failed, "the loader panicked"))??;
+    state.feed.say("handlers");
+    Ok((StatusCode::CREATED, Shown(shown)).into_response())
+}
+
+/// Look at a component, and move it to where it is loaded from.
+fn place(
+    loader: &Arc<Loader>,
+    data_dir: PathBuf,
+    name: &str,
+    bytes: &[u8],
+) -> Result<HandlerJson, Problem> {
+    let failed = |error: std::io::Error| {
+        tracing::error!(%error, "an uploaded handler cannot be kept");
+        Problem::new(Kind::Failed, format!("the handler cannot be kept: {error}"))
+    };
+    loader::check_handler_name(name).map_err(|why| Problem::new(Kind::Invalid, why))?;
+    if !bytes.starts_with(b"\0asm") {
+        return Err(
+            Problem::new(Kind::Invalid, "the body is no WebAssembly binary")
+                .hint("send the bytes of NAME.wasm"),
+        );
+    }
+    // Under its own name, where nobody loads from.
+    let aside = data_dir.join("upload");
+    std::fs::create_dir_all(&aside).map_err(failed)?;
+    let file = aside.join(format!("{name}.wasm"));
+    std::fs::write(&file, bytes).map_err(failed)?;
+    let looked = loader.examine(&file);
+    let _ = std::fs::remove_file(&file);
+    let handler = looked.map_err(|problem| {
+        Problem::new(Kind::Invalid, problem.what.clone()).hint(problem.hint.clone())
+    })?;
+    // The directory may be on another disk: there, beside its place, and then into it at once.
+    let beside = loader.directory().join(format!(".{name}.upload"));
+    let target = loader.directory().join(format!("{name}.wasm"));
+    let moved = std::fs::write(&beside, bytes)
+        .and_then(|()| std::fs::File::open(&beside)?.sync_all())
+        .and_then(|()| std::fs::rename(&beside, &target));
+    if let Err(error) = moved {
+        let _ = std::fs::remove_file(&beside);
+        return Err(failed(error));
+    }
+    Ok(wire::handler(&handler))
+}

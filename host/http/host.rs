@@ -1,0 +1,58 @@
+//! The host itself: how it stands, its metrics, whether it lives.
+
+use axum::extract::State as Extension;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::State;
+use super::problem::Problem;
+use super::shown::Shown;
+use crate::clock::SystemClock;
+use crate::daemon::View;
+use crate::metrics;
+use crate::wire::{self, HostJson};
+
+/// Where a supervisor asks whether the host lives.
+pub const HEALTH: &str = "/healthz";
+
+/// The routes of the host.
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(host))
+        .routes(routes!(all_metrics))
+        .routes(routes!(health))
+}
+
+/// Show the host, its handlers and how deep its queues are
+#[utoipa::path(get, path = "/v1/host", operation_id = "get_host", tag = "host",
+    responses((status = 200, body = HostJson), (status = 304, description = "As the reader has it")))]
+async fn host(Extension(state): Extension<State>) -> Result<Shown<HostJson>, Problem> {
+    let data_dir = state.data_dir.clone();
+    let shown = state.read(move |client| {
+        let view = View::of(&data_dir, &**client.store(), &SystemClock)?;
+        Ok(wire::host(&data_dir, &view))
+    });
+    Ok(Shown(shown.await?))
+}
+
+/// Counts of what happened here, in the text format of Prometheus
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "host",
+    responses((status = 200, body = String, content_type = "text/plain")))]
+async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Problem> {
+    let kept = state.read(|client| Ok(metrics::text(&**client.store())?));
+    let seen = state
+        .live
+        .text(state.feed.readers(), state.client.store().bus());
+    let text = kept.await? + &seen;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Say that the host lives; needs no token
+#[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "host", security(()),
+    responses((status = 200, body = String, content_type = "text/plain")))]
+async fn health() -> &'static str {
+    "ok\n"
+}

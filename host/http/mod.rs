@@ -1,0 +1,95 @@
+//! The HTTP door: a JSON API for every verb of the command line, a feed of changes, and metrics.
+//!
+//! `serve --http ADDRESS` opens it in the host's own process, so that it hears of a commit at once and
+//! nothing here polls. Answers have the shapes of [`crate::wire`], as `--json` has. Every request comes
+//! through [`guard`] first; every body is bounded by [`given`]. The description of all of it is made of
+//! this code ([`openapi`]).
+
+mod events;
+mod feed;
+mod given;
+pub mod guard;
+mod handlers;
+mod host;
+mod openapi;
+mod pools;
+pub mod problem;
+mod queues;
+mod schedules;
+mod server;
+mod shown;
+mod tasks;
+mod waiting;
+mod workflows;
+
+pub use openapi::document;
+pub use server::{Http, HttpError};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use self::feed::Feed;
+use self::guard::Guard;
+use self::problem::{Kind, Problem};
+use crate::client::{Client, ClientError};
+use crate::loader::Loader;
+use crate::metrics::Live;
+
+/// What the door is opened with.
+pub struct Setup {
+    /// The verbs, on the store of this process.
+    pub client: Client,
+    /// What is loaded.
+    pub loader: Arc<Loader>,
+    /// Where the host keeps everything.
+    pub data_dir: PathBuf,
+    /// The number of the host's lease: the ids of its events begin with it.
+    pub number: u64,
+    /// Who may come in.
+    pub guard: Guard,
+    /// Whether handlers may be uploaded.
+    pub allow_upload: bool,
+}
+
+/// What all requests share.
+pub struct Shared {
+    client: Client,
+    loader: Arc<Loader>,
+    data_dir: PathBuf,
+    guard: Guard,
+    allow_upload: bool,
+    feed: Arc<Feed>,
+    live: Arc<Live>,
+    /// Room for the bodies of requests.
+    bodies: Semaphore,
+    /// One upload at a time.
+    uploading: tokio::sync::Mutex<()>,
+    /// Becomes true when the host stops: whoever waits is answered.
+    closing: watch::Receiver<bool>,
+}
+
+/// See [`Shared`].
+pub type State = Arc<Shared>;
+
+impl Shared {
+    /// Read from the store, where that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let client = self.client.clone();
+        let found = tokio::task::spawn_blocking(move || read(&client)).await;
+        match found {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(Problem::new(Kind::Failed, "the look at the store panicked")),
+        }
+    }
+
+    /// Ends when the host stops.
+    async fn closed(&self) {
+        let mut closing = self.closing.clone();
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+}

@@ -1,0 +1,79 @@
+//! Pools: listed and shown.
+
+use axum::extract::{Path, State as Extension};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::State;
+use super::given::Asked;
+use super::problem::Problem;
+use super::shown::Shown;
+use super::tasks::{TasksJson, limit};
+use crate::group::GroupKind;
+use crate::store::Filter;
+use crate::task::{Status, StatusSet};
+use crate::wire::{self, TaskJson, now_ms};
+
+/// The routes of pools.
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+}
+
+/// Which pools to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Also those that have ended.
+    #[serde(default)]
+    all: bool,
+    /// Only what comes after this one in the list: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, and at most 1,000; 50 when absent.
+    #[param(minimum = 1)]
+    limit: Option<u64>,
+}
+
+/// List pools that have not ended, newest first
+#[utoipa::path(get, path = "/v1/pools", operation_id = "list_pools", tag = "pools", params(ListQuery),
+    responses((status = 200, body = TasksJson), (status = 304, description = "As the reader has it")))]
+async fn list(
+    Extension(state): Extension<State>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Shown<TasksJson>, Problem> {
+    let most = limit(query.limit);
+    let pools = state.read(move |client| {
+        let after = query.after.as_deref().map(|name| client.resolve(name));
+        let filter = Filter {
+            group: Some(GroupKind::Pool),
+            statuses: match query.all {
+                true => StatusSet::default(),
+                false => [Status::Running].into_iter().collect(),
+            },
+            after: after.transpose()?,
+            limit: most,
+            ..Filter::default()
+        };
+        let pools = client.list(&filter)?;
+        Ok(pools
+            .iter()
+            .map(|pool| wire::task(pool, now_ms()))
+            .collect())
+    });
+    Ok(Shown(TasksJson::of(pools.await?, most)))
+}
+
+/// Show a pool: by its id, a unique beginning of it, or its name; then the newest of that name
+#[utoipa::path(get, path = "/v1/pools/{pool}", operation_id = "get_pool", tag = "pools", params(("pool" = String, Path)),
+    responses((status = 200, body = TaskJson), (status = 304, description = "As the reader has it")))]
+async fn get(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+) -> Result<Shown<TaskJson>, Problem> {
+    let pool = state.read(move |client| Ok(wire::task(&client.pool(&name)?.0, now_ms())));
+    Ok(Shown(pool.await?))
+}

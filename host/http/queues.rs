@@ -1,0 +1,100 @@
+//! Queues: listed and set.
+
+use axum::extract::{Path, State as Extension};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::State;
+use super::given::{Asked, Given};
+use super::problem::Problem;
+use super::shown::Shown;
+use crate::queue::QueueChange;
+use crate::wire::{self, QueueJson};
+
+/// The routes of queues.
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(set))
+}
+
+/// Which queues.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only those that are paused, without a look at their tasks or their limits.
+    #[serde(default)]
+    paused: bool,
+}
+
+fn paused(name: String) -> QueueJson {
+    QueueJson {
+        name,
+        paused: true,
+        concurrency: None,
+        tasks: None,
+        pending: None,
+    }
+}
+
+/// All queues.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct QueuesJson {
+    /// By name.
+    pub queues: Vec<QueueJson>,
+}
+
+/// List the queues that have tasks or were set, with how their tasks stand
+#[utoipa::path(get, path = "/v1/queues", operation_id = "list_queues", tag = "queues", params(ListQuery),
+    responses((status = 200, body = QueuesJson), (status = 304, description = "As the reader has it")))]
+async fn list(
+    Extension(state): Extension<State>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Shown<QueuesJson>, Problem> {
+    let queues = state.read(move |client| match query.paused {
+        false => Ok(client.queues()?.iter().map(wire::queue_standing).collect()),
+        true => {
+            let names = client.store().queues_paused()?;
+            Ok(names.into_iter().map(paused).collect())
+        }
+    });
+    let queues = queues.await?;
+    Ok(Shown(QueuesJson { queues }))
+}
+
+/// What is to be different; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueChangeJson {
+    /// Whether nothing of it starts.
+    paused: Option<bool>,
+    /// Tasks of it that run at once; null for no limit.
+    #[serde(default, deserialize_with = "told")]
+    #[schema(value_type = Option<u32>)]
+    concurrency: Option<Option<u32>>,
+}
+
+/// Null is something that was said.
+fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Pause a queue, resume it, or limit how many of its tasks run at once
+#[utoipa::path(patch, path = "/v1/queues/{name}", operation_id = "set_queue", tag = "queues", params(("name" = String, Path)),
+    request_body = QueueChangeJson, responses((status = 200, body = QueueJson)))]
+async fn set(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Given(change): Given<QueueChangeJson>,
+) -> Result<Shown<QueueJson>, Problem> {
+    let change = QueueChange {
+        paused: change.paused,
+        concurrency: change.concurrency,
+    };
+    let (queue, _) = state.client.set_queue(&name, change).await?;
+    state.feed.say("queues");
+    Ok(Shown(wire::queue(&queue)))
+}

@@ -1,0 +1,774 @@
+//! Tasks: submitted, shown, awaited, cancelled, retried, deleted; their logs, traces and signals.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State as Extension};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::State;
+use super::given::{Asked, Given, IdempotencyKey, LARGE_BODY_BYTES_MAX};
+use super::problem::{Kind, Problem};
+use super::shown::Shown;
+use super::waiting::{is_there, patience, set, statuses};
+use crate::client::{Client, ClientError};
+use crate::store::{Filter, LogPosition, Rank};
+use crate::task::{Options, StatusSet, Task, TaskId};
+use crate::wire::trace::JsonTree;
+use crate::wire::{self, DependenciesJson, LogJson, NodeJson, TaskJson, now_ms};
+
+/// Tasks of one page, where nobody says otherwise.
+pub const PAGE: u64 = 50;
+
+/// Tasks of one page at most.
+pub const PAGE_MAX: u64 = 1_000;
+
+/// Inputs of one bulk submit.
+const INPUTS_MAX: usize = 100_000;
+
+/// Tasks that one wait is for.
+const AWAITED_MAX: usize = 10_000;
+
+/// Pieces of a trace that are made before the reader has taken those before.
+const PIECES: usize = 16;
+
+/// The routes of tasks.
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list, submit))
+        .routes(routes!(bulk))
+        .routes(routes!(get, delete))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
+        .routes(routes!(signal))
+        .routes(routes!(logs))
+        .routes(routes!(trace))
+        .routes(routes!(children))
+        .routes(routes!(dependencies))
+        .routes(routes!(wait))
+}
+
+/// A struct with fields of its own, and the options of a task.
+macro_rules! with_options {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$doc])* $field: $type,)*
+            /// Submitting again under the same key gives the first task. The header Idempotency-Key
+            /// says the same.
+            key: Option<String>,
+            /// Queue that it goes into.
+            queue: Option<String>,
+            /// Higher runs first; 0 when absent.
+            priority: Option<i32>,
+            /// Start no earlier than this from now.
+            delay_ms: Option<u64>,
+            /// Running time of one attempt.
+            timeout_ms: Option<u64>,
+            /// Expire when it has not started by then.
+            expires_ms: Option<u64>,
+            /// Attempts in all; as the handler's manifest says when absent.
+            max_attempts: Option<u32>,
+            /// Handler that goes on with the output.
+            on_complete: Option<String>,
+            /// Start only when these tasks have completed: ids, or unique beginnings of ids.
+            #[serde(default)]
+            after: Vec<String>,
+            /// A JSON object that is kept with the task, shown, and told to its handler.
+            #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]
+            metadata: Option<Box<RawValue>>,
+        }
+
+        impl $name {
+            fn options(
+                &self,
+                client: &Client,
+                key: Option<IdempotencyKey>,
+            ) -> Result<Options, ClientError> {
+                let after: Result<Vec<_>, _> =
+                    self.after.iter().map(|name| client.resolve(name)).collect();
+                let arc = |text: &Option<String>| text.as_deref().map(Into::into);
+                Ok(Options {
+                    key: match key {
+                        Some(IdempotencyKey(key)) => Some(key.into()),
+                        None => arc(&self.key),
+                    },
+                    queue: arc(&self.queue),
+                    priority: self.priority,
+                    delay_ms: self.delay_ms,
+                    timeout_ms: self.timeout_ms,
+                    expires_ms: self.expires_ms,
+                    attempts_max: self.max_attempts,
+                    on_complete: arc(&self.on_complete),
+                    after: after?,
+                    metadata: self.metadata.as_ref().map(|text| text.get().into()),
+                })
+            }
+        }
+    };
+}
+
+with_options! {
+    /// A task that is to be.
+    NewTaskJson {
+        /// Handler that shall run it.
+        handler: String,
+        /// Its input; null when absent.
+        #[schema(value_type = Option<serde_json::Value>)]
+        input: Option<Box<RawValue>>,
+    }
+}
+
+with_options! {
+    /// Tasks that are to be: one for each input.
+    BulkJson {
+        /// Handler that shall run them.
+        handler: String,
+        /// An input for each; at most 100,000.
+        #[schema(value_type = Vec<serde_json::Value>)]
+        inputs: Vec<Box<RawValue>>,
+    }
+}
+
+/// A task that was submitted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SubmittedJson {
+    /// Its id.
+    pub id: String,
+    /// False where its key named an earlier one.
+    pub created: bool,
+}
+
+/// Tasks that were submitted, in the order of their inputs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct BulkSubmittedJson {
+    /// Each of them.
+    pub tasks: Vec<SubmittedJson>,
+}
+
+/// A page of tasks.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TasksJson {
+    /// The tasks.
+    pub tasks: Vec<TaskJson>,
+    /// What `after` has to be for the next page; null when this is the last.
+    pub next: Option<String>,
+}
+
+impl TasksJson {
+    /// A page of at most `limit` tasks.
+    pub fn of(tasks: Vec<TaskJson>, limit: u64) -> TasksJson {
+        let full = tasks.len() as u64 >= limit;
+        let last = tasks.last().filter(|_| full);
+        TasksJson {
+            next: last.map(|task| task.id.clone()),
+            tasks,
+        }
+    }
+}
+
+/// Which tasks to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Only of these statuses, with commas between them; other systems' words are understood.
+    status: Option<String>,
+    /// Only of this handler.
+    handler: Option<String>,
+    /// Only in this queue.
+    queue: Option<String>,
+    /// Only the children of this task, in the order in which they were spawned.
+    parent: Option<String>,
+    /// Only those whose id begins so.
+    id: Option<String>,
+    /// Only what comes after this task in the list: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, and at most 1,000; 50 when absent.
+    #[param(minimum = 1)]
+    limit: Option<u64>,
+}
+
+/// As many as are asked for, within the bounds.
+pub fn limit(asked: Option<u64>) -> u64 {
+    asked.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+}
+
+/// List tasks, newest first
+#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(ListQuery),
+    responses((status = 200, body = TasksJson)))]
+async fn list(
+    Extension(state): Extension<State>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Shown<TasksJson>, Problem> {
+    let filters = statuses(query.status.as_deref())?;
+    let most = limit(query.limit);
+    let tasks = state.read(move |client| {
+        let parent = query.parent.as_deref().map(|name| parent(client, name));
+        let after = query.after.as_deref().map(|name| client.resolve(name));
+        let holds = client.holds()?;
+        let tasks = match &query.id {
+            Some(prefix) => beginning(client, prefix, most)?,
+            None => client.list(&Filter {
+                statuses: set(&filters),
+                reason: filters.iter().find_map(|filter| filter.reason),
+                handler: query.handler,
+                queue: query.queue,
+                parent: parent.transpose()?,
+                after: after.transpose()?,
+                limit: most,
+                ..Filter::default()
+            })?,
+        };
+        let now_ms = now_ms();
+        let shown = tasks.iter().map(|task| wire::shown(task, &holds, now_ms));
+        Ok(shown.collect())
+    });
+    Ok(Shown(TasksJson::of(tasks.await?, most)))
+}
+
+/// A task whose children are asked for; they may have outlived it.
+fn parent(client: &Client, name: &str) -> Result<TaskId, ClientError> {
+    match client.resolve(name) {
+        Err(ClientError::UnknownTask(text)) => match text.parse() {
+            Ok(id) => Ok(id),
+            Err(_) => Err(ClientError::UnknownTask(text)),
+        },
+        found => found,
+    }
+}
+
+fn beginning(client: &Client, prefix: &str, most: u64) -> Result<Vec<Task>, ClientError> {
+    let Ok(prefix) = prefix.parse::<crate::task::IdPrefix>() else {
+        return Ok(Vec::new());
+    };
+    let (low, high) = prefix.range();
+    let ids = client.store().ids_between(low, high, most)?;
+    Ok(client.store().tasks(&ids)?.into_iter().flatten().collect())
+}
+
+/// Submit a task
+///
+/// Answers 200 in place of 201 where the key named an earlier task: that one.
+#[utoipa::path(post, path = "/v1/tasks", operation_id = "submit_task", tag = "tasks", request_body = NewTaskJson,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key`")),
+    responses((status = 201, body = TaskJson), (status = 200, body = TaskJson)))]
+async fn submit(
+    Extension(state): Extension<State>,
+    key: Option<IdempotencyKey>,
+    Given(new): Given<NewTaskJson>,
+) -> Result<Response, Problem> {
+    let input = match &new.input {
+        Some(input) => input.get().to_owned(),
+        None => "null".to_owned(),
+    };
+    let options = new.options(&state.client, key)?;
+    let made = state.client.submit(&new.handler, vec![input], options);
+    let made = made.await?.pop();
+    let made = made.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
+    let task = state.read(move |client| {
+        let task = client.task(made.id)?;
+        Ok(wire::shown(&task, &client.holds()?, now_ms()))
+    });
+    let shown = Shown(task.await?);
+    let place = HeaderValue::from_str(&format!("/v1/tasks/{}", made.id));
+    let place = place.unwrap_or(HeaderValue::from_static("/v1/tasks"));
+    let status = match made.created {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    Ok((status, [(header::LOCATION, place)], shown).into_response())
+}
+
+/// Submit a task for each of many inputs
+///
+/// A thousand in each transaction; all inputs are checked first. A key cannot name several.
+#[utoipa::path(post, path = "/v1/tasks/bulk", operation_id = "submit_tasks", tag = "tasks", request_body = BulkJson,
+    responses((status = 201, body = BulkSubmittedJson)))]
+async fn bulk(
+    Extension(state): Extension<State>,
+    Given(mut new): Given<BulkJson, LARGE_BODY_BYTES_MAX>,
+) -> Result<Response, Problem> {
+    if new.inputs.len() > INPUTS_MAX {
+        let what = format!("{} inputs, more than {INPUTS_MAX}", new.inputs.len());
+        return Err(Problem::new(Kind::TooLarge, what).hint("submit them in several requests"));
+    }
+    let options = new.options(&state.client, None)?;
+    let inputs = std::mem::take(&mut new.inputs);
+    let inputs = inputs.into_iter().map(|input| input.get().to_owned());
+    let made = state.client.submit(&new.handler, inputs.collect(), options);
+    let tasks = made.await?.into_iter().map(|one| SubmittedJson {
+        id: one.id.to_string(),
+        created: one.created,
+    });
+    let tasks = tasks.collect();
+    Ok((StatusCode::CREATED, Shown(BulkSubmittedJson { tasks })).into_response())
+}
+
+/// How to show a task.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct GetQuery {
+    /// Wait for its end, for so long at most: `30s`, `5m`, or a number of seconds. What it is then is
+    /// the answer, whether it has ended or not.
+    wait: Option<String>,
+    /// End the wait at one of these statuses, too; with commas between them.
+    status: Option<String>,
+}
+
+/// Show a task: status, input, output, error, attempts, children
+///
+/// An id, a unique beginning of one, or `WORKFLOW:KEY` for a job. With `wait` it is a long poll.
+#[utoipa::path(get, path = "/v1/tasks/{id}", operation_id = "get_task", tag = "tasks", params(("id" = String, Path), GetQuery),
+    responses((status = 200, body = TaskJson), (status = 304, description = "As the reader has it")))]
+async fn get(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Asked(query): Asked<GetQuery>,
+) -> Result<Shown<TaskJson>, Problem> {
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    if let Some(time) = &query.wait {
+        let wanted = set(&statuses(query.status.as_deref())?);
+        state.arrived(&[id], false, wanted, patience(time)?).await?;
+    }
+    let detail = state.read(move |client| client.detail(id)).await?;
+    Ok(Shown(wire::detail(&detail, now_ms())))
+}
+
+/// What goes with a task.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DeleteQuery {
+    /// Leave the tasks below it.
+    #[serde(default)]
+    only: bool,
+    /// Cancel first what has not ended below it.
+    #[serde(default)]
+    cancel_children: bool,
+}
+
+/// How many tasks were deleted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeletedJson {
+    /// The named one.
+    pub id: String,
+    /// It, and those below it.
+    pub deleted: u64,
+}
+
+/// Delete an ended task and all below it
+#[utoipa::path(delete, path = "/v1/tasks/{id}", operation_id = "delete_task", tag = "tasks", params(("id" = String, Path), DeleteQuery),
+    responses((status = 200, body = DeletedJson)))]
+async fn delete(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Asked(query): Asked<DeleteQuery>,
+) -> Result<Shown<DeletedJson>, Problem> {
+    if query.only && query.cancel_children {
+        return Err(Problem::new(
+            Kind::Usage,
+            "only and cancel_children exclude each other",
+        ));
+    }
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    let deleted = state.client.delete(id, query.only, query.cancel_children);
+    let deleted = deleted.await?;
+    let id = id.to_string();
+    Ok(Shown(DeletedJson { id, deleted }))
+}
+
+/// How to cancel.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelJson {
+    /// Leave the tasks below it alone.
+    #[serde(default)]
+    only: bool,
+}
+
+/// What a cancel did.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CancelledJson {
+    /// The named one.
+    pub id: String,
+    /// Whether this request is what ends it.
+    pub cancelled: bool,
+    /// Tasks that end by it, the named one among them.
+    pub tasks: u64,
+    /// Those of them that run, and were asked to stop.
+    pub stopping: u64,
+}
+
+/// Cancel a task and what it contains
+#[utoipa::path(post, path = "/v1/tasks/{id}/cancel", operation_id = "cancel_task", tag = "tasks", params(("id" = String, Path)),
+    request_body = CancelJson, responses((status = 200, body = CancelledJson)))]
+async fn cancel(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Given(how): Given<CancelJson>,
+) -> Result<Shown<CancelledJson>, Problem> {
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    let cancelled = state.client.cancel(id, how.only).await?;
+    Ok(Shown(CancelledJson {
+        id: id.to_string(),
+        cancelled: cancelled.changed,
+        tasks: cancelled.tasks,
+        stopping: cancelled.stopping,
+    }))
+}
+
+/// An empty object: there is nothing to say.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NothingJson {}
+
+/// Give an ended task another go
+#[utoipa::path(post, path = "/v1/tasks/{id}/retry", operation_id = "retry_task", tag = "tasks", params(("id" = String, Path)),
+    request_body = NothingJson, responses((status = 200, body = TaskJson)))]
+async fn retry(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Given(NothingJson {}): Given<NothingJson>,
+) -> Result<Shown<TaskJson>, Problem> {
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    state.client.retry(id).await?;
+    let shown =
+        state.read(move |client| Ok(wire::shown(&client.task(id)?, &client.holds()?, now_ms())));
+    Ok(Shown(shown.await?))
+}
+
+/// A signal to send.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalJson {
+    /// Name by which the task asks for it.
+    name: String,
+    /// Its value; null when absent.
+    #[schema(value_type = Option<serde_json::Value>)]
+    value: Option<Box<RawValue>>,
+}
+
+/// A signal that was sent.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SentJson {
+    /// The task.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// Whether the task was waiting for it.
+    pub awaited: bool,
+    /// When.
+    pub sent_at: String,
+}
+
+/// Send a task a signal
+#[utoipa::path(post, path = "/v1/tasks/{id}/signals", operation_id = "signal_task", tag = "tasks", params(("id" = String, Path)),
+    request_body = SignalJson, responses((status = 201, body = SentJson)))]
+async fn signal(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Given(signal): Given<SignalJson>,
+) -> Result<Response, Problem> {
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    let value = signal.value.as_ref().map_or("null", |value| value.get());
+    let sent = state.client.signal(id, &signal.name, value).await?;
+    let sent = SentJson {
+        id: id.to_string(),
+        name: signal.name,
+        awaited: sent.awaited,
+        sent_at: wire::time(sent.at_ms),
+    };
+    Ok((StatusCode::CREATED, Shown(sent)).into_response())
+}
+
+/// Which lines of a log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LogsQuery {
+    /// Only what comes after this place: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, and at most 1,000.
+    #[param(minimum = 1)]
+    limit: Option<u64>,
+    /// Where there is no such line yet and the task has not ended, wait for one, for so long at most.
+    wait: Option<String>,
+}
+
+/// A page of a log.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LogsJson {
+    /// The lines.
+    pub lines: Vec<LogJson>,
+    /// What `after` has to be for what comes next.
+    pub next: String,
+    /// Whether the task has ended and these were its last lines.
+    pub complete: bool,
+}
+
+/// Show what a task has printed and logged
+#[utoipa::path(get, path = "/v1/tasks/{id}/logs", operation_id = "get_logs", tag = "tasks", params(("id" = String, Path), LogsQuery),
+    responses((status = 200, body = LogsJson), (status = 304, description = "As the reader has it")))]
+async fn logs(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Asked(query): Asked<LogsQuery>,
+) -> Result<Shown<LogsJson>, Problem> {
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    let after = match query.after.as_deref() {
+        None => LogPosition::default(),
+        Some(text) => position(text)?,
+    };
+    let most = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+    let patience = query.wait.as_deref().map(patience).transpose()?;
+    let until = tokio::time::Instant::now() + patience.unwrap_or_default();
+    let mut commits = state.client.store().bus().commits();
+    loop {
+        commits.mark_unchanged();
+        let (ended, lines) = state
+            .read(move |client| {
+                // The status first: what it wrote before its end is there when the end is.
+                let ended = client.task(id)?.status.is_terminal();
+                Ok((ended, client.logs(id, after, most)?))
+            })
+            .await?;
+        let rest = async {
+            tokio::select! {
+                changed = commits.changed() => changed.is_ok(),
+                () = tokio::time::sleep_until(until) => false,
+                () = state.closed() => false,
+            }
+        };
+        if lines.is_empty() && !ended && patience.is_some() && rest.await {
+            continue;
+        }
+        let next = lines.last().map_or(after, |line| line.position);
+        return Ok(Shown(LogsJson {
+            complete: ended && (lines.len() as u64) < most,
+            lines: lines.iter().map(wire::log).collect(),
+            next: format!("{}.{}", next.run, next.line),
+        }));
+    }
+}
+
+fn position(text: &str) -> Result<LogPosition, Problem> {
+    let parts = text.split_once('.');
+    let position = parts.and_then(|(run, line)| {
+        Some(LogPosition {
+            run: run.parse().ok()?,
+            line: line.parse().ok()?,
+        })
+    });
+    position.ok_or_else(|| {
+        Problem::new(Kind::Usage, format!("\"{text}\" is no place in a log"))
+            .hint("take `next` of the page before")
+    })
+}
+
+/// Show a task and all below it
+///
+/// One object, in which each task has its `children`; sent as it is made, however large it is.
+#[utoipa::path(get, path = "/v1/tasks/{id}/trace", operation_id = "get_trace", tag = "tasks", params(("id" = String, Path)),
+    responses((status = 200, body = TraceJson)))]
+async fn trace(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let id = state.read(move |client| client.resolve(&name)).await?;
+    let (pieces, mut made) = mpsc::channel(PIECES);
+    let client = state.client.clone();
+    tokio::task::spawn_blocking(move || {
+        let tree = match JsonTree::of(&client, id) {
+            Ok(tree) => tree,
+            Err(error) => return drop(pieces.blocking_send(Err(error))),
+        };
+        for piece in tree {
+            if pieces.blocking_send(piece).is_err() {
+                return;
+            }
+        }
+    });
+    // What fails at once is told as a problem; later the answer is under way, and breaks off.
+    let first = match made.recv().await {
+        Some(first) => first?,
+        None => return Err(Problem::new(Kind::Failed, "the trace did not begin")),
+    };
+    let rest = futures_util::stream::poll_fn(move |context| made.poll_recv(context));
+    let first = futures_util::stream::iter([Ok(first)]);
+    let pieces = futures_util::StreamExt::chain(first, rest);
+    let pieces = futures_util::StreamExt::map(pieces, |piece| piece.map(Bytes::from));
+    let kind = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(pieces)).into_response())
+}
+
+/// A task and all below it: the fields of a task, and `children`.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct TraceJson {
+    /// Its id.
+    id: String,
+    /// Those directly below it, each with its own.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    children: Vec<()>,
+}
+
+/// Which children.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ChildrenQuery {
+    /// Only what comes after this place: `next` of the page before.
+    after: Option<String>,
+    /// Those that took the place of the task, in place of those below it.
+    #[serde(default)]
+    retries: bool,
+    /// At most so many, and at most 1,000.
+    #[param(minimum = 1)]
+    limit: Option<u64>,
+}
+
+/// A page of the tasks below one.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodesJson {
+    /// In the order in which they were spawned.
+    pub nodes: Vec<NodeJson>,
+    /// What `after` has to be for the next page; null when this is the last.
+    pub next: Option<String>,
+}
+
+/// Show a page of what is directly below a task, for drawing a tree of any size
+#[utoipa::path(get, path = "/v1/tasks/{id}/children", operation_id = "get_children", tag = "tasks", params(("id" = String, Path), ChildrenQuery),
+    responses((status = 200, body = NodesJson), (status = 304, description = "As the reader has it")))]
+async fn children(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Asked(query): Asked<ChildrenQuery>,
+) -> Result<Shown<NodesJson>, Problem> {
+    let after = match query.after.as_deref() {
+        None => Rank::START,
+        Some(text) => wire::rank(text).ok_or_else(|| {
+            Problem::new(
+                Kind::Usage,
+                format!("\"{text}\" is no place among children"),
+            )
+            .hint("take `next` of the page before")
+        })?,
+    };
+    let most = limit(query.limit);
+    let page = state.read(move |client| {
+        let id = parent(client, &name)?;
+        let holds = client.holds()?;
+        let nodes = match query.retries {
+            true => client.store().retry_nodes(id, after, most)?,
+            false => client.store().child_nodes(id, after, most)?,
+        };
+        let nodes: Vec<NodeJson> = nodes
+            .iter()
+            .map(|node| wire::node(node, &holds, now_ms()))
+            .collect();
+        let full = nodes.len() as u64 >= most;
+        let next = nodes.last().filter(|_| full).map(|node| node.rank.clone());
+        Ok(NodesJson { nodes, next })
+    });
+    Ok(Shown(page.await?))
+}
+
+/// How many dependencies.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DependenciesQuery {
+    /// At most so many of each, and at most 1,000.
+    #[param(minimum = 1)]
+    limit: Option<u64>,
+}
+
+/// Show what a task depends on, and what depends on it
+#[utoipa::path(get, path = "/v1/tasks/{id}/dependencies", operation_id = "get_dependencies", tag = "tasks",
+    params(("id" = String, Path), DependenciesQuery),
+    responses((status = 200, body = DependenciesJson), (status = 304, description = "As the reader has it")))]
+async fn dependencies(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Asked(query): Asked<DependenciesQuery>,
+) -> Result<Shown<DependenciesJson>, Problem> {
+    let most = limit(query.limit);
+    let found = state.read(move |client| {
+        let task = client.task(client.resolve(&name)?)?;
+        let found = client.dependencies(task.id, most)?;
+        Ok(DependenciesJson::of(&task, &found))
+    });
+    Ok(Shown(found.await?))
+}
+
+/// What to wait for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaitJson {
+    /// Ids, unique beginnings of ids, or `WORKFLOW:KEY`; at most 10,000.
+    ids: Vec<String>,
+    /// Wait for the first of them.
+    #[serde(default)]
+    any: bool,
+    /// Wait for these statuses; a task that ends otherwise ends the wait for it, too.
+    #[serde(default)]
+    statuses: Vec<String>,
+    /// How long at most: `30s`, `5m`, or a number of seconds; five minutes when absent, and at most.
+    timeout: Option<String>,
+}
+
+/// How a wait ended.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WaitedJson {
+    /// Whether all (or with `any` one) are where they were waited for. False: ask again.
+    pub done: bool,
+    /// The tasks as they are now, in the order of the ids; without those that were deleted meanwhile.
+    pub tasks: Vec<TaskJson>,
+}
+
+/// Wait for tasks to end
+#[utoipa::path(post, path = "/v1/wait", operation_id = "wait_for_tasks", tag = "tasks", request_body = WaitJson,
+    responses((status = 200, body = WaitedJson)))]
+async fn wait(
+    Extension(state): Extension<State>,
+    Given(wait): Given<WaitJson>,
+) -> Result<Shown<WaitedJson>, Problem> {
+    if wait.ids.is_empty() || wait.ids.len() > AWAITED_MAX {
+        let what = format!("{} ids: a wait has 1 to {AWAITED_MAX}", wait.ids.len());
+        return Err(Problem::new(Kind::Invalid, what));
+    }
+    let wanted: StatusSet = set(&statuses(Some(&wait.statuses.join(",")))?);
+    let time = patience(wait.timeout.as_deref().unwrap_or("5m"))?;
+    let names = wait.ids;
+    let ids: Vec<TaskId> = state
+        .read(move |client| names.iter().map(|name| client.resolve(name)).collect())
+        .await?;
+    state.arrived(&ids, wait.any, wanted, time).await?;
+    let tasks = state
+        .read(move |client| Ok(client.store().tasks(&ids)?))
+        .await?;
+    let there = |task: &Option<Task>| {
+        let status = task.as_ref().map(|task| task.status);
+        status.is_none_or(|status| is_there(status, wanted))
+    };
+    let done = match wait.any {
+        true => tasks.iter().any(there),
+        false => tasks.iter().all(there),
+    };
+    let now_ms = now_ms();
+    Ok(Shown(WaitedJson {
+        done,
+        tasks: (tasks.iter().flatten())
+            .map(|task| wire::task(task, now_ms))
+            .collect(),
+    }))
+}

@@ -1,0 +1,188 @@
+//! A handler: what it is, what it takes and gives, what it may use.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::Word;
+use crate::loader::{Exported, Handler};
+use crate::types::{input_schema, schema};
+
+/// A handler that is loaded.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct HandlerJson {
+    pub name: String,
+    /// handler, or generator: that one tells items and runs no task by itself.
+    #[schema(value_type = String)]
+    pub kind: Word,
+    /// What a task names that it shall run: its name, and those of its functions.
+    pub task_types: Vec<String>,
+    /// Of its component, by SHA-256.
+    pub digest: String,
+    pub size_bytes: u64,
+    pub description: Option<String>,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    pub functions: Vec<FunctionJson>,
+    /// Functions that are no task types, and why.
+    pub left_out: Vec<String>,
+    /// Interfaces of other handlers that it calls, and their functions.
+    pub calls: BTreeMap<String, Vec<String>>,
+    pub limits: LimitsJson,
+    pub retry: RetryJson,
+    pub grants: GrantsJson,
+}
+
+/// A plain function that is a task type.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct FunctionJson {
+    pub task_type: String,
+    pub name: String,
+    pub interface: Option<String>,
+    /// As WIT writes it.
+    pub wit: String,
+    /// The types that it names, as WIT declares them.
+    pub types: Vec<String>,
+    /// JSON Schema.
+    pub input_schema: Value,
+    /// JSON Schema.
+    pub output_schema: Value,
+}
+
+/// Bounds of a handler.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct LimitsJson {
+    pub memory_bytes: u64,
+    pub table_elements: u64,
+    pub timeout_ms: u64,
+    pub concurrency: Option<u32>,
+    pub children: u64,
+    pub depth: u32,
+    pub calls: u64,
+    pub log_bytes: u64,
+}
+
+/// How often a failing task is tried.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct RetryJson {
+    pub attempts: u32,
+    pub backoff_ms: u64,
+    pub factor: f64,
+    pub max_backoff_ms: u64,
+    pub jitter: f64,
+}
+
+/// What a handler may touch outside its sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct GrantsJson {
+    /// Names alone: a value may be a secret.
+    pub env: Vec<String>,
+    pub directories: Vec<DirectoryJson>,
+    pub allowed_outbound_hosts: Vec<String>,
+    /// real, or durable: the time of the last durable event.
+    #[schema(value_type = String)]
+    pub clock: Word,
+    /// real, or durable: seeded by task and attempt.
+    #[schema(value_type = String)]
+    pub random: Word,
+}
+
+/// A directory of the host that a handler sees.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct DirectoryJson {
+    pub host: String,
+    pub guest: String,
+    pub writable: bool,
+}
+
+/// A handler.
+pub fn handler(handler: &Handler) -> HandlerJson {
+    let (limits, retry, grants) = (
+        &handler.manifest.limits,
+        &handler.manifest.retry,
+        &handler.manifest.grants,
+    );
+    let directories = grants.directories.iter().map(|one| DirectoryJson {
+        host: one.host.display().to_string(),
+        guest: one.guest.clone(),
+        writable: one.writable,
+    });
+    let calls = handler.wanted.iter().map(|wanted| {
+        let functions = wanted.functions.iter();
+        let functions = functions.map(ToString::to_string).collect();
+        (wanted.interface.clone(), functions)
+    });
+    let word = |real: bool| if real { "real" } else { "durable" };
+    HandlerJson {
+        name: handler.name.clone(),
+        kind: if handler.generator {
+            "generator"
+        } else {
+            "handler"
+        }
+        .into(),
+        task_types: handler.task_types().map(|(name, _)| name).collect(),
+        digest: handler.digest.to_string(),
+        size_bytes: handler.size_bytes,
+        description: handler.manifest.description.clone(),
+        imports: handler.imports.clone(),
+        exports: handler.exports.clone(),
+        functions: (handler.functions.iter())
+            .map(|exported| function(handler, exported))
+            .collect(),
+        left_out: handler.left_out.clone(),
+        calls: calls.collect(),
+        limits: LimitsJson {
+            memory_bytes: limits.memory_bytes,
+            table_elements: limits.table_elements,
+            timeout_ms: limits.timeout_ms,
+            concurrency: limits.concurrency,
+            children: limits.children_max,
+            depth: limits.depth_max,
+            calls: limits.calls_max,
+            log_bytes: limits.log_bytes,
+        },
+        retry: RetryJson {
+            attempts: retry.attempts_max,
+            backoff_ms: retry.backoff_ms,
+            factor: retry.backoff_factor,
+            max_backoff_ms: retry.backoff_max_ms,
+            jitter: retry.jitter,
+        },
+        grants: GrantsJson {
+            env: grants.env.keys().cloned().collect(),
+            directories: directories.collect(),
+            allowed_outbound_hosts: grants.allowed_outbound_hosts.clone(),
+            clock: word(grants.real_clock).into(),
+            random: word(grants.real_random).into(),
+        },
+    }
+}
+
+/// A function with its WIT, and the JSON Schema of what it takes and gives.
+fn function(handler: &Handler, exported: &Exported) -> FunctionJson {
+    let function = &exported.function;
+    FunctionJson {
+        task_type: format!("{}/{}", handler.name, exported.name),
+        name: function.name.clone(),
+        interface: exported.interface.clone(),
+        wit: function.to_string(),
+        types: function.declarations(),
+        input_schema: input_schema(function),
+        output_schema: output_schema(exported),
+    }
+}
+
+/// The JSON Schema of what a function gives.
+pub fn output_schema(exported: &Exported) -> Value {
+    let output = exported.function.output();
+    output.map_or_else(|| json!({ "type": "null" }), schema)
+}
