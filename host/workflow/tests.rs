@@ -571,6 +571,27 @@ fn maps_generators_and_producers_have_their_fields() {
         r#"1:36 job "a" has concurrency, which only maps and generators have | "map": "KEY" or "generator": "HANDLER" makes it one"#,
     );
     refused_job(
+        r#""map": true, "payload": [], "window": 3"#,
+        r#"1:59 job "a" has window, which only generators have"#,
+    );
+    refused_job(
+        r#""generator": "g", "window": 4000000000"#,
+        r#"1:49 window is 4000000000, more than 1000000"#,
+    );
+    refused_job(
+        r#""map": true, "producer": true, "pool": "p""#,
+        r#"1:10 job "a" is a producer and a map or a generator: it can be one of them"#,
+    );
+    refused_job(r#""pool": "p", "drainTimeout": "0s""#, r#"1:50 the drain timeout of a producer is 0: it could never run"#);
+    let plain = json(r#"{"jobs": [{"key": "a", "map": false}]}"#);
+    assert!(matches!(plain.workflow.steps[0].work, Work::Run { .. }));
+    let drained = json(r#"{"jobs": [{"key": "a", "pool": "p", "drainTimeout": "5s"}]}"#);
+    let expected = Producer {
+        drain_ms: Some(5_000),
+        ..Producer::default()
+    };
+    assert_eq!(drained.workflow.steps[0].producer, Some(expected));
+    refused_job(
         r#""producer": true"#,
         r#"1:10 job "a" is a producer and fills no pool | "pool": "NAME" names what it fills"#,
     );
@@ -600,6 +621,10 @@ fn typed_as(text: &str) -> String {
                 None,
             ),
             "s/add" => (vec![("amount", Type::U8)], Some(Type::U8)),
+            "s/two" => (vec![("one", Type::String), ("other", Type::String)], None),
+            "s/names" => (vec![], Some(list(Type::String))),
+            "s/grid" => (vec![], Some(list(list(Type::String)))),
+            "s/say" => (vec![("word", Type::String)], Some(Type::String)),
             _ => return None,
         };
         let params = params.into_iter().map(|(name, of)| (name.to_owned(), of));
@@ -624,6 +649,56 @@ fn typed_as(text: &str) -> String {
             let steps = definition.workflow.steps.iter().map(kind);
             steps.collect::<Vec<_>>().join(", ")
         }
+    }
+}
+
+#[test]
+fn maps_are_compared_with_what_they_run_over_and_with_what_takes_their_outputs() {
+    let check = |text: &str, expected: &str| assert_eq!(typed_as(text), expected, "{text}");
+    check(
+        r#"{"jobs": [{"key": "names", "handler": "s/names"},
+                     {"key": "said", "handler": "s/say", "map": "names"}]}"#,
+        r#"names, said map Array { over: Some("names") }"#,
+    );
+    check(
+        r#"{"jobs": [{"key": "grid", "handler": "s/grid"},
+                     {"key": "said", "handler": "s/say", "map": "grid"}]}"#,
+        "2: job \"said\" cannot take what \"grid\" gives: expected list<string>, found lists of lists",
+    );
+    check(
+        r#"{"jobs": [{"key": "one", "handler": "s/names"}, {"key": "other", "handler": "s/names"},
+                     {"key": "two", "handler": "s/two", "dependsOn": ["one", "other"]}]}"#,
+        "2: job \"two\" cannot take what \"other\" gives: string is one element of it, and the job is a map already",
+    );
+    // Which parameter takes an element is not told where two are left.
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/orders"},
+                     {"key": "two", "handler": "s/two", "map": "orders"}]}"#,
+        r#"orders, two map Array { over: Some("orders") }"#,
+    );
+    // The other parameter takes another dependency.
+    check(
+        r#"{"jobs": [{"key": "list", "handler": "s/orders"}, {"key": "other", "handler": "s/say", "payload": "x"},
+                     {"key": "two", "handler": "s/two", "map": "list", "dependsOn": ["other"]}]}"#,
+        "2: job \"two\" cannot take what \"list\" gives: expected string, found record { id: string }",
+    );
+    // What a map gives is a list, unless it collects failures too, or counts.
+    let given = |field: &str| {
+        format!(
+            r#"{{"jobs": [{{"key": "names", "handler": "s/names"}},
+                     {{"key": "said", "handler": "s/say", "map": "names"{field}}},
+                     {{"key": "sum", "handler": "s/add", "dependsOn": [{{"key": "said", "as": "amount"}}]}}]}}"#
+        )
+    };
+    check(
+        &given(""),
+        "3: job \"sum\" cannot take what \"said\" gives: expected u8, found list<string>",
+    );
+    for field in [r#", "onFailure": "collect""#, r#", "results": "counts""#] {
+        check(
+            &given(field),
+            r#"names, said map Array { over: Some("names") }, sum"#,
+        );
     }
 }
 
@@ -668,7 +743,18 @@ fn types_are_compared_before_anything_starts_and_make_maps() {
         "1: job \"a\" cannot take its input: $: expected u8 (0 to 255), found the number 300\n\
          1: job \"b\" cannot take its input: $.id: expected string, found nothing",
     );
-    // A map over its own input is compared element by element.
+    check(
+        r#"{"jobs": [{"key": "orders", "handler": "s/order"},
+                     {"key": "ship", "handler": "s/ship", "dependsOn": [{"key": "orders", "optional": true}]}]}"#,
+        "2: job \"ship\" may start without what \"orders\" gives: expected option<record { id: string }>, found record { id: string }",
+    );
+    // Problems are told by line, whichever was found first.
+    check(
+        r#"{"jobs": [{"key": "said", "handler": "s/say", "dependsOn": [{"key": "a", "as": "word"}]},
+                     {"key": "a", "handler": "s/add", "payload": 300}]}"#,
+        "1: job \"said\" cannot take what \"a\" gives: expected string, found u8\n\
+         2: job \"a\" cannot take its input: $: expected u8 (0 to 255), found the number 300",
+    );
     check(
         r#"{"jobs": [{"key": "a", "handler": "s/add", "map": true, "payload": [1, 255]},
                      {"key": "none", "handler": "s/add", "map": true, "payload": []}]}"#,

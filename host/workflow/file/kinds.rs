@@ -67,10 +67,8 @@ impl Reader<'_, '_> {
                     self.problems.add(at, what);
                 }
                 let over = over.map(|named| {
-                    let known = after.iter().find(|one| called(one) == &*named.name);
-                    let key =
-                        known.map_or_else(|| named.name.to_string(), |one| called(one).to_owned());
-                    if known.is_none() {
+                    let key = named.name.to_string();
+                    if !after.iter().any(|one| called(one) == key) {
                         after.push(Dependency::plain(named));
                     }
                     key
