@@ -1,6 +1,8 @@
 //! `cargo bench`: how long things take here, beside what the disk takes. Prints medians and ratios,
 //! asserts nothing. `cargo bench -- trip drain` runs the cases whose names hold a word.
 
+mod http;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,6 +106,9 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
             shown(time),
             syncs(time) / 20.0
         );
+    }
+    if wants("http") {
+        http::run(directory, &host).await;
     }
     if wants("drain") {
         drain(&client, 20_000).await;
