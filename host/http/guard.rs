@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use axum::extract::{ConnectInfo, Request, State as Extension};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -275,12 +276,20 @@ fn tidy(limiter: &DefaultKeyedRateLimiter<IpAddr>) {
     }
 }
 
-/// `example.org:7070` or `[::1]:7070` without the port and the brackets, in small letters.
+/// `example.org:7070` or `[::1]:7070` without the port and the brackets, in small letters; empty when
+/// it is nothing of that kind.
 fn host_name(host: &str) -> String {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _port)| name),
+    let Ok(authority) = host.parse::<Authority>() else {
+        return String::new();
     };
+    if host.contains('@') {
+        return String::new();
+    }
+    let name = authority.host();
+    let name = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
     name.to_ascii_lowercase()
 }
 
@@ -348,7 +357,7 @@ mod tests {
             "0x7f000001",
             "2130706433",
         ] {
-            assert!(!guard.is_ours(host) || host == "[::1", "{host}");
+            assert!(!guard.is_ours(host), "{host}");
         }
     }
 

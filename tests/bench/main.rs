@@ -1,6 +1,7 @@
 //! `cargo bench`: how long things take here, beside what the disk takes. Prints medians and ratios,
 //! asserts nothing. `cargo bench -- trip drain` runs the cases whose names hold a word.
 
+mod http;
 mod jobs;
 
 use std::io::Write;
@@ -106,6 +107,9 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
             shown(time),
             syncs(time) / 20.0
         );
+    }
+    if wants("http") {
+        http::run(directory, &host).await;
     }
     if wants("drain") {
         drain(&client, 20_000).await;

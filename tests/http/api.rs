@@ -435,3 +435,38 @@ async fn a_handler_is_uploaded_only_where_that_is_allowed_and_only_when_it_is_on
         .collect();
     assert_eq!(names.len(), 3, "{names:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_the_host_has_seen_under_bounded_names() {
+    let door = Door::open().await;
+    let task = door
+        .post("/v1/tasks", json!({ "handler": "echo" }))
+        .await
+        .is(201);
+    door.world.end(id(&task)).await;
+    door.get("/v1/tasks/ZZZZ").await;
+    door.get("/no/such/path").await;
+    // The count of a task follows its end by a moment; nothing tells of that.
+    let counted = "fishway_task_duration_seconds_count{status=\"completed\",task_type=\"echo\"} 1";
+    let mut commits = door.world.client.store().bus().commits();
+    let text = loop {
+        let text = door.get("/metrics").await.body;
+        if text.contains(counted) {
+            break text;
+        }
+        commits.mark_unchanged();
+        tokio::task::yield_now().await;
+    };
+    for line in [
+        "fishway_tasks{status=\"completed\"} 1",
+        "fishway_http_requests_total{code=\"404\",method=\"GET\",route=\"/v1/tasks/{id}\"} 1",
+        "fishway_http_requests_total{code=\"404\",method=\"GET\",route=\"none\"} 1",
+        "fishway_http_event_readers 0",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
+    assert!(
+        !text.contains("ZZZZ") && !text.contains("/no/such"),
+        "{text}"
+    );
+}

@@ -5,6 +5,7 @@ mod description;
 mod events;
 mod guard;
 mod remote;
+mod traces;
 
 use std::net::SocketAddr;
 
