@@ -42,6 +42,13 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<State> for Given<T
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
         demand(request.headers(), "application/json")?;
         let bytes = read(request, BYTES_MAX, state).await?;
+        // Every body is an object; what reads it would take an array of its fields, too.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(
+                Problem::new(Kind::Usage, "the body is an array, not an object")
+                    .hint("/openapi.json describes every body"),
+            );
+        }
         let value = serde_json::from_slice(&bytes).map_err(|error| {
             Problem::new(Kind::Usage, format!("the body cannot be read: {error}"))
                 .hint("/openapi.json describes every body")

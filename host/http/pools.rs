@@ -34,7 +34,7 @@ struct ListQuery {
     /// Only what comes after this one in the list: `next` of the page before.
     after: Option<String>,
     /// At most so many, and at most 1,000; 50 when absent.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ async fn list(
     Extension(state): Extension<State>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Shown<TasksJson>, Problem> {
-    let most = limit(query.limit);
+    let most = limit(query.limit)?;
     let pools = state.read(move |client| {
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let filter = Filter {

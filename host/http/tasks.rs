@@ -192,13 +192,19 @@ pub struct ListQuery {
     /// Only what comes after this task in the list: `next` of the page before.
     after: Option<String>,
     /// At most so many, and at most 1,000; 50 when absent.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
 
-/// As many as are asked for, within the bounds.
-pub fn limit(asked: Option<u64>) -> u64 {
-    asked.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+/// As many as are asked for.
+pub fn limit(asked: Option<u64>) -> Result<u64, Problem> {
+    match asked.unwrap_or(PAGE) {
+        most @ 1..=PAGE_MAX => Ok(most),
+        other => {
+            let what = format!("limit is {other}: a page has 1 to {PAGE_MAX}");
+            Err(Problem::new(Kind::Usage, what).hint("ask for the next page with `after`"))
+        }
+    }
 }
 
 /// List tasks, newest first
@@ -209,7 +215,7 @@ async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Shown<TasksJson>, Problem> {
     let filters = statuses(query.status.as_deref())?;
-    let most = limit(query.limit);
+    let most = limit(query.limit)?;
     let tasks = state.read(move |client| {
         let parent = query.parent.as_deref().map(|name| parent(client, name));
         let after = query.after.as_deref().map(|name| client.resolve(name));
@@ -498,7 +504,7 @@ struct LogsQuery {
     /// Only what comes after this place: `next` of the page before.
     after: Option<String>,
     /// At most so many, and at most 1,000.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
     /// Where there is no such line yet and the task has not ended, wait for one, for so long at most.
     wait: Option<String>,
@@ -528,7 +534,7 @@ async fn logs(
         None => LogPosition::default(),
         Some(text) => position(text)?,
     };
-    let most = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+    let most = limit(query.limit.or(Some(PAGE_MAX)))?;
     let patience = query.wait.as_deref().map(patience).transpose()?;
     let until = tokio::time::Instant::now() + patience.unwrap_or_default();
     let mut commits = state.client.store().bus().commits();
@@ -632,7 +638,7 @@ struct ChildrenQuery {
     #[serde(default)]
     retries: bool,
     /// At most so many, and at most 1,000.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
 
@@ -663,7 +669,7 @@ async fn children(
             .hint("take `next` of the page before")
         })?,
     };
-    let most = limit(query.limit);
+    let most = limit(query.limit)?;
     let page = state.read(move |client| {
         let id = parent(client, &name)?;
         let holds = client.holds()?;
@@ -688,7 +694,7 @@ async fn children(
 #[into_params(parameter_in = Query)]
 struct DependenciesQuery {
     /// At most so many of each, and at most 1,000.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
 
@@ -701,7 +707,7 @@ async fn dependencies(
     Path(name): Path<String>,
     Asked(query): Asked<DependenciesQuery>,
 ) -> Result<Shown<DependenciesJson>, Problem> {
-    let most = limit(query.limit);
+    let most = limit(query.limit)?;
     let found = state.read(move |client| {
         let task = client.task(client.resolve(&name)?)?;
         let found = client.dependencies(task.id, most)?;

@@ -55,6 +55,12 @@ pub struct NewWorkflowJson {
 }
 
 impl NewWorkflowJson {
+    fn check_metadata(&self) -> Result<(), Problem> {
+        let text = self.metadata.as_ref().map(|text| text.get());
+        let invalid = |why| Problem::new(Kind::Invalid, why);
+        text.map_or(Ok(()), |text| check_metadata(text).map_err(invalid))
+    }
+
     fn definition(&self) -> Result<Definition, Vec<workflow::Problem>> {
         let raw = self.document.get();
         let text = match serde_json::from_str::<String>(raw) {
@@ -81,9 +87,7 @@ async fn run(
     key: Option<IdempotencyKey>,
     Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    if let Some(metadata) = &new.metadata {
-        check_metadata(metadata.get()).map_err(|why| Problem::new(Kind::Invalid, why))?;
-    }
+    new.check_metadata()?;
     let run = Run {
         key: match &key {
             Some(IdempotencyKey(key)) => Some(key.as_str().into()),
@@ -125,6 +129,7 @@ async fn check(
     Extension(state): Extension<State>,
     Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Shown<CheckedJson>, Problem> {
+    new.check_metadata()?;
     let checked = state.read(move |client| match new.definition() {
         Ok(definition) => client.check_workflow(&definition),
         Err(problems) => Ok(Err(problems)),
@@ -157,7 +162,7 @@ struct ListQuery {
     /// Only what comes after this one in the list: `next` of the page before.
     after: Option<String>,
     /// At most so many, and at most 1,000; 50 when absent.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
 
@@ -169,7 +174,7 @@ async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Shown<TasksJson>, Problem> {
     let statuses = set(&statuses(query.status.as_deref())?);
-    let most = limit(query.limit);
+    let most = limit(query.limit)?;
     let tasks = state.read(move |client| {
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let filter = Filter {
@@ -199,7 +204,7 @@ struct JobsQuery {
     /// Only jobs that come after the one with this key.
     after: Option<String>,
     /// At most so many jobs, and at most 1,000; 50 when absent.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
 
@@ -213,7 +218,7 @@ async fn get(
     Asked(query): Asked<JobsQuery>,
 ) -> Result<Shown<WorkflowDetailJson>, Problem> {
     let statuses = set(&statuses(query.status.as_deref())?);
-    let limit = limit(query.limit);
+    let limit = limit(query.limit)?;
     let shown = state.read(move |client| {
         let (task, _) = client.workflow(&name)?;
         let after = query.after.as_ref();

@@ -369,6 +369,12 @@ async fn what_is_not_there_is_told_with_advice() {
     door.get("/v1/tasks?status=wrong")
         .await
         .refused(400, "usage", "wrong");
+    for limit in ["0", "1001"] {
+        let page = door.get(&format!("/v1/tasks?limit={limit}")).await;
+        page.refused(400, "usage", "1 to 1000");
+    }
+    let array = door.post("/v1/tasks", json!(["echo"])).await;
+    array.refused(400, "usage", "not an object");
     let no = door.ask("PUT /v1/tasks", &[], b"").await;
     no.refused(405, "usage", "method");
     assert!(no.header("allow").is_some());

@@ -34,14 +34,17 @@ impl Reader {
 
     async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let reading = self.0.read_line(&mut line);
-        let read = tokio::time::timeout(PATIENCE, reading)
-            .await
-            .expect("no event comes");
+        let read = self.0.read_line(&mut line).await;
         (read.unwrap() > 0).then(|| line.trim_end().to_owned())
     }
 
     async fn next(&mut self) -> Option<Event> {
+        // A quiet feed says that it lives, so a line is no event.
+        let reading = tokio::time::timeout(PATIENCE, self.whole());
+        reading.await.expect("no event comes")
+    }
+
+    async fn whole(&mut self) -> Option<Event> {
         let mut event = Event {
             kind: String::new(),
             id: String::new(),
@@ -109,7 +112,9 @@ async fn a_reader_hears_of_each_task_and_goes_on_where_it_was() {
         second.to_string(),
         "nothing twice, nothing missing"
     );
-    again.end_of(second).await;
+    if next.data["status"] != "completed" {
+        again.end_of(second).await;
+    }
     let mut whole = Reader::open(&door, &format!("?last_event_id={}", hello.id), None).await;
     assert_eq!(whole.of("task").await.data["id"], first.to_string());
     whole.end_of(second).await;
