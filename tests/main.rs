@@ -15,6 +15,8 @@ mod crash;
 mod examples;
 /// The host as a process: detached, stopped, lost; its lease, settings, backups.
 mod hosting;
+/// Handlers in every language: new, built, run, replayed.
+mod languages;
 /// The handlers directory.
 mod loader;
 /// Pools, from inside a guest.
