@@ -2,7 +2,9 @@
 //! a tool cannot be had these tests fail with the builder's own sentence.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, Stdio};
 use std::sync::Arc;
 
 use fishway::builder::{BuildError, Language, Report, Request, build, project};
@@ -12,10 +14,11 @@ use fishway::executor::{Sandbox, Settings};
 use fishway::loader::{Loader, Origin};
 use fishway::store::{Filter, LogPosition};
 use fishway::task::{Options, Status, Task, TaskId};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::guests::{SAME, language_handlers};
-use crate::support::place::Place;
+use crate::support::place::{Place, Served};
 use crate::support::{World, both_ways, failure, results};
 
 const TABLE: &str = "/data/penguins.csv";
@@ -349,6 +352,83 @@ fn a_new_project_takes_no_place_that_is_taken_and_no_name_that_will_not_do() {
     std::fs::create_dir(place.path("post")).unwrap();
     let made = place.run(&["new", "post", "--lang", "go", "--json"]).json();
     assert_eq!(made["language"], "go");
+}
+
+/// `fishway dev` on a project of this place, and what it says.
+struct Dev {
+    child: Served,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Dev {
+    fn start(place: &Place, project: &str) -> Dev {
+        let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
+        let mut child = place
+            .command(&["dev", project])
+            .env("FISHWAY_CACHE", tools)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let child = Served(child);
+        Dev { child, said }
+    }
+
+    fn says(&mut self, words: &str) {
+        let mut all = Vec::new();
+        for line in self.said.by_ref().map(Result::unwrap) {
+            if line.contains(words) {
+                return;
+            }
+            all.push(line);
+        }
+        panic!("nobody says {words}: {all:#?}");
+    }
+}
+
+#[test]
+fn a_project_in_development_is_built_again_on_each_change_and_a_mistake_leaves_the_one_before() {
+    language_handlers();
+    let place = Place::new();
+    place.run(&["new", "mine", "--lang", "c"]).ok();
+    let source = place.path("mine/handler.c");
+    let first = std::fs::read_to_string(&source).unwrap();
+    let greeting = || {
+        let greeted = place.run(&["submit", "mine", "{}", "--wait"]).json();
+        greeted["greeting"].as_str().unwrap().to_owned()
+    };
+    let mut dev = Dev::start(&place, "mine");
+    dev.says("fishway is ready: 1 handler");
+    assert_eq!(greeting(), "Hello, world!");
+    std::fs::write(&source, "int broken(").unwrap();
+    dev.says("handler.c:1:");
+    assert_eq!(greeting(), "Hello, world!");
+    // Also one in a directory that was not there before.
+    std::fs::create_dir(place.path("mine/more")).unwrap();
+    std::fs::write(
+        place.path("mine/more/words.h"),
+        "#define WORDS \"Bonjour, %s!\"\n",
+    )
+    .unwrap();
+    let second = first.replace("\"Hello, %s!\"", "WORDS");
+    let second = second.replace(
+        "#include \"json.h\"",
+        "#include \"json.h\"\n#include \"more/words.h\"",
+    );
+    std::fs::write(&source, second).unwrap();
+    dev.says("replaced mine");
+    assert_eq!(greeting(), "Bonjour, world!");
+    std::fs::write(
+        place.path("mine/more/words.h"),
+        "#define WORDS \"Salut, %s!\"\n",
+    )
+    .unwrap();
+    dev.says("replaced mine");
+    assert_eq!(greeting(), "Salut, world!");
+    let pid = Pid::from_child(&dev.child.0);
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(dev.child.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::types::{ComponentInstance, ComponentItem};
+use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Type as EngineType};
 
 use crate::types::{Function, Named, TYPE_DEPTH_MAX, TYPE_PARTS_MAX, Type};
@@ -73,6 +73,7 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
                     add(Some(name), function, &item.ty, &names);
                 }
             }
+            ComponentItem::ComponentFunc(function) if starts_python(name, function) => {}
             item => add(None, name, item, &all_names),
         }
     }
@@ -93,6 +94,12 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
         functions: functions.collect(),
         left_out,
     })
+}
+
+/// Whether a function is what componentize-py starts the interpreter with, while it builds the component.
+fn starts_python(name: &str, function: &ComponentFunc) -> bool {
+    let params = function.params().map(|(name, _)| name);
+    name == "init" && params.eq(["app-name", "symbols", "stub-wasi"])
 }
 
 /// The interfaces of other handlers that a component imports. Types alone are no calls.
