@@ -287,8 +287,17 @@ fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let compiled = compiled.get_or_init(|| {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("compiled-{}-{count}", std::process::id()));
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Those in all languages take minutes, and are kept for the next process; one compiles at a time.
+        let large = std::ptr::fn_addr_eq(place_handlers, guests::place_languages as fn(&Path));
+        let lock = large.then(|| std::fs::File::create(place.join("compiled.lock")).unwrap());
+        if let Some(lock) = &lock {
+            lock.lock().unwrap();
+        }
+        let directory = match large {
+            true => place.join("compiled-languages"),
+            false => place.join(format!("compiled-{}-{count}", std::process::id())),
+        };
         let handlers = directory.join("handlers");
         place_handlers(&handlers);
         let sandbox =

@@ -19,7 +19,8 @@ class Handler(exports.Handler):
             return json.dumps(summarise(asked["path"], asked["by"]), separators=(",", ":"))
         except (OSError, KeyError) as error:
             # Another attempt would meet it again.
-            raise Err(Failure(message=repr(error), retryable=False, details=None))
+            message = f"{asked.get('path')}: {error!r}"
+            raise Err(Failure(message=message, retryable=False, details=None))
 
 
 def summarise(path: str, by: str) -> dict:
