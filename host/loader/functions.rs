@@ -52,7 +52,9 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
     let mut add = |interface: Option<&str>, name: &str, item: &ComponentItem, names: &Names| {
-        if let ComponentItem::ComponentFunc(function) = item {
+        if let ComponentItem::ComponentFunc(function) = item
+            && !starts_python(interface, name, function)
+        {
             match mirror(name, function, names) {
                 Ok(function) => found.push((interface.map(str::to_owned), function)),
                 Err(why) => {
@@ -73,7 +75,6 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
                     add(Some(name), function, &item.ty, &names);
                 }
             }
-            ComponentItem::ComponentFunc(function) if starts_python(name, function) => {}
             item => add(None, name, item, &all_names),
         }
     }
@@ -97,9 +98,11 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
 }
 
 /// Whether a function is what componentize-py starts the interpreter with, while it builds the component.
-fn starts_python(name: &str, function: &ComponentFunc) -> bool {
+fn starts_python(interface: Option<&str>, name: &str, function: &ComponentFunc) -> bool {
     let params = function.params().map(|(name, _)| name);
-    name == "init" && params.eq(["app-name", "symbols", "stub-wasi"])
+    interface == Some("exports")
+        && name == "init"
+        && params.eq(["app-name", "symbols", "stub-wasi"])
 }
 
 /// The interfaces of other handlers that a component imports. Types alone are no calls.
