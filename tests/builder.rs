@@ -18,6 +18,7 @@ fn built(project: &Path) -> Result<Report, BuildError> {
         out_dir: project.join("out"),
         // Where the guests are compiled, and with their profile: the standard library is there already.
         target_dir: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")),
+        cache_dir: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools")),
         install: true,
     };
     build(&request, &mut |_| {})
@@ -69,9 +70,9 @@ fn what_is_no_handler_project_is_refused_with_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let error = built(directory.path()).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .ends_with("is not a handler project: it has no Cargo.toml"),
+        error.to_string().contains(
+            "is not a handler project: neither it nor a directory in it has a Cargo.toml, "
+        ),
         "{error}"
     );
     assert!(error.hint().unwrap().contains("cdylib"));

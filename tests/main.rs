@@ -19,6 +19,8 @@ mod hosting;
 mod http;
 /// Batch jobs, and a host that is killed fifty times in one of them.
 mod jobs;
+/// Handlers in every language: new, built, run, replayed.
+mod languages;
 /// The handlers directory.
 mod loader;
 /// Pools, from inside a guest.

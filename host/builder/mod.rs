@@ -1,26 +1,43 @@
 //! Builds handler projects with the tools of their own language.
 //!
-//! Called by `fishway build` and by the demo. It runs compilers and copies files; it neither loads
-//! nor runs what they make.
+//! Called by `fishway build`, `new` and `dev` and by the demo. It runs compilers and copies files; it
+//! neither loads nor runs what they make.
 
+mod c;
+mod command;
+mod contract;
 pub mod examples;
+mod go;
+mod javascript;
+pub mod language;
+pub mod project;
+mod python;
 mod rust;
+mod stamp;
+mod tools;
+pub mod watch;
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use self::language::Language;
+use self::tools::Tools;
+
 /// What to build, and where to put it.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The project: a directory with a `Cargo.toml`, of one package or of a workspace.
+    /// The project of one of the languages, or a directory with several of them.
     pub project: PathBuf,
     /// Where the handlers go; made when absent.
     pub out_dir: PathBuf,
     /// Where the compiler works; `None`: `target/fishway` in the project.
     pub target_dir: Option<PathBuf>,
-    /// Whether a missing compiler or target may be installed, by rustup or apt-get.
+    /// Where tools are installed; `None`: the user's own cache.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether missing compilers and tools may be installed: for Rust by rustup or apt-get, for the
+    /// others into the cache.
     pub install: bool,
 }
 
@@ -65,6 +82,24 @@ pub enum BuildError {
         /// What the system says.
         why: String,
     },
+    /// A tool is missing, and cannot be had.
+    #[error("{what}: {why}")]
+    Missing {
+        /// What is missing.
+        what: String,
+        /// Why it cannot be had.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Two projects would make one handler.
+    #[error("two projects make a handler named {name}: {} and {}", projects[0].display(), projects[1].display())]
+    SameName {
+        /// The name that they share.
+        name: String,
+        /// Where they are.
+        projects: [PathBuf; 2],
+    },
     /// No compiler for WebAssembly can be had. Names every way that was tried.
     #[error("there is no way to compile Rust to WebAssembly here:\n{}", tried.join("\n"))]
     NoTarget {
@@ -104,9 +139,17 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             BuildError::NoProject { .. } => Some(
-                "name a directory with a Cargo.toml whose [lib] has crate-type = [\"cdylib\"]"
+                "fishway new NAME --lang rust|js|ts|python|c|go makes one; in Rust it is a Cargo.toml whose \
+                 [lib] has crate-type = [\"cdylib\"]"
                     .to_owned(),
             ),
+            BuildError::Missing { hint, .. } => Some(hint.clone()),
+            BuildError::SameName { .. } => {
+                Some("give one of them another name in its project file".to_owned())
+            }
+            BuildError::NoTool { tool, .. } if !tool.contains("cargo") => {
+                Some(format!("install {tool}, or put it on the PATH"))
+            }
             BuildError::NoTool { .. } => Some("install Rust from https://rustup.rs".to_owned()),
             BuildError::NoTarget { .. } => Some(
                 "install Rust from https://rustup.rs and run rustup target add wasm32-wasip2, or on \
@@ -125,28 +168,71 @@ impl BuildError {
 /// Build every handler of a project. `progress` hears what is being done, a line at a time.
 pub fn build(request: &Request, progress: &mut dyn FnMut(&str)) -> Result<Report, BuildError> {
     let started = std::time::Instant::now();
-    if !request.project.join("Cargo.toml").is_file() {
-        let why = "it has no Cargo.toml".to_owned();
-        return Err(BuildError::NoProject {
-            project: request.project.clone(),
-            why,
-        });
-    }
     // The compiler works in the project, where a relative path would mean another place.
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|error| io(path, &error));
     let request = &Request {
         project: absolute(&request.project)?,
         out_dir: absolute(&request.out_dir)?,
         target_dir: request.target_dir.as_ref().map(absolute).transpose()?,
+        cache_dir: request.cache_dir.as_ref().map(absolute).transpose()?,
         install: request.install,
     };
+    let mut built: Vec<(PathBuf, Built)> = Vec::new();
+    let mut toolchains: Vec<String> = Vec::new();
+    for (language, project) in language::projects(&request.project)? {
+        let (handlers, toolchain) = build_one(language, &project, request, progress)?;
+        for handler in handlers {
+            if let Some((other, _)) = built.iter().find(|(_, one)| one.name == handler.name) {
+                return Err(BuildError::SameName {
+                    name: handler.name,
+                    projects: [other.clone(), project],
+                });
+            }
+            built.push((project.clone(), handler));
+        }
+        if !toolchains.contains(&toolchain) {
+            toolchains.push(toolchain);
+        }
+    }
+    let mut built: Vec<Built> = built.into_iter().map(|(_, built)| built).collect();
+    built.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Report {
+        built,
+        toolchain: toolchains.join(", "),
+        took_ms: started.elapsed().as_millis() as u64,
+    })
+}
+
+/// Build one project, and put its handlers in their place.
+fn build_one(
+    language: Language,
+    project: &Path,
+    request: &Request,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(Vec<Built>, String), BuildError> {
     let target_dir = match &request.target_dir {
         Some(directory) => directory.clone(),
-        None => request.project.join("target").join("fishway"),
+        None => project.join("target").join("fishway"),
     };
     // Held until the handlers are copied: another build may write the files that are copied here.
     let _lock = lock(&target_dir, progress)?;
-    let (artifacts, toolchain) = rust::compile(request, &target_dir, progress)?;
+    let tools = &mut Tools::of(request.cache_dir.as_deref(), request.install, progress);
+    let one = |(artifact, toolchain)| (vec![artifact], toolchain);
+    let (artifacts, toolchain) = match language {
+        Language::Rust => {
+            let request = Request {
+                project: project.to_owned(),
+                ..request.clone()
+            };
+            rust::compile(&request, &target_dir, tools.progress)?
+        }
+        Language::JavaScript | Language::TypeScript => {
+            one(javascript::build(language, project, &target_dir, tools)?)
+        }
+        Language::Python => one(python::build(project, &target_dir, tools)?),
+        Language::C => one(c::build(project, &target_dir, tools)?),
+        Language::Go => one(go::build(project, &target_dir, tools)?),
+    };
     std::fs::create_dir_all(&request.out_dir).map_err(|error| io(&request.out_dir, &error))?;
     let mut built = Vec::new();
     for artifact in artifacts {
@@ -164,12 +250,7 @@ pub fn build(request: &Request, progress: &mut dyn FnMut(&str)) -> Result<Report
             bytes,
         });
     }
-    built.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Report {
-        built,
-        toolchain,
-        took_ms: started.elapsed().as_millis() as u64,
-    })
+    Ok((built, toolchain))
 }
 
 /// A module that a compiler made.
@@ -177,6 +258,21 @@ struct Artifact {
     name: String,
     package: PathBuf,
     module: PathBuf,
+}
+
+/// Where the tools of a language work on a project of that name.
+fn place(target_dir: &Path, language: &str, name: &str) -> Result<PathBuf, BuildError> {
+    let fits = |one: char| one.is_ascii_alphanumeric() || "-_.".contains(one);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(fits) {
+        return Err(BuildError::NoProject {
+            project: PathBuf::from(name),
+            why: "the name of a handler has ASCII letters, digits, '-', '_' and '.' only"
+                .to_owned(),
+        });
+    }
+    let directory = target_dir.join(language).join(name);
+    std::fs::create_dir_all(&directory).map_err(|error| io(&directory, &error))?;
+    Ok(directory)
 }
 
 /// One build at a time in a target directory, in this process or another.
@@ -191,6 +287,18 @@ fn lock(target_dir: &Path, progress: &mut dyn FnMut(&str)) -> Result<File, Build
     }
     file.lock().map_err(|error| io(&path, &error))?;
     Ok(file)
+}
+
+/// Write a file, and the directories that it lies in; one that is the same stays untouched, so that
+/// nothing is compiled anew for it.
+fn write_if_changed(file: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    if std::fs::read(file).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    if let Some(directory) = file.parent() {
+        std::fs::create_dir_all(directory).map_err(|error| io(directory, &error))?;
+    }
+    std::fs::write(file, bytes).map_err(|error| io(file, &error))
 }
 
 /// Copy a file so that it is either not there or whole; one that is the same stays untouched.

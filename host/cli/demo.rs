@@ -34,6 +34,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         project,
         out_dir: handlers_dir.clone(),
         target_dir: None,
+        cache_dir: None,
         install: !args.no_install,
     };
     global.say("building the example handlers (a minute the first time)");

@@ -11,6 +11,7 @@ mod config;
 mod delete;
 mod demo;
 mod deps;
+mod dev;
 mod doctor;
 mod get;
 mod given;
@@ -19,6 +20,7 @@ mod job;
 mod list;
 mod logs;
 mod metrics;
+mod new;
 mod pool;
 mod prune;
 mod queue;
@@ -47,6 +49,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use self::settings::Trouble;
 use crate::builder::BuildError;
+use crate::builder::project::NewError;
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::detached::DetachError;
@@ -181,6 +184,8 @@ enum Command {
     Backup(backup::Args),
     Metrics(metrics::Args),
     Handler(handler::Args),
+    New(new::Args),
+    Dev(dev::Args),
     Build(build::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -313,6 +318,8 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Backup(args) => backup::run(&global, args).await,
         Command::Metrics(args) => metrics::run(&global, &args),
         Command::Handler(args) => handler::run(&global, args),
+        Command::New(args) => new::run(&global, args),
+        Command::Dev(args) => dev::run(&global, args).await,
         Command::Build(args) => build::run(&global, args),
         Command::Config(args) => config::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, &args),
@@ -428,6 +435,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                     .downcast_ref::<BuildError>()
                     .and_then(BuildError::hint)
             })
+            .or_else(|| cause.downcast_ref::<NewError>().and_then(NewError::hint))
     })
 }
 

@@ -38,6 +38,16 @@ pub struct Args {
     pub detached: bool,
 }
 
+impl Args {
+    /// In the foreground.
+    pub fn of(host: HostArgs) -> Args {
+        Args {
+            host,
+            detached: false,
+        }
+    }
+}
+
 /// What a host is told, however it is started.
 #[derive(clap::Args)]
 pub struct HostArgs {

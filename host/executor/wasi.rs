@@ -158,9 +158,11 @@ impl HostMonotonicClock for Since {
     }
 
     fn now(&self) -> u64 {
-        self.clock
+        let since_ms = self
+            .clock
             .load(Ordering::Relaxed)
-            .saturating_sub(self.start_ms)
-            * 1_000_000
+            .saturating_sub(self.start_ms);
+        // Never zero: Go's runtime takes that for a clock that does not work, and ends.
+        (since_ms + 1) * 1_000_000
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::types::{ComponentInstance, ComponentItem};
+use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Type as EngineType};
 
 use crate::types::{Function, Named, TYPE_DEPTH_MAX, TYPE_PARTS_MAX, Type};
@@ -52,7 +52,9 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
     let mut add = |interface: Option<&str>, name: &str, item: &ComponentItem, names: &Names| {
-        if let ComponentItem::ComponentFunc(function) = item {
+        if let ComponentItem::ComponentFunc(function) = item
+            && !starts_python(interface, name, function)
+        {
             match mirror(name, function, names) {
                 Ok(function) => found.push((interface.map(str::to_owned), function)),
                 Err(why) => {
@@ -93,6 +95,14 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
         functions: functions.collect(),
         left_out,
     })
+}
+
+/// Whether a function is what componentize-py starts the interpreter with, while it builds the component.
+fn starts_python(interface: Option<&str>, name: &str, function: &ComponentFunc) -> bool {
+    let params = function.params().map(|(name, _)| name);
+    interface == Some("exports")
+        && name == "init"
+        && params.eq(["app-name", "symbols", "stub-wasi"])
 }
 
 /// The interfaces of other handlers that a component imports. Types alone are no calls.

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fishway::builder::{Request, build};
+use fishway::builder::{Language, Request, build};
 use fishway::client::{Client, Run};
 use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
-use fishway::executor::Settings;
+use fishway::executor::{Sandbox, Settings};
 use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::loader::Loader;
 use fishway::queue::QueueChange;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::task::{NewTask, Options, Status, StatusSet};
@@ -32,6 +33,13 @@ fn main() {
         .filter(|word| !word.starts_with('-'))
         .collect();
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    // Large guests and their tools: only when asked for.
+    if wanted
+        .iter()
+        .any(|word| "languages".contains(word.as_str()))
+    {
+        return languages(&place);
+    }
     let guests = guests(&place);
     let directory = place.join(format!("bench-{}", std::process::id()));
     let handlers = directory.join("handlers");
@@ -56,6 +64,68 @@ fn main() {
         .unwrap();
     runtime.block_on(run(&directory, sync, &wanted));
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// Size, compile, load and call of `hello` in each language, as a table for docs/languages.md.
+fn languages(place: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/languages");
+    println!("| | size | build | compile | load | call |\n|---|---|---|---|---|---|");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for language in Language::ALL {
+        let name = format!("hello-{}", language.name());
+        let directory = place.join(format!("bench-{name}-{}", std::process::id()));
+        let request = |target: &str| Request {
+            project: root.join(&name),
+            out_dir: directory.join("handlers"),
+            target_dir: Some(directory.join(target)),
+            cache_dir: Some(place.join("tools")),
+            install: true,
+        };
+        // The first may install something, and fills the caches of the tools.
+        build(&request("first"), &mut |_| {}).unwrap();
+        let built = build(&request("second"), &mut |_| {}).unwrap();
+        let bytes = built.built[0].bytes as f64 / f64::from(1 << 20);
+        let [compile, load] = [0, 1].map(|_| loaded(&directory));
+        let call = runtime.block_on(async {
+            let mut host = start(&directory).await;
+            let client = host.client();
+            let mut times = Vec::new();
+            for _ in 0..100 {
+                let started = Instant::now();
+                let input = vec![json!({ "name": "Ada" }).to_string()];
+                let kept = client.submit(&name, input, Options::default()).await;
+                let id = [kept.unwrap()[0].id];
+                client
+                    .wait(&id, false, StatusSet::terminal(), None)
+                    .await
+                    .unwrap();
+                times.push(started.elapsed());
+            }
+            host.stop(Duration::ZERO).await;
+            median(&mut times)
+        });
+        println!(
+            "| {} | {bytes:.2} MB | {:.1} s | {} | {} | {} |",
+            language.title(),
+            built.took_ms as f64 / 1_000.0,
+            shown(compile),
+            shown(load),
+            shown(call),
+        );
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
+/// How long a loader takes for what lies in the directory.
+fn loaded(directory: &Path) -> Duration {
+    let sandbox = Sandbox::pooled(Settings::default().instances_max()).unwrap();
+    let engine = sandbox.engine().clone();
+    let started = Instant::now();
+    let (handlers, data) = (directory.join("handlers"), directory.join("data"));
+    let loader = Loader::open(engine, sandbox.check(), &handlers, &data).unwrap();
+    loader.scan();
+    assert_eq!(loader.problems(), []);
+    started.elapsed()
 }
 
 async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
@@ -484,6 +554,7 @@ fn guests(place: &Path) -> PathBuf {
         project: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests"),
         out_dir: place.join("test-guests"),
         target_dir: Some(place.join("guests")),
+        cache_dir: None,
         install: true,
     };
     build(&request, &mut |line| println!("{line}")).unwrap();

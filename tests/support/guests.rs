@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use fishway::builder::{Request, build, examples};
+use fishway::builder::{Language, Request, build, examples, project};
 
 /// The examples that show a pattern, and those that they spawn.
 pub const PATTERNS: [&str; 11] = [
@@ -42,6 +42,59 @@ pub fn example_handlers() -> &'static Path {
         place_pages(&directory);
         directory
     })
+}
+
+/// The three handlers that there are in each language.
+pub const SAME: [&str; 3] = ["hello", "summarise", "fan-out"];
+
+/// A directory with the handlers in all languages, their manifests and the table that these grant.
+/// Each `hello` is built from a new project, which has the files of the example and no others.
+pub fn language_handlers() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/languages");
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let lock = File::create(place.join("languages.lock")).unwrap();
+        lock.lock().unwrap();
+        let fresh = place.join("new-projects");
+        let _ = std::fs::remove_dir_all(&fresh);
+        let mut directory = PathBuf::new();
+        for language in Language::ALL {
+            for name in SAME.map(|name| format!("{name}-{}", language.name())) {
+                let project = if name.starts_with("hello-") {
+                    project::create(&fresh, &name, language).unwrap();
+                    fresh.join(&name)
+                } else {
+                    root.join(&name)
+                };
+                directory = built_at(&project, &name, "language-handlers");
+            }
+        }
+        place_table(&directory);
+        directory
+    })
+}
+
+/// Put the handlers in all languages into a handlers directory.
+pub fn place_languages(handlers: &Path) {
+    std::fs::create_dir_all(handlers).unwrap();
+    let built = language_handlers();
+    for language in Language::ALL {
+        for name in SAME.map(|name| format!("{name}-{}", language.name())) {
+            for file in [format!("{name}.wasm"), format!("{name}.toml")] {
+                std::fs::copy(built.join(&file), handlers.join(&file)).unwrap();
+            }
+        }
+    }
+    place_table(handlers);
+}
+
+/// The table, where the manifests look for it.
+fn place_table(handlers: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/languages/data");
+    let to = handlers.join("data");
+    std::fs::create_dir_all(&to).unwrap();
+    std::fs::copy(from.join("penguins.csv"), to.join("penguins.csv")).unwrap();
 }
 
 /// Put the test guests into a handlers directory.
@@ -84,15 +137,23 @@ fn place_pages(handlers: &Path) {
 }
 
 fn built(project: &str, name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    built_at(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(project),
+        project,
+        name,
+    )
+}
+
+fn built_at(path: &Path, project: &str, name: &str) -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
     // Another process may run the same tests.
     let lock = File::create(place.join("guests.lock")).unwrap();
     lock.lock().unwrap();
     let request = Request {
-        project: root.join(project),
+        project: path.to_owned(),
         out_dir: place.join(name),
         target_dir: Some(place.join("guests")),
+        cache_dir: Some(place.join("tools")),
         install: true,
     };
     match build(&request, &mut |line| eprintln!("{project}: {line}")) {

@@ -72,6 +72,12 @@ impl World {
         World::serving(guests::place_typed, &COMPILED, settings, clock).await
     }
 
+    /// One that serves the handlers in all languages.
+    pub async fn of_languages(settings: Settings, clock: Arc<dyn Clock>) -> World {
+        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+        World::serving(guests::place_languages, &COMPILED, settings, clock).await
+    }
+
     async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
         static COMPILED: OnceLock<PathBuf> = OnceLock::new();
         World::serving(guests::place_guests, &COMPILED, settings, clock).await
@@ -281,8 +287,17 @@ fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let compiled = compiled.get_or_init(|| {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("compiled-{}-{count}", std::process::id()));
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Those in all languages take minutes, and are kept for the next process; one compiles at a time.
+        let large = std::ptr::fn_addr_eq(place_handlers, guests::place_languages as fn(&Path));
+        let lock = large.then(|| std::fs::File::create(place.join("compiled.lock")).unwrap());
+        if let Some(lock) = &lock {
+            lock.lock().unwrap();
+        }
+        let directory = match large {
+            true => place.join("compiled-languages"),
+            false => place.join(format!("compiled-{}-{count}", std::process::id())),
+        };
         let handlers = directory.join("handlers");
         place_handlers(&handlers);
         let sandbox =
@@ -299,7 +314,11 @@ fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
     let to = data.join("compiled");
     std::fs::create_dir_all(&to).unwrap();
     for file in std::fs::read_dir(compiled).unwrap().flatten() {
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        let place = to.join(file.file_name());
+        // Nobody writes into one; those of large guests together are half a gigabyte.
+        if std::fs::hard_link(file.path(), &place).is_err() {
+            std::fs::copy(file.path(), place).unwrap();
+        }
     }
 }
 

@@ -1,0 +1,33 @@
+// Has handlers in five other languages add up a table, and puts their results together:
+// {"path": "/data/penguins.csv"} becomes {"language": "JavaScript", "batch", "started", "ended", "parts": [...]}.
+import { spawn, waitAll } from 'fishway:task/tasks@0.1.0';
+
+const parts = {
+  Island: 'summarise-c',
+  Sex: 'summarise-go',
+  Species: 'summarise-python',
+  Stage: 'summarise-rust',
+  studyName: 'summarise-ts',
+};
+
+export const handler = {
+  run(input) {
+    const { path } = JSON.parse(input);
+    // The same after a wait, though all of this may have been run again for that.
+    const batch = crypto.randomUUID();
+    const started = Date.now();
+    const ids = Object.entries(parts).map(([by, name]) =>
+      spawn(name, JSON.stringify({ path, by, batch, at: started })),
+    );
+    const outcomes = waitAll(ids);
+    const failed = outcomes.find(({ status }) => status !== 'completed');
+    if (failed) throw { message: `${failed.handler} did not complete`, retryable: false };
+    return JSON.stringify({
+      language: 'JavaScript',
+      batch,
+      started,
+      ended: Date.now(),
+      parts: outcomes.map(({ output }) => JSON.parse(output)),
+    });
+  },
+};
