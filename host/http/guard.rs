@@ -205,9 +205,7 @@ impl Guard {
     /// A page of the web that has its name point here has that name in its requests.
     fn is_ours(&self, host: &str) -> bool {
         let name = host_name(host);
-        name.parse::<IpAddr>().is_ok()
-            || name == "localhost"
-            || self.names.iter().any(|one| *one == name)
+        name.parse::<IpAddr>().is_ok() || name == "localhost" || self.names.contains(&name)
     }
 
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {

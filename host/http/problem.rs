@@ -12,14 +12,14 @@ use crate::store::StoreError;
 use crate::workflow;
 
 /// Why a request was not done.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     /// `urn:fishway:problem:` and a word: usage, invalid, not-found, ambiguous, refused, denied,
     /// too-large, too-many, stopping, full, failed.
     #[serde(rename = "type")]
     pub kind: String,
     /// What such problems have in common.
-    pub title: String,
+    pub title: &'static str,
     /// As the status line.
     pub status: u16,
     /// A sentence: what, and why.
@@ -160,7 +160,7 @@ impl Problem {
         let (word, title, status) = kind.parts();
         Problem {
             kind: format!("urn:fishway:problem:{word}"),
-            title: title.to_owned(),
+            title,
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
