@@ -72,13 +72,13 @@ impl Sources {
         Ok(sources)
     }
 
-    /// What ends [`Sources::next`].
+    /// What ends [`Sources::changed`].
     pub fn ending(&self) -> Ending {
         Ending(self.ending.clone())
     }
 
     /// Wait until something has changed and all is quiet again. False at the end.
-    pub fn next(&mut self) -> Result<bool, BuildError> {
+    pub fn changed(&mut self) -> Result<bool, BuildError> {
         if !matches!(self.events.recv(), Ok(Event::Changed)) {
             return Ok(false);
         }

@@ -46,7 +46,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         .name("fishway-dev".to_owned())
         .spawn(move || {
             loop {
-                match sources.next() {
+                match sources.changed() {
                     Ok(true) => build(&saying, &request),
                     Ok(false) => return,
                     Err(error) => {

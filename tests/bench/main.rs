@@ -87,7 +87,7 @@ fn languages(place: &Path) {
         let bytes = built.built[0].bytes as f64 / f64::from(1 << 20);
         let [compile, load] = [0, 1].map(|_| loaded(&directory));
         let call = runtime.block_on(async {
-            let mut host = start(&directory).await;
+            let host = start(&directory).await;
             let client = host.client();
             let mut times = Vec::new();
             for _ in 0..100 {
