@@ -43,6 +43,7 @@ impl Args {
     pub fn of(host: HostArgs) -> Args {
         Args {
             host,
+            until_done: None,
             detached: false,
         }
     }
