@@ -861,6 +861,23 @@ async fn a_cancelled_running_task_is_told_and_ends_cancelled_with_all_below_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_task_that_is_cancelled_and_retried_at_once_begins_anew() {
+    let world = World::start().await;
+    let task = world
+        .submit(json!([{ "print": "begins" }, { "signal-receive": { "name": "go" } }]))
+        .await;
+    world.reach_status(task, Status::Waiting).await;
+    world.client.cancel(task, false).await.unwrap();
+    // The instance of the first run is still in memory.
+    world.client.retry(task).await.unwrap();
+    world.reach_status(task, Status::Waiting).await;
+    world.client.signal(task, "go", "1").await.unwrap();
+    assert_eq!(world.end(task).await.status, Status::Completed);
+    let lines = world.client.logs(task, Default::default(), 10).unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_task_that_listens_may_tidy_up() {
     let settings = Settings {
         grace: crate::support::PATIENCE,

@@ -20,7 +20,13 @@ pub struct Claim {
 /// The parked instances of a host.
 pub struct Parking {
     room: usize,
-    parked: Mutex<HashMap<TaskId, oneshot::Sender<Claim>>>,
+    parked: Mutex<HashMap<TaskId, Place>>,
+}
+
+/// Where an instance waits for its claim.
+struct Place {
+    run: u32,
+    claim: oneshot::Sender<Claim>,
 }
 
 impl Parking {
@@ -32,11 +38,16 @@ impl Parking {
         })
     }
 
-    /// Hand a claim to the parked instance of its task; gives it back when there is none.
+    /// Hand a claim to the parked instance of its task; gives it back when there is none that waited
+    /// for it. One whose task was cancelled meanwhile, and begins anew, is let go.
     pub fn resume(&self, claim: Claim) -> Option<Claim> {
-        match self.parked().remove(&claim.task.id) {
-            None => Some(claim),
-            Some(instance) => instance.send(claim).err(),
+        let Some(place) = self.parked().remove(&claim.task.id) else {
+            return Some(claim);
+        };
+        let woken = claim.task.wait.as_ref().and_then(|wait| wait.woken);
+        match woken.is_some() && place.run == claim.task.run {
+            true => place.claim.send(claim).err(),
+            false => Some(claim),
         }
     }
 
@@ -45,7 +56,7 @@ impl Parking {
         self.parked().clear();
     }
 
-    fn parked(&self) -> MutexGuard<'_, HashMap<TaskId, oneshot::Sender<Claim>>> {
+    fn parked(&self) -> MutexGuard<'_, HashMap<TaskId, Place>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,22 +65,24 @@ impl Parking {
 pub struct Parked {
     parking: Arc<Parking>,
     task: TaskId,
+    run: u32,
     claim: Option<oneshot::Receiver<Claim>>,
 }
 
 impl Parked {
     /// Take a place, if there is room. Before the wait begins: its end may come at once.
-    pub fn enter(parking: &Arc<Parking>, task: TaskId) -> Parked {
+    pub fn enter(parking: &Arc<Parking>, task: TaskId, run: u32) -> Parked {
         let mut parked = parking.parked();
         let claim = (parked.len() < parking.room).then(|| {
-            let (sender, receiver) = oneshot::channel();
-            parked.insert(task, sender);
+            let (claim, receiver) = oneshot::channel();
+            parked.insert(task, Place { run, claim });
             receiver
         });
         drop(parked);
         Parked {
             parking: parking.clone(),
             task,
+            run,
             claim,
         }
     }
@@ -81,18 +94,28 @@ impl Parked {
         if let Ok(claimed) = tokio::time::timeout(patience, &mut claim).await {
             return claimed.ok();
         }
-        match self.parking.parked().remove(&self.task) {
-            Some(_) => None,
+        match self.leave() {
+            true => None,
             // A claim is on its way at this very moment.
-            None => claim.try_recv().ok(),
+            false => claim.try_recv().ok(),
         }
+    }
+
+    /// Give up the place; whether it was still there. That of a later run stays.
+    fn leave(&self) -> bool {
+        let mut parked = self.parking.parked();
+        let own = (parked.get(&self.task)).is_some_and(|place| place.run == self.run);
+        if own {
+            parked.remove(&self.task);
+        }
+        own
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
         if self.claim.is_some() {
-            self.parking.parked().remove(&self.task);
+            self.leave();
         }
     }
 }

@@ -582,7 +582,10 @@ fn maps_generators_and_producers_have_their_fields() {
         r#""map": true, "producer": true, "pool": "p""#,
         r#"1:10 job "a" is a producer and a map or a generator: it can be one of them"#,
     );
-    refused_job(r#""pool": "p", "drainTimeout": "0s""#, r#"1:50 the drain timeout of a producer is 0: it could never run"#);
+    refused_job(
+        r#""pool": "p", "drainTimeout": "0s""#,
+        r#"1:50 the drain timeout of a producer is 0: it could never run"#,
+    );
     let plain = json(r#"{"jobs": [{"key": "a", "map": false}]}"#);
     assert!(matches!(plain.workflow.steps[0].work, Work::Run { .. }));
     let drained = json(r#"{"jobs": [{"key": "a", "pool": "p", "drainTimeout": "5s"}]}"#);
