@@ -8,8 +8,9 @@ use std::process::{Child, Stdio};
 
 use fishway::client::Client;
 use fishway::clock::SystemClock;
+use fishway::store::Filter;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
-use fishway::task::TaskId;
+use fishway::task::{Status, TaskId};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
@@ -490,8 +491,17 @@ async fn a_job_whose_host_is_killed_fifty_times_completes_each_unit_exactly_once
     const UNITS: usize = 10_000;
     const KILLS: usize = 50;
     let place = Place::with_guests();
-    std::fs::write(place.path("a.jsonl"), numbers(UNITS)).unwrap();
-    let job = started(place.run(&["job", "start", "echo", "a.jsonl", "--concurrency", "2"]));
+    let unit = |line: usize| {
+        // The last one lets the job end no sooner than it may, however fast its hosts are.
+        let waits = match line == UNITS {
+            true => r#"{"signal-receive":{"name":"go"}},"#,
+            false => "",
+        };
+        format!("{{\"steps\":[{waits}{{\"return\":{line}}}]}}\n")
+    };
+    let units: String = (1..=UNITS).map(unit).collect();
+    std::fs::write(place.path("a.jsonl"), units).unwrap();
+    let job = started(place.run(&["job", "start", "script", "a.jsonl", "--concurrency", "2"]));
     let client = client(&place.path(".fishway"));
     let id = client.resolve(&job).unwrap();
     let mut random = rand::rngs::StdRng::seed_from_u64(0x_f15_4a7);
@@ -519,6 +529,18 @@ async fn a_job_whose_host_is_killed_fifty_times_completes_each_unit_exactly_once
         .parse()
         .unwrap();
     let _host = Detached(pid);
+    until(&client, id, |completed| completed >= UNITS as u64 - 1).await;
+    let last = Filter {
+        parent: Some(id),
+        statuses: [Status::Pending, Status::Running, Status::Waiting]
+            .into_iter()
+            .collect(),
+        limit: 2,
+        ..Filter::default()
+    };
+    let last = client.list(&last).unwrap();
+    assert_eq!(last.len(), 1);
+    client.signal(last[0].id, "go", "1").await.unwrap();
     until(&client, id, |_| false).await;
 
     let shown = status(&place, &job);
@@ -539,7 +561,7 @@ async fn a_job_whose_host_is_killed_fifty_times_completes_each_unit_exactly_once
     // Ends are counted in the transactions of the ends, beside the rows.
     let counted = place.run(&["metrics"]).ok();
     let line =
-        format!("fishway_tasks_ended_total{{status=\"completed\",task_type=\"echo\"}} {UNITS}");
+        format!("fishway_tasks_ended_total{{status=\"completed\",task_type=\"script\"}} {UNITS}");
     assert!(counted.lines().any(|known| known == line), "{counted}");
     let database = rusqlite::Connection::open(place.path(".fishway").join(FILE_NAME)).unwrap();
     let number = |sql: &str| {
