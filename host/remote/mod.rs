@@ -528,7 +528,7 @@ impl Store for Remote {
                 query.push(("all", all.to_string()));
                 self.pages("/v1/pools", &query, filter.limit)?
             }
-            (Some(_), _) => return Err(local("a list of maps or generators")),
+            (Some(_), _) => return Err(local("a list of maps, generators or batch jobs")),
         };
         tasks.iter().map(nouns::task).collect()
     }

@@ -245,9 +245,15 @@ impl<'a> Turn<'a> {
             self.shut(id, status_before, &mut caused)?;
         }
         match event {
-            Event::Retried { .. } => self.sources_again(&task, &mut caused)?,
-            Event::Failed { .. } if task.status == Status::Pending => {
+            Event::Retried { .. } => {
                 self.sources_again(&task, &mut caused)?;
+            }
+            Event::Failed { .. } if task.status == Status::Pending => {
+                let again = self.sources_again(&task, &mut caused)?;
+                // Its clocks stopped when it drained; no attempt but the first starts them.
+                if again && task.producer.is_some() {
+                    caused.extend(self.producer_starts(id)?);
+                }
             }
             Event::Claimed { .. } if starts && task.producer.is_some() => {
                 caused.extend(self.producer_starts(id)?);
@@ -372,12 +378,13 @@ impl<'a> Turn<'a> {
     }
 
     /// A task has another go: it is a source again of the groups that it was one of from the start,
-    /// whatever became of them.
+    /// whatever became of them. Answers whether it had drained for one.
     fn sources_again(
         &mut self,
         task: &Task,
         caused: &mut Vec<(TaskId, Event)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        let mut again_one = false;
         for group in self.rows.declared_groups(task.id)? {
             let open = self.find(group)?.is_some_and(|known| {
                 let closed = known.group.as_ref().is_some_and(|group| group.closed);
@@ -392,9 +399,10 @@ impl<'a> Turn<'a> {
                 };
                 self.rows.save_source(task.id, group, again)?;
                 caused.push((group, Event::SourceRetried));
+                again_one = true;
             }
         }
-        Ok(())
+        Ok(again_one)
     }
 
     /// What comes after a task, has not started, and was let go on by the way in which the task
