@@ -134,7 +134,7 @@ async fn arguments_are_on_replay_what_they_were_at_first_whatever_was_retried_si
         // Fails, and completes once it is retried.
         let left = json!({ "steps": [
             { "load": "tried" }, { "return-if": "$0" },
-            { "save": { "name": "tried", "value": "upstream" } }, { "fail": { "message": "no luck" } },
+            { "save": { "name": "tried", "value": "upstream" } }, { "set-output": "half" }, { "fail": { "message": "no luck" } },
         ]});
         let started = start(&world, &json!({ "jobs": [
             { "key": "left", "handler": "script", "payload": left, "attempts": 1 },
