@@ -1,8 +1,12 @@
 //! Every verb that a person can ask for, on a store: of this process or of a file that a host
 //! serves. The doors call this; it never prints.
 
+mod overview;
+mod why;
 mod workflows;
 
+pub use overview::{Moment, Of, Overview};
+pub use why::{Reason, Why};
 pub use workflows::{Dependencies, Job, Jobs, Run};
 
 use std::collections::HashSet;
@@ -237,6 +241,8 @@ pub struct Detail {
     pub parent_deleted: bool,
     /// What keeps ready tasks from starting.
     pub holds: Holds,
+    /// Why it does not run, where it has not ended.
+    pub why: Vec<Why>,
 }
 
 /// What keeps ready tasks from starting: what the last host had loaded, and which queues are
@@ -372,7 +378,9 @@ impl Client {
     /// A task and what surrounds it.
     pub fn detail(&self, id: TaskId) -> Result<Detail, ClientError> {
         let task = self.task(id)?;
+        let holds = self.holds()?;
         Ok(Detail {
+            why: self.why(&task, &holds, None)?,
             child_ids: self.store.child_ids(id)?,
             child_counts: self.store.counts(Some(id))?,
             attempts: self.store.attempts(id)?,
@@ -381,7 +389,7 @@ impl Client {
                 None => false,
                 Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
             },
-            holds: self.holds()?,
+            holds,
             task,
         })
     }

@@ -185,6 +185,13 @@ pub struct ListQuery {
     handler: Option<String>,
     /// Only in this queue.
     queue: Option<String>,
+    /// Only those whose key begins so.
+    key: Option<String>,
+    /// Without the payloads that are long: those are null.
+    #[serde(default)]
+    brief: bool,
+    /// Without the first so many.
+    skip: Option<u32>,
     /// Only the children of this task, in the order in which they were spawned.
     parent: Option<String>,
     /// Only those whose id begins so.
@@ -221,6 +228,9 @@ async fn list(
                 reason: filters.iter().find_map(|filter| filter.reason),
                 handler: query.handler,
                 queue: query.queue,
+                key: query.key,
+                brief: query.brief,
+                skip: query.skip.unwrap_or(0).into(),
                 parent: parent.transpose()?,
                 after: after.transpose()?,
                 limit: most,
@@ -339,8 +349,16 @@ async fn get(
         let wanted = set(&statuses(query.status.as_deref())?);
         state.arrived(&[id], false, wanted, patience(time)?).await?;
     }
-    let detail = state.read(move |client| client.detail(id)).await?;
-    Ok(Shown(wire::detail(&detail, now_ms())))
+    let shared = state.clone();
+    let detail = state.read(move |client| {
+        let mut detail = client.detail(id)?;
+        let handler_max = shared.handler_max(&detail.task.handler);
+        if handler_max.is_some() {
+            detail.why = client.why(&detail.task, &detail.holds, handler_max)?;
+        }
+        Ok(detail)
+    });
+    Ok(Shown(wire::detail(&detail.await?, now_ms())))
 }
 
 /// What goes with a task.

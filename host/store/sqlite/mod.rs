@@ -8,6 +8,7 @@ mod columns;
 mod edges;
 mod items;
 mod lease;
+mod looks;
 mod nodes;
 mod producers;
 mod queues;
