@@ -797,8 +797,9 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ta
     found
         .into_iter()
         .map(|(mut task, spilled)| {
-            if !filter.brief {
-                rows::fill(connection, &mut task, spilled)?;
+            match filter.brief {
+                true => rows::fill_group(connection, &mut task, spilled)?,
+                false => rows::fill(connection, &mut task, spilled)?,
             }
             Ok(task)
         })
