@@ -26,6 +26,12 @@ pub struct Notice {
     pub handler: Arc<str>,
     /// The queue that it is in.
     pub queue: Arc<str>,
+    /// When it was submitted, in milliseconds since the Unix epoch, as all times here.
+    pub created_at_ms: u64,
+    /// When it was first claimed.
+    pub started_at_ms: Option<u64>,
+    /// When it ended.
+    pub ended_at_ms: Option<u64>,
 }
 
 impl Notice {
@@ -38,6 +44,9 @@ impl Notice {
             root: task.scope,
             handler: task.handler.clone(),
             queue: task.queue.clone(),
+            created_at_ms: task.created_at_ms,
+            started_at_ms: task.started_at_ms,
+            ended_at_ms: task.ended_at_ms,
         }
     }
 }

@@ -241,8 +241,6 @@ pub struct Detail {
     pub parent_deleted: bool,
     /// What keeps ready tasks from starting.
     pub holds: Holds,
-    /// Why it does not run, where it has not ended.
-    pub why: Vec<Why>,
 }
 
 /// What keeps ready tasks from starting: what the last host had loaded, and which queues are
@@ -378,9 +376,7 @@ impl Client {
     /// A task and what surrounds it.
     pub fn detail(&self, id: TaskId) -> Result<Detail, ClientError> {
         let task = self.task(id)?;
-        let holds = self.holds()?;
         Ok(Detail {
-            why: self.why(&task, &holds, None)?,
             child_ids: self.store.child_ids(id)?,
             child_counts: self.store.counts(Some(id))?,
             attempts: self.store.attempts(id)?,
@@ -389,7 +385,7 @@ impl Client {
                 None => false,
                 Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
             },
-            holds,
+            holds: self.holds()?,
             task,
         })
     }

@@ -28,9 +28,11 @@ pub mod executor;
 pub mod loader;
 pub mod metrics;
 pub mod panics;
+pub mod remote;
 pub mod retention;
 pub mod scheduler;
 pub mod store;
+pub mod telemetry;
 pub mod wire;
 
 // Doors.

@@ -4,6 +4,10 @@
 //! were deleted. The text is the exposition format 0.0.4 of Prometheus:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
+mod live;
+
+pub use live::Live;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

@@ -8,6 +8,7 @@ use super::view::bytes;
 use super::{Done, Global, Refused, print_json, print_line};
 use crate::executor::Sandbox;
 use crate::loader::{self, Handler, Problem, links};
+use crate::remote::Remote;
 use crate::wire;
 
 /// Look at handlers
@@ -40,6 +41,9 @@ enum Verb {
 }
 
 pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    if let Some(remote) = global.remote(false)? {
+        return of_remote(global, &remote, &args.verb);
+    }
     let sandbox = Sandbox::plain()?;
     let check = |file: &Path| loader::check_file(sandbox.engine(), &sandbox.check(), file);
     match args.verb {
@@ -58,6 +62,37 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
                 }
             }
         }
+    }
+}
+
+/// The handlers that another host has loaded.
+fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Done> {
+    let handlers = remote.loaded()?;
+    match verb {
+        Verb::List { directory: None } => {
+            for handler in &handlers {
+                let about = handler.description.as_deref().unwrap_or_default();
+                let (name, digest) = (&handler.name, &handler.digest);
+                match global.json {
+                    true => print_json(handler)?,
+                    false => print_line(&format!("{name:20}  {digest:19.19}  {about}"))?,
+                }
+            }
+            Ok(Done::OK)
+        }
+        Verb::Describe { handler: name } => {
+            let Some(handler) = handlers.iter().find(|handler| handler.name == *name) else {
+                let what = format!("the host has no handler \"{name}\"");
+                return Err(Refused::new(what, "fishway handler list shows what it has").into());
+            };
+            match global.json {
+                true => print_json(handler)?,
+                false => print_line(&serde_json::to_string_pretty(handler)?)?,
+            }
+            Ok(Done::OK)
+        }
+        Verb::List { .. } => global.here("handler list DIR").map(|()| Done::OK),
+        Verb::Check { .. } => global.here("handler check").map(|()| Done::OK),
     }
 }
 

@@ -50,6 +50,7 @@ use crate::client::{Client, ClientError};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::detached::DetachError;
 use crate::daemon::{Broken, HostError, StopError};
+use crate::remote::{Remote, Url};
 use crate::store::StoreError;
 use crate::store::sqlite::{BackupError, FILE_NAME, Opening, Role, SqliteStore};
 
@@ -81,6 +82,9 @@ pub struct Global {
         env = "FISHWAY_DATA"
     )]
     data: PathBuf,
+    /// Ask a host over HTTP instead, such as http://127.0.0.1:7070; FISHWAY_TOKEN has its token
+    #[arg(long, global = true, value_name = "URL", env = "FISHWAY_URL")]
+    url: Option<Url>,
     /// Print JSON: one object, or one on each line of a list
     #[arg(long, global = true)]
     json: bool,
@@ -108,6 +112,16 @@ pub struct Global {
     /// Which of its own messages the program prints: a level, or one for each part
     #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "FISHWAY_LOG", value_parser = filter, hide_short_help = true)]
     log: String,
+    /// How it prints them
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "FISHWAY_LOG_FORMAT",
+        hide_short_help = true
+    )]
+    log_format: LogFormat,
     /// The database grows no larger than this many bytes
     #[arg(
         long,
@@ -127,6 +141,14 @@ enum Color {
     Auto,
     Always,
     Never,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// A line for people.
+    Text,
+    /// An object on each line.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -161,6 +183,26 @@ enum Command {
     Config(config::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+}
+
+impl Command {
+    /// The name of one that is about this machine, its files or its processes.
+    fn local(&self) -> Option<&'static str> {
+        Some(match self {
+            Command::Demo(_) => "demo",
+            Command::Serve(_) => "serve",
+            Command::Start(_) => "start",
+            Command::Stop(_) => "stop",
+            Command::Resume(_) => "resume",
+            Command::Top(_) => "top",
+            Command::Delete(_) => "delete",
+            Command::Prune(_) => "prune",
+            Command::Backup(_) => "backup",
+            Command::Metrics(_) => "metrics",
+            Command::Doctor(_) => "doctor",
+            _ => return None,
+        })
+    }
 }
 
 /// How a command ended that did not fail.
@@ -211,7 +253,7 @@ pub fn main() -> ExitCode {
         Color::Always => anstream::ColorChoice::write_global(anstream::ColorChoice::Always),
         Color::Never => anstream::ColorChoice::write_global(anstream::ColorChoice::Never),
     }
-    logging(&cli.global.log);
+    logging(&cli.global.log, cli.global.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -238,6 +280,9 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<Done> {
     let global = cli.global;
+    if let Some(command) = cli.command.local() {
+        global.here(command)?;
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&global, args).await,
         Command::Serve(args) => serve::run(&global, args).await,
@@ -278,16 +323,18 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
 }
 
 /// The host's own messages go to stderr; `filter` chooses which.
-fn logging(filter: &str) {
+fn logging(filter: &str, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::new(filter);
     let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    // A second subscriber, as in a test that runs commands, changes nothing.
-    let _ = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .try_init();
+        .with_target(false);
+    // A second subscriber, as in a test that runs commands, changes nothing.
+    let _ = match format {
+        LogFormat::Text => lines.with_ansi(colour).try_init(),
+        LogFormat::Json => lines.with_ansi(false).json().try_init(),
+    };
 }
 
 /// Ends at Ctrl-C, unless the command listens for itself.
@@ -377,8 +424,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 impl Global {
-    /// The verbs on the data directory, which is made when absent.
+    /// The verbs on the host that is asked over HTTP, or on the data directory, which is made when
+    /// absent.
     fn client(&self, watch: bool) -> anyhow::Result<Client> {
+        if let Some(remote) = self.remote(watch)? {
+            return Ok(Client::new(Arc::new(remote)));
+        }
         Ok(Client::new(Arc::new(self.store(watch)?)))
     }
 
@@ -392,8 +443,34 @@ impl Global {
         })?)
     }
 
-    /// The verbs on a data directory that there has to be.
+    /// The host that is asked over HTTP, if one is.
+    fn remote(&self, watch: bool) -> anyhow::Result<Option<Remote>> {
+        let Some(url) = self.url.clone() else {
+            return Ok(None);
+        };
+        // Not by a flag: everybody on the machine sees those.
+        let token = std::env::var("FISHWAY_TOKEN").ok();
+        let token = token.filter(|token| !token.trim().is_empty());
+        Ok(Some(Remote::open(url, token, watch)?))
+    }
+
+    /// Refuse a command that is about this machine.
+    fn here(&self, command: &str) -> anyhow::Result<()> {
+        match &self.url {
+            None => Ok(()),
+            Some(url) => {
+                let what = format!("fishway {command} is about this machine, and {url} is asked");
+                let hint = "leave --url and FISHWAY_URL out, or run it where the host runs";
+                Err(Refused::usage(what, hint).into())
+            }
+        }
+    }
+
+    /// The verbs on the host that is asked over HTTP, or on a data directory that there has to be.
     fn existing_client(&self, watch: bool) -> anyhow::Result<Client> {
+        if let Some(remote) = self.remote(watch)? {
+            return Ok(Client::new(Arc::new(remote)));
+        }
         Ok(Client::new(Arc::new(self.existing_store(watch)?)))
     }
 

@@ -18,6 +18,7 @@ use crate::http::{self, Http};
 use crate::loader::{Change, Origin};
 use crate::store::Keep;
 use crate::task::{Status, StatusSet};
+use crate::telemetry::Traces;
 
 /// Run the host: load the handlers of a directory and run their tasks
 ///
@@ -81,6 +82,18 @@ pub struct HostArgs {
     pub keep_skipped: Option<u64>,
     #[command(flatten)]
     pub http: HttpArgs,
+    /// Send a span of each ended task to the OpenTelemetry collector at this address, such as
+    /// http://127.0.0.1:4318 [default: nowhere]
+    #[arg(long, value_name = "URL", env = "FISHWAY_OTLP", value_parser = collector, hide_short_help = true)]
+    pub otlp: Option<String>,
+}
+
+/// The address of a collector. TLS is the work of one that runs beside the host.
+fn collector(text: &str) -> Result<String, String> {
+    match text.starts_with("http://") {
+        true => Ok(text.to_owned()),
+        false => Err("write http://NAME:PORT; a collector beside the host speaks https".to_owned()),
+    }
 }
 
 /// What the HTTP door of a host is told.
@@ -268,6 +281,10 @@ async fn serve(
             host.recovered()
         ));
     }
+    let traces = args.otlp.as_deref().map(|address| {
+        let store = host.client().store().clone();
+        tokio::spawn(Traces::to(address).run(store))
+    });
     let handlers = host.loader().handlers().len();
     let took_ms = started.elapsed().as_millis();
     let names = match handlers {
@@ -306,6 +323,9 @@ async fn serve(
         () = signals.next() => None,
     };
     telling.abort();
+    if let Some(traces) = traces {
+        traces.abort();
+    }
     if let Some(http) = http {
         http.close().await;
     }

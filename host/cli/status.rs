@@ -17,6 +17,16 @@ use crate::wire;
 pub struct Args {}
 
 pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
+    if let Some(remote) = global.remote(false)? {
+        if global.json {
+            print_json(&remote.host()?)?;
+            return Ok(Done::OK);
+        }
+        for line in lines(global, &remote.view()?) {
+            print_line(&line)?;
+        }
+        return Ok(Done::OK);
+    }
     let data = global.data.display();
     if !global.data.join(FILE_NAME).exists() {
         if global.json {

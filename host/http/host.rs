@@ -41,9 +41,11 @@ async fn host(Extension(state): Extension<State>) -> Result<Shown<HostJson>, Pro
 #[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "host",
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Problem> {
-    let text = state
-        .read(|client| Ok(metrics::text(&**client.store())?))
-        .await?;
+    let kept = state.read(|client| Ok(metrics::text(&**client.store())?));
+    let seen = state
+        .live
+        .text(state.feed.readers(), state.client.store().bus());
+    let text = kept.await? + &seen;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -38,6 +38,7 @@ use self::guard::Guard;
 use self::problem::{Kind, Problem};
 use crate::client::{Client, ClientError};
 use crate::loader::Loader;
+use crate::metrics::Live;
 
 /// What the door is opened with.
 pub struct Setup {
@@ -63,6 +64,7 @@ pub struct Shared {
     guard: Guard,
     allow_upload: bool,
     feed: Arc<Feed>,
+    live: Arc<Live>,
     /// Room for the bodies of requests.
     bodies: Semaphore,
     /// One upload at a time.

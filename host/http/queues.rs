@@ -2,12 +2,12 @@
 
 use axum::extract::{Path, State as Extension};
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::State;
-use super::given::Given;
+use super::given::{Asked, Given};
 use super::problem::Problem;
 use super::shown::Shown;
 use crate::queue::QueueChange;
@@ -20,6 +20,26 @@ pub fn routes() -> OpenApiRouter<State> {
         .routes(routes!(set))
 }
 
+/// Which queues.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only those that are paused, without a look at their tasks or their limits.
+    #[serde(default)]
+    paused: bool,
+}
+
+fn paused(name: String) -> QueueJson {
+    QueueJson {
+        name,
+        paused: true,
+        concurrency: None,
+        tasks: None,
+        pending: None,
+    }
+}
+
 /// All queues.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueuesJson {
@@ -28,11 +48,20 @@ pub struct QueuesJson {
 }
 
 /// List the queues that have tasks or were set, with how their tasks stand
-#[utoipa::path(get, path = "/v1/queues", operation_id = "list_queues", tag = "queues",
+#[utoipa::path(get, path = "/v1/queues", operation_id = "list_queues", tag = "queues", params(ListQuery),
     responses((status = 200, body = QueuesJson), (status = 304, description = "As the reader has it")))]
-async fn list(Extension(state): Extension<State>) -> Result<Shown<QueuesJson>, Problem> {
-    let queues = state.read(|client| client.queues()).await?;
-    let queues = queues.iter().map(wire::queue_standing).collect();
+async fn list(
+    Extension(state): Extension<State>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Shown<QueuesJson>, Problem> {
+    let queues = state.read(move |client| match query.paused {
+        false => Ok(client.queues()?.iter().map(wire::queue_standing).collect()),
+        true => {
+            let names = client.store().queues_paused()?;
+            Ok(names.into_iter().map(paused).collect())
+        }
+    });
+    let queues = queues.await?;
     Ok(Shown(QueuesJson { queues }))
 }
 

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State as Extension};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,6 +22,7 @@ use super::feed::Feed;
 use super::problem::{Kind, Problem};
 use super::shown::{json, spare};
 use super::{Setup, Shared, State, dashboard, given, guard, openapi};
+use crate::metrics::Live;
 use crate::wire;
 
 /// Connections at once; more wait to be taken.
@@ -53,6 +54,12 @@ pub enum HttpError {
         /// What the system says.
         why: std::io::Error,
     },
+    /// The counts cannot be set up, which is a fault of ours.
+    #[error("the metrics cannot be set up: {why}")]
+    Metrics {
+        /// What their registry says.
+        why: String,
+    },
 }
 
 impl HttpError {
@@ -62,6 +69,7 @@ impl HttpError {
             HttpError::Address { .. } => {
                 Some("choose another with --http; port 0 takes one that is free".to_owned())
             }
+            HttpError::Metrics { .. } => None,
         }
     }
 }
@@ -84,6 +92,10 @@ impl Http {
         let (closing, closed) = watch::channel(false);
         let feed = Arc::new(Feed::new(setup.number));
         let bus = setup.client.store().bus().clone();
+        let live = Arc::new(Live::new().map_err(|error| HttpError::Metrics {
+            why: error.to_string(),
+        })?);
+        let counting = live.clone().run(bus.clone(), setup.loader.clone());
         let state: State = Arc::new(Shared {
             client: setup.client,
             loader: setup.loader,
@@ -91,6 +103,7 @@ impl Http {
             guard: setup.guard,
             allow_upload: setup.allow_upload,
             feed: feed.clone(),
+            live,
             bodies: Semaphore::new(given::UNITS_MAX),
             uploading: tokio::sync::Mutex::default(),
             closing: closed.clone(),
@@ -102,7 +115,11 @@ impl Http {
             address,
             closing,
             room,
-            tasks: vec![tokio::spawn(feed.run(bus)), tokio::spawn(accepting)],
+            tasks: vec![
+                tokio::spawn(feed.run(bus)),
+                tokio::spawn(counting),
+                tokio::spawn(accepting),
+            ],
         })
     }
 
@@ -155,7 +172,22 @@ fn router(state: State) -> Router {
                 .into_response()
         }))
         .layer(from_fn_with_state(state.clone(), guard::watch))
+        .layer(from_fn_with_state(state.clone(), count))
         .with_state(state)
+}
+
+/// Counts each request by the route that it took.
+async fn count(Extension(state): Extension<State>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", |route| route.as_str());
+    let code = response.status().as_u16();
+    state
+        .live
+        .answered(route, method.as_str(), code, began.elapsed());
+    response
 }
 
 async fn accept(

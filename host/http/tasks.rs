@@ -350,15 +350,16 @@ async fn get(
         state.arrived(&[id], false, wanted, patience(time)?).await?;
     }
     let shared = state.clone();
-    let detail = state.read(move |client| {
-        let mut detail = client.detail(id)?;
+    let shown = state.read(move |client| {
+        let detail = client.detail(id)?;
         let handler_max = shared.handler_max(&detail.task.handler);
-        if handler_max.is_some() {
-            detail.why = client.why(&detail.task, &detail.holds, handler_max)?;
-        }
-        Ok(detail)
+        let why = client.why(&detail.task, &detail.holds, handler_max)?;
+        Ok(TaskJson {
+            why: why.iter().map(wire::why).collect(),
+            ..wire::detail(&detail, now_ms())
+        })
     });
-    Ok(Shown(wire::detail(&detail.await?, now_ms())))
+    Ok(Shown(shown.await?))
 }
 
 /// What goes with a task.

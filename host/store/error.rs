@@ -148,6 +148,16 @@ pub enum StoreError {
     /// Another host has the lease, though this one was there.
     #[error("another host has taken over the data directory")]
     LeaseLost,
+    /// A host that was asked over HTTP says no, or cannot be asked.
+    #[error("{what}")]
+    Remote {
+        /// Its sentence.
+        what: String,
+        /// What to do.
+        hint: Option<String>,
+        /// Whether there is no such thing.
+        missing: bool,
+    },
     /// The store was closed.
     #[error("the host is stopping")]
     Closed,
@@ -222,6 +232,7 @@ impl StoreError {
             StoreError::LeaseLost => {
                 "one host serves a data directory; see that nobody removes host.lock".to_owned()
             }
+            StoreError::Remote { hint, .. } => return hint.clone(),
             StoreError::Refused(_)
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }

@@ -18,6 +18,8 @@ pub struct HandlerJson {
     /// handler, or generator: that one tells items and runs no task by itself.
     #[schema(value_type = String)]
     pub kind: Word,
+    /// What a task names that it shall run: its name, and those of its functions.
+    pub task_types: Vec<String>,
     /// Of its component, by SHA-256.
     pub digest: String,
     pub size_bytes: u64,
@@ -127,6 +129,7 @@ pub fn handler(handler: &Handler) -> HandlerJson {
             "handler"
         }
         .into(),
+        task_types: handler.task_types().map(|(name, _)| name).collect(),
         digest: handler.digest.to_string(),
         size_bytes: handler.size_bytes,
         description: handler.manifest.description.clone(),

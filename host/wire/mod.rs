@@ -578,7 +578,6 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
         children: Some(counts.collect()),
         signals_unread: Some(detail.signals_unread),
         attempts: attempts.collect(),
-        why: detail.why.iter().map(why).collect(),
         ..shown(&detail.task, &detail.holds, now_ms)
     }
 }

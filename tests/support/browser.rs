@@ -5,12 +5,16 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use serde_json::{Value, json};
 
 /// How long a page may take until something comes true. A bound for what never does, no promise.
 const PATIENCE_MS: u64 = 60_000;
+
+/// Several at a time would wait for each other's frames.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A browser with one page.
 pub struct Browser {
@@ -24,6 +28,7 @@ pub struct Browser {
     /// What it complained of: exceptions, and what its policy forbade.
     pub complaints: Vec<String>,
     _directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Browser {
@@ -34,13 +39,27 @@ impl Browser {
             there.is_ok_and(|output| output.status.success()),
             "there is no browser \"{program}\": apt-get install chromium, or name one in FISHWAY_CHROMIUM"
         );
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         // The browser reads from 3 and writes to 4; a shell can say so.
         let mut child = Command::new("sh")
-            .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh"])
+            .args([
+                "-c",
+                "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1",
+                "sh",
+            ])
             .arg(program)
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-            .args(["--no-first-run", "--disable-background-networking", "--remote-debugging-pipe"])
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ])
+            .args([
+                "--no-first-run",
+                "--disable-background-networking",
+                "--remote-debugging-pipe",
+            ])
             .arg(format!("--user-data-dir={}", directory.path().display()))
             .arg("about:blank")
             .stdin(Stdio::piped())
@@ -56,10 +75,14 @@ impl Browser {
             asked: Vec::new(),
             complaints: Vec::new(),
             _directory: directory,
+            _alone: alone,
         };
         let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let id = &page["targetId"];
-        let session = browser.call("Target.attachToTarget", json!({ "targetId": id, "flatten": true }));
+        let session = browser.call(
+            "Target.attachToTarget",
+            json!({ "targetId": id, "flatten": true }),
+        );
         browser.session = session["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Network", "Log"] {
             browser.call(&format!("{domain}.enable"), json!({}));
@@ -70,21 +93,9 @@ impl Browser {
 
     /// Call a method of the protocol.
     pub fn call(&mut self, method: &str, parameters: Value) -> Value {
-        self.calls += 1;
-        let mut call = json!({ "id": self.calls, "method": method, "params": parameters });
-        if let Some(session) = &self.session {
-            call["sessionId"] = json!(session);
-        }
-        let mut text = call.to_string().into_bytes();
-        text.push(0);
-        self.to.write_all(&text).unwrap();
-        loop {
-            let message = self.message();
-            if message["id"] == json!(self.calls) {
-                assert_eq!(message["error"], Value::Null, "{method}");
-                return message["result"].clone();
-            }
-        }
+        let message = self.ask(method, parameters);
+        assert_eq!(message["error"], Value::Null, "{method}");
+        message["result"].clone()
     }
 
     fn message(&mut self) -> Value {
@@ -120,7 +131,10 @@ impl Browser {
     /// What the system prefers: light or dark.
     pub fn scheme(&mut self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+        self.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [feature] }),
+        );
     }
 
     pub fn go(&mut self, url: &str) {
@@ -129,7 +143,8 @@ impl Browser {
 
     /// What an expression gives in the page.
     pub fn look(&mut self, expression: &str) -> Value {
-        let asked = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let asked =
+            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let found = self.call("Runtime.evaluate", asked);
         assert_eq!(found["exceptionDetails"], Value::Null, "{expression}");
         found["result"]["value"].clone()
@@ -168,7 +183,9 @@ impl Browser {
     fn ask(&mut self, method: &str, parameters: Value) -> Value {
         self.calls += 1;
         let mut call = json!({ "id": self.calls, "method": method, "params": parameters });
-        call["sessionId"] = json!(self.session);
+        if let Some(session) = &self.session {
+            call["sessionId"] = json!(session);
+        }
         let mut text = call.to_string().into_bytes();
         text.push(0);
         self.to.write_all(&text).unwrap();
@@ -182,7 +199,10 @@ impl Browser {
 
     /// Go on when a text is on the page.
     pub fn sees(&mut self, text: &str) {
-        self.until(&format!("document.body.innerText.includes({})", json!(text)));
+        self.until(&format!(
+            "document.body.innerText.includes({})",
+            json!(text)
+        ));
     }
 
     /// Press the mouse on the first element of a selector with that text.
@@ -205,13 +225,18 @@ impl Browser {
 
     /// Press a key.
     pub fn key(&mut self, key: &str) {
-        let text = match key {
-            "Enter" => "\r",
-            one if one.chars().count() == 1 => one,
-            _ => "",
+        let (text, code) = match key {
+            "Enter" => ("\r", 13),
+            "Escape" => ("", 27),
+            "Tab" => ("", 9),
+            one => (one, 0),
         };
-        self.call("Input.dispatchKeyEvent", json!({ "type": "keyDown", "key": key, "text": text }));
-        self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key }));
+        let mut event =
+            json!({ "type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code });
+        self.call("Input.dispatchKeyEvent", event.clone());
+        event["type"] = json!("keyUp");
+        event["text"] = json!("");
+        self.call("Input.dispatchKeyEvent", event);
     }
 
     /// Type into what has the focus.
@@ -226,7 +251,9 @@ impl Browser {
         };
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         let picture = picture["data"].as_str().unwrap();
-        let bytes = base64::engine::general_purpose::STANDARD.decode(picture).unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(picture)
+            .unwrap();
         let file = std::path::Path::new(&directory).join(format!("{name}.png"));
         std::fs::write(file, bytes).unwrap();
     }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,8 +10,9 @@ use anyhow::Context;
 use crate::cli::given::{checked, text};
 use crate::cli::wait::{report, tell_of_no_host};
 use crate::cli::{Done, Global, Refused, duration_ms, print_json, print_line};
-use crate::client::{ClientError, Run};
+use crate::client::{Client, ClientError, Run};
 use crate::limits::{WORKFLOW_BYTES_MAX, WORKFLOW_JOBS_MAX};
+use crate::remote::Document;
 use crate::store::sqlite::FILE_NAME;
 use crate::task::{StatusSet, check_metadata};
 use crate::wire::StartedJson;
@@ -62,7 +64,7 @@ pub struct CheckArgs {
 pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
     const EXAMPLE: &str = "fishway workflow run etl.json '{\"day\": 1}'";
     let input = match &args.input {
-        Some(given) => Some(checked(&text(given)?, "", EXAMPLE)?.into()),
+        Some(given) => Some(Arc::<str>::from(checked(&text(given)?, "", EXAMPLE)?)),
         None => None,
     };
     if let Some(metadata) = &args.metadata
@@ -73,6 +75,18 @@ pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
     }
     let text = read(&args.file)?;
     let name = name(&args.file);
+    if let Some(remote) = global.remote(false)? {
+        let document = Document {
+            text,
+            name,
+            input: input.map(|input| input.to_string()),
+            key: args.key.clone(),
+            metadata: args.metadata.clone(),
+            jobs_max: args.jobs_max,
+        };
+        let started = remote.run_document(&document)?;
+        return after(global, &args, &global.client(args.wait)?, started).await;
+    }
     let given = Given {
         name: &name,
         input,
@@ -82,8 +96,8 @@ pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
         .map_err(|problems| refused(&args.file, &problems))?;
     let client = global.client(args.wait)?;
     let run = Run {
-        key: args.key.map(Into::into),
-        metadata: args.metadata.map(Into::into),
+        key: args.key.as_deref().map(Into::into),
+        metadata: args.metadata.as_deref().map(Into::into),
     };
     let name = definition.workflow.name.clone();
     let started = match client.run_workflow(definition, run).await {
@@ -92,15 +106,27 @@ pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
         }
         started => started?,
     };
+    after(global, &args, &client, StartedJson::of(&started, &name)).await
+}
+
+/// What there is to say, or to wait for, once it is made.
+async fn after(
+    global: &Global,
+    args: &RunArgs,
+    client: &Client,
+    started: StartedJson,
+) -> anyhow::Result<Done> {
+    let (id, name) = (&started.workflow_id, &started.name);
     if !started.created {
         global.say("that key was used before: this is the first workflow of that name");
     }
     if args.wait {
-        global.say(format!("workflow {} ({name})", started.id));
+        global.say(format!("workflow {id} ({name})"));
         tell_of_no_host(global);
         let timeout = args.timeout.map(Duration::from_millis);
         let all = StatusSet::terminal();
-        return match client.wait(&[started.id], false, all, timeout).await? {
+        let ids = [client.resolve(id)?];
+        return match client.wait(&ids, false, all, timeout).await? {
             Some(tasks) => report(global, &tasks),
             None => {
                 global.say("it has not ended yet");
@@ -109,19 +135,23 @@ pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
         };
     }
     if global.json {
-        print_json(&StartedJson::of(&started, &name))?;
+        print_json(&started)?;
         return Ok(Done::OK);
     }
-    print_line(&started.id.to_string())?;
-    let keys = started.jobs.iter().map(|(key, _)| key.chars().count());
-    let width = keys.max().unwrap_or_default();
-    for (key, id) in &started.jobs {
+    print_line(id)?;
+    let width = started.jobs.keys().map(|key| key.chars().count()).max();
+    let width = width.unwrap_or_default();
+    // Ids are made in the order of the jobs.
+    let mut jobs: Vec<_> = started.jobs.iter().collect();
+    jobs.sort_by_key(|(_, id)| *id);
+    for (key, id) in jobs {
         print_line(&format!("{key:width$}  {id}"))?;
     }
     Ok(Done::OK)
 }
 
 pub fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<Done> {
+    global.here("workflow check")?;
     let there = global.data.join(FILE_NAME).exists();
     let client = match there {
         true => Some(global.client(false)?),

@@ -28,11 +28,11 @@ export function Chart({ title, times, lines, lengths, note }) {
     const made = new uPlot({
       width: box.current.clientWidth,
       height: 150,
-      padding: [8, 8, 0, 0],
+      padding: [8, 20, 0, 0],
       cursor: { y: false, points: { size: 6 } },
       legend: { live: true },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high || 0, lengths ? 10 : 4) * 1.1] } },
-      axes: [{ ...axis, space: 60, values: (_, all) => all.map((at) => clock(new Date(at * 1000)).slice(-8, -3)) }, { ...axis, size: lengths ? 62 : 44, values: (_, all) => all.map((one) => (lengths ? length(one) : String(one))) }],
+      axes: [{ ...axis, space: 60, size: 28, values: (_, all) => all.map((at) => clock(new Date(at * 1000)).slice(-8, -3)) }, { ...axis, size: lengths ? 62 : 44, values: (_, all) => all.map((one) => (lengths ? length(one) : String(one))) }],
       series: [
         { value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString() : '–') },
         ...lines.map((line) => ({

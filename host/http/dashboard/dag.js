@@ -12,7 +12,7 @@ const HEIGHT = 58;
 const FIT = 27;
 
 /** A graph that is not much wider than the page is made to fit; a wider one is scrolled. */
-const FITTED_MAX = 1500;
+const FITTED_MAX = 1250;
 
 /** Jobs that are drawn; more are neither legible nor laid out in a moment. */
 export const DRAWN_MAX = 400;

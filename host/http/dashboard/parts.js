@@ -175,7 +175,8 @@ export function Act({ run, onDone, onProblem, kind = '', title, children }) {
     setBusy(true);
     onProblem?.(null);
     try {
-      onDone?.(await run());
+      const done = await run();
+      onDone?.(done);
     } catch (problem) {
       onProblem?.(problem);
     }

@@ -27,8 +27,11 @@ export function Rows({ count, row, head, at, onView, label }) {
     onView?.(first, last, element.scrollTop);
   };
   useLayoutEffect(look, [count]);
+  const looking = useRef(look);
+  looking.current = look;
   useLayoutEffect(() => {
-    const observer = new ResizeObserver(look);
+    // It is called later, when there may be other rows than now.
+    const observer = new ResizeObserver(() => looking.current());
     observer.observe(box.current);
     return () => observer.disconnect();
   }, []);

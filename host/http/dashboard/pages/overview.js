@@ -2,7 +2,7 @@
 
 import { anyTask, query, useLive } from '../api.js';
 import { Chart } from '../charts.js';
-import { Command, Empty, Head, Loading, Problem, SIGNS, STATUSES, Status, TaskLink, Time, html, length, number } from '../parts.js';
+import { Command, Empty, Head, Loading, Problem, SIGNS, STATUSES, Status, TaskLink, Time, html, length, number, taskName } from '../parts.js';
 
 const MINUTES = [5, 15, 60, 360, 1440];
 
@@ -62,7 +62,7 @@ function Short({ of, none }) {
   const tasks = of.data?.tasks;
   if (!tasks) return html`<${Loading} of=${of} />`;
   if (!tasks.length) return html`<p class="faint">${none}</p>`;
-  return html`<ul class="short">${tasks.map((task) => html`<li key=${task.id}><${Status} status=${task.status} /> <${TaskLink} id=${task.id} name=${task.key || task.task_type} /> <span class="cut faint">${task.error || ''}</span> <${Time} at=${task.ended_at || task.started_at || task.created_at} /></li>`)}</ul>`;
+  return html`<ul class="short">${tasks.map((task) => html`<li key=${task.id}><${Status} status=${task.status} /> <${TaskLink} id=${task.id} name=${task.key || taskName(task)} /> <span class="cut faint">${task.error || ''}</span> <${Time} at=${task.ended_at || task.started_at || task.created_at} /></li>`)}</ul>`;
 }
 
 function Fresh() {

@@ -1,0 +1,340 @@
+//! From the shapes of [`crate::wire`] back to nouns, as far as the command line shows them.
+
+use std::sync::Arc;
+
+use super::asking::unread;
+use crate::daemon::{LastHost, View};
+use crate::group::{Group, GroupKind, OnFailure, PoolOptions};
+use crate::lease::{Identity, Lease, Standing};
+use crate::queue::Queue;
+use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
+use crate::store::queues::PendingCounts;
+use crate::store::{
+    HandlerRow, LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, StoreError,
+};
+use crate::task::edge::{Link, On};
+use crate::task::state::Attempt;
+use crate::task::{Failure, Options, Status, Task, TaskId, Wait};
+use crate::wire::{
+    self, AttemptJson, FailureJson, HandlerJson, HostJson, LinkJson, LogJson, NodeJson, PoolJson,
+    QueueJson, ScheduleJson, TaskJson, WorkflowJson,
+};
+
+/// An id.
+pub fn id(text: &str) -> Result<TaskId, StoreError> {
+    text.parse().map_err(|_| unread(text))
+}
+
+/// A time, in milliseconds since the Unix epoch.
+pub fn at_ms(text: &str) -> Result<u64, StoreError> {
+    let at: jiff::Timestamp = text.parse().map_err(|_| unread(text))?;
+    u64::try_from(at.as_millisecond()).map_err(|_| unread(text))
+}
+
+fn maybe<T, U>(
+    found: &Option<T>,
+    read: impl Fn(&T) -> Result<U, StoreError>,
+) -> Result<Option<U>, StoreError> {
+    found.as_ref().map(read).transpose()
+}
+
+fn arc(text: &Option<String>) -> Option<Arc<str>> {
+    text.as_deref().map(Into::into)
+}
+
+fn status(word: &str) -> Result<Status, StoreError> {
+    Status::from_word(word).ok_or_else(|| unread(word))
+}
+
+fn on_failure(word: &str) -> Result<OnFailure, StoreError> {
+    OnFailure::from_word(word).ok_or_else(|| unread(word))
+}
+
+/// A task. What only its host knows of it is as if it had just been made.
+pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
+    let id = id(&json.id)?;
+    let parent = maybe(&json.parent_task_id, |text| self::id(text))?;
+    let created_at_ms = at_ms(&json.created_at)?;
+    let reason = json.pending_reason.as_deref();
+    let group = match (&json.pool, &json.workflow) {
+        (Some(pool), _) => Some(Box::new(self::pool(pool)?)),
+        (None, Some(workflow)) => Some(Box::new(self::workflow(workflow)?)),
+        (None, None) => None,
+    };
+    Ok(Task {
+        id,
+        parent,
+        origin: None,
+        place: None,
+        sequence: json.task_index.map_or(0, |index| index + 1),
+        retry_of: maybe(&json.retry_of, |text| self::id(text))?,
+        depth: 0,
+        scope: id,
+        member: json.task_index.is_some(),
+        optional: false,
+        gate: None,
+        group,
+        handler: json.task_type.as_str().into(),
+        digest: arc(&json.component),
+        key: arc(&json.key),
+        queue: json.queue.as_str().into(),
+        priority: json.priority,
+        metadata: json.metadata.as_ref().map(|text| text.get().into()),
+        input: json.input.get().into(),
+        phase_input: None,
+        output: json.output.as_ref().map(|text| text.get().into()),
+        failure: maybe(&json.failure, failure)?,
+        timeout_ms: None,
+        attempts_max: json.max_attempts,
+        on_complete: arc(&json.on_complete),
+        status: status(&json.status)?,
+        phase: json.phase.as_str().into(),
+        attempt: json.attempt,
+        restarts: json.restarts,
+        fence: 0,
+        run: 0,
+        blocked_by: u32::from(reason == Some("blocked")),
+        run_at_ms: (reason == Some("scheduled")).then_some(created_at_ms),
+        expires_at_ms: None,
+        cancel_requested: json.cancel_requested,
+        producer: None,
+        wait: json.awaited_signal.as_ref().map(|name| Wait {
+            call: None,
+            remaining: 1,
+            signal: Some(name.clone()),
+            since_ms: created_at_ms,
+            until_ms: None,
+            woken: None,
+        }),
+        progress: json.progress.clone(),
+        created_at_ms,
+        started_at_ms: maybe(&json.started_at, |text| at_ms(text))?,
+        run_at_start_ms: None,
+        ended_at_ms: maybe(&json.ended_at, |text| at_ms(text))?,
+        spent_ms: 0,
+    })
+}
+
+fn pool(json: &PoolJson) -> Result<Group, StoreError> {
+    let options = PoolOptions {
+        on_failure: Some(on_failure(&json.on_failure)?),
+        concurrency: json.concurrency,
+    };
+    let kind = GroupKind::from_word(&json.kind).ok_or_else(|| unread(&json.kind))?;
+    Ok(Group {
+        kind,
+        sources: json.sources,
+        live: json.in_flight,
+        spawned: json.spawned,
+        completed: json.completed,
+        failed: json.failed,
+        skipped: json.skipped,
+        sealed: json.total.is_some(),
+        ..Group::pool(json.name.as_str().into(), &options)
+    })
+}
+
+fn workflow(json: &WorkflowJson) -> Result<Group, StoreError> {
+    let on_failure = on_failure(&json.on_failure)?;
+    Ok(Group {
+        live: json.in_flight,
+        completed: json.completed,
+        failed: json.failed,
+        // Whether it fails is told; by which of its jobs is not.
+        tolerated: if json.failing { 0 } else { json.failed },
+        skipped: json.skipped,
+        ..Group::workflow(json.name.as_str().into(), on_failure, json.total)
+    })
+}
+
+fn failure(json: &FailureJson) -> Result<Failure, StoreError> {
+    let kind = serde_json::Value::String(json.kind.to_string());
+    Ok(Failure {
+        kind: serde_json::from_value(kind).map_err(|_| unread(&json.kind))?,
+        message: json.message.clone(),
+        retryable: json.retryable,
+        details: json.details.as_ref().map(|text| text.get().into()),
+    })
+}
+
+/// An attempt that did not complete.
+pub fn attempt(json: &AttemptJson) -> Result<Attempt, StoreError> {
+    Ok(Attempt {
+        run: 0,
+        phase: json.phase.as_str().into(),
+        attempt: json.attempt,
+        started_at_ms: at_ms(&json.started_at)?,
+        ended_at_ms: at_ms(&json.ended_at)?,
+        failure: failure(&json.failure)?,
+    })
+}
+
+/// A task in a tree.
+pub fn node(json: &NodeJson) -> Result<Node, StoreError> {
+    let rank = wire::rank(&json.rank).ok_or_else(|| unread(&json.rank))?;
+    Ok(Node {
+        task: Task {
+            sequence: rank.sequence,
+            ..task(&json.task)?
+        },
+        has_children: json.has_children,
+        was_retried: json.was_retried,
+        is_retry: json.is_retry,
+    })
+}
+
+/// A dependency.
+pub fn link(json: &LinkJson) -> Result<Link, StoreError> {
+    Ok(Link {
+        task: id(&json.id)?,
+        key: arc(&json.key),
+        handler: json.task_type.as_deref().unwrap_or_default().into(),
+        status: maybe(&json.status, |word| status(word))?,
+        called: arc(&json.called),
+        on: On::from_word(&json.on).ok_or_else(|| unread(&json.on))?,
+        optional: json.optional,
+    })
+}
+
+/// A log line.
+pub fn log(json: &LogJson) -> Result<LogLine, StoreError> {
+    Ok(LogLine {
+        position: LogPosition {
+            run: json.run,
+            line: json.line,
+        },
+        at_ms: at_ms(&json.at)?,
+        level: LogLevel::from_word(&json.level),
+        message: json.message.clone(),
+    })
+}
+
+/// A row for each task type of a handler.
+pub fn handler_rows(json: &HandlerJson) -> Vec<HandlerRow> {
+    let generator = json.kind == "generator";
+    let row = |name: &String| HandlerRow {
+        name: name.clone(),
+        digest: json.digest.clone(),
+        description: json.description.clone(),
+        // Inputs are held against the types by the host.
+        function: None,
+        generator,
+    };
+    let types = json.task_types.iter();
+    let own = generator.then_some(&json.name);
+    types.chain(own).map(row).collect()
+}
+
+/// A queue.
+pub fn queue(json: &QueueJson) -> QueueStanding {
+    let counts = json.tasks.iter().flatten();
+    let counts = counts.filter_map(|(word, count)| Some((Status::from_word(word)?, *count)));
+    let pending = json.pending.as_ref();
+    QueueStanding {
+        queue: Queue {
+            name: json.name.as_str().into(),
+            concurrency: json.concurrency,
+            paused: json.paused,
+        },
+        counts: counts.collect(),
+        pending: pending.map_or(PendingCounts::default(), |pending| PendingCounts {
+            blocked: pending.blocked,
+            scheduled: pending.scheduled,
+            ready: pending.ready,
+            held: pending.held,
+        }),
+    }
+}
+
+/// A schedule.
+pub fn schedule(json: &ScheduleJson) -> Result<Schedule, StoreError> {
+    let created_at_ms = at_ms(&json.created_at)?;
+    let timing = match (&json.cron, &json.zone, json.every_ms) {
+        (Some(expression), Some(zone), _) => Timing::Cron {
+            expression: expression.as_str().into(),
+            zone: zone.as_str().into(),
+        },
+        (_, _, every_ms) => Timing::Every {
+            every_ms: every_ms.unwrap_or_default(),
+            from_ms: created_at_ms,
+        },
+    };
+    let last = match (&json.last_task_id, &json.last_scheduled_for, &json.last_at) {
+        (Some(task), Some(time), Some(at)) => Some(Fired {
+            task: id(task)?,
+            for_ms: at_ms(time)?,
+            at_ms: at_ms(at)?,
+        }),
+        _ => None,
+    };
+    let options = Options {
+        queue: arc(&json.queue),
+        priority: json.priority,
+        timeout_ms: json.timeout_ms,
+        expires_ms: json.expires_ms,
+        attempts_max: json.max_attempts,
+        on_complete: arc(&json.on_complete),
+        metadata: json.metadata.as_ref().map(|text| text.get().into()),
+        ..Options::default()
+    };
+    Ok(Schedule {
+        plan: Plan {
+            name: json.name.as_str().into(),
+            target: Target::Handler {
+                handler: json.task_type.as_str().into(),
+                input: json.input.get().into(),
+            },
+            options: options.into(),
+            timing,
+            missed: Missed::from_word(&json.missed).ok_or_else(|| unread(&json.missed))?,
+            overlap: Overlap::from_word(&json.overlap).ok_or_else(|| unread(&json.overlap))?,
+        },
+        paused: json.state == "paused",
+        next_at_ms: maybe(&json.next_at, |text| at_ms(text))?,
+        last,
+        runs: json.runs,
+        skipped: json.skipped,
+        created_at_ms,
+    })
+}
+
+/// A host. One that answers serves.
+pub fn view(json: &HostJson) -> View {
+    let time = |text: &Option<String>| text.as_deref().and_then(|text| at_ms(text).ok());
+    let lease = Lease {
+        number: 0,
+        holder: Identity {
+            pid: json.pid.unwrap_or_default(),
+            started_ticks: None,
+            boot: None,
+            namespace: None,
+        },
+        version: json.version.clone().unwrap_or_default(),
+        grace_ms: 0,
+        since_ms: time(&json.since).unwrap_or_default(),
+        heartbeat_at_ms: time(&json.last_heartbeat_at).unwrap_or_default(),
+        stopping_at_ms: None,
+        ended_at_ms: time(&json.ended_at),
+        error: json.error.clone(),
+    };
+    let depths = json.queues.iter().map(|depth| QueueDepth {
+        queue: depth.queue.clone(),
+        ready: depth.ready,
+        scheduled: depth.scheduled,
+        blocked: depth.blocked,
+        running: depth.running,
+        waiting: depth.waiting,
+    });
+    View {
+        host: Some(LastHost {
+            lease,
+            standing: match json.stopping {
+                true => Standing::Stopping,
+                false => Standing::Running,
+            },
+            url: json.url.clone(),
+        }),
+        handlers: json.handlers.clone(),
+        depths: depths.collect(),
+    }
+}

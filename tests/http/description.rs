@@ -1,0 +1,133 @@
+//! What `/openapi.json` says, held against what the host does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fishway::http::document;
+
+use super::Door;
+
+/// A program of Python's, in a directory of its own under `target`.
+fn python(packages: &[&str], program: &str) -> PathBuf {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/schemathesis");
+    let found = home.join("bin").join(program);
+    if !found.exists() {
+        let made = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&home)
+            .output();
+        let made = made.expect("python3 is needed: apt-get install python3-venv");
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stdout)
+        );
+        let pip = home.join("bin/pip");
+        let got = Command::new(pip)
+            .args(["install", "-q"])
+            .args(packages)
+            .output()
+            .unwrap();
+        assert!(
+            got.status.success(),
+            "{}",
+            String::from_utf8_lossy(&got.stderr)
+        );
+    }
+    found
+}
+
+/// Checked with every package that these tests need, so that one directory serves all.
+const PACKAGES: [&str; 2] = ["schemathesis>=4,<5", "openapi-python-client>=0.26"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_does_what_its_description_says() {
+    let door = Door::open().await;
+    // Something to find.
+    let id = door
+        .world
+        .submit_to("echo", serde_json::json!(1), Default::default())
+        .await;
+    door.world.end(id).await;
+    let schemathesis = python(&PACKAGES, "schemathesis");
+    let address = door.address;
+    let ran = tokio::task::spawn_blocking(move || {
+        Command::new(schemathesis)
+            .args(["run", &format!("http://{address}/openapi.json")])
+            .args([
+                "--phases",
+                "examples,coverage,fuzzing",
+                "--max-examples",
+                "15",
+                "--seed",
+                "1",
+            ])
+            // A wait of five minutes, and a stream without an end, are no failures.
+            .args(["--exclude-path", "/v1/events", "--exclude-path", "/v1/wait"])
+            // What cannot be done is refused, though it is well written.
+            .args([
+                "--exclude-checks",
+                "positive_data_acceptance,unsupported_method",
+            ])
+            .args(["--request-timeout", "20", "--no-color", "--workers", "2"])
+            .env("HYPOTHESIS_STORAGE_DIRECTORY", std::env::temp_dir())
+            .current_dir(std::env::temp_dir())
+            .output()
+            .unwrap()
+    });
+    let ran = ran.await.unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
+#[test]
+fn the_description_in_the_docs_is_the_one_of_the_code() {
+    let mut said = serde_json::to_string_pretty(&document()).unwrap();
+    said.push('\n');
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &said).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        kept == said,
+        "docs/openapi.json is old: UPDATE_DOCS=1 cargo test description"
+    );
+}
+
+#[test]
+fn a_python_client_can_be_made_of_the_description() {
+    let program = python(&PACKAGES, "openapi-python-client");
+    let place = tempfile::tempdir().unwrap();
+    let description = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let made = Command::new(program)
+        .args([
+            "generate",
+            "--meta",
+            "none",
+            "--fail-on-warning",
+            "--output-path",
+            "fishway_client",
+            "--path",
+        ])
+        .arg(&description)
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&made.stdout);
+    assert!(
+        made.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    assert!(
+        place
+            .path()
+            .join("fishway_client/api/tasks/submit_task.py")
+            .exists()
+    );
+}
