@@ -49,7 +49,7 @@ export function Chart({ title, times, lines, lengths, note }) {
       ],
     }, data, box.current);
     plot.current = made;
-    const observer = new ResizeObserver(() => made.setSize({ width: box.current.clientWidth, height: 150 }));
+    const observer = new ResizeObserver(() => box.current && made.setSize({ width: box.current.clientWidth, height: 150 }));
     observer.observe(box.current);
     return () => {
       observer.disconnect();

@@ -46,7 +46,6 @@ function usePages(asked) {
       const from = page && held.anchor ? { after: held.anchor, skip: page * PAGE - 1 } : { skip: page * PAGE };
       const found = await get(query('/v1/tasks', { ...asked, brief: true, limit: PAGE, ...from }), aborter.signal);
       held.pages.set(page, found.tasks);
-      held.stale.delete(page);
       if (!page) {
         held.anchor = asked.parent || asked.id ? null : found.tasks[0]?.id ?? null;
         held.empty = !found.tasks.length;
@@ -59,6 +58,8 @@ function usePages(asked) {
       }
       await Promise.all(pages.map(async (page) => {
         held.loading.add(page);
+        // What becomes stale while it is asked for stays so.
+        held.stale.delete(page);
         try {
           await fetchPage(page);
           setProblem(null);
@@ -67,7 +68,9 @@ function usePages(asked) {
         }
         held.loading.delete(page);
       }));
-      if (pages.length && !aborter.signal.aborted) draw((was) => was + 1);
+      if (aborter.signal.aborted || !pages.length) return;
+      draw((was) => was + 1);
+      if (pages.some((page) => held.stale.has(page))) again();
     };
     held.need = need;
     const again = paced(async () => {
