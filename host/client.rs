@@ -2,8 +2,12 @@
 //! serves. The doors call this; it never prints.
 
 mod jobs;
+mod overview;
+mod why;
 mod workflows;
 
+pub use overview::{Moment, Of, Overview};
+pub use why::{Reason, Why};
 pub use workflows::{Dependencies, Job, Jobs, Run};
 
 use std::collections::HashSet;

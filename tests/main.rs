@@ -11,6 +11,8 @@ mod builder;
 mod cli;
 /// A host that is killed at every point that can be named.
 mod crash;
+/// The dashboard, in a real browser.
+mod dashboard;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
 /// The host as a process: detached, stopped, lost; its lease, settings, backups.

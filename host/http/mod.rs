@@ -5,13 +5,16 @@
 //! through [`guard`] first; every body is bounded by [`given`]. The description of all of it is made of
 //! this code ([`openapi`]).
 
+mod dashboard;
 mod events;
 mod feed;
 mod given;
+mod graph;
 pub mod guard;
 mod handlers;
 mod host;
 mod openapi;
+mod overview;
 mod pools;
 pub mod problem;
 mod queues;
@@ -85,6 +88,12 @@ impl Shared {
             Ok(found) => Ok(found?),
             Err(_) => Err(Problem::new(Kind::Failed, "the look at the store panicked")),
         }
+    }
+
+    /// Tasks of a handler that run at once, where it says so.
+    fn handler_max(&self, task_type: &str) -> Option<u32> {
+        let handler = self.loader.get(task_type)?;
+        handler.manifest.limits.concurrency
     }
 
     /// Ends when the host stops.

@@ -7,7 +7,9 @@ use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Problem;
-use super::{State, events, handlers, host, pools, queues, schedules, tasks, workflows};
+use super::{
+    State, events, graph, handlers, host, overview, pools, queues, schedules, tasks, workflows,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -33,12 +35,14 @@ pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::with_openapi(Head::openapi())
         .merge(tasks::routes())
         .merge(workflows::routes())
+        .merge(graph::routes())
         .merge(pools::routes())
         .merge(queues::routes())
         .merge(schedules::routes())
         .merge(handlers::routes())
         .merge(events::routes())
         .merge(host::routes())
+        .merge(overview::routes())
 }
 
 /// The description.

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::State;
 use super::given::Asked;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::tasks::{TasksJson, limit};
 use crate::group::GroupKind;
@@ -31,6 +31,8 @@ struct ListQuery {
     /// Also those that have ended.
     #[serde(default)]
     all: bool,
+    /// In place of pools, steps of workflows that have items: map, generator.
+    kind: Option<String>,
     /// Only what comes after this one in the list: `next` of the page before.
     after: Option<String>,
     /// At most so many, and at most 1,000; 50 when absent.
@@ -46,10 +48,21 @@ async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Shown<TasksJson>, Problem> {
     let most = limit(query.limit)?;
+    let kind = match query.kind.as_deref() {
+        None | Some("pool") => GroupKind::Pool,
+        Some("map") => GroupKind::Map,
+        Some("generator") => GroupKind::Generator,
+        Some(other) => {
+            return Err(
+                Problem::new(Kind::Usage, format!("\"{other}\" is no kind of pool"))
+                    .hint("pool, map or generator"),
+            );
+        }
+    };
     let pools = state.read(move |client| {
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let filter = Filter {
-            group: Some(GroupKind::Pool),
+            group: Some(kind),
             statuses: match query.all {
                 true => StatusSet::default(),
                 false => [Status::Running].into_iter().collect(),

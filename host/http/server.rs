@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::feed::Feed;
 use super::problem::{Kind, Problem};
 use super::shown::{json, spare};
-use super::{Setup, Shared, State, given, guard, openapi};
+use super::{Setup, Shared, State, dashboard, given, guard, openapi};
 use crate::metrics::Live;
 use crate::wire;
 
@@ -154,7 +154,7 @@ fn router(state: State) -> Router {
         let description = description.clone();
         async move { json(description.to_string()) }
     };
-    router
+    dashboard::routes(router)
         .route("/openapi.json", get(describe))
         .fallback(async || {
             Problem::new(Kind::NotFound, "there is nothing at this path")

@@ -1,5 +1,6 @@
 //! Answers in JSON, with a tag by which a reader that has them already is spared them.
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -26,7 +27,8 @@ pub fn json(text: String) -> Response {
     (headers, text).into_response()
 }
 
-fn tag(bytes: &[u8]) -> HeaderValue {
+/// The tag of some bytes.
+pub fn tag(bytes: &[u8]) -> HeaderValue {
     let digest = Sha256::digest(bytes);
     let hex: String = digest[..12]
         .iter()
@@ -52,7 +54,13 @@ pub async fn spare(request: Request, next: Next) -> Response {
         tags.any(|one| one == "*" || one.as_bytes() == tag.as_bytes())
     });
     match same && response.status() == StatusCode::OK {
-        true => (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response(),
+        // With the headers of the whole: a browser puts them in the place of those that it keeps.
+        true => {
+            let (mut parts, _) = response.into_parts();
+            parts.status = StatusCode::NOT_MODIFIED;
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(parts, Body::empty())
+        }
         false => response,
     }
 }

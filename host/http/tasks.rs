@@ -28,6 +28,9 @@ pub const PAGE: u64 = 50;
 /// Tasks of one page at most.
 pub const PAGE_MAX: u64 = 1_000;
 
+/// Tasks that a page may leave out before it begins; each costs a step in an index.
+const SKIP_MAX: u64 = 1_000_000;
+
 /// Inputs of one bulk submit.
 const INPUTS_MAX: usize = 100_000;
 
@@ -185,6 +188,14 @@ pub struct ListQuery {
     handler: Option<String>,
     /// Only in this queue.
     queue: Option<String>,
+    /// Only those whose key begins so.
+    key: Option<String>,
+    /// Without the payloads that are long: those are null.
+    #[serde(default)]
+    brief: bool,
+    /// Without the first so many; `after` is the cheaper way to go on.
+    #[param(maximum = 1000000)]
+    skip: Option<u64>,
     /// Only the children of this task, in the order in which they were spawned.
     parent: Option<String>,
     /// Only those whose id begins so.
@@ -216,6 +227,11 @@ async fn list(
 ) -> Result<Shown<TasksJson>, Problem> {
     let filters = statuses(query.status.as_deref())?;
     let most = limit(query.limit)?;
+    let skip = query.skip.unwrap_or(0);
+    if skip > SKIP_MAX {
+        let what = format!("skip is {skip}: a page begins at most {SKIP_MAX} tasks down the list");
+        return Err(Problem::new(Kind::Usage, what).hint("go on from a task with `after`"));
+    }
     let tasks = state.read(move |client| {
         let parent = query.parent.as_deref().map(|name| parent(client, name));
         let after = query.after.as_deref().map(|name| client.resolve(name));
@@ -227,6 +243,9 @@ async fn list(
                 reason: filters.iter().find_map(|filter| filter.reason),
                 handler: query.handler,
                 queue: query.queue,
+                key: query.key,
+                brief: query.brief,
+                skip,
                 parent: parent.transpose()?,
                 after: after.transpose()?,
                 limit: most,
@@ -345,8 +364,17 @@ async fn get(
         let wanted = set(&statuses(query.status.as_deref())?);
         state.arrived(&[id], false, wanted, patience(time)?).await?;
     }
-    let detail = state.read(move |client| client.detail(id)).await?;
-    Ok(Shown(wire::detail(&detail, now_ms())))
+    let shared = state.clone();
+    let shown = state.read(move |client| {
+        let detail = client.detail(id)?;
+        let handler_max = shared.handler_max(&detail.task.handler);
+        let why = client.why(&detail.task, &detail.holds, handler_max)?;
+        Ok(TaskJson {
+            why: why.iter().map(wire::why).collect(),
+            ..wire::detail(&detail, now_ms())
+        })
+    });
+    Ok(Shown(shown.await?))
 }
 
 /// What goes with a task.

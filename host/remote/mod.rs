@@ -7,6 +7,7 @@
 mod asking;
 mod nouns;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,9 +28,9 @@ use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target, Timing};
 use crate::store::{
-    Alter, CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLine,
-    LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Record, Sent, Signal, Store,
-    StoreError, Submitted, Suspension, Sweep, Urgency,
+    Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
+    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent, Record, Sent,
+    Signal, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -487,6 +488,41 @@ impl Store for Remote {
         tasks.iter().map(|task| id(&task.id)).collect()
     }
 
+    fn tally(&self, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            counts: BTreeMap<String, u64>,
+        }
+        let query = [
+            ("handler", filter.handler.clone()),
+            ("queue", filter.queue.clone()),
+            ("key", filter.key.clone()),
+            ("parent", filter.parent.map(|parent| parent.to_string())),
+        ];
+        let query: Vec<(&str, String)> = (query.into_iter())
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        let answer: Answer = self.asking.get("/v1/tasks/counts", &query)?;
+        let counted = |status: Status| {
+            let wanted = filter.statuses.is_empty() || filter.statuses.contains(status);
+            let count = answer.counts.get(status.as_str()).copied().unwrap_or(0);
+            (wanted && count > 0).then_some((status, count))
+        };
+        Ok(Status::ALL.into_iter().filter_map(counted).collect())
+    }
+
+    fn recent(&self, _limit: u64) -> Result<Vec<Recent>, StoreError> {
+        Err(local("a look at the newest tasks"))
+    }
+
+    fn crowd(&self, _task: &Task) -> Result<Crowd, StoreError> {
+        Err(local("a look at what else runs"))
+    }
+
+    fn awaited_by(&self, _waiter: TaskId, _limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        Err(local("a look at what a task waits for"))
+    }
+
     fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError> {
         let mut query: Vec<(&str, String)> = Vec::new();
         let words: Vec<&str> = match filter.reason {
@@ -507,6 +543,7 @@ impl Store for Remote {
             (None, _) => {
                 query.extend(filter.handler.clone().map(|name| ("handler", name)));
                 query.extend(filter.queue.clone().map(|name| ("queue", name)));
+                query.extend(filter.key.clone().map(|key| ("key", key)));
                 query.extend(filter.parent.map(|parent| ("parent", parent.to_string())));
                 self.pages("/v1/tasks", &query, filter.limit)?
             }

@@ -186,6 +186,15 @@ pub trait Store: Send + Sync + 'static {
     fn upstreams(&self, task: TaskId) -> Result<Vec<Edge>, StoreError>;
     /// What comes after a task, by age.
     fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError>;
+    /// How many tasks that pass a filter are in each status; `after`, `skip` and `limit` of it mean nothing
+    /// here. May look at all tasks.
+    fn tally(&self, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreError>;
+    /// When the newest tasks that a handler runs were made, began and ended, at most `limit`.
+    fn recent(&self, limit: u64) -> Result<Vec<Recent>, StoreError>;
+    /// How many run that compete with a task for a place.
+    fn crowd(&self, task: &Task) -> Result<Crowd, StoreError>;
+    /// What a task waits for and has not ended, at most `limit`.
+    fn awaited_by(&self, waiter: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError>;
     /// The edges of a task with what stands at their other ends, at most `limit`: what it starts after
     /// in the order in which that was said, what starts after it by age.
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError>;
@@ -518,12 +527,50 @@ pub struct Filter {
     pub group_name: Option<String>,
     /// In this queue.
     pub queue: Option<String>,
+    /// Whose key begins so.
+    pub key: Option<String>,
     /// Children of this task, in the order in which they were spawned.
     pub parent: Option<TaskId>,
     /// Older than this one (or, with `parent`, spawned after this one).
     pub after: Option<TaskId>,
+    /// Without the payloads that are kept apart because they are long.
+    pub brief: bool,
+    /// Without the first so many of those.
+    pub skip: u64,
     /// At most so many.
     pub limit: u64,
+}
+
+/// A task as the overview counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recent {
+    /// What runs it.
+    pub handler: Arc<str>,
+    /// Where it stands.
+    pub status: Status,
+    /// When it was submitted, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// When it began.
+    pub started_at_ms: Option<u64>,
+    /// When it ended.
+    pub ended_at_ms: Option<u64>,
+    /// Whether it had to wait for others before it was ready.
+    pub blocked: bool,
+}
+
+/// Tasks that run and take a place that another one may want.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Crowd {
+    /// All that run.
+    pub all: u64,
+    /// In its queue.
+    pub queue: u64,
+    /// Tasks that its queue runs at once.
+    pub queue_max: Option<u32>,
+    /// In its pool.
+    pub pool: u64,
+    /// Of its handler.
+    pub handler: u64,
 }
 
 /// A place in the log of a task: before the first line when zero.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::client::{Dependencies, Detail, Holds, Job};
+use crate::client::{Dependencies, Detail, Holds, Job, Why};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::View;
 use crate::group::{Group, GroupKind};
@@ -109,12 +109,32 @@ pub struct TaskJson {
     pub idempotency_key: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
+    /// Why it does not run, where it has not ended; told of a task that is looked at by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<WhyJson>,
     /// What a group has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolJson>,
     /// What a workflow has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<WorkflowJson>,
+}
+
+/// What keeps a task from running.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct WhyJson {
+    /// blocked, scheduled, queue-paused, unloaded, queue-full, pool-full, handler-full, slot, tasks, signal
+    /// or time.
+    #[schema(value_type = String)]
+    pub reason: Word,
+    pub sentence: String,
+    /// The first tasks that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<String>,
+    /// Until when, where a clock decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// How a workflow stands.
@@ -471,6 +491,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         component: task.digest.as_ref().map(ToString::to_string),
         idempotency_key: task.idempotency_key(),
         attempts: Vec::new(),
+        why: Vec::new(),
         pool: (task.group.as_deref())
             .filter(|group| group.kind != GroupKind::Workflow)
             .map(|group| pool(group, task.status)),
@@ -541,7 +562,8 @@ impl DependenciesJson {
     }
 }
 
-fn link(link: &Link) -> LinkJson {
+/// A dependency.
+pub fn link(link: &Link) -> LinkJson {
     LinkJson {
         id: link.task.to_string(),
         key: link.key.as_ref().map(ToString::to_string),
@@ -602,6 +624,16 @@ pub fn detail(detail: &Detail, now_ms: u64) -> TaskJson {
         signals_unread: Some(detail.signals_unread),
         attempts: attempts.collect(),
         ..shown(&detail.task, &detail.holds, now_ms)
+    }
+}
+
+/// What keeps a task from running.
+pub fn why(why: &Why) -> WhyJson {
+    WhyJson {
+        reason: why.reason.as_str().into(),
+        sentence: why.sentence.clone(),
+        tasks: why.tasks.iter().map(ToString::to_string).collect(),
+        until: why.until_ms.map(time),
     }
 }
 

@@ -6,6 +6,7 @@ mod events;
 mod guard;
 mod remote;
 mod traces;
+mod why;
 
 use std::net::SocketAddr;
 
@@ -84,7 +85,19 @@ impl Door {
         door
     }
 
+    /// Open it where it was, after it was closed.
+    pub async fn again(&mut self) {
+        let address = self.address;
+        self.open_at(Guard::new(Vec::new(), None, None), address)
+            .await;
+    }
+
     pub async fn reopen(&mut self, guard: Guard) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.open_at(guard, any).await;
+    }
+
+    async fn open_at(&mut self, guard: Guard, address: SocketAddr) {
         let data_dir = self.world.directory.path().join("data");
         let allow_upload = self.uploads;
         let host = self.world.host();
@@ -96,9 +109,7 @@ impl Door {
             guard,
             allow_upload,
         };
-        let http = Http::open(SocketAddr::from(([127, 0, 0, 1], 0)), setup)
-            .await
-            .unwrap();
+        let http = Http::open(address, setup).await.unwrap();
         let url = http.url();
         self.address = url.strip_prefix("http://").unwrap().parse().unwrap();
         self.http = Some(http);

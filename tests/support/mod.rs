@@ -1,5 +1,6 @@
 //! A host in this process, on a directory of its own, with the test guests or the examples.
 
+pub mod browser;
 pub mod guests;
 pub mod place;
 

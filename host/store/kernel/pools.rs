@@ -179,7 +179,7 @@ fn open(
     let opens = known.is_none_or(|known| known.drained);
     if opens || turn.get(pool)?.status.is_terminal() {
         turn.drive(pool, Event::SourceOpened)?;
-        super::restore(turn, pool)?;
+        super::again::restore(turn, pool)?;
     }
     let source = Source {
         run,

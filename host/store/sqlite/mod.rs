@@ -9,6 +9,7 @@ mod edges;
 mod items;
 mod jobs;
 mod lease;
+mod looks;
 mod nodes;
 mod producers;
 mod queues;

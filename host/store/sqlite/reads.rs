@@ -11,6 +11,7 @@ use super::columns::{self, COLUMNS};
 use super::edges;
 use super::jobs;
 use super::lease;
+use super::looks;
 use super::nodes;
 use super::producers;
 use super::queues;
@@ -27,9 +28,9 @@ use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
 use crate::store::kernel::{self, Turn};
 use crate::store::{
-    Alter, CallBy, Cancelled, Counter, Dispatch, EarlierChild, End, Filter, HandlerRow, LogLevel,
-    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Record, Sent, Signal,
-    Store, StoreError, Submitted, Suspension, Sweep, Urgency,
+    Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
+    LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent,
+    Record, Sent, Signal, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -373,6 +374,22 @@ impl Store for SqliteStore {
         self.read(|connection| rows::members_running(connection, group))
     }
 
+    fn tally(&self, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.read(|connection| looks::tally(connection, filter))
+    }
+
+    fn recent(&self, limit: u64) -> Result<Vec<Recent>, StoreError> {
+        self.read(|connection| looks::recent(connection, limit))
+    }
+
+    fn crowd(&self, task: &Task) -> Result<Crowd, StoreError> {
+        self.read(|connection| looks::crowd(connection, task))
+    }
+
+    fn awaited_by(&self, waiter: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|connection| looks::awaited_by(connection, waiter, limit))
+    }
+
     fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
         self.read(|connection| {
             let mut entries = spawned(connection, task, run)?;
@@ -688,77 +705,112 @@ fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<
     )
 }
 
-/// Built from the parts that the filter has, each with its own index.
+/// The conditions of a filter, each with its own index, and what is bound to them.
+pub struct Conditions {
+    words: Vec<String>,
+    values: Vec<(&'static str, Box<dyn rusqlite::ToSql>)>,
+}
+
+impl Conditions {
+    /// All but the page.
+    pub fn of(filter: &Filter) -> Conditions {
+        let mut conditions: Vec<String> = Vec::new();
+        let mut values: Vec<(&'static str, Box<dyn rusqlite::ToSql>)> = Vec::new();
+        if !filter.statuses.is_empty() {
+            // The words are ours, so they need no binding; and so SQLite sees the partial indexes.
+            let words: Vec<String> = Status::ALL
+                .into_iter()
+                .filter(|status| filter.statuses.contains(*status))
+                .map(|status| format!("'{status}'"))
+                .collect();
+            conditions.push(match words.as_slice() {
+                [word] => format!("status = {word}"),
+                words => format!("status in ({})", words.join(", ")),
+            });
+        }
+        if filter.reason.is_some() {
+            conditions.push("status = 'pending'".to_owned());
+        }
+        match filter.reason {
+            None => {}
+            Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
+            Some(PendingReason::Scheduled) => {
+                conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
+            }
+            Some(reason) => {
+                let held = "(digest = '' and handler not in (select name from handlers) \
+                     or queue in (select name from queues where paused = 1))";
+                let held = if reason == PendingReason::Held {
+                    held.to_owned()
+                } else {
+                    format!("not {held}")
+                };
+                conditions.push(format!(
+                    "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
+                ));
+            }
+        }
+        if let Some(handler) = &filter.handler {
+            conditions.push("handler = :handler".to_owned());
+            values.push((":handler", Box::new(handler.clone())));
+        }
+        if let Some(kind) = filter.group {
+            conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
+            values.push((":kind", Box::new(kind.as_str())));
+        }
+        if let Some(name) = &filter.group_name {
+            conditions.push("id in (select task_id from groups where name = :group)".to_owned());
+            values.push((":group", Box::new(name.clone())));
+        }
+        if let Some(queue) = &filter.queue {
+            conditions.push("queue = :queue".to_owned());
+            values.push((":queue", Box::new(queue.clone())));
+        }
+        if let Some(key) = &filter.key {
+            conditions.push("key >= :key and key < :key || char(1114111)".to_owned());
+            values.push((":key", Box::new(key.clone())));
+        }
+        if let Some(parent) = filter.parent {
+            conditions.push("parent_id = :parent".to_owned());
+            values.push((":parent", Box::new(parent.to_i64())));
+        }
+        Conditions {
+            words: conditions,
+            values,
+        }
+    }
+
+    /// As one condition.
+    pub fn text(&self) -> String {
+        match self.words.is_empty() {
+            true => "true".to_owned(),
+            false => self.words.join(" and "),
+        }
+    }
+
+    /// What is bound.
+    pub fn bound(&self) -> Vec<(&str, &dyn rusqlite::ToSql)> {
+        let values = self.values.iter();
+        values.map(|(name, value)| (*name, &**value)).collect()
+    }
+}
+
+/// Tasks that pass a filter, a page of them.
 pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
-    let mut conditions: Vec<String> = Vec::new();
-    let mut values: Vec<(&str, Box<dyn rusqlite::ToSql>)> = Vec::new();
-    if !filter.statuses.is_empty() {
-        // The words are ours, so they need no binding; and so SQLite sees the partial indexes.
-        let words: Vec<String> = Status::ALL
-            .into_iter()
-            .filter(|status| filter.statuses.contains(*status))
-            .map(|status| format!("'{status}'"))
-            .collect();
-        conditions.push(match words.as_slice() {
-            [word] => format!("status = {word}"),
-            words => format!("status in ({})", words.join(", ")),
-        });
-    }
-    if filter.reason.is_some() {
-        conditions.push("status = 'pending'".to_owned());
-    }
-    match filter.reason {
-        None => {}
-        Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
-        Some(PendingReason::Scheduled) => {
-            conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
-        }
-        Some(reason) => {
-            let held = "(digest = '' and handler not in (select name from handlers) \
-                 or queue in (select name from queues where paused = 1))";
-            let held = if reason == PendingReason::Held {
-                held.to_owned()
-            } else {
-                format!("not {held}")
-            };
-            conditions.push(format!(
-                "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
-            ));
-        }
-    }
-    if let Some(handler) = &filter.handler {
-        conditions.push("handler = :handler".to_owned());
-        values.push((":handler", Box::new(handler.clone())));
-    }
-    if let Some(kind) = filter.group {
-        conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
-        values.push((":kind", Box::new(kind.as_str())));
-    }
-    if let Some(name) = &filter.group_name {
-        conditions.push("id in (select task_id from groups where name = :group)".to_owned());
-        values.push((":group", Box::new(name.clone())));
-    }
-    if let Some(queue) = &filter.queue {
-        conditions.push("queue = :queue".to_owned());
-        values.push((":queue", Box::new(queue.clone())));
-    }
-    let mut order = "id desc";
-    if let Some(parent) = filter.parent {
-        conditions.push("parent_id = :parent".to_owned());
-        values.push((":parent", Box::new(parent.to_i64())));
-        order = "sequence, id";
-    }
+    let mut conditions = Conditions::of(filter);
+    let order = match filter.parent {
+        None => "id desc",
+        Some(_) => "sequence, id",
+    };
     if let Some(after) = filter.after {
-        conditions.push(match filter.parent {
+        conditions.words.push(match filter.parent {
             None => "id < :after".to_owned(),
             Some(_) => {
                 "(sequence, id) > (select sequence, id from tasks where id = :after)".to_owned()
             }
         });
-        values.push((":after", Box::new(after.to_i64())));
-    }
-    if conditions.is_empty() {
-        conditions.push("true".to_owned());
+        let after: Box<dyn rusqlite::ToSql> = Box::new(after.to_i64());
+        conditions.values.push((":after", after));
     }
     // Few run: to sort them is less than to look through all that ever did. SQLite thinks otherwise.
     let only_running = filter.statuses == [Status::Running].into_iter().collect();
@@ -767,19 +819,24 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ta
         false => "tasks",
     };
     let sql = format!(
-        "select {COLUMNS} from {table} where {} order by {order} limit {}",
-        conditions.join(" and "),
-        filter.limit.min(i64::MAX as u64)
+        "select {COLUMNS} from {table} where {} order by {order} limit {} offset {}",
+        conditions.text(),
+        filter.limit.min(i64::MAX as u64),
+        filter.skip.min(i64::MAX as u64)
     );
-    let bound: Vec<(&str, &dyn rusqlite::ToSql)> = values
-        .iter()
-        .map(|(name, value)| (*name, &**value))
-        .collect();
-    let found = many(connection, &sql, bound.as_slice(), columns::task)?;
+    let found = many(
+        connection,
+        &sql,
+        conditions.bound().as_slice(),
+        columns::task,
+    )?;
     found
         .into_iter()
         .map(|(mut task, spilled)| {
-            rows::fill(connection, &mut task, spilled)?;
+            match filter.brief {
+                true => rows::fill_group(connection, &mut task, spilled)?,
+                false => rows::fill(connection, &mut task, spilled)?,
+            }
             Ok(task)
         })
         .collect()

@@ -1,0 +1,158 @@
+//! Cancel and retry: how a task, a tree and a group end early and begin again.
+
+use std::collections::HashSet;
+
+use super::{Lost, Turn, jobs};
+use crate::journal::Answer;
+use crate::store::{CallBy, Cancelled, StoreError};
+use crate::task::state::{Event, Refusal};
+use crate::task::{Status, Task, TaskId};
+
+/// See [`Store::cancel`](crate::store::Store::cancel).
+pub fn cancel(
+    turn: &mut Turn<'_>,
+    task: TaskId,
+    only: bool,
+    by: Option<&CallBy>,
+) -> Result<Cancelled, StoreError> {
+    if let Some(by) = by {
+        turn.claimed(by.token)?;
+    }
+    turn.get(task)?;
+    let mut cancelled = Cancelled {
+        at_ms: turn.now_ms,
+        ..Cancelled::default()
+    };
+    let mut open = vec![task];
+    while let Some(id) = open.pop() {
+        let before = turn.get(id)?.clone();
+        // A child may live on below a parent that has ended.
+        if !only {
+            open.extend(turn.rows.children(id)?);
+        }
+        match turn.drive(id, Event::CancelRequested) {
+            Ok(()) => {}
+            Err(StoreError::Refused(_)) => continue,
+            Err(error) => return Err(error),
+        }
+        let after = turn.get(id)?;
+        if *after == before {
+            continue;
+        }
+        cancelled.changed |= id == task;
+        cancelled.tasks += 1;
+        let runs = after.status == Status::Running && after.group.is_none();
+        cancelled.stopping += u64::from(runs);
+    }
+    if let Some(by) = by {
+        turn.keep_answer(by, Answer::Flag(cancelled.changed))?;
+    }
+    Ok(cancelled)
+}
+
+/// See [`Store::retry`](crate::store::Store::retry).
+pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
+    jobs::refuse_half_made(turn, task)?;
+    let edges = turn.rows.upstreams(task)?;
+    if let Some(upstream) = turn.deleted(&edges)? {
+        return Err(StoreError::UpstreamDeleted { id: task, upstream });
+    }
+    let edges = turn.standing_edges(edges)?;
+    let (blocked_by, lost) = turn.upstreams(&edges)?;
+    if let Some(Lost { id, status, .. }) = lost {
+        // It would be skipped again at once.
+        let event = "retry of a task that comes after it";
+        return Err(StoreError::Refused(Refusal::Misplaced {
+            id,
+            status,
+            event,
+        }));
+    }
+    if turn.get(task)?.group.is_some() {
+        return retry_group(turn, task, blocked_by);
+    }
+    turn.refuse_useless_source(task)?;
+    turn.drive(task, Event::Retried { blocked_by })?;
+    restore(turn, task)?;
+    Ok(turn.get(task)?.clone())
+}
+
+/// What was skipped because of a task waits for it again, and so on down; so does what comes after
+/// the groups that open again by it.
+pub(super) fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
+    let mut seen = HashSet::new();
+    let mut open = vec![task];
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let Some(task) = turn.find(id)? else {
+            continue;
+        };
+        open.extend(task.parent.filter(|_| task.member));
+        open.extend(turn.rows.declared_groups(id)?);
+        for (next, _) in turn.rows.downstreams(id)? {
+            if turn.get(next)?.status != Status::Skipped {
+                continue;
+            }
+            let edges = turn.rows.upstreams(next)?;
+            if turn.deleted(&edges)?.is_some() {
+                continue;
+            }
+            let edges = turn.standing_edges(edges)?;
+            let (blocked_by, lost) = turn.upstreams(&edges)?;
+            if lost.is_none() {
+                turn.drive(next, Event::Retried { blocked_by })?;
+                open.push(next);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Another go for each member that did not complete and that no other took the place of.
+fn retry_group(turn: &mut Turn<'_>, group: TaskId, blocked_by: u32) -> Result<Task, StoreError> {
+    match turn.get(group)?.status {
+        status if status == Status::Completed || !status.is_terminal() => {
+            // Refused, with the reason.
+            turn.drive(group, Event::Retried { blocked_by })?;
+        }
+        _ => {
+            retry_members(turn, group)?;
+            if turn.get(group)?.status.is_terminal() {
+                turn.drive(group, Event::Retried { blocked_by })?;
+            }
+            restore(turn, group)?;
+        }
+    }
+    Ok(turn.get(group)?.clone())
+}
+
+/// Another go for the members that did not complete. Groups come first: a source that has another
+/// go opens its pool by itself, which would leave the failed members of that pool as they are.
+fn retry_members(turn: &mut Turn<'_>, group: TaskId) -> Result<(), StoreError> {
+    let (mut left, mut others) = (Vec::new(), Vec::new());
+    for member in turn.rows.members_to_retry(group)? {
+        let group = turn.standing(member)?.is_some_and(|member| member.group);
+        if group { &mut left } else { &mut others }.push(member);
+    }
+    left.append(&mut others);
+    let mut again = true;
+    while std::mem::take(&mut again) && !left.is_empty() {
+        let mut refused = Vec::new();
+        for member in left {
+            match retry(turn, member) {
+                Ok(_) => again = true,
+                // One that comes after a task that is still lost; perhaps that has its turn later.
+                Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {
+                    refused.push(member);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // Steps that are declared from the last to the first are done by the second pass.
+        refused.reverse();
+        left = refused;
+    }
+    Ok(())
+}

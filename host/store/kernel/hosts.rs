@@ -1,0 +1,59 @@
+//! What a host asks for as it starts and as its clocks run out.
+
+use super::{ALARMS_PER_TURN, Turn, schedules};
+use crate::lease::{Lease, Sign};
+use crate::store::rows::Alarm;
+use crate::store::{HandlerRow, StoreError};
+use crate::task::state::Event;
+
+/// See [`Store::recover`](crate::store::Store::recover).
+pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
+    turn.flush()?;
+    let running = turn.rows.running()?;
+    for &id in &running {
+        turn.drive(id, Event::HostLost)?;
+    }
+    Ok(running.len() as u64)
+}
+
+/// See [`Store::take_lease`](crate::store::Store::take_lease).
+pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError> {
+    turn.rows.take_lease(lease)
+}
+
+/// See [`Store::sign_lease`](crate::store::Store::sign_lease).
+pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool, StoreError> {
+    turn.rows.sign_lease(number, sign, turn.now_ms)
+}
+
+/// See [`Store::tick`](crate::store::Store::tick).
+pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
+    for (id, alarm) in turn.rows.due(turn.now_ms, ALARMS_PER_TURN)? {
+        let event = match alarm {
+            Alarm::Start => Event::Due,
+            Alarm::Expiry => Event::Expired,
+            Alarm::Wait => Event::WaitTimedOut,
+            Alarm::Producer => {
+                turn.producer_due(id)?;
+                continue;
+            }
+        };
+        match turn.drive(id, event) {
+            // Two clocks of one task may run out together; the first decides.
+            Ok(()) | Err(StoreError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    schedules::fire(turn)?;
+    turn.flush()?;
+    turn.rows.next_due()
+}
+
+/// See [`Store::keep_handlers`](crate::store::Store::keep_handlers).
+pub fn keep_handlers(
+    turn: &mut Turn<'_>,
+    handlers: &[HandlerRow],
+    directory: &str,
+) -> Result<(), StoreError> {
+    turn.rows.save_handlers(handlers, directory)
+}
