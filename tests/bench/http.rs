@@ -1,6 +1,7 @@
 //! What the HTTP door costs: requests of closed loops, and readers of the feed beside work.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fishway::daemon::Host;
@@ -10,7 +11,8 @@ use fishway::task::{Options, StatusSet};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::{median, shown};
+use crate::ground::Ground;
+use crate::report::{Report, median, rate, shown};
 
 /// Tasks of each closed loop, all clients together.
 const TASKS: usize = 4_000;
@@ -18,11 +20,13 @@ const TASKS: usize = 4_000;
 /// Tasks that are worked off beside the readers.
 const WORK: usize = 10_000;
 
-pub async fn run(directory: &std::path::Path, host: &Host) {
+pub async fn run(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "http");
+    let host = ground.host().await;
     let setup = Setup {
         client: host.client(),
         loader: host.loader().clone(),
-        data_dir: directory.join("data"),
+        data_dir: ground.data(),
         number: host.number(),
         guard: Guard::new(Vec::new(), None, None),
         allow_upload: false,
@@ -32,28 +36,35 @@ pub async fn run(directory: &std::path::Path, host: &Host) {
     let url = http.url();
     let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
     for clients in [1, 64, 256] {
-        closed_loop(address, clients).await;
+        closed_loop(report, address, clients).await;
     }
-    let alone = work(host).await;
+    let alone = work(&host).await;
     for readers in [100, 1_000] {
         let reading: Vec<_> = (0..readers)
             .map(|_| tokio::spawn(read_events(address)))
             .collect();
         // All are there when each has had its greeting; the last comes last.
-        let with = work(host).await;
-        println!(
-            "{WORK} tasks beside {readers} readers of all events, in this process: {:.0}/s; without: {:.0}/s; {:.1} % less",
-            WORK as f64 / with.as_secs_f64(),
-            WORK as f64 / alone.as_secs_f64(),
-            100.0 * (1.0 - alone.as_secs_f64() / with.as_secs_f64()),
+        let with = work(&host).await;
+        let note = format!(
+            "{:.2} of the {:.0}/s without, readers in this process",
+            alone.as_secs_f64() / with.as_secs_f64(),
+            rate(WORK, alone),
+        );
+        report.figure(
+            "http",
+            &format!("{WORK} tasks beside {readers} readers of all events"),
+            rate(WORK, with),
+            "tasks/s",
+            &note,
         );
         reading.iter().for_each(|reader| reader.abort());
     }
     http.close().await;
+    host.stop(Duration::ZERO).await;
 }
 
 /// Clients that submit a task, wait for its end, and submit the next.
-async fn closed_loop(address: SocketAddr, clients: usize) {
+async fn closed_loop(report: &mut Report, address: SocketAddr, clients: usize) {
     let many = if clients == 1 { TASKS / 8 } else { TASKS };
     let began = Instant::now();
     let loops: Vec<_> = (0..clients)
@@ -64,10 +75,14 @@ async fn closed_loop(address: SocketAddr, clients: usize) {
         times.extend(one.await.unwrap());
     }
     let took = began.elapsed();
-    println!(
-        "{clients} clients over HTTP, each submitting and awaiting one task after another: {:.0} tasks/s, median {}",
-        times.len() as f64 / took.as_secs_f64(),
-        shown(median(&mut times)),
+    let note = format!("median {}", shown(median(&mut times)));
+    let found = rate(times.len(), took);
+    report.figure(
+        "http",
+        &format!("closed loop of {clients} over HTTP, submit and long poll"),
+        found,
+        "tasks/s",
+        &note,
     );
 }
 

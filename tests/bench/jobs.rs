@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fishway::client::Client;
 use fishway::clock::SystemClock;
@@ -13,12 +13,15 @@ use fishway::daemon::process;
 use fishway::lease::{Identity, Life};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 
-use super::{median, one, shown};
+use crate::ground::{Ground, one};
+use crate::report::{Report, median, ms};
 
 const UNITS: usize = 1_000_000;
 const RESUMES: usize = 11;
 
-pub async fn run(directory: &Path) {
+pub async fn run(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "job");
+    let directory = &ground.directory;
     let data = directory.join("jobs");
     let fishway = |arguments: &[&str]| -> Output {
         let output = Command::new(env!("CARGO_BIN_EXE_fishway"))
@@ -36,8 +39,8 @@ pub async fn run(directory: &Path) {
         let output = fishway(arguments);
         (started.elapsed(), word(&output))
     };
-    place(&directory.join("million.jsonl"), UNITS);
-    place(&directory.join("many.jsonl"), UNITS / 10);
+    write(&directory.join("million.jsonl"), UNITS);
+    write(&directory.join("many.jsonl"), UNITS / 10);
     let (alone, million) = timed(&["job", "start", "echo", "million.jsonl"]);
     fishway(&["job", "stop", &million]);
 
@@ -72,13 +75,25 @@ pub async fn run(directory: &Path) {
     let beside = started.elapsed();
     fishway(&["job", "stop", "other"]);
     let worst = *trips.iter().max().unwrap();
-    println!(
-        "a job of {UNITS} units is kept in {}; beside a host that runs another in {}, while a round trip takes {} \
-         in the middle and {} at most",
-        seconds(alone),
-        seconds(beside),
-        shown(median(&mut trips)),
-        shown(worst),
+    let of = format!("{UNITS} units");
+    report.figure(
+        "job",
+        &format!("a job of {of} is kept"),
+        ms(alone),
+        "ms",
+        "",
+    );
+    let note = format!(
+        "a round trip beside it {:.1} ms in the middle, {:.1} at most",
+        ms(median(&mut trips)),
+        ms(worst)
+    );
+    report.figure(
+        "job",
+        "the same beside a host that runs another",
+        ms(beside),
+        "ms",
+        &note,
     );
 
     kill(&pid);
@@ -90,21 +105,33 @@ pub async fn run(directory: &Path) {
         kill(&pid);
     }
     let worst = *resumes.iter().max().unwrap();
-    println!(
-        "a job whose host was killed goes on, beside {UNITS} units of others: {} in the middle of {RESUMES}, {} at most",
-        shown(median(&mut resumes)),
-        shown(worst)
+    let note = format!("median of {RESUMES}, at most {:.1}", ms(worst));
+    report.figure(
+        "job",
+        &format!("resume after a kill, beside {of} of others"),
+        ms(median(&mut resumes)),
+        "ms",
+        &note,
     );
     let (cancelled, _) = timed(&["cancel", &million]);
     let (printed, _) = timed(&["job", "results", &million, "--output", "results.jsonl"]);
-    println!(
-        "{UNITS} units are cancelled in {}, their results written in {}",
-        seconds(cancelled),
-        seconds(printed)
+    report.figure(
+        "job",
+        &format!("{of} are cancelled"),
+        ms(cancelled),
+        "ms",
+        "",
+    );
+    report.figure(
+        "job",
+        &format!("the results of {of} are written"),
+        ms(printed),
+        "ms",
+        "",
     );
 }
 
-fn place(path: &Path, many: usize) {
+fn write(path: &Path, many: usize) {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     for line in 0..many {
         writeln!(file, r#"{{"id":{line},"name":"a unit"}}"#).unwrap();
@@ -114,10 +141,6 @@ fn place(path: &Path, many: usize) {
 
 fn word(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
 }
 
 /// SIGKILL, and wait until the process is gone.

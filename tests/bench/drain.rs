@@ -1,0 +1,217 @@
+//! Many independent tasks, submitted in bulk and worked off; also beside a long history, with large
+//! payloads, and by handlers of several sizes.
+
+use std::path::Path;
+use std::time::Instant;
+
+use fishway::queue::QueueChange;
+use fishway::task::{Options, Status};
+
+use crate::ceiling::{self, Tables};
+use crate::ground::{Ground, ended, submitted};
+use crate::report::{Report, middle, ms, rate};
+use crate::sized;
+
+/// Tasks that the ceiling claims at once, and then again.
+const CEILING_BATCH: usize = 1_024;
+
+/// So many tasks of `echo`, from the submit to the last end, as a rate.
+async fn tasks(ground: &Ground, many: usize, times: usize) -> f64 {
+    let host = ground.host().await;
+    let client = host.client();
+    let mut rates = Vec::new();
+    for _ in 0..times {
+        let started = Instant::now();
+        let ids = submitted(&client, "echo", vec!["1".to_owned(); many]).await;
+        ended(&client, &ids).await;
+        rates.push(rate(many, started.elapsed()));
+    }
+    host.stop(Default::default()).await;
+    middle(&mut rates)
+}
+
+/// Case (a): beside the rows alone and the instances alone.
+pub async fn run(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "instances");
+    let call = tokio::task::block_in_place(|| ceiling::instance(&ground, "echo", 20_000));
+    report.figure(
+        "drain",
+        "ceiling: fresh instance, call, drop, on one thread",
+        call.as_secs_f64() * 1e6,
+        "us",
+        "",
+    );
+    for (many, times) in [(10_000, 5), (100_000, 3), (1_000_000, 1)] {
+        let ground = Ground::new(place, "drain");
+        let mut tables = Tables::new(&ground.directory.join("raw"));
+        let mut ceilings: Vec<f64> = (0..times)
+            .map(|_| rate(many, tables.many(many, CEILING_BATCH)))
+            .collect();
+        let ceiling = middle(&mut ceilings);
+        report.figure(
+            "drain",
+            &format!("ceiling: the rows of {many} tasks in SQLite alone"),
+            ceiling,
+            "tasks/s",
+            "",
+        );
+        let found = tasks(&ground, many, times).await;
+        let note = format!("{:.2} of the ceiling, median of {times}", found / ceiling);
+        report.figure(
+            "drain",
+            &format!("{many} tasks of a handler that returns its input"),
+            found,
+            "tasks/s",
+            &note,
+        );
+    }
+}
+
+/// Case (i): the same beside tasks that ended long ago.
+pub async fn history(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "history");
+    let many = 20_000;
+    let empty = tasks(&ground, many, 3).await;
+    report.figure(
+        "history",
+        &format!("{many} tasks in an empty database"),
+        empty,
+        "tasks/s",
+        "median of 3",
+    );
+    let mut before = 0;
+    for finished in [1_000_000, 10_000_000] {
+        let mut tables = Tables::new(&ground.data());
+        tables.history(finished - before);
+        drop(tables);
+        before = finished;
+        let started = Instant::now();
+        let host = ground.host().await;
+        let start = started.elapsed();
+        host.stop(Default::default()).await;
+        report.figure(
+            "history",
+            &format!("start to ready beside {finished} finished tasks"),
+            ms(start),
+            "ms",
+            "",
+        );
+        let found = tasks(&ground, many, 3).await;
+        let note = format!("{:.2} of that in an empty one", found / empty);
+        report.figure(
+            "history",
+            &format!("{many} tasks beside {finished} finished ones"),
+            found,
+            "tasks/s",
+            &note,
+        );
+    }
+}
+
+/// Beside ready tasks that may not start, which every claim passes.
+pub async fn held(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "held");
+    let (many, waiting) = (20_000, 100_000);
+    let alone = tasks(&ground, many, 3).await;
+    let host = ground.host().await;
+    let client = host.client();
+    let pause = QueueChange {
+        paused: Some(true),
+        concurrency: None,
+    };
+    // Before the queue of the others, so that claims come to it first.
+    client.set_queue("before", pause).await.unwrap();
+    let options = Options {
+        queue: Some("before".into()),
+        ..Options::default()
+    };
+    client
+        .submit("echo", vec!["1".to_owned(); waiting], options)
+        .await
+        .unwrap();
+    host.stop(Default::default()).await;
+    let found = tasks(&ground, many, 3).await;
+    let note = format!("{:.2} of that without", found / alone);
+    report.figure(
+        "held",
+        &format!("{many} tasks beside {waiting} of a paused queue"),
+        found,
+        "tasks/s",
+        &note,
+    );
+}
+
+/// Case (l): inputs and outputs of some size.
+pub async fn payloads(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "payloads");
+    let host = ground.host().await;
+    let client = host.client();
+    for (bytes, many) in [(1 << 10, 10_000), (64 << 10, 2_000), (1 << 20, 200)] {
+        let input = format!("\"{}\"", "x".repeat(bytes - 2));
+        let mut rates = Vec::new();
+        for _ in 0..3 {
+            let inputs = vec![input.clone(); many];
+            let started = Instant::now();
+            let ids = submitted(&client, "echo", inputs).await;
+            ended(&client, &ids).await;
+            rates.push(rate(many, started.elapsed()));
+        }
+        let found = middle(&mut rates);
+        let moved = found * bytes as f64 * 2.0 / f64::from(1 << 20);
+        report.figure(
+            "payloads",
+            &format!("{many} tasks with {} KB in and out", bytes >> 10),
+            found,
+            "tasks/s",
+            &format!("{moved:.0} MB/s of payload"),
+        );
+    }
+    host.stop(Default::default()).await;
+}
+
+/// Case (h): components of several sizes, beside their instances alone.
+pub async fn sizes(report: &mut Report, place: &Path) {
+    for (kilobytes, many) in [(70, 20_000), (2 << 10, 20_000), (12 << 10, 20_000)] {
+        let ground = Ground::new(place, "sizes");
+        let component = sized::component(kilobytes << 10);
+        let actual = component.len() >> 10;
+        std::fs::write(ground.handlers().join("sized.wasm"), &component).unwrap();
+        let call = tokio::task::block_in_place(|| ceiling::instance(&ground, "sized", 5_000));
+        let started = Instant::now();
+        let host = ground.host().await;
+        let compiled = started.elapsed();
+        host.stop(Default::default()).await;
+        let started = Instant::now();
+        let host = ground.host().await;
+        let loaded = started.elapsed();
+        let client = host.client();
+        let mut rates = Vec::new();
+        for _ in 0..3 {
+            let started = Instant::now();
+            let ids = submitted(&client, "sized", vec!["1".to_owned(); many]).await;
+            ended(&client, &ids).await;
+            rates.push(rate(many, started.elapsed()));
+            let last = client
+                .store()
+                .tasks(&ids[many - 1..])
+                .unwrap()
+                .remove(0)
+                .unwrap();
+            assert_eq!(last.status, Status::Completed, "{:?}", last.failure);
+        }
+        host.stop(Default::default()).await;
+        let note = format!(
+            "start with compile {:.0} ms, again {:.1} ms; instance alone {:.0} us",
+            ms(compiled),
+            ms(loaded),
+            call.as_secs_f64() * 1e6
+        );
+        report.figure(
+            "sizes",
+            &format!("{many} tasks of a component of {actual} KB"),
+            middle(&mut rates),
+            "tasks/s",
+            &note,
+        );
+    }
+}
