@@ -96,6 +96,10 @@ impl Dispatch for Scheduler {
         self.slots.free()
     }
 
+    fn ahead(&self) -> bool {
+        self.slots.ahead()
+    }
+
     fn room(&self, lane: &Lane) -> Option<Room> {
         let loaded = self.loader.get(&lane.handler);
         // A run that is under way goes on with its own component, whatever is loaded now.
@@ -112,6 +116,7 @@ impl Dispatch for Scheduler {
         });
         Some(Room {
             slots: self.slots.free_for(&lane.handler, concurrency),
+            ahead: self.slots.ahead_for(&lane.handler),
             digest,
             attempts_max,
         })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fishway::executor::Settings;
+use fishway::queue::QueueChange;
 use fishway::task::{Status, TaskId};
 use serde_json::{Value, json};
 
@@ -469,9 +470,13 @@ async fn wait_any_gives_the_one_that_ended_first_not_the_one_named_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wait_any_gives_the_one_that_passed_the_status_though_it_has_left_it() {
     for park in both_ways() {
-        // One slot: the waiter goes on only when the child has given it back, and stands elsewhere.
-        let settings = Settings { slots: 1, ..park };
-        let world = World::set(settings).await;
+        // One at a time: the waiter goes on only when the child no longer runs, and stands elsewhere.
+        let world = World::set(park).await;
+        let one = QueueChange {
+            paused: None,
+            concurrency: Some(Some(1)),
+        };
+        world.client.set_queue("default", one).await.unwrap();
         let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }] });
         let never = json!({ "steps": [] });
         let parent = world

@@ -322,15 +322,20 @@ impl Guest {
             Ok(()) => parked.claimed_again(agents.settings.park).await,
             Err(error @ StoreError::Deadlock { .. }) => {
                 // Nothing was written and the claim stands, so the attempt runs on.
-                self.slot = slots.map(|slots| slots.take(&self.task.handler));
+                if let Some(slots) = slots {
+                    let mut slot = slots.take(&self.task.handler);
+                    slot.start().await;
+                    self.slot = Some(slot);
+                }
                 self.control.go_on();
                 return Ok(Err(RefusedCall::WouldDeadlock(error.to_string())));
             }
             Err(error) => return Err(self.store_failed(&error)),
         };
-        let Some(Claim { task, slot }) = claimed else {
+        let Some(Claim { task, mut slot }) = claimed else {
             return Err(self.end(Verdict::Dropped));
         };
+        slot.start().await;
         self.slot = Some(slot);
         self.control.go_on();
         if task.producer == Some(Stage::Hinted) {

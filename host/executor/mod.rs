@@ -180,7 +180,7 @@ impl Executor {
     /// Run a claimed task, or let it run on. Returns at once.
     pub fn run(&self, task: Task) {
         let slot = self.slots.take(&task.handler);
-        let Some(claim) = self.agents.parking.resume(Claim { task, slot }) else {
+        let Some(mut claim) = self.agents.parking.resume(Claim { task, slot }) else {
             return;
         };
         let id = claim.task.id;
@@ -192,6 +192,7 @@ impl Executor {
         lock(&running).insert(id, control.clone());
         self.guests.spawn(async move {
             let _until_its_end_is_written = live;
+            claim.slot.start().await;
             attempt::run(agents, claim, control.clone()).await;
             // A dropped wait may be over already, and its task run in another instance.
             let mut running = lock(&running);

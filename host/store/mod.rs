@@ -261,6 +261,10 @@ pub struct QueueDepth {
 pub trait Dispatch: Send + Sync + 'static {
     /// Tasks that may start now, of all kinds together.
     fn slots(&self) -> usize;
+    /// Whether tasks of some kind may be claimed though no slot is free for them; see [`Room::ahead`].
+    fn ahead(&self) -> bool {
+        false
+    }
     /// What may start of one lane; `None`: nothing of it can be run here.
     fn room(&self, lane: &Lane) -> Option<Room>;
     /// These were claimed, and it is on disk.
@@ -296,6 +300,9 @@ pub struct Lane {
 pub struct Room {
     /// Tasks that may start.
     pub slots: usize,
+    /// Tasks that may be claimed besides where no slot is free: they start as soon as one is, which
+    /// is soon.
+    pub ahead: usize,
     /// The component that starts them.
     pub digest: Arc<str>,
     /// Attempts in all, where the task itself does not say.

@@ -39,6 +39,8 @@ macro_rules! conformance {
                 the_best_of_all_lanes_goes_first
                 a_room_bounds_its_handler_over_all_its_lanes
                 functions_of_one_component_share_its_room
+                tasks_that_are_over_at_once_are_claimed_beyond_the_slots
+                nothing_is_claimed_to_wait_behind_tasks_that_take_their_time
                 a_handler_without_room_is_never_claimed
                 a_finish_hands_its_slot_on_in_the_same_transaction
                 a_waiter_for_running_is_ready_in_the_transaction_of_the_claim

@@ -361,6 +361,8 @@ pub struct Offers {
     pub slots: usize,
     /// Slots of a handler; one that is not named has as many as there are.
     pub rooms: HashMap<String, usize>,
+    /// Tasks of a handler that may be claimed where no slot is free.
+    pub ahead: HashMap<String, usize>,
     pub claimed: Vec<Task>,
     pub stopped: Vec<TaskId>,
     pub hinted: Vec<TaskId>,
@@ -381,6 +383,10 @@ impl TestDispatch {
         self.state().rooms.insert(handler.to_owned(), slots);
     }
 
+    pub fn set_ahead(&self, handler: &str, tasks: usize) {
+        self.state().ahead.insert(handler.to_owned(), tasks);
+    }
+
     pub fn stopped(&self) -> Vec<TaskId> {
         std::mem::take(&mut self.state().stopped)
     }
@@ -393,6 +399,10 @@ impl TestDispatch {
 impl Dispatch for TestDispatch {
     fn slots(&self) -> usize {
         self.state().slots
+    }
+
+    fn ahead(&self) -> bool {
+        self.state().ahead.values().any(|tasks| *tasks > 0)
     }
 
     fn room(&self, lane: &Lane) -> Option<Room> {
@@ -410,6 +420,7 @@ impl Dispatch for TestDispatch {
         };
         Some(Room {
             slots,
+            ahead: state.ahead.get(&lane.handler).copied().unwrap_or(0),
             digest: digest.into(),
             attempts_max: 3,
         })
@@ -417,11 +428,19 @@ impl Dispatch for TestDispatch {
 
     fn claimed(&self, tasks: Vec<Task>) {
         let mut state = self.state();
-        state.slots -= tasks.len();
         for task in &tasks {
+            match state.slots.checked_sub(1) {
+                Some(slots) => state.slots = slots,
+                None => *state.ahead.get_mut(&*task.handler).unwrap() -= 1,
+            }
             if let Some(room) = state.rooms.get_mut(component_of(&task.handler)) {
                 *room -= 1;
             }
+        }
+        // As in a host: nothing more while others hold all of its slots.
+        let lasting = |task: &Task| !state.ahead.contains_key(&*task.handler);
+        if state.slots == 0 && tasks.iter().all(lasting) {
+            state.ahead.clear();
         }
         state.claimed.extend(tasks);
         drop(state);

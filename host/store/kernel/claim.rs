@@ -12,20 +12,20 @@ use crate::types::component_of;
 /// Give ready tasks to whoever has room for them, higher priority first, then older first.
 /// Answers with the claimed tasks, whole.
 pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, StoreError> {
-    let mut slots = dispatch.slots();
+    let mut slots = Slots::free(dispatch.slots());
     // Several lanes may share the room of one handler, and so do its functions.
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut claimed = Vec::new();
-    let mut again = true;
-    while again && slots > 0 {
+    let mut again = slots.free > 0 || dispatch.ahead();
+    while again {
         again = false;
         // And several may share the limit of one queue, or of one group.
         let mut left = Left::default();
-        for candidate in candidates(turn, dispatch, slots, &taken, &mut left)? {
+        for candidate in candidates(turn, dispatch, &slots, &taken, &mut left)? {
             let Candidate { id, lane, room, .. } = candidate;
             let component = component_of(&lane.handler).to_owned();
             let taken = taken.entry(component).or_default();
-            if slots == 0 || *taken >= room.slots || left.of(turn, &lane)? == 0 {
+            if !slots.for_one(&room) || *taken >= room.slots || left.of(turn, &lane)? == 0 {
                 continue;
             }
             if late(turn, id)? {
@@ -35,7 +35,7 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             }
             let told = turn.notices.len();
             let event = Event::Claimed {
-                digest: room.digest,
+                digest: room.digest.clone(),
                 attempts_max: room.attempts_max,
             };
             turn.drive(id, event)?;
@@ -46,12 +46,60 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             turn.rows.fill(&mut task)?;
             claimed.push(task);
             *taken += 1;
-            slots -= 1;
+            slots.take(&room);
             left.take(&lane);
         }
     }
     turn.flush()?;
     Ok(claimed)
+}
+
+/// Slots of a host, in one transaction.
+struct Slots {
+    free: usize,
+    /// Those of the free ones that were given to what is not claimed ahead.
+    lasting: usize,
+    /// Tasks claimed beyond them.
+    beyond: usize,
+    at_first: usize,
+}
+
+impl Slots {
+    fn free(free: usize) -> Slots {
+        Slots {
+            free,
+            lasting: 0,
+            beyond: 0,
+            at_first: free,
+        }
+    }
+
+    /// Tasks of one lane for which there may be room.
+    fn most(&self, room: &Room) -> usize {
+        self.free + self.ahead(room)
+    }
+
+    fn for_one(&self, room: &Room) -> bool {
+        self.most(room) > 0
+    }
+
+    /// Not behind tasks that were given all the slots for long in this very transaction.
+    fn ahead(&self, room: &Room) -> usize {
+        match self.lasting > 0 && self.lasting == self.at_first {
+            true => 0,
+            false => room.ahead.saturating_sub(self.beyond),
+        }
+    }
+
+    fn take(&mut self, room: &Room) {
+        match self.free.checked_sub(1) {
+            Some(free) => {
+                self.free = free;
+                self.lasting += usize::from(room.ahead == 0);
+            }
+            None => self.beyond += 1,
+        }
+    }
 }
 
 /// A ready task that there is room for.
@@ -127,7 +175,7 @@ impl Left {
 fn candidates(
     turn: &mut Turn<'_>,
     dispatch: &dyn Dispatch,
-    slots: usize,
+    slots: &Slots,
     taken: &HashMap<String, usize>,
     left: &mut Left,
 ) -> Result<Vec<Candidate>, StoreError> {
@@ -142,8 +190,13 @@ fn candidates(
         }
         let taken = taken.get(component_of(&next.handler)).copied().unwrap_or(0);
         if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
-            let most = slots.min(room.slots - taken).min(left.of(turn, &next)?);
-            for (priority, id) in turn.rows.ready(&next, most)? {
+            let most = slots.most(&room).min(room.slots - taken);
+            let most = most.min(left.of(turn, &next)?);
+            let ready = match most {
+                0 => Vec::new(),
+                most => turn.rows.ready(&next, most)?,
+            };
+            for (priority, id) in ready {
                 found.push(Candidate {
                     priority,
                     id,

@@ -172,6 +172,7 @@ mod tests {
         fn room(&self, _lane: &Lane) -> Option<Room> {
             Some(Room {
                 slots: 1,
+                ahead: 0,
                 digest: "d".into(),
                 attempts_max: 1,
             })

@@ -67,6 +67,47 @@ pub async fn functions_of_one_component_share_its_room(world: &mut World) {
     assert_eq!(ids(&world.claim_up_to(9).await), [third]);
 }
 
+pub async fn tasks_that_are_over_at_once_are_claimed_beyond_the_slots(world: &mut World) {
+    world.dispatch.set_ahead("quick", 2);
+    let mut quick = Vec::new();
+    for _ in 0..9 {
+        quick.push(submit(world, "quick", "q", 1).await);
+    }
+    let slow = submit(world, "slow", "q", 0).await;
+    assert_eq!(ids(&world.claim_up_to(2).await), quick[..4]);
+    // No more than that, whatever else is committed; and nothing of those that take their time.
+    assert!(world.claim_up_to(0).await.is_empty());
+    world.dispatch.set_ahead("quick", 1);
+    assert_eq!(ids(&world.claim_up_to(0).await), quick[4..5]);
+    world.dispatch.set_room("quick", 2);
+    world.dispatch.set_ahead("quick", 9);
+    assert_eq!(
+        ids(&world.claim_up_to(1).await),
+        quick[5..7],
+        "a limit of its own holds, and the one slot is taken"
+    );
+    world.dispatch.set_room("quick", 1);
+    assert_eq!(ids(&world.claim_up_to(2).await), [quick[7], slow]);
+}
+
+pub async fn nothing_is_claimed_to_wait_behind_tasks_that_take_their_time(world: &mut World) {
+    world.dispatch.set_ahead("quick", 9);
+    let slow = [
+        submit(world, "slow", "q", 2).await,
+        submit(world, "slow", "q", 2).await,
+    ];
+    let mut quick = Vec::new();
+    for _ in 0..3 {
+        quick.push(submit(world, "quick", "q", 1).await);
+    }
+    assert_eq!(ids(&world.claim_up_to(2).await), slow);
+    // One slot is enough for all that are quick.
+    let slow = submit(world, "slow", "q", 2).await;
+    world.dispatch.set_ahead("quick", 9);
+    let expected: Vec<TaskId> = [slow].into_iter().chain(quick).collect();
+    assert_eq!(ids(&world.claim_up_to(2).await), expected);
+}
+
 pub async fn a_handler_without_room_is_never_claimed(world: &mut World) {
     world.dispatch.set_room("gone", 0);
     let held = submit(world, "gone", "q", 9).await;
