@@ -20,7 +20,11 @@ pub fn at(door: &Door, page: &str) -> Browser {
 /// Go to a page, and wait until it follows what happens.
 pub fn visit(browser: &mut Browser, door: &Door, page: &str) {
     browser.go(&format!("http://{}/#/{page}", door.address));
-    browser.until("document.querySelector('main h1') && document.querySelector('.feed.live')");
+    let name = page.split(['/', '?']).next().unwrap_or_default();
+    // Not the heading of the page before, which stays while another is fetched.
+    browser.until(&format!(
+        "document.querySelector('main.page-{name} h1') && document.querySelector('.feed.live')"
+    ));
 }
 
 /// The task waits for a signal that nobody has sent.

@@ -3,7 +3,7 @@
 
 import { options, render } from './vendor/preact.js';
 import { useEffect, useRef, useState } from './vendor/hooks.js';
-import { feed, get, onDenied, setToken, useFeedState } from './api.js';
+import { feed, onDenied, setToken, useFeedState } from './api.js';
 import { HELP, PLACES, start } from './keys.js';
 import { html } from './parts.js';
 import { Overview } from './pages/overview.js';
@@ -68,9 +68,8 @@ function TokenForm({ onDone }) {
   const field = useRef(null);
   const submit = async (event) => {
     event.preventDefault();
-    setToken(field.current.value.trim());
     try {
-      await get('/v1/host');
+      await setToken(field.current.value.trim());
       onDone();
     } catch (problem) {
       setWrong(problem.message);

@@ -1,6 +1,6 @@
 // The keyboard. A page says what its list can do; everything else is the same on all pages.
 
-import { useEffect } from './vendor/hooks.js';
+import { useLayoutEffect } from './vendor/hooks.js';
 
 export const PLACES = [
   ['o', 'overview', 'Overview'],
@@ -29,10 +29,12 @@ let doings = {};
 
 /** What the keys do on this page: `move(by)`, `open()`, `select()`, `cancel()`, `retry()`, `clear()`. */
 export function useKeys(some) {
-  useEffect(() => {
+  // With the page itself: an effect that comes after the paint would leave the keys, for a moment, with what
+  // they did on the page before.
+  useLayoutEffect(() => {
     doings = some;
   });
-  useEffect(() => () => {
+  useLayoutEffect(() => () => {
     doings = {};
   }, []);
 }
