@@ -56,7 +56,7 @@ struct EventsQuery {
 ///
 /// `hello` comes first, and names the place to go on at. `task` has a task's id, status, task_type, queue,
 /// parent_task_id and root_task_id, and says that there is something to look at. `changed` says that something
-/// else changed: queues, schedules, handlers, or tasks that are not told one by one. `reset` says that events
+/// else changed: queues, schedules, handlers, jobs, or tasks that are not told one by one. `reset` says that events
 /// are missing: look at everything again. A stream goes on where it broke off by Last-Event-ID.
 #[utoipa::path(get, path = "/v1/events", operation_id = "follow_events", tag = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),

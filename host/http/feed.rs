@@ -203,7 +203,7 @@ impl Feed {
         }
     }
 
-    /// Something else than a task has changed: `queues`, `schedules`, `handlers`.
+    /// Something else than a task has changed: `queues`, `schedules`, `handlers`, `jobs`.
     pub fn say(&self, what: &'static str) {
         lock(&self.said).push(what);
         self.bell.notify_one();

@@ -13,6 +13,8 @@ mod graph;
 pub mod guard;
 mod handlers;
 mod host;
+mod jobs;
+mod keeping;
 mod openapi;
 mod overview;
 mod pools;
@@ -69,6 +71,8 @@ pub struct Shared {
     bodies: Semaphore,
     /// One upload at a time.
     uploading: tokio::sync::Mutex<()>,
+    /// Units are added to jobs by one request at a time.
+    adding: tokio::sync::Mutex<()>,
     /// Becomes true when the host stops: whoever waits is answered.
     closing: watch::Receiver<bool>,
 }

@@ -106,6 +106,7 @@ impl Http {
             live,
             bodies: Semaphore::new(given::UNITS_MAX),
             uploading: tokio::sync::Mutex::default(),
+            adding: tokio::sync::Mutex::default(),
             closing: closed.clone(),
         });
         let router = router(state);

@@ -4,6 +4,8 @@ mod api;
 mod description;
 mod events;
 mod guard;
+mod jobs;
+mod keeping;
 mod remote;
 mod traces;
 mod why;
