@@ -1,9 +1,11 @@
 //! The dashboard in a real browser: each test is a page that somebody looks at.
 
 mod doing;
+mod jobs;
 mod live;
 mod reach;
 mod safe;
+mod walk;
 
 use serde_json::json;
 
