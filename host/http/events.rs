@@ -20,9 +20,6 @@ use super::given::Asked;
 use super::problem::{Kind, Problem};
 use super::waiting::statuses;
 
-/// Readers at once.
-pub const READERS_MAX: usize = 2_048;
-
 /// A quiet feed says something now and then, so that whoever is between does not take it for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
@@ -66,10 +63,11 @@ async fn events(
     headers: HeaderMap,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Response, Problem> {
-    if state.feed.readers() >= READERS_MAX {
+    let most = state.bounds.readers;
+    if state.feed.readers() >= most {
         return Err(Problem::new(
             Kind::TooMany,
-            format!("{READERS_MAX} read the events already"),
+            format!("{most} read the events already"),
         ));
     }
     let last = headers.get("last-event-id");

@@ -15,6 +15,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
 
+use super::Bounds;
 use crate::bus::{All, Bus, Notice};
 use crate::task::{Status, TaskId};
 use crate::wire;
@@ -27,12 +28,6 @@ const READERS_PER_MS: usize = 20;
 
 /// Events of one piece that are told one by one to whoever asks for all; more are told as one.
 const TOLD_MAX: usize = 200;
-
-/// Bytes of pieces that are kept for those who come back.
-const KEPT_BYTES_MAX: usize = 8 << 20;
-
-/// Pieces that a reader may be behind.
-const BEHIND_MAX: usize = 256;
 
 /// The place of an event: the number of the host's lease, and its number among the events of that host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +158,7 @@ pub struct Feed {
     pieces: broadcast::Sender<Arc<Piece>>,
     said: Mutex<Vec<&'static str>>,
     bell: Notify,
+    kept_bytes_max: usize,
 }
 
 struct Kept {
@@ -188,7 +184,7 @@ pub struct Reading {
 
 impl Feed {
     /// A feed whose events bear the number of a host's lease.
-    pub fn new(host: u64) -> Feed {
+    pub fn new(host: u64, bounds: &Bounds) -> Feed {
         Feed {
             host,
             kept: Mutex::new(Kept {
@@ -197,9 +193,10 @@ impl Feed {
                 pieces: VecDeque::new(),
                 bytes: 0,
             }),
-            pieces: broadcast::Sender::new(BEHIND_MAX),
+            pieces: broadcast::Sender::new(bounds.behind),
             said: Mutex::default(),
             bell: Notify::new(),
+            kept_bytes_max: bounds.kept_bytes,
         }
     }
 
@@ -333,7 +330,7 @@ impl Feed {
         kept.last = number;
         kept.bytes += piece.bytes();
         kept.pieces.push_back(piece.clone());
-        while kept.bytes > KEPT_BYTES_MAX {
+        while kept.bytes > self.kept_bytes_max {
             let Some(oldest) = kept.pieces.pop_front() else {
                 break;
             };

@@ -5,6 +5,7 @@
 //! through [`guard`] first; every body is bounded by [`given`]. The description of all of it is made of
 //! this code ([`openapi`]).
 
+mod bounds;
 mod dashboard;
 mod events;
 mod feed;
@@ -27,6 +28,7 @@ mod tasks;
 mod waiting;
 mod workflows;
 
+pub use bounds::Bounds;
 pub use openapi::document;
 pub use server::{Http, HttpError};
 
@@ -56,6 +58,8 @@ pub struct Setup {
     pub guard: Guard,
     /// Whether handlers may be uploaded.
     pub allow_upload: bool,
+    /// How much it takes on.
+    pub bounds: Bounds,
 }
 
 /// What all requests share.
@@ -65,6 +69,7 @@ pub struct Shared {
     data_dir: PathBuf,
     guard: Guard,
     allow_upload: bool,
+    bounds: Bounds,
     feed: Arc<Feed>,
     live: Arc<Live>,
     /// Room for the bodies of requests.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fishway::daemon::Host;
 use fishway::http::guard::Guard;
-use fishway::http::{Http, Setup};
+use fishway::http::{Bounds, Http, Setup};
 use fishway::task::{Options, StatusSet};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -26,6 +26,7 @@ pub async fn run(directory: &std::path::Path, host: &Host) {
         number: host.number(),
         guard: Guard::new(Vec::new(), None, None),
         allow_upload: false,
+        bounds: Bounds::default(),
     };
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let http = Http::open(free, setup).await.unwrap();
