@@ -1,6 +1,10 @@
 //! `cargo bench`: how long things take here, beside what the disk takes. Prints medians and ratios,
 //! asserts nothing. `cargo bench -- trip drain` runs the cases whose names hold a word.
 
+#[path = "../support/browser.rs"]
+#[allow(dead_code, reason = "the tests do more with it")]
+mod browser;
+mod dashboard;
 mod http;
 mod jobs;
 
@@ -27,6 +31,7 @@ use serde_json::json;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    http::be_others();
     // Words choose cases; cargo adds an option of its own.
     let wanted: Vec<String> = std::env::args()
         .skip(1)
@@ -177,6 +182,12 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
     }
     if wants("http") {
         http::run(directory, &host).await;
+    }
+    if wants("readers") {
+        http::readers(directory, &host).await;
+    }
+    if wants("dashboard") {
+        dashboard::run(directory, &host).await;
     }
     if wants("drain") {
         drain(&client, 20_000).await;
