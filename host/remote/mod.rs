@@ -8,6 +8,7 @@ mod asking;
 mod jobs;
 mod keeping;
 mod nouns;
+mod workflows;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::asking::unread;
 use crate::daemon::{LastHost, View};
-use crate::group::{Group, GroupKind, OnFailure, PoolOptions};
+use crate::group::{Each, Group, GroupKind, Items, OnFailure, PoolOptions, Results};
 use crate::job::{Pace, UnitResult};
 use crate::lease::{Identity, Lease, Standing};
 use crate::queue::Queue;
@@ -14,12 +14,13 @@ use crate::store::{
     HandlerRow, LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, StoreError,
 };
 use crate::task::edge::{Link, On};
+use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
 use crate::task::{Failure, Options, Status, Task, TaskId, Wait};
 use crate::wire::job::UnitJson;
 use crate::wire::{
     self, AttemptJson, FailureJson, HandlerJson, HostJson, LinkJson, LogJson, NodeJson, PoolJson,
-    QueueJson, ScheduleJson, TaskJson, WorkflowJson,
+    ProducerJson, QueueJson, ScheduleJson, TaskJson, WorkflowJson,
 };
 
 /// An id.
@@ -130,7 +131,16 @@ fn pool(json: &PoolJson) -> Result<Group, StoreError> {
     };
     let kind = GroupKind::from_word(&json.kind).ok_or_else(|| unread(&json.kind))?;
     let job = json.job.as_ref();
+    // Whose items these are is told; where they come from is not.
+    let each = json.handler.as_ref().map(|handler| {
+        Arc::new(Each {
+            handler: handler.clone(),
+            results: Results::default(),
+            items: Items::Array { over: None },
+        })
+    });
     Ok(Group {
+        each,
         expected: job.map_or(0, |job| job.expected),
         paused: job.is_some_and(|job| job.paused),
         pace: job.map_or(Pace::default(), |job| Pace {
@@ -222,6 +232,20 @@ pub fn unit(json: &UnitJson) -> Result<UnitResult, StoreError> {
         output: json.output.as_ref().map(|text| text.get().into()),
         failure: maybe(&json.failure, failure)?,
     })
+}
+
+/// Where a producer is, and its clocks.
+pub fn producer(json: &ProducerJson) -> Result<(Stage, Clocks), StoreError> {
+    let stage = Stage::from_word(&json.stage).ok_or_else(|| unread(&json.stage))?;
+    let clocks = Clocks {
+        producer: Producer {
+            idle_ms: json.idle_timeout_ms,
+            drain_ms: json.drain_timeout_ms,
+        },
+        idle_at_ms: maybe(&json.idle_at, |text| at_ms(text))?,
+        drain_at_ms: maybe(&json.drain_at, |text| at_ms(text))?,
+    };
+    Ok((stage, clocks))
 }
 
 /// A log line.

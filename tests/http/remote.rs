@@ -248,6 +248,65 @@ fn a_batch_job_is_the_same_over_http() {
 }
 
 #[test]
+fn jobs_of_a_workflow_say_over_http_what_they_wait_for() {
+    let far = Far::start();
+    let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }] });
+    let file = json!({ "name": "all kinds", "jobs": [
+        { "key": "list", "handler": "echo", "payload": [1, 2, 3] },
+        { "key": "each", "handler": "echo", "map": "list" },
+        { "key": "one", "handler": "script", "payload": waits },
+        { "key": "two", "handler": "script", "payload": waits },
+        { "key": "late", "handler": "echo", "dependsOn": ["one", "two", "each"] },
+        { "key": "listen", "handler": "script", "producer": true, "pool": "members",
+          "idleTimeout": "1h", "drainTimeout": "never", "payload": waits },
+    ]});
+    let path = far.home.place.path("kinds.json");
+    std::fs::write(&path, file.to_string()).unwrap();
+    let started = far.run(&["workflow", "run", path.to_str().unwrap(), "--json"]);
+    let started = started.json();
+    let id = started["workflow_id"].as_str().unwrap();
+    far.run(&["wait", &format!("{id}:each")]).ok();
+    for key in ["one", "two", "listen"] {
+        far.run(&["wait", &format!("{id}:{key}"), "--status", "waiting"])
+            .ok();
+    }
+    // What goes on with time is left out of the comparison.
+    let jobs = |ran: Ran| -> Vec<Value> {
+        let mut shown = ran.json();
+        let jobs = shown["jobs"].as_array_mut().unwrap();
+        jobs.iter_mut()
+            .map(|job| {
+                job["duration_ms"] = Value::Null;
+                job.take()
+            })
+            .collect()
+    };
+    for more in [
+        &[][..],
+        &["--after", "each"],
+        &["--limit", "2"],
+        &["--status", "waiting"],
+    ] {
+        let arguments = [&["workflow", "get", id, "--json"], more].concat();
+        let there = jobs(far.run(&arguments));
+        assert!(!there.is_empty(), "{more:?}");
+        assert_eq!(there, jobs(far.home.place.run(&arguments)), "{more:?}");
+    }
+    let shown = far.run(&["workflow", "get", id]).ok();
+    assert!(shown.contains("producer open, idle in"), "{shown}");
+    assert!(shown.contains("map echo"), "{shown}");
+    let all = jobs(far.run(&["workflow", "get", id, "--json"]));
+    let late = all.iter().find(|job| job["key"] == "late").unwrap();
+    assert_eq!(late["blocked_by"], 2);
+    let item = far.run(&["list", "--handler", "echo", "--json"]).ok();
+    let item = item
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let item = item.filter(|task| task["task_index"] == 1).last().unwrap();
+    far.same(&["get", item["id"].as_str().unwrap(), "--json"]);
+}
+
+#[test]
 fn counts_deletion_and_checks_are_there_over_http() {
     let far = Far::start();
     let mut ids = Vec::new();
