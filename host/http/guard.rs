@@ -357,6 +357,7 @@ mod tests {
             "notlocalhost",
             "fishway.example.evil",
             "127.0.0.1:7070@evil.example",
+            "evil@localhost",
             "[::1",
             "0x7f000001",
             "2130706433",
