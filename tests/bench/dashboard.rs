@@ -58,7 +58,7 @@ pub async fn run(directory: &std::path::Path, host: &Host) {
 
 /// Milliseconds from the navigation until all that a page does by itself at its start is done.
 fn usable(page: &mut Browser) -> f64 {
-    page.call("Page.reload", json!({}));
+    page.reload();
     page.until("document.querySelector('main.page-tasks h1') && performance.getEntriesByName('fishway-interactive').length");
     let mark = page.look("performance.getEntriesByName('fishway-interactive')[0].startTime");
     mark.as_f64().unwrap()

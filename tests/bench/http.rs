@@ -63,10 +63,15 @@ pub async fn readers(directory: &Path, host: &Host) {
     // The first tells nothing: caches are cold.
     work(host).await;
     let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut own_without, mut own_with) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..ROUNDS {
+        let before = processor_time();
         without.push(work(host).await);
+        own_without += processor_time() - before;
         let mut others = Others::start(address, READERS);
+        let before = processor_time();
         with.push(work(host).await);
+        own_with += processor_time() - before;
         others.0.kill().unwrap();
         others.0.wait().unwrap();
     }
@@ -81,7 +86,27 @@ pub async fn readers(directory: &Path, host: &Host) {
         100.0 * (1.0 - with / without),
         each.join(", ")
     );
+    let of_each = |time: Duration| time / u32::try_from(ROUNDS).unwrap();
+    println!(
+        "processor time of the host's own process for them: {} alone, {} beside the readers",
+        shown(of_each(own_without)),
+        shown(of_each(own_with)),
+    );
     http.close().await;
+}
+
+/// What this process has had of the processors: other work on the machine does not count.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // A hundred in a second, on every Linux.
+    Duration::from_millis(ticks * 10)
 }
 
 /// A process of readers.

@@ -131,7 +131,7 @@ async fn light_and_dark_follow_the_system_and_the_switch_and_every_status_can_be
     page.picture("overview-dark");
     page.click("button", "theme: auto");
     page.until(light);
-    page.call("Page.reload", json!({}));
+    page.reload();
     page.until("document.querySelector('.feed.live')");
     page.until(light);
     page.click("button", "theme: light");

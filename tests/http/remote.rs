@@ -298,11 +298,11 @@ fn jobs_of_a_workflow_say_over_http_what_they_wait_for() {
     let all = jobs(far.run(&["workflow", "get", id, "--json"]));
     let late = all.iter().find(|job| job["key"] == "late").unwrap();
     assert_eq!(late["blocked_by"], 2);
-    let item = far.run(&["list", "--handler", "echo", "--json"]).ok();
-    let item = item
+    let listed = far.run(&["list", "--handler", "echo", "--json"]).ok();
+    let mut tasks = listed
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let item = item.filter(|task| task["task_index"] == 1).last().unwrap();
+    let item = tasks.find(|task| task["task_index"] == 1).unwrap();
     far.same(&["get", item["id"].as_str().unwrap(), "--json"]);
 }
 
