@@ -183,11 +183,21 @@ impl Bus {
 pub struct Follow(Arc<Stream>);
 
 impl Follow {
+    /// Ends when something may have moved: [`Follow::take`] says what.
+    pub async fn moved(&self) {
+        self.0.bell.notified().await;
+    }
+
+    /// All that has moved since it was taken last.
+    pub fn take(&self) -> All {
+        std::mem::take(&mut *lock(&self.0.all))
+    }
+
     /// Ends when something has moved, with all of it since the last call.
     pub async fn next(&mut self) -> All {
         loop {
-            self.0.bell.notified().await;
-            let all = std::mem::take(&mut *lock(&self.0.all));
+            self.moved().await;
+            let all = self.take();
             if all.outside || all.missing > 0 || !all.notices.is_empty() {
                 return all;
             }

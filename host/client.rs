@@ -604,6 +604,25 @@ impl Client {
         Ok(self.sweep(Sweep::old(keep, dry)).await?.tasks())
     }
 
+    /// The same for so long at most; and whether that was all.
+    pub async fn prune_within(
+        &self,
+        keep: Keep,
+        dry: bool,
+        time: Duration,
+    ) -> Result<(u64, bool), ClientError> {
+        let began = Instant::now();
+        let mut sweep = Sweep::old(keep, dry);
+        loop {
+            let turn = Instant::now();
+            sweep = self.store.sweep(sweep).await?;
+            if sweep.over() || began.elapsed() >= time {
+                return Ok((sweep.tasks(), sweep.over()));
+            }
+            tokio::time::sleep(turn.elapsed()).await;
+        }
+    }
+
     /// Do a sweep to its end, resting after each of its transactions for as long as that took: one
     /// process that writes without a pause keeps the others from the file.
     pub async fn sweep(&self, mut sweep: Sweep) -> Result<Sweep, StoreError> {

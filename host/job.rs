@@ -64,6 +64,10 @@ impl NewJob {
             handler: self.handler.to_string(),
             inputs: self.inputs.clone(),
             by: self.by.line(),
+            queue: self.options.queue.as_deref().map(str::to_owned),
+            priority: self.options.priority,
+            timeout_ms: self.options.timeout_ms,
+            max_attempts: self.options.attempts_max,
         };
         let input = serde_json::to_string(&made).unwrap_or_else(|_| "null".to_owned());
         NewTask::root(JOB, input, Options::default())
@@ -79,12 +83,35 @@ pub struct Made {
     pub inputs: String,
     /// The process that made it, as [`Identity::line`] says it.
     pub by: String,
+    /// The queue that each unit goes into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The priority of each unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Running time that one attempt at a unit may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Attempts at each unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
 }
 
 impl Made {
     /// How the job of that task was made.
     pub fn of(task: &Task) -> Made {
         serde_json::from_str(&task.input).unwrap_or_default()
+    }
+
+    /// What each unit is submitted with.
+    pub fn options(&self) -> Options {
+        Options {
+            queue: self.queue.as_deref().map(Into::into),
+            priority: self.priority,
+            timeout_ms: self.timeout_ms,
+            attempts_max: self.max_attempts,
+            ..Options::default()
+        }
     }
 }
 

@@ -57,6 +57,9 @@ pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 /// Most units of one job: their rows are a database of several gigabytes.
 pub const JOB_UNITS_MAX: u64 = 10_000_000;
 
+/// Largest number of a line at which a unit of a job begins: what every reader of JSON can count to.
+pub const JOB_LINE_MAX: u64 = (1 << 53) - 1;
+
 /// Largest list of units that comes by standard input, which is kept in memory, in bytes. A larger one
 /// is read from a file.
 pub const JOB_STDIN_BYTES_MAX: usize = 1 << 30;

@@ -20,9 +20,14 @@ pub struct Args {
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
+    let remote = global.remote(false)?;
     for prefix in &args.ids {
         let id = client.resolve(prefix)?;
-        let tasks = client.delete(id, args.only, args.cancel_children).await?;
+        let (only, cancel) = (args.only, args.cancel_children);
+        let tasks = match &remote {
+            Some(remote) => remote.delete_task(id, only, cancel).await?,
+            None => client.delete(id, only, cancel).await?,
+        };
         if global.json {
             print_json(&serde_json::json!({ "id": id.to_string(), "deleted": tasks }))?;
             continue;

@@ -52,6 +52,7 @@ use crate::builder::BuildError;
 use crate::builder::project::NewError;
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, SystemClock};
+use crate::daemon::View;
 use crate::daemon::detached::DetachError;
 use crate::daemon::{Broken, HostError, StopError};
 use crate::remote::{Remote, Url};
@@ -201,11 +202,7 @@ impl Command {
             Command::Start(_) => "start",
             Command::Stop(_) => "stop",
             Command::Resume(_) => "resume",
-            Command::Top(_) => "top",
-            Command::Delete(_) => "delete",
-            Command::Prune(_) => "prune",
             Command::Backup(_) => "backup",
-            Command::Metrics(_) => "metrics",
             Command::Doctor(_) => "doctor",
             _ => return None,
         })
@@ -468,6 +465,24 @@ impl Global {
         let token = std::env::var("FISHWAY_TOKEN").ok();
         let token = token.filter(|token| !token.trim().is_empty());
         Ok(Some(Remote::open(url, token, watch)?))
+    }
+
+    /// The process of the host that serves what `client` asks.
+    fn serving(&self, client: &Client) -> anyhow::Result<Option<u32>> {
+        Ok(match &self.url {
+            None => crate::daemon::serving(&self.data),
+            Some(_) => (client.store().lease()?)
+                .filter(|lease| lease.ended_at_ms.is_none())
+                .map(|lease| lease.holder.pid),
+        })
+    }
+
+    /// How the host stands that serves what `client` asks.
+    fn view(&self, client: &Client) -> anyhow::Result<View> {
+        Ok(match self.remote(false)? {
+            Some(remote) => remote.view()?,
+            None => View::of(&self.data, &**client.store(), &SystemClock)?,
+        })
     }
 
     /// Refuse a command that is about this machine.

@@ -20,7 +20,6 @@ pub struct Args {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
-    let client = global.existing_client(false)?;
     if let Some(live) = (args.status.iter()).find(|filter| !filter.status.is_terminal()) {
         let what = format!("{} tasks are not pruned: they have not ended", live.status);
         let hint = "--status takes completed, failed, cancelled, expired and skipped";
@@ -30,8 +29,20 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         [] => StatusSet::terminal(),
         some => some.iter().map(|filter| filter.status).collect(),
     };
-    let keep = Keep::for_ever().with(statuses, args.older_than);
-    let tasks = client.prune(keep, args.dry_run).await?;
+    let (tasks, complete) = match global.remote(false)? {
+        Some(remote) => {
+            let pruned = remote.prune(statuses, args.older_than, args.dry_run);
+            pruned.await?
+        }
+        None => {
+            let client = global.existing_client(false)?;
+            let keep = Keep::for_ever().with(statuses, args.older_than);
+            (client.prune(keep, args.dry_run).await?, true)
+        }
+    };
+    if !complete {
+        global.say("the host has not counted to the end: there are more");
+    }
     if global.json {
         let name = if args.dry_run {
             "would_delete"

@@ -180,6 +180,7 @@ impl HttpArgs {
                 number: host.number(),
                 guard: Guard::new(names, token, self.http_rate),
                 allow_upload: self.http_allow_upload,
+                bounds: http::Bounds::default(),
             },
         );
         let http = http.await.map_err(|error| {

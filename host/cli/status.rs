@@ -68,7 +68,10 @@ fn lines(global: &Global, view: &View) -> Vec<String> {
 
 /// What the host does, or how it ended, in a line.
 pub fn headline(global: &Global, view: &View) -> String {
-    let data = global.data.display();
+    let data = match &global.url {
+        Some(url) => url.to_string(),
+        None => global.data.display().to_string(),
+    };
     let Some(host) = &view.host else {
         return format!("not_started: no host has served {data} yet");
     };

@@ -16,8 +16,6 @@ use super::trace::follow::{Screen, reader_gone};
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line};
 use crate::client::Client;
-use crate::clock::SystemClock;
-use crate::daemon::View;
 use crate::store::{Filter, counter};
 use crate::task::{Status, Task};
 use crate::wire;
@@ -37,8 +35,10 @@ const TASKS: u64 = 50;
 pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     if global.json {
-        let view = View::of(&global.data, &**client.store(), &SystemClock)?;
-        print_json(&wire::host(&global.data, &view))?;
+        match global.remote(false)? {
+            Some(remote) => print_json(&remote.host()?)?,
+            None => print_json(&wire::host(&global.data, &global.view(&client)?))?,
+        }
         return Ok(Done::OK);
     }
     let mut top = Top {
@@ -86,7 +86,7 @@ struct Top {
 impl Top {
     fn look(&mut self) -> anyhow::Result<Vec<String>> {
         let store = self.client.store().clone();
-        let view = View::of(&self.global.data, &*store, &SystemClock)?;
+        let view = self.global.view(&self.client)?;
         let mut lines = vec![headline(&self.global, &view)];
         lines.extend(view.host.as_ref().and_then(other_version));
         lines.push(self.rate(&*store)?);

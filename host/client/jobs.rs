@@ -1,12 +1,13 @@
 //! What people ask for of batch jobs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Client, ClientError};
 use crate::group::{Group, GroupKind};
 use crate::job::{NewJob, Unit, UnitResult, Units};
 use crate::store::{Filter, StoreError, Sweep};
-use crate::task::{Task, TaskId};
+use crate::task::{Options, Task, TaskId};
 
 /// Units that one transaction adds: some ten milliseconds, in which a host cannot write.
 const UNITS_PER_TURN: usize = 1_000;
@@ -23,13 +24,15 @@ impl Client {
         Ok(self.store.start_job(new).await?)
     }
 
-    /// Add the units of a job, a thousand in each transaction. With `calm` it rests after each for as
+    /// Add units of a job, with the handler and the options that it has for them, a thousand in each
+    /// transaction. With `calm` it rests after each for as
     /// long as that took: one process that writes without a pause keeps a host from the file. The last
     /// one lets all of them start.
     pub async fn fill_job<E: From<ClientError>>(
         &self,
         job: TaskId,
-        new: &NewJob,
+        handler: &Arc<str>,
+        options: &Arc<Options>,
         units: impl Iterator<Item = Result<Unit, E>>,
         calm: bool,
     ) -> Result<(), E> {
@@ -43,8 +46,8 @@ impl Client {
             let full = some.len() == UNITS_PER_TURN || bytes >= BYTES_PER_TURN;
             if full || units.peek().is_none() {
                 let units = Units {
-                    handler: new.handler.clone(),
-                    options: new.options.clone(),
+                    handler: handler.clone(),
+                    options: options.clone(),
                     units: std::mem::take(&mut some),
                 };
                 let began = Instant::now();

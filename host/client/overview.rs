@@ -239,6 +239,28 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_handlers_those_that_fail_most_are_told() {
+        let tasks: Vec<Recent> = (0..60)
+            .map(|number| {
+                let status = match number {
+                    59 => Status::Failed,
+                    _ => Status::Completed,
+                };
+                recent(
+                    &format!("h{number:02}"),
+                    status,
+                    [10_100, 10_400, 10_500],
+                    false,
+                )
+            })
+            .collect();
+        let overview = summary(&tasks, true, Vec::new(), 12_600, 3, 1_000);
+        assert_eq!(overview.handlers.len(), HANDLERS_MAX);
+        assert_eq!(&*overview.handlers[0].0, "h59");
+        assert_eq!(&*overview.handlers[1].0, "h00");
+    }
+
+    #[test]
     fn what_was_not_looked_at_is_said_to_be_unknown() {
         let tasks = [recent(
             "mail",

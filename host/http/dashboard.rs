@@ -48,6 +48,7 @@ const FILES: &[File] = files! {
     "/dashboard/pages/groups.js" => "pages/groups.js",
     "/dashboard/pages/handlers.js" => "pages/handlers.js",
     "/dashboard/pages/host.js" => "pages/host.js",
+    "/dashboard/pages/jobs.js" => "pages/jobs.js",
     "/dashboard/pages/overview.js" => "pages/overview.js",
     "/dashboard/pages/schedules.js" => "pages/schedules.js",
     "/dashboard/pages/task.js" => "pages/task.js",

@@ -20,9 +20,6 @@ use super::given::Asked;
 use super::problem::{Kind, Problem};
 use super::waiting::statuses;
 
-/// Readers at once.
-pub const READERS_MAX: usize = 2_048;
-
 /// A quiet feed says something now and then, so that whoever is between does not take it for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
@@ -56,7 +53,7 @@ struct EventsQuery {
 ///
 /// `hello` comes first, and names the place to go on at. `task` has a task's id, status, task_type, queue,
 /// parent_task_id and root_task_id, and says that there is something to look at. `changed` says that something
-/// else changed: queues, schedules, handlers, or tasks that are not told one by one. `reset` says that events
+/// else changed: queues, schedules, handlers, jobs, or tasks that are not told one by one. `reset` says that events
 /// are missing: look at everything again. A stream goes on where it broke off by Last-Event-ID.
 #[utoipa::path(get, path = "/v1/events", operation_id = "follow_events", tag = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
@@ -66,10 +63,11 @@ async fn events(
     headers: HeaderMap,
     Asked(query): Asked<EventsQuery>,
 ) -> Result<Response, Problem> {
-    if state.feed.readers() >= READERS_MAX {
+    let most = state.bounds.readers;
+    if state.feed.readers() >= most {
         return Err(Problem::new(
             Kind::TooMany,
-            format!("{READERS_MAX} read the events already"),
+            format!("{most} read the events already"),
         ));
     }
     let last = headers.get("last-event-id");

@@ -15,6 +15,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
 
+use super::Bounds;
 use crate::bus::{All, Bus, Notice};
 use crate::task::{Status, TaskId};
 use crate::wire;
@@ -22,17 +23,12 @@ use crate::wire;
 /// The shortest rest between two pieces.
 const REST_MIN: Duration = Duration::from_millis(20);
 
-/// Readers for each further millisecond of rest: a thousand make it 70 ms.
-const READERS_PER_MS: usize = 20;
+/// Readers for each further millisecond of rest: a hundred make it 40 ms, a thousand 220, so that they take no more
+/// than a small part of a busy host.
+const READERS_PER_MS: usize = 5;
 
 /// Events of one piece that are told one by one to whoever asks for all; more are told as one.
 const TOLD_MAX: usize = 200;
-
-/// Bytes of pieces that are kept for those who come back.
-const KEPT_BYTES_MAX: usize = 8 << 20;
-
-/// Pieces that a reader may be behind.
-const BEHIND_MAX: usize = 256;
 
 /// The place of an event: the number of the host's lease, and its number among the events of that host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +159,7 @@ pub struct Feed {
     pieces: broadcast::Sender<Arc<Piece>>,
     said: Mutex<Vec<&'static str>>,
     bell: Notify,
+    kept_bytes_max: usize,
 }
 
 struct Kept {
@@ -188,7 +185,7 @@ pub struct Reading {
 
 impl Feed {
     /// A feed whose events bear the number of a host's lease.
-    pub fn new(host: u64) -> Feed {
+    pub fn new(host: u64, bounds: &Bounds) -> Feed {
         Feed {
             host,
             kept: Mutex::new(Kept {
@@ -197,13 +194,14 @@ impl Feed {
                 pieces: VecDeque::new(),
                 bytes: 0,
             }),
-            pieces: broadcast::Sender::new(BEHIND_MAX),
+            pieces: broadcast::Sender::new(bounds.behind),
             said: Mutex::default(),
             bell: Notify::new(),
+            kept_bytes_max: bounds.kept_bytes,
         }
     }
 
-    /// Something else than a task has changed: `queues`, `schedules`, `handlers`.
+    /// Something else than a task has changed: `queues`, `schedules`, `handlers`, `jobs`.
     pub fn say(&self, what: &'static str) {
         lock(&self.said).push(what);
         self.bell.notify_one();
@@ -333,7 +331,7 @@ impl Feed {
         kept.last = number;
         kept.bytes += piece.bytes();
         kept.pieces.push_back(piece.clone());
-        while kept.bytes > KEPT_BYTES_MAX {
+        while kept.bytes > self.kept_bytes_max {
             let Some(oldest) = kept.pieces.pop_front() else {
                 break;
             };
@@ -364,4 +362,90 @@ fn last_of_each(notices: Vec<Notice>) -> Vec<Notice> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(task: i64, parent: Option<i64>, status: Status) -> Notice {
+        Notice {
+            task: TaskId::from_i64(task),
+            status,
+            parent: parent.map(TaskId::from_i64),
+            root: TaskId::from_i64(parent.unwrap_or(task)),
+            handler: "echo".into(),
+            queue: "default".into(),
+            created_at_ms: 0,
+            started_at_ms: None,
+            ended_at_ms: None,
+        }
+    }
+
+    fn feed(pieces: &[&[i64]]) -> Feed {
+        let feed = Feed::new(7, &Bounds::default());
+        for piece in pieces {
+            let all = All {
+                notices: (piece.iter())
+                    .map(|task| notice(*task, None, Status::Pending))
+                    .collect(),
+                ..All::default()
+            };
+            feed.tell(all, Vec::new());
+        }
+        feed
+    }
+
+    /// The numbers of the events that a reader gets who comes back to a place.
+    fn told(feed: &Feed, host: u64, number: u64) -> Option<Vec<String>> {
+        let reading = feed.read(Some(Place { host, number }));
+        if reading.reset {
+            return None;
+        }
+        let mut text = String::new();
+        for piece in &reading.missed {
+            let some = piece.read(&Wanted::default(), reading.after);
+            text.push_str(&String::from_utf8_lossy(&some));
+        }
+        let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        Some(ids.map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn a_reader_goes_on_behind_any_event_of_this_host_and_of_no_other() {
+        let feed = feed(&[&[1, 2, 3], &[4], &[5, 6]]);
+        let from = |number: u64| -> Option<Vec<String>> {
+            Some((number + 1..=6).map(|one| format!("7-{one}")).collect())
+        };
+        // In the middle of a piece, too.
+        for number in 0..=6 {
+            assert_eq!(told(&feed, 7, number), from(number), "{number}");
+        }
+        assert_eq!(told(&feed, 7, 7), None);
+        assert_eq!(told(&feed, 6, 3), None, "another host's");
+    }
+
+    #[test]
+    fn a_task_that_moved_twice_within_a_piece_is_told_once_as_it_is() {
+        let moved = vec![
+            notice(1, None, Status::Pending),
+            notice(2, None, Status::Pending),
+            notice(1, None, Status::Running),
+        ];
+        let left = last_of_each(moved);
+        let left: Vec<_> = left.iter().map(|one| (one.task, one.status)).collect();
+        let one = |task, status| (TaskId::from_i64(task), status);
+        assert_eq!(left, [one(2, Status::Pending), one(1, Status::Running)]);
+    }
+
+    #[test]
+    fn a_workflows_reader_hears_of_its_jobs_and_of_nothing_below_them() {
+        let wanted = Wanted {
+            workflow: Some(TaskId::from_i64(1)),
+            ..Wanted::default()
+        };
+        let hears = |task, parent| wanted.wants(&notice(task, parent, Status::Running));
+        assert!(hears(1, None) && hears(2, Some(1)));
+        assert!(!hears(3, Some(2)) && !hears(4, None));
+    }
 }

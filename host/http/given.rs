@@ -1,8 +1,6 @@
 //! What a request gives: a bounded body in bounded time, and its query. What cannot be read is told by
 //! a [`Problem`].
 
-use std::time::Duration;
-
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Query, Request};
 use axum::http::HeaderMap;
@@ -15,9 +13,6 @@ use super::State;
 use super::problem::{Kind, Problem};
 use crate::limits;
 
-/// How long the body of a request may take to come.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
-
 /// Room for all but the payloads.
 const REST_BYTES: usize = 64 << 10;
 
@@ -27,11 +22,8 @@ pub const BODY_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX + REST_BYTES;
 /// Largest body with many payloads, or a document, in bytes.
 pub const LARGE_BODY_BYTES_MAX: usize = limits::WORKFLOW_BYTES_MAX;
 
-/// Bodies that are in memory at once, all together, in units of [`UNIT_BYTES`].
-pub const UNITS_MAX: usize = 256;
-
-/// See [`UNITS_MAX`].
-const UNIT_BYTES: usize = 1 << 20;
+/// What room in memory is counted in; bodies that are smaller are not.
+pub const UNIT_BYTES: usize = 1 << 20;
 
 /// A body of JSON, of at most so many bytes.
 pub struct Given<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub T);
@@ -100,10 +92,9 @@ pub async fn read(request: Request, bytes_max: usize, state: &State) -> Result<B
             )),
         }
     };
-    let slow = |_| Problem::new(Kind::Slow, "the body did not come in 30 seconds");
-    tokio::time::timeout(BODY_TIME_MAX, reading)
-        .await
-        .map_err(slow)?
+    let time = state.bounds.body_time;
+    let slow = |_| Problem::new(Kind::Slow, format!("the body did not come in {time:?}"));
+    tokio::time::timeout(time, reading).await.map_err(slow)?
 }
 
 /// The query of a request.

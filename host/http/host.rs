@@ -3,6 +3,8 @@
 use axum::extract::State as Extension;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,7 +14,8 @@ use super::shown::Shown;
 use crate::clock::SystemClock;
 use crate::daemon::View;
 use crate::metrics;
-use crate::wire::{self, HostJson};
+use crate::store::Counter;
+use crate::wire::{self, CounterJson, HostJson};
 
 /// Where a supervisor asks whether the host lives.
 pub const HEALTH: &str = "/healthz";
@@ -22,6 +25,7 @@ pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(host))
         .routes(routes!(all_metrics))
+        .routes(routes!(counters))
         .routes(routes!(health))
 }
 
@@ -48,6 +52,27 @@ async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Pro
     let text = kept.await? + &seen;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// The counts that the store keeps.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CountersJson {
+    /// Each of them.
+    pub counters: Vec<CounterJson>,
+}
+
+/// Counts of what happened here since ever, as `fishway metrics --json` tells them
+#[utoipa::path(get, path = "/v1/counters", operation_id = "get_counters", tag = "host",
+    responses((status = 200, body = CountersJson), (status = 304, description = "As the reader has it")))]
+async fn counters(Extension(state): Extension<State>) -> Result<Shown<CountersJson>, Problem> {
+    let counters = state.read(|client| Ok(client.store().counters()?)).await?;
+    let counter = |counter: Counter| CounterJson {
+        name: counter.name,
+        labels: counter.labels,
+        value: counter.value,
+    };
+    let counters = counters.into_iter().map(counter).collect();
+    Ok(Shown(CountersJson { counters }))
 }
 
 /// Say that the host lives; needs no token

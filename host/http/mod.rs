@@ -5,6 +5,7 @@
 //! through [`guard`] first; every body is bounded by [`given`]. The description of all of it is made of
 //! this code ([`openapi`]).
 
+mod bounds;
 mod dashboard;
 mod events;
 mod feed;
@@ -13,6 +14,8 @@ mod graph;
 pub mod guard;
 mod handlers;
 mod host;
+mod jobs;
+mod keeping;
 mod openapi;
 mod overview;
 mod pools;
@@ -25,6 +28,7 @@ mod tasks;
 mod waiting;
 mod workflows;
 
+pub use bounds::Bounds;
 pub use openapi::document;
 pub use server::{Http, HttpError};
 
@@ -54,6 +58,8 @@ pub struct Setup {
     pub guard: Guard,
     /// Whether handlers may be uploaded.
     pub allow_upload: bool,
+    /// How much it takes on.
+    pub bounds: Bounds,
 }
 
 /// What all requests share.
@@ -63,12 +69,15 @@ pub struct Shared {
     data_dir: PathBuf,
     guard: Guard,
     allow_upload: bool,
+    bounds: Bounds,
     feed: Arc<Feed>,
     live: Arc<Live>,
     /// Room for the bodies of requests.
     bodies: Semaphore,
     /// One upload at a time.
     uploading: tokio::sync::Mutex<()>,
+    /// Units are added to jobs by one request at a time.
+    adding: tokio::sync::Mutex<()>,
     /// Becomes true when the host stops: whoever waits is answered.
     closing: watch::Receiver<bool>,
 }

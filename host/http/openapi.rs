@@ -8,7 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Problem;
 use super::{
-    State, events, graph, handlers, host, overview, pools, queues, schedules, tasks, workflows,
+    State, events, graph, handlers, host, jobs, keeping, overview, pools, queues, schedules, tasks,
+    workflows,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -21,6 +22,7 @@ use super::{
         (name = "tasks", description = "Runs of handlers on inputs"),
         (name = "workflows", description = "Tasks that depend on each other"),
         (name = "pools", description = "Groups of tasks that are filled by several sources"),
+        (name = "jobs", description = "Batch jobs: a handler for each of many inputs, paused and resumed together"),
         (name = "queues", description = "Labels on tasks, with settings"),
         (name = "schedules", description = "Tasks at set times"),
         (name = "handlers", description = "What runs tasks"),
@@ -37,6 +39,8 @@ pub fn routes() -> OpenApiRouter<State> {
         .merge(workflows::routes())
         .merge(graph::routes())
         .merge(pools::routes())
+        .merge(jobs::routes())
+        .merge(keeping::routes())
         .merge(queues::routes())
         .merge(schedules::routes())
         .merge(handlers::routes())

@@ -31,7 +31,7 @@ struct ListQuery {
     /// Also those that have ended.
     #[serde(default)]
     all: bool,
-    /// In place of pools, steps of workflows that have items: map, generator.
+    /// In place of pools, steps of workflows that have items: map, generator; or batch jobs: job.
     kind: Option<String>,
     /// Only what comes after this one in the list: `next` of the page before.
     after: Option<String>,
@@ -52,10 +52,11 @@ async fn list(
         None | Some("pool") => GroupKind::Pool,
         Some("map") => GroupKind::Map,
         Some("generator") => GroupKind::Generator,
+        Some("job") => GroupKind::Job,
         Some(other) => {
             return Err(
                 Problem::new(Kind::Usage, format!("\"{other}\" is no kind of pool"))
-                    .hint("pool, map or generator"),
+                    .hint("pool, map, generator or job"),
             );
         }
     };

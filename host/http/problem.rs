@@ -225,6 +225,7 @@ impl From<ClientError> for Problem {
             ClientError::UnknownTask(_)
             | ClientError::UnknownKey { .. }
             | ClientError::UnknownPool(_)
+            | ClientError::UnknownJob(_)
             | ClientError::NoWorkflow { .. } => Kind::NotFound,
             ClientError::Ambiguous { .. } => Kind::Ambiguous,
             ClientError::Stopping { .. } => Kind::Refused,

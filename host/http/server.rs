@@ -21,15 +21,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::feed::Feed;
 use super::problem::{Kind, Problem};
 use super::shown::{json, spare};
-use super::{Setup, Shared, State, dashboard, given, guard, openapi};
+use super::{Bounds, Setup, Shared, State, dashboard, given, guard, openapi};
 use crate::metrics::Live;
 use crate::wire;
-
-/// Connections at once; more wait to be taken.
-pub const CONNECTIONS_MAX: usize = 4_096;
-
-/// How long the head of a request may take to come.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -79,6 +73,7 @@ pub struct Http {
     address: SocketAddr,
     closing: watch::Sender<bool>,
     room: Arc<Semaphore>,
+    connections: usize,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -90,12 +85,20 @@ impl Http {
         let address = listener.local_addr().map_err(failed)?;
         more_files();
         let (closing, closed) = watch::channel(false);
-        let feed = Arc::new(Feed::new(setup.number));
+        let feed = Arc::new(Feed::new(setup.number, &setup.bounds));
         let bus = setup.client.store().bus().clone();
-        let live = Arc::new(Live::new().map_err(|error| HttpError::Metrics {
-            why: error.to_string(),
+        let live = Arc::new(Live::new(&bus, setup.loader.clone()).map_err(|error| {
+            HttpError::Metrics {
+                why: error.to_string(),
+            }
         })?);
-        let counting = live.clone().run(bus.clone(), setup.loader.clone());
+        let counting = live.clone().run();
+        let Bounds {
+            connections,
+            head_time,
+            bodies_bytes,
+            ..
+        } = setup.bounds;
         let state: State = Arc::new(Shared {
             client: setup.client,
             loader: setup.loader,
@@ -104,17 +107,20 @@ impl Http {
             allow_upload: setup.allow_upload,
             feed: feed.clone(),
             live,
-            bodies: Semaphore::new(given::UNITS_MAX),
+            bodies: Semaphore::new(bodies_bytes / given::UNIT_BYTES),
+            bounds: setup.bounds,
             uploading: tokio::sync::Mutex::default(),
+            adding: tokio::sync::Mutex::default(),
             closing: closed.clone(),
         });
         let router = router(state);
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let accepting = accept(listener, router, room.clone(), closed);
+        let room = Arc::new(Semaphore::new(connections));
+        let accepting = accept(listener, router, room.clone(), head_time, closed);
         Ok(Http {
             address,
             closing,
             room,
+            connections,
             tasks: vec![
                 tokio::spawn(feed.run(bus)),
                 tokio::spawn(counting),
@@ -141,7 +147,7 @@ impl Http {
         for task in &self.tasks {
             task.abort();
         }
-        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         // Who has not been answered by then is not.
         let _ = tokio::time::timeout(GRACE, self.room.acquire_many(all)).await;
     }
@@ -194,6 +200,7 @@ async fn accept(
     listener: TcpListener,
     router: Router,
     room: Arc<Semaphore>,
+    head_time: Duration,
     closed: watch::Receiver<bool>,
 ) {
     loop {
@@ -211,7 +218,7 @@ async fn accept(
         };
         let (router, closed) = (router.clone(), closed.clone());
         tokio::spawn(async move {
-            serve(stream, peer, router, closed).await;
+            serve(stream, peer, router, head_time, closed).await;
             drop(permit);
         });
     }
@@ -221,6 +228,7 @@ async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    head_time: Duration,
     mut closed: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
@@ -232,7 +240,7 @@ async fn serve(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
+        .header_read_timeout(head_time)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), service);

@@ -9,7 +9,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Follow};
 use crate::group::GroupKind;
 use crate::loader::Loader;
 use crate::task::Status;
@@ -28,6 +28,8 @@ const OTHER: &str = "other";
 
 /// The counts of one host.
 pub struct Live {
+    follow: Follow,
+    loader: Arc<Loader>,
     registry: Registry,
     durations: HistogramVec,
     queued: HistogramVec,
@@ -40,8 +42,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Nothing has been seen yet.
-    pub fn new() -> Result<Live, prometheus::Error> {
+    /// Nothing has been seen yet; what the bus tells from now on is.
+    pub fn new(bus: &Bus, loader: Arc<Loader>) -> Result<Live, prometheus::Error> {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
@@ -73,6 +75,8 @@ impl Live {
         version.set(1);
         registry.register(Box::new(version))?;
         Ok(Live {
+            follow: bus.follow(),
+            loader,
             durations: histogram(
                 "fishway_task_duration_seconds",
                 "Time from the first start of tasks to their end.",
@@ -101,26 +105,30 @@ impl Live {
     }
 
     /// Count what the bus tells, for as long as the host lives.
-    pub async fn run(self: Arc<Live>, bus: Arc<Bus>, loader: Arc<Loader>) {
-        let mut follow = bus.follow();
+    pub async fn run(self: Arc<Live>) {
         loop {
-            let all = follow.next().await;
-            self.changes.inc_by(all.notices.len() as u64 + all.missing);
-            for notice in &all.notices {
-                let (Some(started), Some(ended)) = (notice.started_at_ms, notice.ended_at_ms)
-                else {
-                    continue;
-                };
-                if !notice.status.is_terminal() {
-                    continue;
-                }
-                let group = GroupKind::ALL
-                    .iter()
-                    .any(|kind| kind.as_str() == &*notice.handler);
-                let known = group || loader.get(&notice.handler).is_some();
-                let name = if known { &*notice.handler } else { OTHER };
-                self.ended(name, notice.status, notice.created_at_ms, started, ended);
+            self.follow.moved().await;
+            self.count();
+        }
+    }
+
+    /// Count what the bus has told up to now.
+    fn count(&self) {
+        let all = self.follow.take();
+        self.changes.inc_by(all.notices.len() as u64 + all.missing);
+        for notice in &all.notices {
+            let (Some(started), Some(ended)) = (notice.started_at_ms, notice.ended_at_ms) else {
+                continue;
+            };
+            if !notice.status.is_terminal() {
+                continue;
             }
+            let group = GroupKind::ALL
+                .iter()
+                .any(|kind| kind.as_str() == &*notice.handler);
+            let known = group || self.loader.get(&notice.handler).is_some();
+            let name = if known { &*notice.handler } else { OTHER };
+            self.ended(name, notice.status, notice.created_at_ms, started, ended);
         }
     }
 
@@ -146,8 +154,9 @@ impl Live {
         durations.observe(took.as_secs_f64());
     }
 
-    /// All of it as text.
+    /// All of it as text, with what has been committed up to now.
     pub fn text(&self, readers: usize, bus: &Bus) -> String {
+        self.count();
         self.readers.set(i64::try_from(readers).unwrap_or(i64::MAX));
         let commits = *bus.commits().borrow();
         self.commits.set(i64::try_from(commits).unwrap_or(i64::MAX));

@@ -5,7 +5,10 @@
 //! whenever the host's feed says that something has moved.
 
 mod asking;
+mod jobs;
+mod keeping;
 mod nouns;
+mod workflows;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,10 +42,10 @@ use crate::task::{
     Edge, IdGenerator, NewTask, Options, Outcome, PendingReason, Status, Task, TaskId, Token,
 };
 use crate::wire::{
-    self, DependenciesJson, HandlerJson, HostJson, LogJson, NodeJson, QueueJson, ScheduleJson,
-    StartedJson, TaskJson,
+    self, CounterJson, DependenciesJson, HandlerJson, HostJson, LogJson, NodeJson, QueueJson,
+    ScheduleJson, StartedJson, TaskJson,
 };
-use crate::workflow::{NewWorkflow, Started};
+use crate::workflow::{NewWorkflow, Problem, Started};
 
 /// Tasks of one request.
 const PAGE: u64 = 1_000;
@@ -109,6 +112,30 @@ impl Remote {
     /// Run a workflow.
     pub fn run_document(&self, document: &Document) -> Result<StartedJson, StoreError> {
         self.asking.post("/v1/workflows", document_json(document)?)
+    }
+
+    /// What is wrong with a document, by what the host knows of handlers.
+    pub fn check_document(&self, document: &Document) -> Result<Vec<Problem>, StoreError> {
+        #[derive(Deserialize)]
+        struct Checked {
+            problems: Vec<Place>,
+        }
+        #[derive(Deserialize)]
+        struct Place {
+            line: usize,
+            column: usize,
+            problem: String,
+            hint: Option<String>,
+        }
+        let body = document_json(document)?;
+        let checked: Checked = self.asking.post("/v1/workflows/check", body)?;
+        let problem = |place: Place| Problem {
+            line: place.line,
+            column: place.column,
+            what: place.problem,
+            hint: place.hint,
+        };
+        Ok(checked.problems.into_iter().map(problem).collect())
     }
 
     /// The handlers that are loaded.
@@ -325,16 +352,16 @@ impl Store for Remote {
         Err(local("running a workflow that is no document"))
     }
 
-    async fn start_job(&self, _job: NewJob) -> Result<TaskId, StoreError> {
-        Err(local("making a batch job"))
+    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError> {
+        self.make_job(&job).await
     }
 
-    async fn add_units(&self, _job: TaskId, _units: Units) -> Result<(), StoreError> {
-        Err(local("making a batch job"))
+    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError> {
+        self.send_units(job, &units).await
     }
 
-    async fn pause_job(&self, _job: TaskId, _paused: bool) -> Result<bool, StoreError> {
-        Err(local("stopping a batch job"))
+    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError> {
+        self.hold_job(job, paused).await
     }
 
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
@@ -444,16 +471,16 @@ impl Store for Remote {
 
     fn unit_results(
         &self,
-        _job: TaskId,
-        _after_line: u64,
-        _failed: bool,
-        _limit: u64,
+        job: TaskId,
+        after_line: u64,
+        failed: bool,
+        limit: u64,
     ) -> Result<Vec<UnitResult>, StoreError> {
-        Err(local("the results of a batch job"))
+        self.results(job, after_line, failed, limit)
     }
 
-    fn members_running(&self, _group: TaskId) -> Result<u64, StoreError> {
-        Err(local("a look at a batch job"))
+    fn members_running(&self, group: TaskId) -> Result<u64, StoreError> {
+        self.units_running(group)
     }
 
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
@@ -559,13 +586,14 @@ impl Store for Remote {
                     Err(error) => return Err(error),
                 }
             }
-            (Some(GroupKind::Pool), None) => {
+            (Some(GroupKind::Job), Some(name)) => self.job_named(name)?,
+            (Some(kind), _) => {
                 let all = filter.statuses.is_empty();
                 query.retain(|(name, _)| *name != "status");
                 query.push(("all", all.to_string()));
+                query.push(("kind", kind.as_str().to_owned()));
                 self.pages("/v1/pools", &query, filter.limit)?
             }
-            (Some(_), _) => return Err(local("a list of maps, generators or batch jobs")),
         };
         tasks.iter().map(nouns::task).collect()
     }
@@ -603,7 +631,7 @@ impl Store for Remote {
 
     fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError> {
         let Some(parent) = parent else {
-            return Err(local("a count of all tasks"));
+            return self.tally(&Filter::default());
         };
         let counts = self.shown(parent)?.children.unwrap_or_default();
         let counts = counts.iter().map(|(word, count)| {
@@ -723,12 +751,22 @@ impl Store for Remote {
 
     // What only a host asks of its store, or what needs its files.
 
-    async fn sweep(&self, _sweep: Sweep) -> Result<Sweep, StoreError> {
-        Err(local("deleting"))
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
+        self.sweep_tree(sweep).await
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {
-        Err(local("a look at the counts"))
+        #[derive(Deserialize)]
+        struct All {
+            counters: Vec<CounterJson>,
+        }
+        let all: All = self.asking.get("/v1/counters", &[])?;
+        let counter = |counter: CounterJson| Counter {
+            name: counter.name,
+            labels: counter.labels,
+            value: counter.value,
+        };
+        Ok(all.counters.into_iter().map(counter).collect())
     }
 
     fn serve(&self, _dispatch: Arc<dyn Dispatch>) {}

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::asking::unread;
 use crate::daemon::{LastHost, View};
-use crate::group::{Group, GroupKind, OnFailure, PoolOptions};
+use crate::group::{Each, Group, GroupKind, Items, OnFailure, PoolOptions, Results};
+use crate::job::{Pace, UnitResult};
 use crate::lease::{Identity, Lease, Standing};
 use crate::queue::Queue;
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
@@ -13,11 +14,13 @@ use crate::store::{
     HandlerRow, LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, StoreError,
 };
 use crate::task::edge::{Link, On};
+use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
 use crate::task::{Failure, Options, Status, Task, TaskId, Wait};
+use crate::wire::job::UnitJson;
 use crate::wire::{
     self, AttemptJson, FailureJson, HandlerJson, HostJson, LinkJson, LogJson, NodeJson, PoolJson,
-    QueueJson, ScheduleJson, TaskJson, WorkflowJson,
+    ProducerJson, QueueJson, ScheduleJson, TaskJson, WorkflowJson,
 };
 
 /// An id.
@@ -66,11 +69,17 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         parent,
         origin: None,
         place: None,
-        sequence: json.task_index.map_or(0, |index| index + 1),
+        sequence: (json.task_index.map(|index| index + 1))
+            .or(json.line)
+            .unwrap_or_default(),
         retry_of: maybe(&json.retry_of, |text| self::id(text))?,
         depth: 0,
-        scope: id,
-        member: json.task_index.is_some(),
+        // An item of a map has the scope of its step.
+        scope: match json.task_index {
+            Some(_) => parent.unwrap_or(id),
+            None => id,
+        },
+        member: json.task_index.is_some() || json.line.is_some(),
         optional: false,
         gate: None,
         group,
@@ -121,7 +130,25 @@ fn pool(json: &PoolJson) -> Result<Group, StoreError> {
         concurrency: json.concurrency,
     };
     let kind = GroupKind::from_word(&json.kind).ok_or_else(|| unread(&json.kind))?;
+    let job = json.job.as_ref();
+    // Whose items these are is told; where they come from is not.
+    let each = json.handler.as_ref().map(|handler| {
+        Arc::new(Each {
+            handler: handler.clone(),
+            results: Results::default(),
+            items: Items::Array { over: None },
+        })
+    });
     Ok(Group {
+        each,
+        expected: job.map_or(0, |job| job.expected),
+        paused: job.is_some_and(|job| job.paused),
+        pace: job.map_or(Pace::default(), |job| Pace {
+            earlier_ms: job.pace.earlier_ms,
+            earlier: job.pace.earlier,
+            later_ms: job.pace.later_ms,
+            later: job.pace.later,
+        }),
         kind,
         sources: json.sources,
         live: json.in_flight,
@@ -194,6 +221,31 @@ pub fn link(json: &LinkJson) -> Result<Link, StoreError> {
         on: On::from_word(&json.on).ok_or_else(|| unread(&json.on))?,
         optional: json.optional,
     })
+}
+
+/// What became of a unit of a batch job.
+pub fn unit(json: &UnitJson) -> Result<UnitResult, StoreError> {
+    Ok(UnitResult {
+        line: json.line,
+        id: id(&json.id)?,
+        status: status(&json.status)?,
+        output: json.output.as_ref().map(|text| text.get().into()),
+        failure: maybe(&json.failure, failure)?,
+    })
+}
+
+/// Where a producer is, and its clocks.
+pub fn producer(json: &ProducerJson) -> Result<(Stage, Clocks), StoreError> {
+    let stage = Stage::from_word(&json.stage).ok_or_else(|| unread(&json.stage))?;
+    let clocks = Clocks {
+        producer: Producer {
+            idle_ms: json.idle_timeout_ms,
+            drain_ms: json.drain_timeout_ms,
+        },
+        idle_at_ms: maybe(&json.idle_at, |text| at_ms(text))?,
+        drain_at_ms: maybe(&json.drain_at, |text| at_ms(text))?,
+    };
+    Ok((stage, clocks))
 }
 
 /// A log line.

@@ -134,6 +134,25 @@ impl Sweep {
         Sweep::new(Aim::Old(keep), dry, None)
     }
 
+    /// The task that it deletes, and whether alone; none when it goes by age.
+    pub fn tree(&self) -> Option<(TaskId, bool)> {
+        let top = self.walk.as_ref()?.top;
+        match self.aim {
+            Aim::Tree => Some((top, false)),
+            Aim::Only => Some((top, true)),
+            Aim::Old(_) => None,
+        }
+    }
+
+    /// The same, done: somebody else has deleted so many tasks for it.
+    pub fn ended(self, tasks: u64) -> Sweep {
+        Sweep {
+            over: true,
+            tasks,
+            ..self
+        }
+    }
+
     /// Look again, from the start; what held trees back is remembered.
     pub fn again(self) -> Sweep {
         Sweep {

@@ -1,7 +1,5 @@
 //! Batch jobs and their units, as they are told.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -9,7 +7,7 @@ use utoipa::ToSchema;
 use super::{FailureJson, Word, failure, raw, time};
 use crate::client::{Client, ClientError};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::{self, process};
+use crate::daemon::process;
 use crate::group::Group;
 use crate::job::{JobStatus, Made, UnitResult};
 use crate::lease::{Identity, Life};
@@ -34,9 +32,9 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// A job of the store of that client, as it is now.
+    /// A job of the store of that client, as it is now. `host` is the process that serves it.
     pub fn new(
-        data_dir: &Path,
+        host: Option<u32>,
         client: &Client,
         task: Task,
         group: Group,
@@ -44,7 +42,7 @@ impl Shown {
         Ok(Shown {
             running: client.units_running(task.id)?,
             made: Made::of(&task),
-            host: daemon::serving(data_dir),
+            host,
             host_known: client.store().lease()?.is_some(),
             now_ms: SystemClock.now_ms(),
             task,

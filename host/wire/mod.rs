@@ -278,6 +278,40 @@ pub struct PoolJson {
     #[schema(value_type = String)]
     pub on_failure: Word,
     pub concurrency: Option<u32>,
+    /// What a batch job has besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<PoolJobJson>,
+}
+
+/// What a batch job has besides what every pool has.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct PoolJobJson {
+    /// Units that it is to have; none starts before they are there.
+    pub expected: u64,
+    /// Somebody stopped it.
+    pub paused: bool,
+    /// Units that ended in two windows of time, of which the second is still open.
+    pub pace: PaceJson,
+}
+
+/// See [`Pace`].
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct PaceJson {
+    pub earlier_ms: u64,
+    pub earlier: u64,
+    pub later_ms: u64,
+    pub later: u64,
+}
+
+/// A count that the store keeps.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct CounterJson {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
 }
 
 /// What a queue is set to.
@@ -591,6 +625,16 @@ fn pool(group: &Group, status: Status) -> PoolJson {
         percentage: group.percentage(),
         on_failure: group.on_failure.as_str().into(),
         concurrency: group.concurrency,
+        job: (group.kind == GroupKind::Job).then_some(PoolJobJson {
+            expected: group.expected,
+            paused: group.paused,
+            pace: PaceJson {
+                earlier_ms: group.pace.earlier_ms,
+                earlier: group.pace.earlier,
+                later_ms: group.pace.later_ms,
+                later: group.pace.later,
+            },
+        }),
     }
 }
 

@@ -2,27 +2,36 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fishway::daemon::Host;
 use fishway::http::guard::Guard;
-use fishway::http::{Http, Setup};
+use fishway::http::{Bounds, Http, Setup};
 use fishway::task::{Options, StatusSet};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::ground::Ground;
-use crate::report::{Report, median, rate, shown};
+use crate::ground::{Ground, processor_time};
+use crate::report::{Report, median, ms, rate, shown};
 
 /// Tasks of each closed loop, all clients together.
 const TASKS: usize = 4_000;
 
 /// Tasks that are worked off beside the readers.
-const WORK: usize = 10_000;
+const WORK: usize = 20_000;
 
-pub async fn run(report: &mut Report, place: &Path) {
-    let ground = Ground::new(place, "http");
-    let host = ground.host().await;
+/// Readers of all events.
+const READERS: usize = 1_000;
+
+/// Times that the work is done with them, and without.
+const ROUNDS: usize = 5;
+
+/// Says to this program that it is a process of readers, and of what.
+const READERS_OF: &str = "FISHWAY_BENCH_READERS";
+
+/// The door of a host, and where it is.
+pub async fn open(ground: &Ground, host: &Host) -> (Http, SocketAddr) {
     let setup = Setup {
         client: host.client(),
         loader: host.loader().clone(),
@@ -30,37 +39,139 @@ pub async fn run(report: &mut Report, place: &Path) {
         number: host.number(),
         guard: Guard::new(Vec::new(), None, None),
         allow_upload: false,
+        bounds: Bounds::default(),
     };
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let http = Http::open(free, setup).await.unwrap();
     let url = http.url();
-    let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+    (http, address)
+}
+
+/// Requests of closed loops.
+pub async fn run(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "http");
+    let host = ground.host().await;
+    let (http, address) = open(&ground, &host).await;
     for clients in [1, 64, 256] {
         closed_loop(report, address, clients).await;
     }
-    let alone = work(&host).await;
-    for readers in [100, 1_000] {
-        let reading: Vec<_> = (0..readers)
-            .map(|_| tokio::spawn(read_events(address)))
-            .collect();
-        // All are there when each has had its greeting; the last comes last.
-        let with = work(&host).await;
-        let note = format!(
-            "{:.2} of the {:.0}/s without, readers in this process",
-            alone.as_secs_f64() / with.as_secs_f64(),
-            rate(WORK, alone),
-        );
-        report.figure(
-            "http",
-            &format!("{WORK} tasks beside {readers} readers of all events"),
-            rate(WORK, with),
-            "tasks/s",
-            &note,
-        );
-        reading.iter().for_each(|reader| reader.abort());
-    }
     http.close().await;
     host.stop(Duration::ZERO).await;
+}
+
+/// The same work with readers of all events and without, in turn. The readers are another process, which does
+/// nothing but read; it takes its part of the same processors.
+pub async fn readers(report: &mut Report, place: &Path) {
+    let ground = Ground::new(place, "readers");
+    let host = ground.host().await;
+    let (http, address) = open(&ground, &host).await;
+    // The first tells nothing: caches are cold.
+    work(&host).await;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut own_without, mut own_with) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..ROUNDS {
+        let before = processor_time();
+        without.push(work(&host).await);
+        own_without += processor_time() - before;
+        let mut others = Others::start(address, READERS);
+        let before = processor_time();
+        with.push(work(&host).await);
+        own_with += processor_time() - before;
+        others.0.kill().unwrap();
+        others.0.wait().unwrap();
+    }
+    let each: Vec<String> = (without.iter().zip(&with))
+        .map(|(without, with)| format!("{:.3}", without.as_secs_f64() / with.as_secs_f64()))
+        .collect();
+    let speed = |times: &mut [Duration]| WORK as f64 / median(times).as_secs_f64();
+    let (without, with) = (speed(&mut without), speed(&mut with));
+    let note = format!(
+        "{:.2} of the {without:.0}/s alone, median of {ROUNDS}; in each round {}",
+        with / without,
+        each.join(", ")
+    );
+    report.figure(
+        "readers",
+        &format!("{WORK} tasks beside {READERS} readers of all events"),
+        with,
+        "tasks/s",
+        &note,
+    );
+    let of_each = |time: Duration| time / u32::try_from(ROUNDS).unwrap();
+    let note = format!("{} without them", shown(of_each(own_without)));
+    report.figure(
+        "readers",
+        "processor time of the host's own process for them",
+        ms(of_each(own_with)),
+        "ms",
+        &note,
+    );
+    http.close().await;
+    host.stop(Duration::ZERO).await;
+}
+
+/// A process of readers.
+struct Others(Child);
+
+impl Others {
+    /// Goes on when each of them has had its greeting.
+    fn start(address: SocketAddr, many: usize) -> Others {
+        let program = std::env::current_exe().unwrap();
+        let child = Command::new(program)
+            .env(READERS_OF, format!("{address} {many}"))
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut said = String::new();
+        let out = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut said).unwrap();
+        assert_eq!(said, "ready\n", "the readers have ended");
+        Others(child)
+    }
+}
+
+/// What the process of [`Others`] does, where this is it; never returns then.
+pub fn be_others() {
+    let Ok(text) = std::env::var(READERS_OF) else {
+        return;
+    };
+    let (address, many) = text.split_once(' ').unwrap();
+    let (address, many): (SocketAddr, usize) = (address.parse().unwrap(), many.parse().unwrap());
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..many {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            let mut greeting = Vec::new();
+            while !greeting.windows(5).any(|some| some == b"hello") {
+                stream.read_buf(&mut greeting).await.unwrap();
+            }
+            streams.push(stream);
+        }
+        println!("ready");
+        let reading: Vec<_> = streams
+            .into_iter()
+            .map(|mut stream| {
+                tokio::spawn(async move {
+                    let mut buffer = vec![0; 16 << 10];
+                    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                })
+            })
+            .collect();
+        for one in reading {
+            let _ = one.await;
+        }
+    });
+    std::process::exit(0);
 }
 
 /// Clients that submit a task, wait for its end, and submit the next.
@@ -127,14 +238,6 @@ async fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> String {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     String::from_utf8(body).unwrap()
-}
-
-async fn read_events(address: SocketAddr) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    stream.write_all(head).await.unwrap();
-    let mut buffer = vec![0; 16 << 10];
-    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
 async fn work(host: &Host) -> Duration {

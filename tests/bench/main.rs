@@ -4,8 +4,12 @@
 //! `cargo bench -- drain clients` runs the cases whose names hold a word; `cargo bench -- --list` tells
 //! them; `--json FILE` says where the JSON goes.
 
+#[path = "../support/browser.rs"]
+#[allow(dead_code, reason = "the tests do more with it")]
+mod browser;
 mod ceiling;
 mod clients;
+mod dashboard;
 mod drain;
 mod ground;
 mod http;
@@ -25,7 +29,7 @@ use report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is to be measured, in the order in which it is.
-const CASES: [&str; 17] = [
+const CASES: [&str; 19] = [
     "start",
     "idle",
     "clients",
@@ -40,6 +44,8 @@ const CASES: [&str; 17] = [
     "held",
     "notice",
     "http",
+    "readers",
+    "dashboard",
     "generator",
     "history",
     "job",
@@ -49,6 +55,7 @@ const CASES: [&str; 17] = [
 const LANGUAGES: &str = "languages";
 
 fn main() {
+    http::be_others();
     // Words choose cases; cargo adds an option of its own.
     let mut words = Vec::new();
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -97,6 +104,8 @@ fn main() {
                 "held" => drain::held(report, &place).await,
                 "notice" => clients::notice(report, &place).await,
                 "http" => http::run(report, &place).await,
+                "readers" => http::readers(report, &place).await,
+                "dashboard" => dashboard::run(report, &place).await,
                 "generator" => shapes::generator(report, &place).await,
                 "history" => drain::history(report, &place).await,
                 "job" => jobs::run(report, &place).await,

@@ -124,7 +124,7 @@ async fn every_page_says_what_there_is_or_what_to_do() {
         ("tasks", "fishway submit"),
         ("workflows", "fishway workflow run FILE"),
         ("pools", "pools.open"),
-        ("jobs", "a handler for each of many items"),
+        ("jobs", "fishway job start HANDLER"),
         ("schedules", "fishway schedule add"),
         ("host", "fishway queue set"),
         ("handlers", "fishway handler list"),

@@ -1,9 +1,11 @@
 //! The dashboard in a real browser: each test is a page that somebody looks at.
 
 mod doing;
+mod jobs;
 mod live;
 mod reach;
 mod safe;
+mod walk;
 
 use serde_json::json;
 
@@ -20,7 +22,11 @@ pub fn at(door: &Door, page: &str) -> Browser {
 /// Go to a page, and wait until it follows what happens.
 pub fn visit(browser: &mut Browser, door: &Door, page: &str) {
     browser.go(&format!("http://{}/#/{page}", door.address));
-    browser.until("document.querySelector('main h1') && document.querySelector('.feed.live')");
+    let name = page.split(['/', '?']).next().unwrap_or_default();
+    // Not the heading of the page before, which stays while another is fetched.
+    browser.until(&format!(
+        "document.querySelector('main.page-{name} h1') && document.querySelector('.feed.live')"
+    ));
 }
 
 /// The task waits for a signal that nobody has sent.

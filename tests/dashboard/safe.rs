@@ -61,7 +61,7 @@ async fn a_page_asks_nobody_but_its_host_and_comes_up_again_from_what_is_kept() 
             visit(&mut page, &door, place);
         }
         // The second time, the host says that nothing has changed, under the same policy.
-        page.call("Page.reload", json!({}));
+        page.reload();
         page.until("document.querySelector('.feed.live') && getComputedStyle(document.querySelector('nav')).display === 'flex'");
     }
     let own = format!("http://{}/", door.address);
@@ -101,7 +101,7 @@ async fn a_host_with_a_token_asks_people_for_it_and_shows_nothing_before() {
         page.look("JSON.stringify({...localStorage}).includes('token of')"),
         false
     );
-    page.call("Page.reload", json!({}));
+    page.reload();
     page.until(&format!("document.querySelector('[data-id=\"{id}\"]')"));
 }
 

@@ -2,6 +2,7 @@ use fishway::task::{Status, TaskId};
 use serde_json::{Value, json};
 
 use super::Door;
+use super::events::Reader;
 
 fn id(task: &Value) -> TaskId {
     task["id"].as_str().unwrap().parse().unwrap()
@@ -445,34 +446,79 @@ async fn a_handler_is_uploaded_only_where_that_is_allowed_and_only_when_it_is_on
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_tell_what_the_host_has_seen_under_bounded_names() {
     let door = Door::open().await;
+    let mut told = Reader::open(&door, "", None).await;
+    told.of("hello").await;
     let task = door
         .post("/v1/tasks", json!({ "handler": "echo" }))
         .await
         .is(201);
-    door.world.end(id(&task)).await;
+    // Whoever has heard of an end finds it counted.
+    told.end_of(id(&task)).await;
     door.get("/v1/tasks/ZZZZ").await;
     door.get("/no/such/path").await;
-    // The count of a task follows its end by a moment; nothing tells of that.
-    let counted = "fishway_task_duration_seconds_count{status=\"completed\",task_type=\"echo\"} 1";
-    let mut commits = door.world.client.store().bus().commits();
-    let text = loop {
-        let text = door.get("/metrics").await.body;
-        if text.contains(counted) {
-            break text;
-        }
-        commits.mark_unchanged();
-        tokio::task::yield_now().await;
-    };
+    let text = door.get("/metrics").await.body;
     for line in [
         "fishway_tasks{status=\"completed\"} 1",
         "fishway_http_requests_total{code=\"404\",method=\"GET\",route=\"/v1/tasks/{id}\"} 1",
         "fishway_http_requests_total{code=\"404\",method=\"GET\",route=\"none\"} 1",
-        "fishway_http_event_readers 0",
+        "fishway_task_duration_seconds_count{status=\"completed\",task_type=\"echo\"} 1",
+        "fishway_http_event_readers 1",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
     assert!(
         !text.contains("ZZZZ") && !text.contains("/no/such"),
         "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_or_contradicts_itself_is_refused() {
+    let door = Door::open().await;
+    door.get("/v1/tasks?skip=1000001")
+        .await
+        .refused(400, "usage", "at most 1000000");
+    let many = vec![0; 100_001];
+    door.post(
+        "/v1/tasks/bulk",
+        json!({ "handler": "echo", "inputs": many }),
+    )
+    .await
+    .refused(413, "too-large", "several requests");
+    let task = door.post("/v1/tasks", json!({ "handler": "echo" })).await;
+    let task = id(&task.is(201));
+    door.world.end(task).await;
+    let both = format!("DELETE /v1/tasks/{task}?only=true&cancel_children=true");
+    door.ask(&both, &[], b"")
+        .await
+        .refused(400, "usage", "exclude each other");
+    door.get(&format!("/v1/tasks/{task}")).await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_any_ends_with_the_first_and_a_log_is_whole_with_its_last_page() {
+    let door = Door::open().await;
+    let line = |text: &str| json!({ "log": { "level": "info", "message": text } });
+    let writes = door
+        .world
+        .submit(json!([line("one"), line("two"), line("three")]))
+        .await;
+    door.world.end(writes).await;
+    let waits = door
+        .world
+        .submit(json!([{ "signal-receive": { "name": "go" } }]))
+        .await;
+    let wait =
+        json!({ "ids": [waits.to_string(), writes.to_string()], "any": true, "timeout": "60s" });
+    let waited = door.post("/v1/wait", wait).await.is(200);
+    assert_eq!(waited["done"], true);
+    let logs = format!("/v1/tasks/{writes}/logs?limit=2");
+    let first = door.get(&logs).await.is(200);
+    assert_eq!(first["complete"], false, "there is a page more");
+    let next = first["next"].as_str().unwrap();
+    let rest = door.get(&format!("{logs}&after={next}")).await.is(200);
+    assert_eq!(
+        (&rest["complete"], rest["lines"].as_array().unwrap().len()),
+        (&json!(true), 1)
     );
 }

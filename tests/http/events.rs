@@ -9,18 +9,28 @@ use crate::support::PATIENCE;
 
 /// An event of the feed.
 #[derive(Debug, Clone)]
-struct Event {
-    kind: String,
-    id: String,
-    data: Value,
+pub struct Event {
+    pub kind: String,
+    pub id: String,
+    pub data: Value,
 }
 
 /// Somebody who reads the feed.
-struct Reader(BufReader<TcpStream>);
+pub struct Reader(BufReader<TcpStream>);
 
 impl Reader {
-    async fn open(door: &Door, query: &str, last: Option<&str>) -> Reader {
-        let mut stream = TcpStream::connect(door.address).await.unwrap();
+    pub async fn open(door: &Door, query: &str, last: Option<&str>) -> Reader {
+        let stream = TcpStream::connect(door.address).await.unwrap();
+        Reader::over(stream, door, query, last).await
+    }
+
+    /// Over a connection that is there.
+    pub async fn over(
+        mut stream: TcpStream,
+        door: &Door,
+        query: &str,
+        last: Option<&str>,
+    ) -> Reader {
         let last = last
             .map(|id| format!("Last-Event-ID: {id}\r\n"))
             .unwrap_or_default();
@@ -38,7 +48,7 @@ impl Reader {
         (read.unwrap() > 0).then(|| line.trim_end().to_owned())
     }
 
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         // A quiet feed says that it lives, so a line is no event.
         let reading = tokio::time::timeout(PATIENCE, self.whole());
         reading.await.expect("no event comes")
@@ -64,7 +74,7 @@ impl Reader {
     }
 
     /// The next event of this kind.
-    async fn of(&mut self, kind: &str) -> Event {
+    pub async fn of(&mut self, kind: &str) -> Event {
         loop {
             let event = self.next().await.expect("the feed ended");
             if event.kind == kind {
@@ -74,7 +84,7 @@ impl Reader {
     }
 
     /// The end of a task.
-    async fn end_of(&mut self, id: TaskId) -> Event {
+    pub async fn end_of(&mut self, id: TaskId) -> Event {
         loop {
             let event = self.of("task").await;
             if event.data["id"] == id.to_string() && event.data["status"] == "completed" {
@@ -84,7 +94,7 @@ impl Reader {
     }
 }
 
-async fn echo(door: &Door) -> TaskId {
+pub async fn echo(door: &Door) -> TaskId {
     door.world
         .submit_to("echo", json!(1), Options::default())
         .await
@@ -234,41 +244,4 @@ async fn settings_and_other_processes_are_heard_of_too() {
         .unwrap();
     assert!(submitted.status.success());
     assert_eq!(reader.of("changed").await.data["what"], "tasks");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_who_does_not_read_holds_nobody_up_and_is_told_what_it_missed() {
-    let door = Door::open().await;
-    let mut lazy = Reader::open(&door, "?status=pending", None).await;
-    lazy.of("hello").await;
-    let mut busy = Reader::open(&door, "", None).await;
-    busy.of("hello").await;
-    // More than the sockets between take and the host keeps, while nobody reads.
-    let options = Options {
-        delay_ms: Some(3_600_000),
-        ..Options::default()
-    };
-    let mut last = None;
-    for _ in 0..60 {
-        let inputs = vec!["1".to_owned(); 1_000];
-        let made = door
-            .world
-            .client
-            .submit("echo", inputs, options.clone())
-            .await
-            .unwrap();
-        last = made.last().map(|one| one.id);
-        busy.of("changed").await;
-    }
-    let quick = echo(&door).await;
-    busy.end_of(quick).await;
-    let mut came = 0;
-    loop {
-        let event = lazy.next().await.unwrap();
-        came += 1;
-        if event.kind == "reset" || event.data["id"] == last.unwrap().to_string() {
-            break;
-        }
-    }
-    assert!(came > 1_000);
 }

@@ -3,12 +3,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use fishway::http::guard::{Guard, Token};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Door;
 use crate::hosting::Home;
-use crate::support::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_points_here_is_not_enough() {
@@ -126,9 +123,11 @@ async fn a_token_is_demanded_of_every_request_and_guessing_is_slow() {
             .unwrap()
             .starts_with("Bearer")
     );
-    for path in ["/v1/events", "/metrics", "/openapi.json", "/nothing"] {
-        let status = door.get(path).await.status;
-        assert!([401, 429].contains(&status), "{path}: {status}");
+    // Who sends none guesses nothing, however often.
+    for path in ["/v1/events", "/metrics", "/openapi.json", "/nothing"].repeat(5) {
+        door.get(path)
+            .await
+            .refused(401, "denied", "demands a token");
     }
     assert_eq!(door.get("/healthz").await.body, "ok\n");
     let mut slowed = false;
@@ -136,6 +135,9 @@ async fn a_token_is_demanded_of_every_request_and_guessing_is_slow() {
         let guess = format!("Authorization: Bearer guess {guess}");
         let answer = door.ask("GET /v1/host", &[&guess], b"").await;
         slowed |= answer.status == 429;
+        if !slowed {
+            answer.refused(401, "denied", "the token is wrong");
+        }
         assert!([401, 429].contains(&answer.status));
     }
     assert!(slowed, "twenty guesses in a row");
@@ -201,25 +203,6 @@ async fn a_head_or_a_body_that_is_too_large_is_refused() {
             .starts_with("HTTP/1.1 400")
     );
     door.get("/v1/host").await.is(200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_its_head_slowly_keeps_nobody_out() {
-    let door = Door::open().await;
-    let mut slow = Vec::new();
-    for _ in 0..200 {
-        let mut stream = TcpStream::connect(door.address).await.unwrap();
-        stream
-            .write_all(b"GET /v1/host HTTP/1.1\r\nHost: loc")
-            .await
-            .unwrap();
-        slow.push(stream);
-    }
-    door.get("/v1/host").await.is(200);
-    // Ten seconds is all that a head may take.
-    let mut rest = Vec::new();
-    let ended = tokio::time::timeout(PATIENCE, slow[0].read_to_end(&mut rest)).await;
-    ended.expect("a slow head is not waited for for ever").ok();
 }
 
 #[test]

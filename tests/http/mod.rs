@@ -1,9 +1,12 @@
 //! The HTTP door, by requests over real sockets.
 
 mod api;
+mod bounds;
 mod description;
 mod events;
 mod guard;
+mod jobs;
+mod keeping;
 mod remote;
 mod traces;
 mod why;
@@ -11,7 +14,7 @@ mod why;
 use std::net::SocketAddr;
 
 use fishway::http::guard::{Guard, Token};
-use fishway::http::{Http, Setup};
+use fishway::http::{Bounds, Http, Setup};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,6 +27,7 @@ pub struct Door {
     pub address: SocketAddr,
     pub http: Option<Http>,
     uploads: bool,
+    bounds: Bounds,
 }
 
 pub struct Answer {
@@ -80,8 +84,18 @@ impl Door {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             http: None,
             uploads,
+            bounds: Bounds::default(),
         };
         door.reopen(guard).await;
+        door
+    }
+
+    /// One that takes on less.
+    pub async fn bounded(bounds: Bounds) -> Door {
+        let mut door = Door::open().await;
+        door.http.take().unwrap().close().await;
+        door.bounds = bounds;
+        door.reopen(Guard::new(Vec::new(), None, None)).await;
         door
     }
 
@@ -108,6 +122,7 @@ impl Door {
             number: host.number(),
             guard,
             allow_upload,
+            bounds: self.bounds.clone(),
         };
         let http = Http::open(address, setup).await.unwrap();
         let url = http.url();

@@ -61,6 +61,17 @@ async fn a_task_that_does_not_run_says_why() {
         why(&door, &held).await,
         ["queue-paused: the queue \"mail\" is paused"]
     );
+    let asleep = door
+        .world
+        .submit(json!([{ "signal-receive": { "name": "go", "timeout": 3_600_000 } }]))
+        .await;
+    door.world
+        .reach_status(asleep, fishway::task::Status::Waiting)
+        .await;
+    let task = door.get(&format!("/v1/tasks/{asleep}")).await.is(200);
+    assert!(task["why"][0]["until"].is_string(), "{}", task["why"]);
+    let task = door.get(&format!("/v1/tasks/{waiting}")).await.is(200);
+    assert_eq!(task["why"][0].get("until"), None);
     let child = json!({ "spawn": { "handler": "script", "input": { "steps": [{ "signal-receive": { "name": "go" } }] } } });
     let parent = door
         .world
@@ -105,6 +116,34 @@ async fn a_full_queue_and_a_full_handler_are_named() {
         .await
         .is(200);
     door.post(&format!("/v1/tasks/{other}/cancel"), json!({}))
+        .await
+        .is(200);
+}
+
+#[tokio::test]
+async fn a_full_job_is_named() {
+    let door = Door::open().await;
+    let spin = json!({ "steps": [{ "loop": null }] });
+    let new =
+        json!({ "handler": "script", "name": "narrow", "concurrency": 1, "inputs": [spin, spin] });
+    let job = door.post("/v1/jobs", new).await.is(201);
+    let job = job["job_id"].as_str().unwrap();
+    let unit = |page: &Value, index: usize| page["tasks"][index]["id"].as_str().unwrap().to_owned();
+    let page = door.get(&format!("/v1/tasks?parent={job}")).await.is(200);
+    door.world
+        .reach_status(
+            unit(&page, 0).parse().unwrap(),
+            fishway::task::Status::Running,
+        )
+        .await;
+    let second = unit(&page, 1);
+    assert_eq!(
+        why(&door, &second).await,
+        ["pool-full: the job \"narrow\" runs 1 at once, and does"]
+    );
+    let task = door.get(&format!("/v1/tasks/{second}")).await.is(200);
+    assert_eq!(task["why"][0]["tasks"], json!([job]));
+    door.post(&format!("/v1/tasks/{job}/cancel"), json!({}))
         .await
         .is(200);
 }

@@ -141,6 +141,13 @@ impl Browser {
         self.call("Page.navigate", json!({ "url": url }));
     }
 
+    /// Ask for the page again; goes on in the new one.
+    pub fn reload(&mut self) {
+        self.look("window.before = true");
+        self.call("Page.reload", json!({}));
+        self.until("window.before === undefined && document.body");
+    }
+
     /// What an expression gives in the page.
     pub fn look(&mut self, expression: &str) -> Value {
         let asked =

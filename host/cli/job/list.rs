@@ -31,7 +31,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
             let Some(group) = task.group.as_deref().cloned() else {
                 continue;
             };
-            let job = Shown::new(&global.data, &client, task, group)?;
+            let job = Shown::new(global.serving(&client)?, &client, task, group)?;
             if args.status.is_none_or(|status| status == job.status()) && jobs.len() < args.limit {
                 jobs.push(job);
             }

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use anyhow::Context;
+
 use super::{Shown, refuse_resume};
 use crate::cli::{Done, Global, print_json, print_line, start};
 use crate::client::Client;
@@ -24,12 +26,15 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     let (task, group) = client.job(&args.job)?;
     let id = task.id;
-    let shown = Shown::new(&global.data, &client, task, group)?;
+    let shown = Shown::new(global.serving(&client)?, &client, task, group)?;
     if let Some(refused) = refuse_resume(&shown) {
         return Err(refused.into());
     }
     client.resume_job(id).await?;
-    let host = host(global, &client, id).await?;
+    let host = match global.url {
+        None => host(global, &client, id).await?,
+        Some(_) => served(&shown)?,
+    };
     if global.json {
         print_json(&serde_json::json!({
             "job_id": id.to_string(), "pid": host.pid, "already_running": host.already
@@ -42,6 +47,14 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         false => format!("job {id} goes on, run by process {}", host.pid),
     });
     Ok(Done::OK)
+}
+
+/// The host that was asked serves it.
+fn served(shown: &Shown) -> anyhow::Result<Started> {
+    let pid = shown
+        .host
+        .context("the host does not say which process it is")?;
+    Ok(Started { pid, already: true })
 }
 
 /// The host that is there, or a new one that ends with the job.

@@ -61,6 +61,9 @@ fn on_failure(word: &str) -> Result<OnFailure, String> {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    if args.detach {
+        global.here("job start --detach")?;
+    }
     let inputs = Inputs::open(&args.inputs, args.format)?;
     let units = inputs.check()?;
     let new = NewJob {
@@ -83,9 +86,10 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     // Ctrl-C must not leave half of it.
     let mut signals = Signals::new()?;
     let job = client.start_job(new.clone()).await?;
-    let calm = daemon::seems_served(&global.data);
+    // A host that is asked for it writes itself.
+    let calm = global.url.is_none() && daemon::seems_served(&global.data);
     let filled = tokio::select! {
-        filled = client.fill_job(job, &new, inputs.units()?, calm) => filled,
+        filled = client.fill_job(job, &new.handler, &new.options, inputs.units()?, calm) => filled,
         () = signals.next() => {
             client.abandon_job(job).await?;
             global.say("interrupted: nothing was kept");
@@ -97,7 +101,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         let _ = client.abandon_job(job).await;
         return Err(error);
     }
-    let mut host = daemon::serving(&global.data);
+    let mut host = global.serving(&client)?;
     if args.detach && units > 0 {
         let started = resume::host(global, &client, job).await;
         let started = started.map_err(|error| {

@@ -46,7 +46,7 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 
 fn look(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Shown> {
     let (task, group) = client.job(&id.to_string())?;
-    Ok(Shown::new(&global.data, client, task, group)?)
+    Ok(Shown::new(global.serving(client)?, client, task, group)?)
 }
 
 /// Look after each commit until the job has ended; with `--json` print what there is to see each time.

@@ -17,7 +17,7 @@ pub async fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     let id = task.id;
     let stopped = client.stop_job(id).await?;
     let (task, group) = client.job(&id.to_string())?;
-    let shown = Shown::new(&global.data, &client, task, group)?;
+    let shown = Shown::new(global.serving(&client)?, &client, task, group)?;
     if global.json {
         print_json(&serde_json::json!({
             "job_id": id.to_string(),

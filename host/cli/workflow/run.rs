@@ -151,9 +151,9 @@ async fn after(
 }
 
 pub fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<Done> {
-    global.here("workflow check")?;
-    let there = global.data.join(FILE_NAME).exists();
-    let client = match there {
+    let remote = global.remote(false)?;
+    let there = remote.is_some() || global.data.join(FILE_NAME).exists();
+    let client = match there && remote.is_none() {
         true => Some(global.client(false)?),
         false => None,
     };
@@ -167,9 +167,23 @@ pub fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<Done> {
             jobs_max: args.jobs_max,
         };
         let found = parse(&text, Format::of(file, &text), &given);
-        let found = match (found, &client) {
-            (Ok(definition), Some(client)) => client.check_workflow(&definition)?,
-            (found, _) => found,
+        let found = match (found, &client, &remote) {
+            (Ok(definition), Some(client), _) => client.check_workflow(&definition)?,
+            (Ok(definition), _, Some(remote)) => {
+                let problems = remote.check_document(&Document {
+                    text,
+                    name,
+                    input: None,
+                    key: None,
+                    metadata: None,
+                    jobs_max: args.jobs_max,
+                })?;
+                match problems.is_empty() {
+                    true => Ok(definition),
+                    false => Err(problems),
+                }
+            }
+            (found, ..) => found,
         };
         if found.is_err() {
             done = Done::FAILED;

@@ -49,18 +49,20 @@ pub struct ListArgs {
 pub fn get(global: &Global, args: &GetArgs) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     let (task, group) = client.workflow(&args.workflow)?;
-    let after = match &args.after {
-        Some(key) => Some(client.resolve(&format!("{}:{key}", task.id))?),
-        None => None,
+    let chosen = Jobs {
+        statuses: args.status.iter().map(|filter| filter.status).collect(),
+        after: None,
+        limit: args.limit,
     };
-    let jobs = client.jobs_of(
-        task.id,
-        &Jobs {
-            statuses: args.status.iter().map(|filter| filter.status).collect(),
-            after,
-            limit: args.limit,
-        },
-    )?;
+    let jobs = match global.remote(false)? {
+        Some(remote) => remote.jobs_of(task.id, &chosen, args.after.as_deref())?,
+        None => {
+            let after = args.after.as_ref();
+            let after = after.map(|key| client.resolve(&format!("{}:{key}", task.id)));
+            let after = after.transpose()?;
+            client.jobs_of(task.id, &Jobs { after, ..chosen })?
+        }
+    };
     let full = jobs.len() as u64 == args.limit;
     if global.json {
         print_json(&WorkflowDetailJson::of(&task, &jobs, now_ms()))?;

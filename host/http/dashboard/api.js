@@ -21,8 +21,10 @@ export function onDenied(tell) {
   denied = tell;
 }
 
-/** Keep a token for as long as the tab lives, and read the feed with it. */
-export function setToken(token) {
+/** Ask the host whether a token is the right one; then keep it for as long as the tab lives, and read the feed
+    with it. One that is not is sent once: the host listens to a few wrong ones in a second and no more. */
+export async function setToken(token) {
+  await ask('/v1/host', { headers: { Authorization: `Bearer ${token}` } });
   sessionStorage.setItem(TOKEN, token);
   feed.restart();
 }

@@ -3,7 +3,7 @@
 
 import { options, render } from './vendor/preact.js';
 import { useEffect, useRef, useState } from './vendor/hooks.js';
-import { feed, get, onDenied, setToken, useFeedState } from './api.js';
+import { feed, onDenied, setToken, useFeedState } from './api.js';
 import { HELP, PLACES, start } from './keys.js';
 import { html } from './parts.js';
 import { Overview } from './pages/overview.js';
@@ -20,13 +20,14 @@ const PAGES = {
   workflows: () => import('./pages/workflows.js').then((it) => it.Workflows),
   workflow: () => import('./pages/workflow.js').then((it) => it.WorkflowPage),
   pools: () => import('./pages/groups.js').then((it) => it.Pools),
-  jobs: () => import('./pages/groups.js').then((it) => it.Jobs),
+  jobs: () => import('./pages/jobs.js').then((it) => it.Jobs),
+  job: () => import('./pages/jobs.js').then((it) => it.JobPage),
   handlers: () => import('./pages/handlers.js').then((it) => it.Handlers),
   schedules: () => import('./pages/schedules.js').then((it) => it.Schedules),
   host: () => import('./pages/host.js').then((it) => it.HostPage),
 };
 const LATER = new Set(Object.keys(PAGES).filter((name) => !['overview', 'tasks'].includes(name)));
-const AT_HOME = { task: 'tasks', workflow: 'workflows' };
+const AT_HOME = { task: 'tasks', workflow: 'workflows', job: 'jobs' };
 
 function route() {
   const [path, search = ''] = location.hash.replace(/^#\/?/, '').split('?');
@@ -68,9 +69,8 @@ function TokenForm({ onDone }) {
   const field = useRef(null);
   const submit = async (event) => {
     event.preventDefault();
-    setToken(field.current.value.trim());
     try {
-      await get('/v1/host');
+      await setToken(field.current.value.trim());
       onDone();
     } catch (problem) {
       setWrong(problem.message);

@@ -8,8 +8,8 @@ import { SIGNS, html, length, taskLength } from './parts.js';
 const WIDTH = 184;
 const HEIGHT = 58;
 
-/** Characters of a line in a box. */
-const FIT = 27;
+/** Room for a line in a box. */
+const ROOM = WIDTH - 22;
 
 /** A graph that is not much wider than the page is made to fit; a wider one is scrolled. */
 const FITTED_MAX = 1250;
@@ -17,7 +17,21 @@ const FITTED_MAX = 1250;
 /** Jobs that are drawn; more are neither legible nor laid out in a moment. */
 export const DRAWN_MAX = 400;
 
-const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const pen = document.createElement('canvas').getContext('2d');
+const kept = new Map();
+
+/** As much of a text as a box has room for. */
+function cut(text, font) {
+  const name = `${font} ${text}`;
+  if (kept.has(name)) return kept.get(name);
+  pen.font = `${font} ${getComputedStyle(document.body).fontFamily}`;
+  let shown = text.slice(0, 100);
+  for (let most = shown.length; most > 1 && pen.measureText(shown).width > ROOM; most -= 1) shown = `${text.slice(0, most - 1)}…`;
+  // Times go on: what was measured for one is not wanted for ever.
+  if (kept.size > 4000) kept.clear();
+  kept.set(name, shown);
+  return shown;
+}
 
 function laidOut(shape) {
   const graph = new Graph({ multigraph: false });
@@ -86,9 +100,9 @@ export function Dag({ jobs, names, now, at, onOpen }) {
         return html`<a key=${job.id} href=${`#/task/${job.id}`} class=${`job ${job.status}${at === job.id ? ' at' : ''}`} data-key=${job.key} data-status=${job.status} aria-label=${`${name}: ${job.status}${says ? `, ${says}` : ''}`} transform=${`translate(${place.x - WIDTH / 2},${place.y - HEIGHT / 2})`}>
           <title>${`${name}\n${job.task_type}\n${job.status}${says ? `\n${(job.why || []).map((why) => why.sentence).join('\n') || says}` : ''}`}</title>
           <rect width=${WIDTH} height=${HEIGHT} rx="7" /><rect class="edge-of" width="4" height=${HEIGHT - 14} x="0" y="7" rx="2" />
-          <text class="name" x="14" y="21">${cut(name, 23)}</text>
+          <text class="name" x="14" y="21">${cut(name, '600 13px')}</text>
           <text class="word" x="14" y="36">${SIGNS[job.status]} ${job.status}${job.pending_reason ? ` · ${job.pending_reason}` : ''}</text>
-          <text class="says" x="14" y="50">${cut(says || '', FIT)}</text>
+          <text class="says" x="14" y="50">${cut(says || '', '11.5px')}</text>
         </a>`;
       })}
     </svg></div>`;

@@ -1,6 +1,6 @@
 // The keyboard. A page says what its list can do; everything else is the same on all pages.
 
-import { useEffect } from './vendor/hooks.js';
+import { useLayoutEffect } from './vendor/hooks.js';
 
 export const PLACES = [
   ['o', 'overview', 'Overview'],
@@ -20,6 +20,7 @@ export const HELP = [
   ['x', 'select'],
   ['c', 'cancel'],
   ['r', 'retry'],
+  ['p', 'pause a job, or resume it'],
   ['Esc', 'leave the search, clear the selection, close'],
   ...PLACES.map(([key, , name]) => [`g ${key}`, `go to ${name}`]),
   ['?', 'this list'],
@@ -27,17 +28,20 @@ export const HELP = [
 
 let doings = {};
 
-/** What the keys do on this page: `move(by)`, `open()`, `select()`, `cancel()`, `retry()`, `clear()`. */
+/** What the keys do on this page: `move(by)`, `open()`, `select()`, `cancel()`, `retry()`, `pause()`, `clear()`. A part of a page that
+    has no keys of its own says null. */
 export function useKeys(some) {
-  useEffect(() => {
-    doings = some;
+  // With the page itself: an effect that comes after the paint would leave the keys, for a moment, with what
+  // they did on the page before.
+  useLayoutEffect(() => {
+    if (some) doings = some;
   });
-  useEffect(() => () => {
-    doings = {};
+  useLayoutEffect(() => () => {
+    if (some) doings = {};
   }, []);
 }
 
-const NAMES = { j: ['move', 1], ArrowDown: ['move', 1], k: ['move', -1], ArrowUp: ['move', -1], x: ['select'], c: ['cancel'], r: ['retry'], Escape: ['clear'] };
+const NAMES = { j: ['move', 1], ArrowDown: ['move', 1], k: ['move', -1], ArrowUp: ['move', -1], x: ['select'], c: ['cancel'], r: ['retry'], p: ['pause'], Escape: ['clear'] };
 
 /** Listen. `go(place)` changes the page, `help()` shows the list. */
 export function start(go, help) {

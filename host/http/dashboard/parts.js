@@ -10,7 +10,7 @@ export { Fragment };
 export const STATUSES = ['pending', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'expired', 'skipped'];
 
 // A sign repeats the word, for those who do not see the colour; the word is always there.
-export const SIGNS = { pending: '○', running: '▶', waiting: '◔', completed: '✓', failed: '✕', cancelled: '⊘', expired: '◷', skipped: '⇥' };
+export const SIGNS = { pending: '○', running: '▶', waiting: '◔', completed: '✓', failed: '✕', cancelled: '⊘', expired: '◷', skipped: '⇥', creating: '○', paused: '‖' };
 
 export function Status({ status, reason }) {
   return html`<span class=${`status ${status}`}><span class="sign" aria-hidden="true">${SIGNS[status] || '·'}</span>${status}${reason ? html`<small> ${reason}</small>` : null}</span>`;
@@ -77,7 +77,7 @@ export function taskLength(task, now) {
 // Places.
 
 export const taskHref = (id) => `#/task/${encodeURIComponent(id)}`;
-export const groupHref = (task) => (task.workflow ? `#/workflow/${task.id}` : taskHref(task.id));
+export const groupHref = (task) => (task.workflow ? `#/workflow/${task.id}` : task.pool?.kind === 'job' ? `#/job/${task.id}` : taskHref(task.id));
 
 export function TaskLink({ id, name }) {
   return html`<a class=${name ? '' : 'id'} href=${taskHref(id)}>${name || id}</a>`;

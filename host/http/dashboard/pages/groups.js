@@ -1,4 +1,4 @@
-// Pools, and the steps of workflows that have items: what they hold and how far they are.
+// Pools; and a list of any tasks that contain tasks, with what they hold and how far they are.
 
 import { useState } from '../vendor/hooks.js';
 import { anyTask, query, send, terminal, useLive } from '../api.js';
@@ -9,11 +9,8 @@ export function Pools({ values }) {
   return html`<${List} title="Pools" place="pools" kinds=${['pool']} all=${values.all === '1'} line="fishway pool list" none="No pool is there. A handler opens one with pools.open, a workflow with a step that is a pool." />`;
 }
 
-export function Jobs({ values }) {
-  return html`<${List} title="Jobs with many items" place="jobs" kinds=${['map', 'generator']} all=${values.all === '1'} line="fishway workflow list" none="Nothing of that kind is there. A map or a generator in a workflow runs a handler for each of many items." />`;
-}
-
-function List({ title, place, kinds, all, line, none }) {
+/** With `inner` it is a part of a page that has its own keys. */
+export function List({ title, place, kinds, all, line, none, inner }) {
   const [problem, setProblem] = useState(null);
   const [cursor, setCursor] = useState(null);
   const ways = { wants: anyTask, rest: 200 };
@@ -21,13 +18,14 @@ function List({ title, place, kinds, all, line, none }) {
   const second = useLive(kinds[1] ? query('/v1/pools', { kind: kinds[1], all: all || null, limit: 200 }) : null, ways);
   const looks = kinds[1] ? [first, second] : [first];
   const pools = looks.flatMap((look) => look.data?.tasks || []).sort((a, b) => (a.id < b.id ? 1 : -1));
-  useKeys({
+  useKeys(inner ? null : {
     move: (by) => setCursor((was) => Math.max(0, Math.min(pools.length - 1, was === null ? 0 : was + by))),
     open: () => pools[cursor] && (location.hash = taskHref(pools[cursor].id)),
     cancel: () => pools[cursor] && !terminal(pools[cursor].status) && send('POST', `/v1/tasks/${pools[cursor].id}/cancel`).catch(setProblem),
   });
+  const also = html`<label class="inline"><input type="checkbox" checked=${all} onChange=${(event) => { location.hash = `#/${place}${event.target.checked ? '?all=1' : ''}`; }} /> also those that have ended</label>`;
   return html`
-    <${Head} title=${title}><label class="inline"><input type="checkbox" checked=${all} onChange=${(event) => { location.hash = `#/${place}${event.target.checked ? '?all=1' : ''}`; }} /> also those that have ended</label><//>
+    ${inner ? html`<header class="title part"><h2>${title}</h2>${also}</header>` : html`<${Head} title=${title}>${also}<//>`}
     <${Problem} problem=${problem || looks.map((look) => look.problem).find(Boolean)} />
     ${looks.some((look) => !look.data) ? html`<${Loading} of=${looks.find((look) => !look.data)} />` : !pools.length ? html`<${Empty}>${all ? none : html`None is under way. ${none}`}<//>` : html`
     <div class="scroll"><table><thead><tr><th>status</th><th>name</th><th>kind</th><th>phase</th><th class="wide">progress</th><th class="n">completed</th><th class="n">failed</th><th class="n">under way</th><th class="n">sources</th><th class="n">at once</th><th class="n">begun</th><th></th></tr></thead>

@@ -25,6 +25,7 @@ export function TaskPage({ of }) {
     <${Head} title=${html`${taskName(it)} <${Status} status=${it.status} reason=${it.pending_reason} />`} of=${`${taskName(it)} ${it.id}`}>
       <span class="acts">
         ${it.workflow ? html`<a class="button" href=${`#/workflow/${it.id}`}>graph</a>` : null}
+        ${it.pool?.job ? html`<a class="button" href=${groupHref(it)}>job</a>` : null}
         ${ended ? null : html`<${Act} kind="danger" run=${() => send('POST', `${path}/cancel`)} onProblem=${setProblem} title="c">Cancel<//>`}
         ${ended && it.status !== 'completed' ? html`<${Act} kind="main" run=${() => send('POST', `${path}/retry`)} onProblem=${setProblem} title="r">Retry<//>` : null}
       </span>
@@ -42,7 +43,7 @@ export function TaskPage({ of }) {
       ['parent', it.parent_task_id && (it.parent_deleted ? `${it.parent_task_id} (deleted)` : html`<${TaskLink} id=${it.parent_task_id} />`)],
       ['another try of', it.retry_of && html`<${TaskLink} id=${it.retry_of} />`],
       ['attempt', `${it.attempt}${it.max_attempts ? ` of ${it.max_attempts}` : ''}`], ['restarts', it.restarts || null],
-      ['phase', it.phase === 'ingest' ? null : it.phase], ['priority', it.priority || null], ['place', it.task_index],
+      ['phase', it.phase === 'ingest' ? null : it.phase], ['priority', it.priority || null], ['place', it.task_index], ['line', it.line],
       ['submitted', html`<${Time} at=${it.created_at} />`], ['started', it.started_at && html`<${Time} at=${it.started_at} />`], ['ended', it.ended_at && html`<${Time} at=${it.ended_at} />`],
       ['goes on with', it.on_complete], ['signals unread', it.signals_unread || null],
       ['component', it.component && html`<span class="id" title=${it.component}>${it.component.replace('sha256:', '').slice(0, 12)}</span>`],

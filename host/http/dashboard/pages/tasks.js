@@ -229,7 +229,7 @@ export function Tasks({ values }) {
   const line = ['fishway list', ...Object.entries({ status: asked.status, handler: asked.handler, queue: asked.queue, parent: asked.parent }).filter(([, value]) => value).map(([name, value]) => `--${name} ${quoted(value)}`)].join(' ');
   const live = [...chosen.values()].filter((task) => !terminal(task.status)).length;
   return html`
-    <${Head} title="Tasks"><span class="faint">${pages.known ? number(pages.count) : ''}</span><//>
+    <${Head} title="Tasks">${pages.known ? html`<span class="faint">${number(pages.count)}</span>` : html`<span class="faint" aria-busy=${String(!pages.problem)}>…</span>`}<//>
     <div class="bar">
       <input type="search" data-search key=${values.q === undefined ? 'none' : 'some'} aria-label="Search tasks" placeholder="status: handler: queue: key: parent: or the beginning of an id   ( / )" value=${text} onInput=${type} spellcheck=${false} autocomplete="off"
         onKeyDown=${(event) => { if (event.key === 'Enter') { clearTimeout(typed.current); search(event.target.value, true); event.target.blur(); setCursor(0); } }} />

@@ -1,0 +1,279 @@
+//! What the door takes on at once, and how long it waits: each bound is small here, and reached.
+
+use std::time::Duration;
+
+use fishway::http::Bounds;
+use fishway::task::Options;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::Door;
+use super::events::{Reader, echo};
+use crate::support::PATIENCE;
+
+/// A connection that stays.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    async fn open(door: &Door) -> Kept {
+        let stream = TcpStream::connect(door.address).await.unwrap();
+        Kept(BufReader::new(stream))
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn ask_health(&mut self) {
+        self.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let reading = tokio::time::timeout(PATIENCE, self.0.read_line(&mut line)).await;
+        reading.expect("no answer comes").unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The answer to [`Kept::ask_health`].
+    async fn health(&mut self) {
+        assert_eq!(self.line().await, "HTTP/1.1 200 OK");
+        while self.line().await != "ok" {}
+    }
+
+    /// All that comes until the host closes.
+    async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        let reading = tokio::time::timeout(PATIENCE, self.0.read_to_string(&mut rest)).await;
+        reading.expect("the host does not close").unwrap();
+        rest
+    }
+}
+
+fn post(length: usize) -> String {
+    format!(
+        "POST /v1/tasks/bulk HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_waits_until_another_ends() {
+    let door = Door::bounded(Bounds {
+        connections: 2,
+        ..Bounds::default()
+    })
+    .await;
+    let mut first = Kept::open(&door).await;
+    first.ask_health().await;
+    first.health().await;
+    let mut second = Kept::open(&door).await;
+    second.ask_health().await;
+    second.health().await;
+    let mut third = Kept::open(&door).await;
+    third.ask_health().await;
+    // Others are served meanwhile, again and again.
+    for _ in 0..50 {
+        second.ask_health().await;
+        second.health().await;
+    }
+    let mut nothing = [0; 1];
+    let came = third.0.get_ref().try_read(&mut nothing);
+    assert_eq!(came.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    third.health().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_too_many_is_told_so() {
+    let door = Door::bounded(Bounds {
+        readers: 2,
+        ..Bounds::default()
+    })
+    .await;
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = Reader::open(&door, "", None).await;
+        reader.of("hello").await;
+        readers.push(reader);
+    }
+    door.get("/v1/events")
+        .await
+        .refused(429, "too-many", "2 read the events already");
+    // Nobody else is kept out, and those two go on.
+    let id = echo(&door).await;
+    for reader in &mut readers {
+        reader.end_of(id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_its_head_slowly_keeps_nobody_out_and_is_let_go() {
+    let door = Door::bounded(Bounds {
+        head_time: Duration::from_secs(1),
+        ..Bounds::default()
+    })
+    .await;
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut one = Kept::open(&door).await;
+        one.send("GET /v1/host HTTP/1.1\r\nHost: loc").await;
+        slow.push(one);
+    }
+    door.get("/v1/host").await.is(200);
+    for one in &mut slow {
+        assert!(!one.rest().await.contains("200 OK"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+    let door = Door::bounded(Bounds {
+        body_time: Duration::from_millis(200),
+        ..Bounds::default()
+    })
+    .await;
+    let mut slow = Kept::open(&door).await;
+    slow.send(&post(100)).await;
+    slow.send("{\"handler\":").await;
+    let told = slow.rest().await;
+    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
+    assert!(told.contains("the body did not come in 200ms"), "{told}");
+    door.get("/v1/host").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_waits_for_room_in_memory_and_gives_it_back() {
+    // Room for three, of which this one needs five.
+    let small = Bounds {
+        bodies_bytes: 3 << 20,
+        body_time: Duration::from_millis(200),
+        ..Bounds::default()
+    };
+    let door = Door::bounded(small).await;
+    let body =
+        |bytes: usize| json!({ "handler": "echo", "inputs": ["x".repeat(bytes)] }).to_string();
+    let kind = ["Content-Type: application/json"];
+    let large = body(7 << 19);
+    let mut much = Kept::open(&door).await;
+    let head = post(5 << 20).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    much.send(&head).await;
+    let told = much.rest().await;
+    // It was not asked for its body.
+    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
+    let door = Door::bounded(Bounds {
+        bodies_bytes: 4 << 20,
+        ..Bounds::default()
+    })
+    .await;
+    let fits = async || {
+        door.ask("POST /v1/tasks/bulk", &kind, large.as_bytes())
+            .await
+    };
+    // What is let go makes room, whether it was read or refused.
+    for _ in 0..3 {
+        fits().await.is(201);
+        let broken = format!("{{{}", " ".repeat(3 << 20));
+        door.ask("POST /v1/tasks/bulk", &kind, broken.as_bytes())
+            .await
+            .refused(400, "usage", "cannot be read");
+    }
+    // A small one needs none of it.
+    let mut holds = Kept::open(&door).await;
+    holds
+        .send(&post(3 << 20).replace("Connection: close", "Expect: 100-continue"))
+        .await;
+    assert_eq!(
+        holds.line().await,
+        "HTTP/1.1 100 Continue",
+        "it is being read"
+    );
+    door.ask("POST /v1/tasks/bulk", &kind, body(10).as_bytes())
+        .await
+        .is(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_does_not_read_holds_nobody_up_and_is_told_that_it_missed_something() {
+    let door = Door::bounded(Bounds {
+        behind: 2,
+        ..Bounds::default()
+    })
+    .await;
+    // Sockets that take little, so that it is soon too far behind.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(door.address).await.unwrap();
+    let mut lazy = Reader::over(stream, &door, "?status=pending", None).await;
+    lazy.of("hello").await;
+    let mut busy = Reader::open(&door, "", None).await;
+    busy.of("hello").await;
+    let options = Options {
+        delay_ms: Some(3_600_000),
+        ..Options::default()
+    };
+    let mut last = None;
+    for _ in 0..50 {
+        let inputs = vec!["1".to_owned(); 1_000];
+        let client = &door.world.client;
+        let made = client
+            .submit("echo", inputs, options.clone())
+            .await
+            .unwrap();
+        last = made.last().map(|one| one.id.to_string());
+        busy.of("changed").await;
+    }
+    let quick = echo(&door).await;
+    busy.end_of(quick).await;
+    let mut came = 0;
+    loop {
+        let event = lazy.next().await.unwrap();
+        if event.kind == "reset" {
+            break;
+        }
+        assert_ne!(
+            event.data["id"].as_str(),
+            last.as_deref(),
+            "all of it was kept"
+        );
+        came += 1;
+    }
+    assert!(came >= 1_000, "{came}");
+    // From there it goes on.
+    let next = client_task(&door, options).await;
+    let told = lazy.of("task").await;
+    assert_eq!(told.data["id"], next);
+}
+
+async fn client_task(door: &Door, options: Options) -> String {
+    let made = door
+        .world
+        .client
+        .submit("echo", vec!["1".to_owned()], options);
+    made.await.unwrap()[0].id.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_comes_back_too_late_is_told_to_look_at_everything() {
+    // Room for the events of one task, more or less.
+    let door = Door::bounded(Bounds {
+        kept_bytes: 4_000,
+        ..Bounds::default()
+    })
+    .await;
+    let mut busy = Reader::open(&door, "", None).await;
+    let hello = busy.of("hello").await;
+    let mut told = None;
+    for _ in 0..20 {
+        let id = echo(&door).await;
+        told = Some(busy.end_of(id).await);
+    }
+    let mut late = Reader::open(&door, "", Some(&hello.id)).await;
+    assert_eq!(late.next().await.unwrap().kind, "reset");
+    let mut soon = Reader::open(&door, "", Some(&told.unwrap().id)).await;
+    assert_eq!(soon.next().await.unwrap().kind, "hello");
+    // Nor is a place taken for one that is still to come.
+    let mut early = Reader::open(&door, &format!("?last_event_id={}9", hello.id), None).await;
+    assert_eq!(early.next().await.unwrap().kind, "reset");
+}
