@@ -94,7 +94,12 @@ impl Trouble {
 
 impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Trouble {
-        let hint = error.hint().map(|hint| by_tools(&hint));
+        let hint = match &error {
+            ClientError::Problems(_) => Some(
+                "nothing was made; workflow_check tells what is wrong place by place".to_owned(),
+            ),
+            other => other.hint().map(|hint| by_tools(&hint)),
+        };
         Trouble {
             what: error.to_string(),
             hint,

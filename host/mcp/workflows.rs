@@ -182,9 +182,7 @@ async fn run(door: Arc<Door>, input: RunInput, _call: Call) -> Result<RunOutput,
             .definition()
             .map_err(|problems| ClientError::Problems(problems).into())
     });
-    let definition = definition.await.map_err(|trouble: Trouble| {
-        trouble.hint("nothing was made; workflow_check tells problems place by place")
-    })?;
+    let definition = definition.await?;
     let name = definition.workflow.name.clone();
     let started = door.client.run_workflow(definition, run).await?;
     let mut workflow = StartedJson::of(&started, &name);
