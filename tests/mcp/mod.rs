@@ -96,13 +96,18 @@ impl Called {
 impl Client {
     /// Begin a session on the data of a place.
     pub fn start(place: &Place, flags: &[&str]) -> Client {
+        Client::start_in(place.directory.path(), flags)
+    }
+
+    /// The same, in any directory.
+    pub fn start_in(directory: &Path, flags: &[&str]) -> Client {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mcp/client.py");
         let mut child = Command::new(python())
             .arg(script)
             .arg(env!("CARGO_BIN_EXE_fishway"))
             .arg("mcp")
             .args(flags)
-            .current_dir(place.directory.path())
+            .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,8 +1,13 @@
 //! Each tool, as the official client sees it: the SDK holds every answer against the schema that it was told.
 
+use std::sync::Arc;
+
+use fishway::clock::SystemClock;
+use fishway::executor::Settings;
 use serde_json::{Value, json};
 
 use super::{Client, Detached};
+use crate::support::World;
 use crate::support::place::Place;
 
 /// A place with a host that a client has started, and the client.
@@ -29,6 +34,16 @@ fn an_assistant_begins_from_nothing_and_comes_to_the_outputs_of_its_tasks() {
         .map(|handler| &handler["name"])
         .collect();
     assert_eq!(names, [&json!("echo"), &json!("script")]);
+    let page = client.ok("handler_list", json!({ "limit": 1 }));
+    assert_eq!(
+        (&page["handlers"][0]["name"], &page["next"]),
+        (&json!("echo"), &json!("echo"))
+    );
+    let page = client.ok("handler_list", json!({ "after": "echo" }));
+    assert_eq!(
+        (&page["handlers"][0]["name"], &page["next"]),
+        (&json!("script"), &Value::Null)
+    );
     let described = client.ok("handler_describe", json!({ "name": "echo" }));
     assert_eq!(described["handlers"][0]["input_schema"], json!({}));
     assert!(described["note"].as_str().unwrap().contains("any JSON"));
@@ -82,6 +97,45 @@ fn an_assistant_begins_from_nothing_and_comes_to_the_outputs_of_its_tasks() {
             .unwrap()
             .contains("host_start starts one")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_with_types_says_what_it_takes_and_refuses_anything_else() {
+    let mut world = World::of_typed(Settings::default(), Arc::new(SystemClock)).await;
+    let mut client = Client::start_in(world.directory.path(), &["--data", "data"]);
+    let all = client.ok("handler_describe", json!({ "name": "typed" }));
+    let names = |described: &Value| {
+        let handlers = described["handlers"].as_array().unwrap().iter();
+        let names = handlers.map(|one| one["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<String>>()
+    };
+    let name = names(&all)
+        .into_iter()
+        .find(|name| name.ends_with("price"))
+        .unwrap();
+    let one = client.ok("handler_describe", json!({ "name": name }));
+    assert_eq!(names(&one), [name.clone()]);
+    let price = &one["handlers"][0];
+    assert!(price["wit"].as_str().unwrap().contains("order"), "{price}");
+    assert!(!price["types"].as_array().unwrap().is_empty());
+    let handler = world.host().loader().component("typed").unwrap();
+    let handler = fishway::wire::handler(&handler);
+    let function = (handler.functions.iter())
+        .find(|one| one.task_type == name)
+        .unwrap();
+    assert_eq!(
+        price["input_schema"], function.input_schema,
+        "as the command line says it"
+    );
+    assert_eq!(price["output_schema"], function.output_schema);
+    let wrong = json!({ "handler": name, "input": { "order": 1 } });
+    client
+        .call("submit", wrong)
+        .refused("does not take this input", "handler_describe typed");
+    let right = json!({ "handler": name, "input": { "order": { "id": "a", "lines": [{ "item": "b", "price": 3 }], "note": null } } });
+    let made = client.ok("submit", right);
+    let done = client.ok("wait", json!({ "ids": made["ids"] }));
+    assert_eq!(done["tasks"][0]["status"], "completed", "{done}");
 }
 
 #[test]
@@ -463,6 +517,35 @@ fn a_mistake_is_an_answer_that_says_what_to_do() {
         "trace",
         json!({ "id": "0", "lines": 0 }),
         "lines is 0",
+        "after_line",
+    );
+    // One more than a call may have.
+    let many = |many: usize| vec![json!("0"); many];
+    refused("cancel", json!({ "ids": many(101) }), "101 ids", "");
+    refused("retry", json!({ "ids": many(101) }), "101 ids", "");
+    refused("wait", json!({ "ids": many(1_001) }), "1001 ids", "");
+    refused(
+        "submit",
+        json!({ "handler": "echo", "inputs": many(10_001) }),
+        "10001 inputs",
+        "path",
+    );
+    refused(
+        "job_start",
+        json!({ "handler": "echo", "units": many(10_001) }),
+        "10001 units",
+        "path",
+    );
+    refused(
+        "trace",
+        json!({ "id": "0", "after_line": 1_000_001 }),
+        "1000001",
+        "parent",
+    );
+    refused(
+        "trace",
+        json!({ "id": "0", "lines": 1_001 }),
+        "lines is 1001",
         "after_line",
     );
     refused("cancel", json!({ "ids": [] }), "0 ids", "");
