@@ -1,5 +1,6 @@
 //! Lines that no client should write, and what a client does that has no time.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
@@ -12,6 +13,8 @@ struct Raw {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
+    /// What it told of progress while something else was waited for.
+    told: VecDeque<Value>,
 }
 
 impl Raw {
@@ -27,6 +30,7 @@ impl Raw {
         Raw {
             to: child.stdin.take(),
             from: BufReader::new(child.stdout.take().unwrap()),
+            told: VecDeque::new(),
             child,
         }
     }
@@ -69,12 +73,42 @@ impl Raw {
         self.say(json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool, "arguments": arguments } }));
     }
 
-    /// What a call gives that is answered next.
+    /// What a call gives.
     fn gives(&mut self, id: u64, tool: &str, arguments: Value) -> Value {
         self.call(id, tool, arguments);
-        let answer = self.hear();
-        assert_eq!(answer["id"], id, "{answer}");
-        answer["result"]["structuredContent"].clone()
+        self.answer(id)
+    }
+
+    /// What the call of that id gives.
+    fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let heard = self.hear();
+            if heard["method"] == "notifications/progress" {
+                self.told.push_back(heard);
+                continue;
+            }
+            assert_eq!(heard["id"], id, "{heard}");
+            return heard["result"]["structuredContent"].clone();
+        }
+    }
+
+    /// The next thing that it tells of progress.
+    fn told(&mut self) -> Value {
+        let told = match self.told.pop_front() {
+            Some(told) => told,
+            None => self.hear(),
+        };
+        assert_eq!(told["method"], "notifications/progress", "{told}");
+        told["params"].clone()
+    }
+
+    /// A call by a client that wants to hear how far it is.
+    fn call_and_listen(&mut self, id: u64, tool: &str, arguments: Value) {
+        self.say(
+            json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {
+            "name": tool, "arguments": arguments, "_meta": { "progressToken": "mine" },
+        } }),
+        );
     }
 
     /// That it still answers.
@@ -238,7 +272,7 @@ fn a_call_that_is_taken_back_ends_the_waiting_and_not_the_task() {
 }
 
 #[test]
-fn a_wait_tells_how_far_it_is_to_a_client_that_asks() {
+fn a_wait_and_a_watched_job_tell_how_far_they_are_to_a_client_that_asks() {
     let place = super::place();
     let _host = place.serve();
     let mut raw = Raw::ready(&place);
@@ -249,30 +283,32 @@ fn a_wait_tells_how_far_it_is_to_a_client_that_asks() {
         json!({ "handler": "script", "inputs": [waits, waits] }),
     );
     let ids = made["ids"].clone();
-    raw.say(
-        json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {
-        "name": "wait", "arguments": { "ids": ids }, "_meta": { "progressToken": "mine" },
-    } }),
-    );
-    let told = raw.hear();
-    assert_eq!(told["method"], "notifications/progress");
-    assert_eq!(told["params"]["progressToken"], "mine");
-    assert_eq!(
-        (&told["params"]["progress"], &told["params"]["total"]),
-        (&json!(0.0), &json!(2.0))
-    );
-    raw.gives(3, "signal", json!({ "id": ids[0], "name": "go" }));
-    let told = raw.hear();
-    assert_eq!(told["params"]["progress"], 1.0);
-    assert_eq!(told["params"]["message"], "1 of 2 have ended");
-    raw.gives(4, "signal", json!({ "id": ids[1], "name": "go" }));
-    loop {
-        let heard = raw.hear();
-        if heard["id"] == 2 {
-            assert_eq!(heard["result"]["structuredContent"]["done"], true);
-            return;
-        }
-        assert_eq!(heard["params"]["progress"], 2.0);
+    raw.call_and_listen(2, "wait", json!({ "ids": ids }));
+    step_by_step(&mut raw, &ids, |done| format!("{done} of 2 have ended"));
+    assert_eq!(raw.answer(2)["done"], true);
+
+    let job = json!({ "handler": "script", "units": [waits, waits], "name": "watched" });
+    let job = raw.gives(1, "job_start", job)["job_id"].clone();
+    let units = raw.gives(1, "list", json!({ "parent": job }));
+    let ids = json!([units["tasks"][0]["id"], units["tasks"][1]["id"]]);
+    raw.call_and_listen(2, "job_status", json!({ "job": job, "timeout_s": 60 }));
+    step_by_step(&mut raw, &ids, |done| {
+        format!("{done} of 2 units have ended")
+    });
+    assert_eq!(raw.answer(2)["job"]["status"], "COMPLETED");
+}
+
+/// Two tasks that wait for a word are given it one after the other, and each end is told.
+fn step_by_step(raw: &mut Raw, ids: &Value, message: impl Fn(usize) -> String) {
+    for done in 0..2 {
+        let told = raw.told();
+        assert_eq!(told["progressToken"], "mine");
+        assert_eq!(
+            (&told["progress"], &told["total"], &told["message"]),
+            (&json!(done as f64), &json!(2.0), &json!(message(done)))
+        );
+        // The last end may be told, or the answer says it.
+        raw.gives(3, "signal", json!({ "id": ids[done], "name": "go" }));
     }
 }
 
