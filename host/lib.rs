@@ -39,3 +39,4 @@ pub mod wire;
 // Doors.
 pub mod cli;
 pub mod http;
+pub mod mcp;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 const NOUNS: &[&str] = &[
     "task", "group", "job", "journal", "lease", "limits", "queue", "schedule", "types", "workflow",
 ];
-const DOORS: &[&str] = &["cli", "http"];
+const DOORS: &[&str] = &["cli", "http", "mcp"];
 
 fn rooms() -> Vec<(String, Vec<PathBuf>)> {
     let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("host");

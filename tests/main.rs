@@ -25,6 +25,8 @@ mod jobs;
 mod languages;
 /// The handlers directory.
 mod loader;
+/// The door for assistants, by the official client and by raw lines.
+mod mcp;
 /// Pools, from inside a guest.
 mod pools;
 /// Long-running sources with clocks, and the pools of workflows.

@@ -16,9 +16,10 @@ mod doctor;
 mod get;
 mod given;
 mod handler;
-mod job;
+pub(crate) mod job;
 mod list;
 mod logs;
+mod mcp;
 mod metrics;
 mod new;
 mod pool;
@@ -35,7 +36,7 @@ mod status;
 mod stop;
 mod submit;
 mod top;
-mod trace;
+pub(crate) mod trace;
 mod view;
 mod wait;
 mod workflow;
@@ -177,6 +178,7 @@ enum Command {
     Queue(queue::Args),
     Schedule(schedule::Args),
     Job(job::Args),
+    Mcp(mcp::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
     Signal(signal::Args),
@@ -204,6 +206,7 @@ impl Command {
             Command::Resume(_) => "resume",
             Command::Backup(_) => "backup",
             Command::Doctor(_) => "doctor",
+            Command::Mcp(_) => "mcp",
             _ => return None,
         })
     }
@@ -308,6 +311,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Queue(args) => queue::run(&global, args).await,
         Command::Schedule(args) => schedule::run(&global, args).await,
         Command::Job(args) => job::run(&global, args).await,
+        Command::Mcp(args) => mcp::run(&global, args).await,
         Command::Retry(args) => retry::run(&global, args).await,
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
@@ -378,7 +382,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
 }
 
 /// What happened, and why.
-fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -393,7 +397,8 @@ fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-fn hint(error: &anyhow::Error) -> Option<String> {
+/// What to do about it.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let refused = cause
             .downcast_ref::<Refused>()

@@ -80,8 +80,7 @@ impl World {
     }
 
     async fn with(settings: Settings, clock: Arc<dyn Clock>) -> World {
-        static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-        World::serving(guests::place_guests, &COMPILED, settings, clock).await
+        World::serving(guests::place_guests, &GUESTS, settings, clock).await
     }
 
     async fn serving(
@@ -280,6 +279,14 @@ async fn start(
         clock: clock.clone(),
     })
     .await
+}
+
+/// Where the compiled code of the test guests is.
+static GUESTS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Give a new data directory the compiled code of the test guests.
+pub fn warm_guests(data: &Path) {
+    warm(data, guests::place_guests, &GUESTS);
 }
 
 /// Give a new data directory the compiled code of its handlers, so that only the first test compiles

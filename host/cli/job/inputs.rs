@@ -89,6 +89,15 @@ impl Inputs {
         })
     }
 
+    /// Units that somebody has in memory: a JSON document on each line.
+    pub fn of_lines(name: &str, lines: String) -> Inputs {
+        Inputs {
+            name: name.to_owned(),
+            source: Source::Text(lines.into_bytes().into()),
+            format: Format::Jsonl,
+        }
+    }
+
     /// Check all of it. Answers with the number of units.
     pub fn check(&self) -> anyhow::Result<u64> {
         let (mut many, mut wrong, mut told) = (0, 0_u64, Vec::new());

@@ -1,6 +1,6 @@
 //! `fishway job`: batches of units, from a file to their results.
 
-mod inputs;
+pub(crate) mod inputs;
 mod list;
 mod results;
 mod resume;
@@ -49,7 +49,7 @@ fn progress(group: &Group) -> String {
 }
 
 /// Why a job is not taken up again.
-fn refuse_resume(shown: &Shown) -> Option<Refused> {
+pub(crate) fn refuse_resume(shown: &Shown) -> Option<Refused> {
     let (id, group) = (shown.task.id, &shown.group);
     let of = |status: &str| format!("job {id} ({}) {status}", group.name);
     Some(match shown.status() {

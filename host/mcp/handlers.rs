@@ -1,0 +1,222 @@
+//! Handlers: which there are, and what each takes and gives, so that a right input can be made.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::Door;
+use super::answer::{Trouble, fit};
+use super::tasks::limit;
+use super::tool::{Call, Known, tool};
+use crate::client::ClientError;
+use crate::store::HandlerRow;
+use crate::types::{component_of, input_schema, schema};
+
+/// The tools of handlers.
+pub fn tools() -> Vec<Known> {
+    vec![Known::of::<HandlerList>(), Known::of::<HandlerDescribe>()]
+}
+
+/// Which handlers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListInput {
+    /// Only what comes after this name: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, 1 to 200; 200 when absent.
+    limit: Option<u64>,
+}
+
+/// A handler in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ListedJson {
+    /// What `submit` names.
+    name: String,
+    /// handler, or generator: that one is a step of workflows and runs no task by itself.
+    kind: &'static str,
+    /// One sentence of its author.
+    description: Option<String>,
+    /// What it takes and gives, as WIT writes it; null where it takes any JSON.
+    wit: Option<String>,
+}
+
+/// A page of handlers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ListOutput {
+    /// By name.
+    handlers: Vec<ListedJson>,
+    /// Where they were loaded from; null where no host has served yet.
+    directory: Option<String>,
+    /// What `after` has to be for the next page; null when this is the last.
+    next: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+tool!(
+    HandlerList,
+    "handler_list",
+    "List handlers",
+    Reads,
+    ListInput => ListOutput,
+    list,
+    "The handlers that the host has, or the last one had: what `submit`, `job_start` and workflows can name. Those with \
+     `wit` have types; `handler_describe` gives their JSON Schema. A page has up to 200."
+);
+
+/// What is said where nobody knows the handlers.
+fn unknown(door: &Door) -> String {
+    let how = match door.read_only {
+        true => "`fishway start DIRECTORY` does",
+        false => "host_start does",
+    };
+    format!("No host has served this data directory yet, so no handlers are known: {how}.")
+}
+
+async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<ListOutput, Trouble> {
+    let most = limit(input.limit.or(Some(super::tasks::PAGE_MAX)))?;
+    let known = door.read(|client| Ok(client.store().handlers()?)).await?;
+    let Some((mut rows, directory)) = known else {
+        return Ok(ListOutput {
+            handlers: Vec::new(),
+            directory: None,
+            next: None,
+            note: Some(unknown(&door)),
+        });
+    };
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    if let Some(after) = &input.after {
+        rows.retain(|row| row.name > *after);
+    }
+    let many = rows.len();
+    let page = rows
+        .into_iter()
+        .take(usize::try_from(most).unwrap_or(usize::MAX));
+    let page = page.map(|row| ListedJson {
+        kind: kind(&row),
+        wit: row.function.as_ref().map(ToString::to_string),
+        name: row.name,
+        description: row.description,
+    });
+    let (handlers, _) = fit(page.collect());
+    let last = handlers.last().filter(|_| handlers.len() < many);
+    Ok(ListOutput {
+        next: last.map(|last| last.name.clone()),
+        directory: Some(directory.display().to_string()),
+        handlers,
+        note: door.host_note(),
+    })
+}
+
+fn kind(row: &HandlerRow) -> &'static str {
+    match row.generator {
+        true => "generator",
+        false => "handler",
+    }
+}
+
+/// Which handler.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DescribeInput {
+    /// Its name, as "count" or "shop/price"; the name of a component stands for all of its functions.
+    name: String,
+}
+
+/// What a handler takes and gives.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DescribedJson {
+    /// What `submit` names.
+    name: String,
+    /// handler, or generator.
+    kind: &'static str,
+    /// One sentence of its author.
+    description: Option<String>,
+    /// As WIT writes it; null where it takes any JSON.
+    wit: Option<String>,
+    /// The types that it names, as WIT declares them.
+    types: Vec<String>,
+    /// JSON Schema of its input; `{}` where it takes any JSON.
+    input_schema: Value,
+    /// JSON Schema of its output.
+    output_schema: Value,
+}
+
+/// A handler, or the functions of a component.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DescribeOutput {
+    handlers: Vec<DescribedJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+tool!(
+    HandlerDescribe,
+    "handler_describe",
+    "Describe a handler",
+    Reads,
+    DescribeInput => DescribeOutput,
+    describe,
+    "What a handler takes and gives: JSON Schema of its input and output, and its types as WIT. Use it before `submit` or \
+     `job_start`: an input that does not fit is refused. A handler without types takes any JSON; then its description, \
+     or an earlier task of it (`list` with handler), shows what it expects."
+);
+
+async fn describe(
+    door: Arc<Door>,
+    input: DescribeInput,
+    _call: Call,
+) -> Result<DescribeOutput, Trouble> {
+    let known = door.read(|client| Ok(client.store().handlers()?)).await?;
+    let Some((rows, directory)) = known else {
+        return Err(
+            Trouble::new(format!("there is no handler \"{}\"", input.name)).hint(unknown(&door)),
+        );
+    };
+    let (named, others): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|row| row.name == input.name || component_of(&row.name) == input.name);
+    if named.is_empty() {
+        return Err(ClientError::UnknownHandler {
+            name: input.name,
+            known: others.into_iter().map(|row| row.name).collect(),
+            directory: Some(directory),
+        }
+        .into());
+    }
+    let untyped = named.iter().any(|row| row.function.is_none());
+    let described = named.into_iter().map(|row| DescribedJson {
+        kind: kind(&row),
+        wit: row.function.as_ref().map(ToString::to_string),
+        types: (row.function.as_ref()).map_or_else(Vec::new, |function| function.declarations()),
+        input_schema: row
+            .function
+            .as_ref()
+            .map_or_else(|| json!({}), input_schema),
+        output_schema: match &row.function {
+            None => json!({}),
+            Some(function) => (function.output()).map_or_else(|| json!({ "type": "null" }), schema),
+        },
+        name: row.name,
+        description: row.description,
+    });
+    let (handlers, left_out) = fit(described.collect());
+    let mut notes = Vec::new();
+    if untyped {
+        notes.push(
+            "One without `wit` has no types: it takes any JSON, and checks it itself.".to_owned(),
+        );
+    }
+    if left_out > 0 {
+        notes.push(format!(
+            "{left_out} more functions had no room: name one as COMPONENT/FUNCTION."
+        ));
+    }
+    Ok(DescribeOutput {
+        handlers,
+        note: (!notes.is_empty()).then(|| notes.join(" ")),
+    })
+}
