@@ -252,7 +252,10 @@ async fn make(
     tell.send_replace(Some((job, units)));
     let calm = daemon::seems_served(&door.data_dir);
     let filled = match inputs.units() {
-        Ok(units) => client.fill_job(job, &new, units, calm).await,
+        Ok(units) => {
+            let (handler, options) = (&new.handler, &new.options);
+            client.fill_job(job, handler, options, units, calm).await
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = filled {
@@ -379,7 +382,7 @@ impl Door {
         let data_dir = self.data_dir.clone();
         self.read(move |client: &Client| {
             let (task, group) = client.job(&named)?;
-            Shown::new(&data_dir, client, task, group)
+            Shown::new(daemon::serving(&data_dir), client, task, group)
         })
         .await
     }
@@ -598,7 +601,7 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<ListOutp
                 let Some(group) = task.group.as_deref().cloned() else {
                     continue;
                 };
-                let shown = Shown::new(&data_dir, client, task, group)?;
+                let shown = Shown::new(daemon::serving(&data_dir), client, task, group)?;
                 if status.is_none_or(|status| status == shown.status()) {
                     jobs.push(json(&shown));
                 }
