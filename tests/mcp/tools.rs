@@ -114,7 +114,7 @@ async fn a_handler_with_types_says_what_it_takes_and_refuses_anything_else() {
         .find(|name| name.ends_with("price"))
         .unwrap();
     let one = client.ok("handler_describe", json!({ "name": name }));
-    assert_eq!(names(&one), [name.clone()]);
+    assert_eq!(names(&one), std::slice::from_ref(&name));
     let price = &one["handlers"][0];
     assert!(price["wit"].as_str().unwrap().contains("order"), "{price}");
     assert!(!price["types"].as_array().unwrap().is_empty());
