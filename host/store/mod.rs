@@ -14,6 +14,7 @@ pub mod queues;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
+pub mod writer;
 
 pub use counter::Counter;
 pub use error::StoreError;
