@@ -114,6 +114,7 @@ impl Dispatch for Scheduler {
             slots: self.slots.free_for(&lane.handler, concurrency),
             digest,
             attempts_max,
+            at_once: concurrency.map(|most| most as usize),
         })
     }
 

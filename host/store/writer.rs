@@ -41,9 +41,10 @@ pub trait Engine: Send + 'static {
     /// The open transaction, for the kernel.
     type Rows<'a>: Rows;
 
-    /// Begin a transaction, which is about these tasks. A host, which `serves`, outlasts whoever stands
+    /// Begin a transaction, which is about these tasks, and which somebody `asked` for, or nobody. What
+    /// goes wrong leaves nothing begun. A host, which `serves`, outlasts whoever stands
     /// in its way: what it has to write is not lost.
-    fn begin(&mut self, serves: bool, about: &[TaskId]) -> Result<Begun, StoreError>;
+    fn begin(&mut self, serves: bool, asked: bool, about: &[TaskId]) -> Result<Begun, StoreError>;
     /// The transaction that was begun.
     fn rows(&mut self) -> Self::Rows<'_>;
     /// Commit it; when this returns without an error it is on disk.
@@ -303,7 +304,8 @@ impl<E: Engine> Writer<E> {
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
         let tokens = batch.iter().filter_map(|job| job.token());
         let about: Vec<TaskId> = tokens.map(|token| token.task).collect();
-        let begun = self.engine.begin(self.dispatch.is_some(), &about)?;
+        let (serves, asked) = (self.dispatch.is_some(), !batch.is_empty());
+        let begun = self.engine.begin(serves, asked, &about)?;
         let done = self.work(begun, batch).and_then(|done| {
             let left = Left {
                 notices: &done.notices,

@@ -1,8 +1,12 @@
 //! `cargo bench`: how long things take here, beside what the disk takes. Prints medians and ratios,
 //! asserts nothing. `cargo bench -- trip drain` runs the cases whose names hold a word.
 
+#[path = "../support/postgres.rs"]
+#[allow(dead_code)]
+mod cluster;
 mod http;
 mod jobs;
+mod postgres;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -190,6 +194,9 @@ async fn run(directory: &Path, sync: Duration, wanted: &[String]) {
     }
     if wants("notice") {
         notice(directory, &host).await;
+    }
+    if wants("postgres") {
+        postgres::run(directory).await;
     }
     if wants("job") {
         jobs::run(directory).await;
@@ -538,6 +545,7 @@ async fn start(directory: &Path) -> Host {
         handlers_dir: directory.join("handlers"),
         data_dir: directory.join("data"),
         settings: Settings::default(),
+        database: None,
         database_bytes_max: None,
         keep: Default::default(),
         grace: Duration::ZERO,

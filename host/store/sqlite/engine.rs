@@ -29,7 +29,12 @@ pub struct SqliteEngine {
 impl Engine for SqliteEngine {
     type Rows<'a> = SqliteRows<'a>;
 
-    fn begin(&mut self, serves: bool, _about: &[TaskId]) -> Result<Begun, StoreError> {
+    fn begin(
+        &mut self,
+        serves: bool,
+        _asked: bool,
+        _about: &[TaskId],
+    ) -> Result<Begun, StoreError> {
         loop {
             match self.execute("begin immediate") {
                 Ok(()) => break,

@@ -17,6 +17,7 @@ mod queues;
 mod reads;
 mod removal;
 mod rows;
+mod rowset;
 mod schedules;
 mod schema;
 mod signals;

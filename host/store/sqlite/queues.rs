@@ -174,6 +174,7 @@ mod tests {
                 slots: 1,
                 digest: "d".into(),
                 attempts_max: 1,
+                at_once: None,
             })
         }
 

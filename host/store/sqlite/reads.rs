@@ -603,6 +603,10 @@ impl Store for SqliteStore {
         })
     }
 
+    fn close(&self) {
+        SqliteStore::close(self);
+    }
+
     fn bus(&self) -> &Arc<Bus> {
         &self.bus
     }
