@@ -3,6 +3,7 @@
 pub mod detached;
 mod lock;
 pub mod process;
+mod sharing;
 mod standing;
 mod stopping;
 
@@ -25,8 +26,12 @@ use crate::loader::{Change, Loader, LoaderError, Watch};
 use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
-use crate::store::sqlite::{Opening, Role, SqliteStore};
-use crate::store::{HandlerRow, Keep, Store, StoreError};
+use crate::store::postgres::Address;
+use crate::store::sqlite::Role;
+use crate::store::{HandlerRow, Keep, Place, Store, StoreError};
+
+/// Where the handlers of other hosts are, in the data directory of one that has none of its own.
+const MIRROR: &str = "handlers";
 
 /// How long a host that is in a hurry, or has failed, waits for what it has interrupted.
 const HURRY: Duration = Duration::from_secs(1);
@@ -37,6 +42,8 @@ pub struct Setup {
     pub handlers_dir: PathBuf,
     /// Where it keeps everything.
     pub data_dir: PathBuf,
+    /// The database that it shares with other hosts; none where its own is in the data directory.
+    pub database: Option<Address>,
     /// How many run at once, and how they wait.
     pub settings: Settings,
     /// The database grows no larger, in bytes.
@@ -47,6 +54,16 @@ pub struct Setup {
     pub grace: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+impl Setup {
+    fn place(&self) -> Place {
+        Place {
+            directory: self.data_dir.clone(),
+            database: self.database.clone(),
+            bytes_max: self.database_bytes_max,
+        }
+    }
 }
 
 /// Why a host does not start.
@@ -131,12 +148,12 @@ impl Broken {
 
 /// A host that serves.
 pub struct Host {
-    data_dir: PathBuf,
+    place: Place,
     clock: Arc<dyn Clock>,
     /// The number of its lease.
     lease: u64,
     failed: watch::Sender<Option<Broken>>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     loader: Arc<Loader>,
     executor: Arc<Executor>,
     scheduler: Arc<Scheduler>,
@@ -150,16 +167,21 @@ pub struct Host {
 impl Host {
     /// Start to serve. Everything is loaded, and what a dead host left running is put back, when
     /// this returns.
-    pub async fn start(setup: Setup) -> Result<Host, HostError> {
+    pub async fn start(mut setup: Setup) -> Result<Host, HostError> {
         let own = process::own();
         let lock = Lock::take(&setup.data_dir, &own)?;
-        let store = Arc::new(SqliteStore::open(Opening {
-            directory: setup.data_dir.clone(),
-            role: Role::Host,
-            watch: true,
-            bytes_max: setup.database_bytes_max,
-            clock: setup.clock.clone(),
-        })?);
+        let store = setup.place().open(Role::Host, true, setup.clock.clone())?;
+        if let Some(clock) = store.server_clock() {
+            setup.clock = clock;
+        }
+        // A host that has no handlers of its own serves those of the others.
+        let mirrors = setup.database.is_some() && !setup.handlers_dir.exists();
+        if mirrors {
+            setup.handlers_dir = setup.data_dir.join(MIRROR);
+            let made = std::fs::create_dir_all(&setup.handlers_dir);
+            made.map_err(|_| LoaderError::NoDirectory(setup.handlers_dir.clone()))?;
+            sharing::mirror(&*store, &setup.handlers_dir)?;
+        }
         let sandbox = Sandbox::pooled(setup.settings.instances_max())?;
         let check = sandbox.check();
         let engine = sandbox.engine().clone();
@@ -169,10 +191,10 @@ impl Host {
             &setup.handlers_dir,
             &setup.data_dir,
         )?);
-        let lease = take_lease(&store, &setup, own).await?;
+        let lease = take_lease(&*store, &setup, own).await?;
         standing::forget(&setup.data_dir);
         let (data_dir, clock) = (setup.data_dir.clone(), setup.clock.clone());
-        let begun = Host::begin(setup, lock, store.clone(), loader, sandbox, lease).await;
+        let begun = Host::begin(setup, lock, store.clone(), loader, sandbox, lease, mirrors).await;
         if let Err(error) = &begun {
             let error = error.to_string();
             let sign = Sign::Ended(Some(error.clone()));
@@ -187,19 +209,25 @@ impl Host {
     async fn begin(
         setup: Setup,
         lock: Lock,
-        store: Arc<SqliteStore>,
+        store: Arc<dyn Store>,
         loader: Arc<Loader>,
         sandbox: Arc<Sandbox>,
         lease: u64,
+        mirrors: bool,
     ) -> Result<Host, HostError> {
         let (sender, changes) = mpsc::unbounded_channel();
         let _ = sender.send(loader.scan());
         store
             .keep_handlers(rows(&loader), loader.directory().to_owned())
             .await?;
+        if !mirrors {
+            sharing::publish(&*store, &loader).await?;
+        }
         let recovered = store.recover().await?;
         forget(&*store, &loader, &sandbox);
+        sharing::fetch(&*store, &loader)?;
 
+        let place = setup.place();
         let shared: Arc<dyn Store> = store.clone();
         let executor = Arc::new(Executor::start(
             shared.clone(),
@@ -246,13 +274,21 @@ impl Host {
                 // The commit that keeps them also starts what was held for want of them.
                 kept.keep_handlers(rows(&scanned), scanned.directory().to_owned())
                     .await?;
+                if !mirrors {
+                    sharing::publish(&*kept, &scanned).await?;
+                }
                 forget(&*kept, &scanned, &sandbox);
                 let _ = sender.send(changes);
             }
             Ok(())
         });
+        let mut background = vec![clocks, keeping, beating, looking];
+        if setup.database.is_some() {
+            let sharing = share(shared.clone(), loader.clone(), mirrors);
+            background.push(beside.run("looks for what other hosts share", sharing));
+        }
         Ok(Host {
-            data_dir: setup.data_dir,
+            place,
             clock: setup.clock,
             lease,
             failed,
@@ -262,7 +298,7 @@ impl Host {
             scheduler,
             changes: Some(changes),
             recovered,
-            background: vec![clocks, keeping, beating, looking],
+            background,
             _watch: watch,
             lock,
         })
@@ -285,7 +321,7 @@ impl Host {
 
     /// Say where it answers HTTP, for whoever asks where it is.
     pub fn say_address(&self, url: &str) -> std::io::Result<()> {
-        standing::say_address(&self.data_dir, self.lease, url)
+        standing::say_address(&self.place.directory, self.lease, url)
     }
 
     /// Attempts that a dead host left behind and that were put back.
@@ -358,7 +394,12 @@ impl Host {
         let sign = Sign::Ended(Some(error.clone()));
         let signed = tokio::time::timeout(HURRY, self.sign(sign.clone())).await;
         if !matches!(signed, Ok(Ok(()))) && self.sign_anew(sign).await.is_err() {
-            standing::leave(&self.data_dir, self.lease, self.clock.now_ms(), error);
+            standing::leave(
+                &self.place.directory,
+                self.lease,
+                self.clock.now_ms(),
+                error,
+            );
         }
         self.store.close();
     }
@@ -378,14 +419,13 @@ impl Host {
 
     /// Sign through a writer of its own, where that of the host is lost.
     async fn sign_anew(&self, sign: Sign) -> Result<(), StoreError> {
-        let opening = Opening {
-            directory: self.data_dir.clone(),
-            role: Role::Visitor,
-            watch: false,
+        let place = Place {
             bytes_max: None,
-            clock: self.clock.clone(),
+            ..self.place.clone()
         };
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(opening)).await;
+        let clock = self.clock.clone();
+        let opening = move || place.open(Role::Visitor, false, clock);
+        let store = tokio::task::spawn_blocking(opening).await;
         let store = store.map_err(|_| StoreError::Closed)??;
         store.sign_lease(self.lease, sign).await.map(|_| ())
     }
@@ -422,7 +462,7 @@ impl Beside {
 /// Become the one that serves. The lock is ours already; but where somebody has removed its file,
 /// two may have one each.
 async fn take_lease(
-    store: &SqliteStore,
+    store: &dyn Store,
     setup: &Setup,
     own: crate::lease::Identity,
 ) -> Result<u64, HostError> {
@@ -430,6 +470,9 @@ async fn take_lease(
         pid,
         data_dir: setup.data_dir.clone(),
     };
+    if setup.database.is_some() {
+        return take_one_of_many(store, setup, own).await;
+    }
     let last = last_host(store, &setup.data_dir, &*setup.clock)?;
     // Of one in another container the lock says more than its last sign of life.
     if let Some(last) = &last
@@ -439,10 +482,45 @@ async fn take_lease(
     {
         return Err(served(Some(last.lease.holder.pid)));
     }
+    let number = last.map_or(1, |last| last.lease.number + 1);
+    match store.take_lease(new_lease(setup, own, number)).await? {
+        true => Ok(number),
+        false => Err(served(None)),
+    }
+}
+
+/// Become one of those that serve. A host of this machine whose process has ended serves no more,
+/// whatever is left of its lease; of those of other machines their leases tell.
+async fn take_one_of_many(
+    store: &dyn Store,
+    setup: &Setup,
+    own: crate::lease::Identity,
+) -> Result<u64, HostError> {
+    loop {
+        let leases = store.leases()?;
+        for lease in leases.iter().filter(|lease| lease.ended_at_ms.is_none()) {
+            let here = lease.holder.boot.is_some() && lease.holder.boot == own.boot;
+            if here && process::life(&lease.holder) == Life::Ended {
+                let died = Sign::Ended(Some("its process ended without a word".to_owned()));
+                store.sign_lease(lease.number, died).await?;
+            }
+        }
+        let number = leases.first().map_or(1, |lease| lease.number + 1);
+        // Another may just have taken that number.
+        if store
+            .take_lease(new_lease(setup, own.clone(), number))
+            .await?
+        {
+            return Ok(number);
+        }
+    }
+}
+
+fn new_lease(setup: &Setup, holder: crate::lease::Identity, number: u64) -> Lease {
     let now_ms = setup.clock.now_ms();
-    let lease = Lease {
-        number: last.map_or(1, |last| last.lease.number + 1),
-        holder: own,
+    Lease {
+        number,
+        holder,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         grace_ms: u64::try_from(setup.grace.as_millis()).unwrap_or(u64::MAX),
         since_ms: now_ms,
@@ -450,11 +528,29 @@ async fn take_lease(
         stopping_at_ms: None,
         ended_at_ms: None,
         error: None,
-    };
-    let number = lease.number;
-    match store.take_lease(lease).await? {
-        true => Ok(number),
-        false => Err(served(None)),
+    }
+}
+
+/// Have what other hosts share, for as long as this one serves.
+async fn share(
+    store: Arc<dyn Store>,
+    loader: Arc<Loader>,
+    mirrors: bool,
+) -> Result<(), StoreError> {
+    loop {
+        tokio::time::sleep(sharing::REST).await;
+        let (store, loader) = (store.clone(), loader.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            sharing::fetch(&*store, &loader)?;
+            if mirrors {
+                // The watch of the directory loads what changes.
+                sharing::mirror(&*store, loader.directory())?;
+            }
+            Ok::<_, StoreError>(())
+        });
+        if let Ok(Err(error)) = looked.await {
+            tracing::warn!(%error, "what other hosts share cannot be looked at");
+        }
     }
 }
 

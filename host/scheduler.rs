@@ -119,6 +119,7 @@ impl Dispatch for Scheduler {
             ahead: self.slots.ahead_for(&lane.handler),
             digest,
             attempts_max,
+            at_once: concurrency.map(|most| most as usize),
         })
     }
 

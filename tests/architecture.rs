@@ -104,6 +104,7 @@ fn nouns_know_no_engine_no_clock_and_no_terminal() {
     let foreign = [
         "tokio::",
         "rusqlite::",
+        "tokio_postgres::",
         "wasmtime",
         "SystemTime",
         "Instant::",

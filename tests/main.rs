@@ -37,6 +37,8 @@ mod queues;
 mod retention;
 /// Bounds and grants: what a guest cannot do.
 mod sandbox;
+/// Several hosts on one PostgreSQL, and what may happen to them and to the server.
+mod scaling;
 /// Schedules, on a host that runs and over its end.
 mod schedules;
 /// The guest that most tests are programs for.

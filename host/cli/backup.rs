@@ -23,7 +23,7 @@ pub struct Args {
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let started = Instant::now();
-    let store = global.existing_store(false)?;
+    let store = global.existing_file(false)?;
     let bar = indicatif::ProgressBar::new(0);
     if global.quiet {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());

@@ -29,21 +29,16 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         for setting in settings {
             print_json(&SettingJson {
                 key: &setting.key,
-                value: setting.value.as_deref(),
+                value: shown(setting).as_deref(),
                 origin: origin(setting),
             })?;
         }
         return Ok(Done::OK);
     }
-    let value = |setting: &Setting| setting.value.clone().unwrap_or_else(|| "-".to_owned());
+    let value = |setting: &Setting| shown(setting).unwrap_or_else(|| "-".to_owned());
     let width = |of: fn(&Setting) -> usize| settings.iter().map(of).max().unwrap_or(0);
     let keys = width(|setting| setting.key.len());
-    let values = width(|setting| {
-        setting
-            .value
-            .as_ref()
-            .map_or(1, |value| value.chars().count())
-    });
+    let values = width(|setting| shown(setting).map_or(1, |value| value.chars().count()));
     for setting in settings {
         print_line(&format!(
             "{:keys$}  {:values$}  {}",
@@ -53,6 +48,22 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         ))?;
     }
     Ok(Done::OK)
+}
+
+/// A value as it may be seen: that of a database without its password.
+fn shown(setting: &Setting) -> Option<String> {
+    let value = setting.value.clone()?;
+    let Some((scheme, rest)) = value
+        .split_once("://")
+        .filter(|_| setting.key == "database")
+    else {
+        return Some(value);
+    };
+    let Some((who, place)) = rest.rsplit_once('@') else {
+        return Some(value);
+    };
+    let user = who.split(':').next().unwrap_or_default();
+    Some(format!("{scheme}://{user}@{place}"))
 }
 
 fn origin(setting: &Setting) -> String {

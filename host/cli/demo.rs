@@ -59,6 +59,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         handlers_dir: handlers_dir.clone(),
         data_dir: data_dir.clone(),
         settings: Settings::default(),
+        database: None,
         database_bytes_max: global.database_bytes_max,
         keep: crate::store::Keep::for_ever(),
         grace: Duration::from_secs(2),

@@ -91,7 +91,7 @@ fn disk(global: &Global) -> Finding {
 fn database(global: &Global) -> Finding {
     let path = global.data.join(FILE_NAME);
     let what = "database";
-    if !path.exists() {
+    if !global.has_data() {
         return Finding {
             what,
             good: true,

@@ -21,6 +21,7 @@ mod list;
 mod logs;
 mod mcp;
 mod metrics;
+mod migrate;
 mod new;
 mod pool;
 mod prune;
@@ -58,7 +59,9 @@ use crate::daemon::detached::DetachError;
 use crate::daemon::{Broken, HostError, StopError};
 use crate::remote::{Remote, Url};
 use crate::store::StoreError;
-use crate::store::sqlite::{BackupError, FILE_NAME, Opening, Role, SqliteStore};
+use crate::store::postgres::Address;
+use crate::store::sqlite::{self, BackupError, FILE_NAME, Role, SqliteStore};
+use crate::store::{Place, Store};
 
 /// Run durable, sandboxed tasks from a directory of WebAssembly handlers
 #[derive(Parser)]
@@ -88,6 +91,16 @@ pub struct Global {
         env = "FISHWAY_DATA"
     )]
     data: PathBuf,
+    /// Database that several hosts share, such as postgres://user:password@host/database, in the place of
+    /// the file in the data directory
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "FISHWAY_DATABASE",
+        hide_env_values = true
+    )]
+    database: Option<String>,
     /// Ask a host over HTTP instead, such as http://127.0.0.1:7070; FISHWAY_TOKEN has its token
     #[arg(long, global = true, value_name = "URL", env = "FISHWAY_URL")]
     url: Option<Url>,
@@ -185,6 +198,7 @@ enum Command {
     Delete(delete::Args),
     Prune(prune::Args),
     Backup(backup::Args),
+    Migrate(migrate::Args),
     Metrics(metrics::Args),
     Handler(handler::Args),
     New(new::Args),
@@ -205,6 +219,7 @@ impl Command {
             Command::Stop(_) => "stop",
             Command::Resume(_) => "resume",
             Command::Backup(_) => "backup",
+            Command::Migrate(_) => "migrate",
             Command::Doctor(_) => "doctor",
             Command::Mcp(_) => "mcp",
             _ => return None,
@@ -317,6 +332,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Delete(args) => delete::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
         Command::Backup(args) => backup::run(&global, args).await,
+        Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Metrics(args) => metrics::run(&global, &args),
         Command::Handler(args) => handler::run(&global, args),
         Command::New(args) => new::run(&global, args),
@@ -448,17 +464,37 @@ impl Global {
         if let Some(remote) = self.remote(watch)? {
             return Ok(Client::new(Arc::new(remote)));
         }
-        Ok(Client::new(Arc::new(self.store(watch)?)))
+        Ok(Client::new(self.store(watch)?))
     }
 
-    fn store(&self, watch: bool) -> anyhow::Result<SqliteStore> {
-        Ok(SqliteStore::open(Opening {
+    fn store(&self, watch: bool) -> anyhow::Result<Arc<dyn Store>> {
+        let place = Place {
             directory: self.data.clone(),
-            role: Role::Visitor,
-            watch,
+            database: self.database()?,
             bytes_max: self.database_bytes_max,
-            clock: Arc::new(SystemClock),
-        })?)
+        };
+        Ok(place.open(Role::Visitor, watch, Arc::new(SystemClock))?)
+    }
+
+    /// A database of a server.
+    fn store_at(&self, address: Address) -> anyhow::Result<Arc<dyn Store>> {
+        let place = Place {
+            directory: self.data.clone(),
+            database: Some(address),
+            bytes_max: None,
+        };
+        Ok(place.open(Role::Visitor, false, Arc::new(SystemClock))?)
+    }
+
+    /// The database that hosts share, if there is one.
+    fn database(&self) -> anyhow::Result<Option<Address>> {
+        let url = self.database.as_deref().filter(|url| !url.is_empty());
+        Ok(url.map(Address::parse).transpose()?)
+    }
+
+    /// Whether there is any data: a file, or a database, which is made where it is not there.
+    fn has_data(&self) -> bool {
+        self.database.is_some() || self.data.join(FILE_NAME).exists()
     }
 
     /// The host that is asked over HTTP, if one is.
@@ -507,16 +543,33 @@ impl Global {
         if let Some(remote) = self.remote(watch)? {
             return Ok(Client::new(Arc::new(remote)));
         }
-        Ok(Client::new(Arc::new(self.existing_store(watch)?)))
+        self.look_for_data()?;
+        Ok(Client::new(self.store(watch)?))
     }
 
-    fn existing_store(&self, watch: bool) -> anyhow::Result<SqliteStore> {
-        if !self.data.join(FILE_NAME).exists() {
-            let what = format!("there is no fishway data in {}", self.data.display());
-            let hint = "fishway serve or fishway submit makes it; --data names another directory";
-            return Err(Refused::new(what, hint).into());
+    fn look_for_data(&self) -> anyhow::Result<()> {
+        if self.has_data() {
+            return Ok(());
         }
-        self.store(watch)
+        let what = format!("there is no fishway data in {}", self.data.display());
+        let hint = "fishway serve or fishway submit makes it; --data names another directory";
+        Err(Refused::new(what, hint).into())
+    }
+
+    /// The file in the data directory, for what is about that alone.
+    fn existing_file(&self, watch: bool) -> anyhow::Result<SqliteStore> {
+        if self.database.is_some() {
+            let hint = "pg_dump copies a database of PostgreSQL, while hosts serve it";
+            return Err(Refused::usage("this is about the file in a data directory", hint).into());
+        }
+        self.look_for_data()?;
+        Ok(SqliteStore::open(sqlite::Opening {
+            directory: self.data.clone(),
+            role: Role::Visitor,
+            watch,
+            bytes_max: self.database_bytes_max,
+            clock: Arc::new(SystemClock),
+        })?)
     }
 
     /// Say something that is not data.

@@ -274,6 +274,7 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         handlers_dir: args.handlers.clone(),
         data_dir: global.data.clone(),
         settings,
+        database: global.database()?,
         database_bytes_max: global.database_bytes_max,
         keep: args.keep(),
         grace,
@@ -319,7 +320,10 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         1 => "1 handler".to_owned(),
         many => format!("{many} handlers"),
     };
-    let data = global.data.display();
+    let data = match global.database()? {
+        Some(address) => address.place,
+        None => global.data.display().to_string(),
+    };
     let stop = match parent {
         Some(_) => "fishway stop",
         None => "Ctrl-C",

@@ -6,7 +6,6 @@ use crate::clock::SystemClock;
 use crate::daemon::{LastHost, View};
 use crate::lease::Standing;
 use crate::store::QueueDepth;
-use crate::store::sqlite::FILE_NAME;
 use crate::wire;
 
 /// Say whether a host serves, since when, and what there is to do
@@ -28,7 +27,7 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
         return Ok(Done::OK);
     }
     let data = global.data.display();
-    if !global.data.join(FILE_NAME).exists() {
+    if !global.has_data() {
         if global.json {
             print_json(&wire::no_host(&global.data, "not_found"))?;
         } else {
@@ -50,6 +49,9 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
 
 fn lines(global: &Global, view: &View) -> Vec<String> {
     let mut lines = vec![headline(global, view)];
+    for host in &view.hosts {
+        lines.push(one_of_many(host));
+    }
     if let Some(host) = &view.host {
         lines.extend(other_version(host));
         if view.handlers.is_empty() {
@@ -68,9 +70,10 @@ fn lines(global: &Global, view: &View) -> Vec<String> {
 
 /// What the host does, or how it ended, in a line.
 pub fn headline(global: &Global, view: &View) -> String {
-    let data = match &global.url {
-        Some(url) => url.to_string(),
-        None => global.data.display().to_string(),
+    let data = match (&global.url, global.database()) {
+        (Some(url), _) => url.to_string(),
+        (None, Ok(Some(address))) => address.place,
+        (None, _) => global.data.display().to_string(),
     };
     let Some(host) = &view.host else {
         return format!("not_started: no host has served {data} yet");
@@ -100,6 +103,27 @@ pub fn headline(global: &Global, view: &View) -> String {
             ago(lease.heartbeat_at_ms)
         ),
     }
+}
+
+/// A host that shares a database with others.
+fn one_of_many(host: &LastHost) -> String {
+    let lease = &host.lease;
+    let does = match host.standing {
+        Standing::Running => "running",
+        Standing::Stopping => "stopping",
+        Standing::Stopped => "stopped",
+        Standing::Failed => "failed",
+        Standing::Died => "died",
+    };
+    let machine = lease.holder.boot.as_deref().unwrap_or("-");
+    let now_ms = now_ms();
+    format!(
+        "host      {} {does}, process {} of machine {}, heard of {} ago",
+        lease.number,
+        lease.holder.pid,
+        machine.get(..8).unwrap_or(machine),
+        duration(now_ms.saturating_sub(lease.heartbeat_at_ms))
+    )
 }
 
 /// That the host is not of this version.

@@ -85,7 +85,9 @@ fn interval_ms(text: &str) -> Result<u64, String> {
 
 /// What is waited for does not come by itself.
 pub fn tell_of_no_host(global: &Global) {
-    if global.url.is_none() && !crate::daemon::seems_served(&global.data) {
+    // The hosts of a database may be anywhere; fishway status tells of them.
+    let here = global.url.is_none() && global.database.is_none();
+    if here && !crate::daemon::seems_served(&global.data) {
         let data = global.data.display();
         global.say(format!(
             "no host seems to serve {data}: fishway start HANDLERS_DIR starts one"

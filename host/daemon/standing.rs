@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process;
 use crate::clock::Clock;
-use crate::lease::{Lease, Standing};
+use crate::lease::{Lease, Life, Standing};
 use crate::store::{QueueDepth, Store, StoreError};
 
 /// What a host failed by that could not write that into its lease.
@@ -28,8 +28,10 @@ pub struct LastHost {
 /// All that is known of the last host and its work.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The host; none when there never was one.
+    /// The host, or the newest of several; none when there never was one.
     pub host: Option<LastHost>,
+    /// All that serve, or were the last to, where several share a database; the newest first.
+    pub hosts: Vec<LastHost>,
     /// What it had loaded, by name.
     pub handlers: Vec<String>,
     /// Tasks that have not ended, by queue.
@@ -43,6 +45,7 @@ impl View {
         let names = handlers.unwrap_or_default().into_iter();
         Ok(View {
             host: last_host(store, data_dir, clock)?,
+            hosts: hosts(store, data_dir, clock)?,
             handlers: names.map(|handler| handler.name).collect(),
             depths: store.depths()?,
         })
@@ -71,20 +74,50 @@ pub fn last_host(
     data_dir: &Path,
     clock: &dyn Clock,
 ) -> Result<Option<LastHost>, StoreError> {
-    let Some(mut lease) = store.lease()? else {
-        return Ok(None);
-    };
+    match store.lease()? {
+        Some(lease) => Ok(Some(stands(store, data_dir, clock, lease))),
+        None => Ok(None),
+    }
+}
+
+/// The hosts of a database that several share; those that serve no more are told of while the newest
+/// is one of them.
+fn hosts(
+    store: &dyn Store,
+    data_dir: &Path,
+    clock: &dyn Clock,
+) -> Result<Vec<LastHost>, StoreError> {
+    if store.server_clock().is_none() {
+        return Ok(Vec::new());
+    }
+    let leases = store.leases()?.into_iter();
+    let mut hosts: Vec<LastHost> = leases
+        .map(|lease| stands(store, data_dir, clock, lease))
+        .collect();
+    let first = hosts.first().map(|host| host.lease.number);
+    hosts.retain(|host| host.standing.serves() || Some(host.lease.number) == first);
+    Ok(hosts)
+}
+
+fn stands(store: &dyn Store, data_dir: &Path, clock: &dyn Clock, mut lease: Lease) -> LastHost {
     if let Some(left) = left(data_dir).filter(|left| left.number == lease.number) {
         (lease.ended_at_ms, lease.error) = (Some(left.at_ms), Some(left.error));
     }
-    let life = process::life(&lease.holder);
-    let standing = lease.standing(life, clock.now_ms());
+    // A process of another machine cannot be seen; and the server tells the time of the leases.
+    let server = store.server_clock();
+    let here = lease.holder.boot == process::own().boot;
+    let life = match server.is_none() || here {
+        true => process::life(&lease.holder),
+        false => Life::Unseen,
+    };
+    let now_ms = server.map_or_else(|| clock.now_ms(), |clock| clock.now_ms());
+    let standing = lease.standing(life, now_ms);
     let url = address(data_dir).filter(|at| standing.serves() && at.number == lease.number);
-    Ok(Some(LastHost {
+    LastHost {
         lease,
         standing,
         url: url.map(|at| at.url),
-    }))
+    }
 }
 
 /// Say where the host with this lease answers HTTP, for whoever asks where it is. The word of a host

@@ -315,7 +315,7 @@ impl Guest {
             spent_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
         };
         let agents = self.agents.clone();
-        let parked = Parked::enter(&agents.parking, self.task.id, self.task.run);
+        let parked = Parked::enter(&agents.parking, &self.task);
         // Before the wait is written, so that the same transaction can give the slot to a child.
         let slots = self.slot.take().map(|slot| slot.slots().clone());
         let claimed = match agents.store.suspend(self.token(), suspension).await {

@@ -26,6 +26,8 @@ pub struct Parking {
 /// Where an instance waits for its claim.
 struct Place {
     run: u32,
+    /// The claim that the instance waits in. Another host may have had one since.
+    fence: u64,
     claim: oneshot::Sender<Claim>,
 }
 
@@ -45,7 +47,8 @@ impl Parking {
             return Some(claim);
         };
         let woken = claim.task.wait.as_ref().and_then(|wait| wait.woken);
-        match woken.is_some() && place.run == claim.task.run {
+        let next = claim.task.fence == place.fence + 1;
+        match woken.is_some() && next && place.run == claim.task.run {
             true => place.claim.send(claim).err(),
             false => Some(claim),
         }
@@ -71,11 +74,12 @@ pub struct Parked {
 
 impl Parked {
     /// Take a place, if there is room. Before the wait begins: its end may come at once.
-    pub fn enter(parking: &Arc<Parking>, task: TaskId, run: u32) -> Parked {
+    pub fn enter(parking: &Arc<Parking>, waiter: &Task) -> Parked {
+        let (task, run, fence) = (waiter.id, waiter.run, waiter.fence);
         let mut parked = parking.parked();
         let claim = (parked.len() < parking.room).then(|| {
             let (claim, receiver) = oneshot::channel();
-            parked.insert(task, Place { run, claim });
+            parked.insert(task, Place { run, fence, claim });
             receiver
         });
         drop(parked);

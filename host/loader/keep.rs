@@ -7,6 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Digest, LoaderError, io};
 
+/// Where they are, in the data directory.
+pub const DIRECTORY: &str = "components";
+
+/// What a data directory keeps, for whoever takes it elsewhere.
+pub struct Kept(Keep);
+
+impl Kept {
+    /// What is kept in a data directory.
+    pub fn of(data_dir: &Path) -> Result<Kept, LoaderError> {
+        Keep::open(&data_dir.join(DIRECTORY)).map(Kept)
+    }
+
+    /// A component and its manifest.
+    pub fn find(&self, digest: &str) -> Option<(Vec<u8>, Option<String>)> {
+        let (file, manifest) = self.0.find(&digest.parse().ok()?)?;
+        let manifest = manifest.and_then(|file| std::fs::read_to_string(file).ok());
+        Some((std::fs::read(file).ok()?, manifest))
+    }
+}
+
 /// The directory of kept components.
 pub struct Keep {
     directory: PathBuf,

@@ -27,6 +27,7 @@ use wasmtime::component::Component;
 pub use component::{GENERATOR, is_handler};
 pub use digest::Digest;
 pub use functions::{Exported, Wanted};
+pub use keep::{Kept, write_atomically};
 pub use links::Unlinked;
 pub use watch::Watch;
 
@@ -220,7 +221,7 @@ impl Loader {
             .map_err(|error| io(handlers_dir, &error))?;
         Ok(Loader {
             compiled: compiled::Compiled::open(&engine, &data_dir.join("compiled"))?,
-            keep: keep::Keep::open(&data_dir.join("components"))?,
+            keep: keep::Keep::open(&data_dir.join(keep::DIRECTORY))?,
             engine,
             check,
             handlers_dir,
@@ -387,6 +388,34 @@ impl Loader {
         let handler = Arc::new(handler);
         self.state().earlier.insert(digest.clone(), handler.clone());
         Ok(handler)
+    }
+
+    /// A component that is kept, and its manifest.
+    pub fn kept(&self, digest: &Digest) -> Option<(Vec<u8>, Option<String>)> {
+        let (file, manifest) = self.keep.find(digest)?;
+        let manifest = manifest.and_then(|file| std::fs::read_to_string(file).ok());
+        Some((std::fs::read(file).ok()?, manifest))
+    }
+
+    /// Whether a component is loaded or kept.
+    pub fn has(&self, digest: &Digest) -> bool {
+        let loaded = |state: &State| {
+            state
+                .loaded
+                .values()
+                .any(|one| one.handler.digest == *digest)
+        };
+        self.keep.find(digest).is_some() || loaded(&self.state())
+    }
+
+    /// Keep a component that another host has loaded.
+    pub fn keep(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        manifest: Option<&str>,
+    ) -> Result<(), LoaderError> {
+        self.keep.keep(digest, bytes, manifest)
     }
 
     /// Remove kept components that nobody needs: not `needed` by a task and not loaded. Tells how

@@ -386,6 +386,7 @@ pub fn view(json: &HostJson) -> View {
             },
             url: json.url.clone(),
         }),
+        hosts: Vec::new(),
         handlers: json.handlers.clone(),
         depths: depths.collect(),
     }

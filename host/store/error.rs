@@ -141,6 +141,22 @@ pub enum StoreError {
         /// What SQLite says.
         why: String,
     },
+    /// Others were in the way; the same may be done again.
+    #[error("the database is busy: {why}")]
+    Crowded {
+        /// What the server says.
+        why: String,
+    },
+    /// The server cannot be asked, or does not serve us.
+    #[error("{what}")]
+    Server {
+        /// A sentence.
+        what: String,
+        /// What to do.
+        hint: Option<String>,
+        /// Whether it may be there again in a moment.
+        passing: bool,
+    },
     /// Anything else that the engine says.
     #[error("the database failed: {why}")]
     Failed {
@@ -243,10 +259,13 @@ impl StoreError {
             StoreError::LeaseLost => {
                 "one host serves a data directory; see that nobody removes host.lock".to_owned()
             }
-            StoreError::Remote { hint, .. } => return hint.clone(),
+            StoreError::Remote { hint, .. } | StoreError::Server { hint, .. } => {
+                return hint.clone();
+            }
             StoreError::Refused(_)
             | StoreError::Stale(_)
             | StoreError::Deadlock { .. }
+            | StoreError::Crowded { .. }
             | StoreError::Failed { .. }
             | StoreError::Panicked { .. }
             | StoreError::Closed => {

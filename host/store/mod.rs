@@ -9,14 +9,19 @@
 pub mod counter;
 mod error;
 pub mod kernel;
+pub mod moving;
 mod nodes;
+mod place;
+pub mod postgres;
 pub mod queues;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
+pub mod writer;
 
 pub use counter::Counter;
 pub use error::StoreError;
+pub use place::Place;
 pub use sweep::{Keep, Sweep};
 
 use std::path::PathBuf;
@@ -26,6 +31,7 @@ pub use nodes::{Node, Rank};
 pub use queues::QueueStanding;
 
 use crate::bus::Bus;
+use crate::clock::Clock;
 use crate::group::{GroupKind, PoolOptions};
 use crate::job::{NewJob, UnitResult, Units};
 use crate::journal::{Call, Entry, RefusedCall};
@@ -227,6 +233,10 @@ pub trait Store: Send + Sync + 'static {
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
     /// The lease of the last host; none when no host ever served.
     fn lease(&self) -> Result<Option<Lease>, StoreError>;
+    /// The leases of the hosts, the newest first: where one serves at a time, that of the last.
+    fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        Ok(self.lease()?.into_iter().collect())
+    }
     /// Tasks that have not ended, by queue; its cost does not grow with history.
     fn depths(&self) -> Result<Vec<QueueDepth>, StoreError>;
     /// Components that unfinished tasks go on with.
@@ -235,6 +245,25 @@ pub trait Store: Send + Sync + 'static {
     fn counters(&self) -> Result<Vec<Counter>, StoreError>;
     /// Where commits are told.
     fn bus(&self) -> &Arc<Bus>;
+    /// The clock of the server, where several hosts may serve the store at once: they go by it and not
+    /// by their own.
+    fn server_clock(&self) -> Option<Arc<dyn Clock>> {
+        None
+    }
+    /// Handlers that hosts share through the store: name and digest.
+    fn shared_components(&self) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// A component that hosts share.
+    fn shared_component(&self, _digest: &str) -> Result<Option<SharedComponent>, StoreError> {
+        Ok(None)
+    }
+    /// Share a component with other hosts.
+    async fn share_component(&self, _component: SharedComponent) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Commit what is queued and let go. What is asked for afterwards is refused.
+    fn close(&self) {}
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
     fn ids(&self) -> &IdGenerator;
 }
@@ -295,6 +324,19 @@ pub struct Lane {
     pub digest: String,
 }
 
+/// A component with its manifest, as hosts share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedComponent {
+    /// The handler.
+    pub name: String,
+    /// Names what is in it.
+    pub digest: String,
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// The text of its manifest.
+    pub manifest: Option<String>,
+}
+
 /// What a host offers to a lane.
 #[derive(Debug, Clone)]
 pub struct Room {
@@ -307,6 +349,8 @@ pub struct Room {
     pub digest: Arc<str>,
     /// Attempts in all, where the task itself does not say.
     pub attempts_max: u32,
+    /// Tasks of the handler that may run at once on all hosts together.
+    pub at_once: Option<usize>,
 }
 
 /// The answer to a submit.

@@ -8,7 +8,7 @@ use crate::journal::Entry;
 use crate::lease::{Lease, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
-use crate::store::{Counter, HandlerRow, Lane, LogLine, Signal, StoreError};
+use crate::store::{Counter, HandlerRow, Lane, LogLine, SharedComponent, Signal, StoreError};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
@@ -20,6 +20,16 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
     fn fill(&mut self, task: &mut Task) -> Result<(), StoreError>;
+    /// It will be asked where these stand, and what decides whether they may be deleted: an engine that
+    /// is far away asks for all of them at once.
+    fn expect(&mut self, _ids: &[TaskId]) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// It will be asked what these tasks cannot end without: an engine that is far away reads that for
+    /// all of them at once.
+    fn look_ahead(&mut self, _ids: &[TaskId]) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Only where a task stands.
     fn standing(&mut self, id: TaskId) -> Result<Option<Standing>, StoreError>;
     /// A new task.
@@ -115,6 +125,15 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     /// The first lane after `lane` that has ready tasks, in order of queue, handler,
     /// gate and digest.
     fn lane_after(&mut self, lane: &Lane) -> Result<Option<Lane>, StoreError>;
+    /// Tasks of a handler that run now on all hosts; none where one host serves at a time, which
+    /// counts its own.
+    fn handler_running(&mut self, _component: &str) -> Result<Option<usize>, StoreError> {
+        Ok(None)
+    }
+    /// Keep a component for other hosts.
+    fn share_component(&mut self, _component: &SharedComponent) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Ready tasks of a lane with their priority: higher priority first, then older first.
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;
     /// Tasks that run.
@@ -142,6 +161,11 @@ pub trait LeaseRows {
     /// Add a sign to the lease of that number. The answer is whether it is still there, and has not
     /// ended.
     fn sign_lease(&mut self, number: u64, sign: &Sign, now_ms: u64) -> Result<bool, StoreError>;
+    /// The leases of other hosts than that of this number that were silent for too long are over. The
+    /// answer is how many they are; where there is but one host at a time, none.
+    fn end_silent(&mut self, _number: u64, _now_ms: u64) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 /// The signals that tasks have been sent and have not received.

@@ -139,7 +139,7 @@ pub struct BadId(pub String);
 /// same id.
 #[derive(Debug)]
 pub struct IdGenerator {
-    node: u64,
+    node: AtomicU64,
     last: AtomicU64,
 }
 
@@ -154,9 +154,14 @@ impl IdGenerator {
     /// A generator for the given node, one of [`NODE_HOST`] and [`NODE_VISITOR`].
     pub fn new(node: u8) -> IdGenerator {
         IdGenerator {
-            node: u64::from(node),
+            node: AtomicU64::new(u64::from(node)),
             last: AtomicU64::new(0),
         }
+    }
+
+    /// Make all later ids as that node. Where several hosts have one database, each has its own.
+    pub fn set_node(&self, node: u8) {
+        self.node.store(u64::from(node), Ordering::Relaxed);
     }
 
     /// Make all later ids greater than `id` where they would otherwise be made in its millisecond
@@ -181,7 +186,8 @@ impl IdGenerator {
         let position = fresh.max(last + 1);
         let counter = position & ((1 << COUNTER_BITS) - 1);
         let ticks = position >> COUNTER_BITS;
-        TaskId(ticks << (NODE_BITS + COUNTER_BITS) | self.node << COUNTER_BITS | counter)
+        let node = self.node.load(Ordering::Relaxed);
+        TaskId(ticks << (NODE_BITS + COUNTER_BITS) | node << COUNTER_BITS | counter)
     }
 }
 

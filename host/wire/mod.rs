@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::client::{Dependencies, Detail, Holds, Job, Why};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::View;
+use crate::daemon::{LastHost, View};
 use crate::group::{Group, GroupKind};
 use crate::lease::Standing;
 use crate::queue::Queue;
@@ -441,6 +441,28 @@ pub struct HostJson {
     pub error: Option<String>,
     pub handlers: Vec<String>,
     pub queues: Vec<QueueDepthJson>,
+    /// All that serve, where several hosts share a database; the newest first.
+    #[serde(default)]
+    pub hosts: Vec<SharingHostJson>,
+}
+
+/// One of several hosts that share a database.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct SharingHostJson {
+    pub number: u64,
+    /// running, stopping, stopped, failed or died.
+    #[schema(value_type = String)]
+    pub status: Word,
+    pub pid: u32,
+    /// The boot of its machine, which tells machines apart.
+    pub machine: Option<String>,
+    pub version: String,
+    pub since: String,
+    pub last_heartbeat_at: String,
+    pub ended_at: Option<String>,
+    /// What it failed by.
+    pub error: Option<String>,
 }
 
 /// The tasks of a queue that have not ended.
@@ -790,6 +812,29 @@ pub fn no_host(data: &Path, status: &'static str) -> HostJson {
         error: None,
         handlers: Vec::new(),
         queues: Vec::new(),
+        hosts: Vec::new(),
+    }
+}
+
+fn sharing_host(host: &LastHost) -> SharingHostJson {
+    let lease = &host.lease;
+    SharingHostJson {
+        number: lease.number,
+        status: match host.standing {
+            Standing::Running => "running",
+            Standing::Stopping => "stopping",
+            Standing::Stopped => "stopped",
+            Standing::Failed => "failed",
+            Standing::Died => "died",
+        }
+        .into(),
+        pid: lease.holder.pid,
+        machine: lease.holder.boot.clone(),
+        version: lease.version.clone(),
+        since: time(lease.since_ms),
+        last_heartbeat_at: time(lease.heartbeat_at_ms),
+        ended_at: lease.ended_at_ms.map(time),
+        error: lease.error.clone(),
     }
 }
 
@@ -806,6 +851,7 @@ pub fn host(data: &Path, view: &View) -> HostJson {
     let mut json = HostJson {
         handlers: view.handlers.clone(),
         queues: queues.collect(),
+        hosts: view.hosts.iter().map(sharing_host).collect(),
         ..no_host(data, "not_started")
     };
     if let Some(host) = &view.host {

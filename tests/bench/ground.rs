@@ -57,6 +57,7 @@ impl Ground {
         let setup = Setup {
             handlers_dir: self.handlers(),
             data_dir: self.data(),
+            database: None,
             settings: Settings::default(),
             database_bytes_max: None,
             keep: Default::default(),

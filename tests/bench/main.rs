@@ -9,12 +9,16 @@
 mod browser;
 mod ceiling;
 mod clients;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "the tests do more with it")]
+mod cluster;
 mod dashboard;
 mod drain;
 mod ground;
 mod http;
 mod jobs;
 mod languages;
+mod postgres;
 mod report;
 mod shapes;
 mod sized;
@@ -29,7 +33,7 @@ use report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is to be measured, in the order in which it is.
-const CASES: [&str; 19] = [
+const CASES: [&str; 20] = [
     "start",
     "idle",
     "clients",
@@ -47,6 +51,7 @@ const CASES: [&str; 19] = [
     "readers",
     "dashboard",
     "generator",
+    "postgres",
     "history",
     "job",
 ];
@@ -107,6 +112,7 @@ fn main() {
                 "readers" => http::readers(report, &place).await,
                 "dashboard" => dashboard::run(report, &place).await,
                 "generator" => shapes::generator(report, &place).await,
+                "postgres" => postgres::run(report, &place).await,
                 "history" => drain::history(report, &place).await,
                 "job" => jobs::run(report, &place).await,
                 _ => languages::run(report, &place).await,

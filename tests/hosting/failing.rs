@@ -193,6 +193,7 @@ async fn failing(thread: &'static str) -> (Place, Host, Arc<Failing>) {
         handlers_dir: place.path("handlers"),
         data_dir: place.path(".fishway"),
         settings: Settings::default(),
+        database: None,
         database_bytes_max: None,
         keep: Keep::for_ever(),
         grace: std::time::Duration::ZERO,

@@ -11,7 +11,9 @@ use fishway::store::{
 use fishway::task::{NewTask, Options, Place, Spawner, Status, StatusSet, Task, TaskId};
 use proptest::prelude::*;
 
-use super::world::{START_MS, SqliteEngine, World, call, call_by, done, failed, set};
+use super::world::{
+    Engine, PostgresEngine, START_MS, SqliteEngine, World, call, call_by, done, failed, set,
+};
 
 /// One verb. Numbers choose among what there is, so that every sequence means something.
 #[derive(Debug, Clone)]
@@ -809,6 +811,23 @@ fn now_ms(world: &World) -> u64 {
     world.clock.now_ms().max(START_MS)
 }
 
+fn hold(engine: impl Engine + 'static, verbs: &[Verb]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(engine);
+        let mut model = Model::default();
+        let mut before = Snapshot::new();
+        for verb in verbs {
+            model.run(&mut world, &before, verb).await;
+            let after = snapshot(&world);
+            model.check(&world, &before, &after, verb);
+            before = after;
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 24,
@@ -819,17 +838,20 @@ proptest! {
 
     #[test]
     fn whatever_is_asked_for_the_relations_hold(verbs in prop::collection::vec(verb(), 1..100)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new(SqliteEngine::new());
-            let mut model = Model::default();
-            let mut before = Snapshot::new();
-            for verb in &verbs {
-                model.run(&mut world, &before, verb).await;
-                let after = snapshot(&world);
-                model.check(&world, &before, &after, verb);
-                before = after;
-            }
-        });
+        hold(SqliteEngine::new(), &verbs);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 6,
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_is_asked_for_the_relations_hold_on_postgres(verbs in prop::collection::vec(verb(), 1..100)) {
+        hold(PostgresEngine::new(), &verbs);
     }
 }

@@ -5,7 +5,7 @@ use fishway::task::producer::Stage;
 use fishway::task::{NewTask, Options, Place, Spawner, Status, Task, TaskId};
 use proptest::prelude::*;
 
-use super::world::{DRAIN_MS, IDLE_MS, SqliteEngine, World, done, failed};
+use super::world::{DRAIN_MS, Engine, IDLE_MS, PostgresEngine, SqliteEngine, World, done, failed};
 
 #[derive(Debug, Clone)]
 enum Verb {
@@ -275,6 +275,26 @@ fn check_counts(world: &World, id: TaskId, members: &[TaskId]) {
     }
 }
 
+fn hold(engine: impl Engine + 'static, verbs: &[Verb]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(engine);
+        let started = world.workflow(STEPS).await;
+        let mut model = Model {
+            workflow: started.id,
+            jobs: started.jobs.iter().map(|(_, id)| *id).collect(),
+            members: Vec::new(),
+            calls: 0,
+        };
+        for verb in verbs {
+            model.run(&mut world, verb).await;
+            model.check(&world, verb).await;
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 12,
@@ -287,20 +307,22 @@ proptest! {
     fn whatever_happens_to_producers_their_pools_and_clocks_agree(
         verbs in prop::collection::vec(verb(), 1..60),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new(SqliteEngine::new());
-            let started = world.workflow(STEPS).await;
-            let mut model = Model {
-                workflow: started.id,
-                jobs: started.jobs.iter().map(|(_, id)| *id).collect(),
-                members: Vec::new(),
-                calls: 0,
-            };
-            for verb in &verbs {
-                model.run(&mut world, verb).await;
-                model.check(&world, verb).await;
-            }
-        });
+        hold(SqliteEngine::new(), &verbs);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 6,
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_to_producers_their_pools_and_clocks_agree_on_postgres(
+        verbs in prop::collection::vec(verb(), 1..60),
+    ) {
+        hold(PostgresEngine::new(), &verbs);
     }
 }

@@ -9,7 +9,7 @@ use fishway::task::{Json, Options, Status, Task, TaskId};
 use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
 use proptest::prelude::*;
 
-use super::world::{SqliteEngine, World, failed};
+use super::world::{Engine, PostgresEngine, SqliteEngine, World, failed};
 
 const WINDOW: u64 = 4;
 const PAGES: u64 = 4;
@@ -266,6 +266,34 @@ async fn come_to_a_good_end(world: &mut World, workflow: TaskId) {
     panic!("it never completes: {:#?}", snapshot(world));
 }
 
+fn hold(engine: impl Engine + 'static, verbs: &[Verb], on_failure: OnFailure) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(engine);
+        let workflow = NewWorkflow {
+            workflow: Arc::new(Workflow {
+                name: "w".into(),
+                on_failure: OnFailure::Fail,
+                input: "{}".into(),
+                steps: steps(on_failure),
+            }),
+            spawner: None,
+            retry_of: None,
+            key: None,
+            metadata: None,
+        };
+        let workflow = world.store().run_workflow(workflow, None).await.unwrap().id;
+        for verb in verbs {
+            let before = snapshot(&world);
+            run(&mut world, &before, verb).await;
+            check(&world, &snapshot(&world));
+        }
+        come_to_a_good_end(&mut world, workflow).await;
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 24,
@@ -279,28 +307,23 @@ proptest! {
         verbs in prop::collection::vec(verb(), 1..80),
         on_failure in prop::sample::select(OnFailure::ALL.to_vec()),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new(SqliteEngine::new());
-            let workflow = NewWorkflow {
-                workflow: Arc::new(Workflow {
-                    name: "w".into(),
-                    on_failure: OnFailure::Fail,
-                    input: "{}".into(),
-                    steps: steps(on_failure),
-                }),
-                spawner: None,
-                retry_of: None,
-                key: None,
-                metadata: None,
-            };
-            let workflow = world.store().run_workflow(workflow, None).await.unwrap().id;
-            for verb in &verbs {
-                let before = snapshot(&world);
-                run(&mut world, &before, verb).await;
-                check(&world, &snapshot(&world));
-            }
-            come_to_a_good_end(&mut world, workflow).await;
-        });
+        hold(SqliteEngine::new(), &verbs, on_failure);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 6,
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_to_them_no_item_is_lost_or_told_twice_on_postgres(
+        verbs in prop::collection::vec(verb(), 1..80),
+        on_failure in prop::sample::select(OnFailure::ALL.to_vec()),
+    ) {
+        hold(PostgresEngine::new(), &verbs, on_failure);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use fishway::clock::{Clock, HandClock};
 use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
+use fishway::store::postgres::{Address, PostgresStore};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 use fishway::store::{
     CallBy, Cancelled, Dispatch, End, Filter, Lane, LogLevel, LogLine, LogPosition, Record, Room,
@@ -22,6 +23,8 @@ use fishway::task::{
 use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
 use tempfile::TempDir;
+
+use crate::support::postgres;
 
 /// When every test begins.
 pub const START_MS: u64 = 1_790_000_000_000;
@@ -62,6 +65,38 @@ impl Engine for SqliteEngine {
     }
 }
 
+/// A database of its own in the cluster of this run.
+pub struct PostgresEngine {
+    url: String,
+}
+
+impl PostgresEngine {
+    pub fn new() -> PostgresEngine {
+        PostgresEngine {
+            url: postgres::database(),
+        }
+    }
+
+    /// Another host on the same database.
+    pub fn again(&self) -> PostgresEngine {
+        PostgresEngine {
+            url: self.url.clone(),
+        }
+    }
+}
+
+impl Engine for PostgresEngine {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
+        let opening = fishway::store::postgres::Opening {
+            address: Address::parse(&self.url).unwrap(),
+            role: Role::Host,
+            watch: false,
+            clock: Some(clock),
+        };
+        Arc::new(PostgresStore::open(opening).unwrap())
+    }
+}
+
 pub struct World {
     pub clock: Arc<HandClock>,
     pub dispatch: Arc<TestDispatch>,
@@ -72,6 +107,17 @@ pub struct World {
 impl World {
     pub fn new(engine: impl Engine + 'static) -> World {
         let clock = Arc::new(HandClock::at(START_MS));
+        let store = engine.open(clock.clone());
+        World {
+            clock,
+            dispatch: Arc::default(),
+            engine: Box::new(engine),
+            store: Some(store),
+        }
+    }
+
+    /// With the clock of another one.
+    pub fn with_clock(engine: impl Engine + 'static, clock: Arc<HandClock>) -> World {
         let store = engine.open(clock.clone());
         World {
             clock,
@@ -363,6 +409,7 @@ pub struct Offers {
     pub rooms: HashMap<String, usize>,
     /// Tasks of a handler that may be claimed where no slot is free.
     pub ahead: HashMap<String, usize>,
+    pub at_once: Option<usize>,
     pub claimed: Vec<Task>,
     pub stopped: Vec<TaskId>,
     pub hinted: Vec<TaskId>,
@@ -373,6 +420,16 @@ pub struct Offers {
 impl TestDispatch {
     pub fn state(&self) -> std::sync::MutexGuard<'_, Offers> {
         self.state.lock().unwrap()
+    }
+
+    /// What `set_limit` said.
+    fn at_once(&self) -> Option<usize> {
+        self.state().at_once
+    }
+
+    /// So many of a handler run at once, on all hosts.
+    pub fn set_limit(&self, at_once: usize) {
+        self.state().at_once = Some(at_once);
     }
 
     pub fn set_slots(&self, slots: usize) {
@@ -418,11 +475,14 @@ impl Dispatch for TestDispatch {
         } else {
             lane.digest.clone()
         };
+        let ahead = state.ahead.get(&lane.handler).copied().unwrap_or(0);
+        drop(state);
         Some(Room {
             slots,
-            ahead: state.ahead.get(&lane.handler).copied().unwrap_or(0),
+            ahead,
             digest: digest.into(),
             attempts_max: 3,
+            at_once: self.at_once(),
         })
     }
 

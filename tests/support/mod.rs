@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod guests;
 pub mod place;
+pub mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -273,6 +274,7 @@ async fn start(
         handlers_dir: directory.join("handlers"),
         data_dir: directory.join("data"),
         settings: settings.clone(),
+        database: None,
         database_bytes_max: None,
         keep,
         grace: Duration::ZERO,

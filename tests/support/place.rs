@@ -83,9 +83,26 @@ impl Place {
         }
     }
 
+    /// The same with variables.
+    pub fn run_env(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     pub fn serve(&self) -> Served {
+        self.serve_with(&[])
+    }
+
+    pub fn serve_with(&self, variables: &[(&str, &str)]) -> Served {
         let mut child = self
             .command(&["serve"])
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -13,7 +13,6 @@ use crate::cli::{Done, Global, Refused, duration_ms, print_json, print_line};
 use crate::client::{Client, ClientError, Run};
 use crate::limits::{WORKFLOW_BYTES_MAX, WORKFLOW_JOBS_MAX};
 use crate::remote::Document;
-use crate::store::sqlite::FILE_NAME;
 use crate::task::{StatusSet, check_metadata};
 use crate::wire::StartedJson;
 use crate::workflow::{Definition, Format, Given, Problem, parse};
@@ -152,7 +151,7 @@ async fn after(
 
 pub fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<Done> {
     let remote = global.remote(false)?;
-    let there = remote.is_some() || global.data.join(FILE_NAME).exists();
+    let there = remote.is_some() || global.has_data();
     let client = match there && remote.is_none() {
         true => Some(global.client(false)?),
         false => None,

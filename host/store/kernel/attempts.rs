@@ -27,7 +27,9 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
             }
             Record::Entry(entry) => {
                 if let Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) = &entry.answer {
-                    for target in snapshot.named() {
+                    let named: Vec<TaskId> = snapshot.named().collect();
+                    turn.rows.expect(&named)?;
+                    for target in named {
                         turn.uses(token.task, target)?;
                     }
                 }
@@ -94,6 +96,7 @@ fn await_tasks(
         Until::All(targets, wanted) => (targets, *wanted, true),
         Until::Any(targets, wanted) => (targets, *wanted, false),
     };
+    turn.rows.expect(targets)?;
     let mut seen = HashSet::with_capacity(targets.len());
     let (mut missing, mut there, mut hanging) = (Vec::new(), Vec::new(), Vec::new());
     for &target in targets {

@@ -25,7 +25,7 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             let Candidate { id, lane, room, .. } = candidate;
             let component = component_of(&lane.handler).to_owned();
             let taken = taken.entry(component).or_default();
-            if !slots.for_one(&room) || *taken >= room.slots || left.of(turn, &lane)? == 0 {
+            if !slots.for_one(&room) || *taken >= room.slots || left.of(turn, &lane, &room)? == 0 {
                 continue;
             }
             if late(turn, id)? {
@@ -116,12 +116,14 @@ struct Candidate {
 struct Left {
     queues: HashMap<String, usize>,
     gates: HashMap<TaskId, usize>,
+    handlers: HashMap<String, usize>,
 }
 
 impl Left {
     /// Of a lane.
-    fn of(&mut self, turn: &mut Turn<'_>, lane: &Lane) -> Result<usize, StoreError> {
+    fn of(&mut self, turn: &mut Turn<'_>, lane: &Lane, room: &Room) -> Result<usize, StoreError> {
         let queue = self.of_queue(turn, &lane.queue)?;
+        let queue = queue.min(self.of_handler(turn, component_of(&lane.handler), room)?);
         Ok(match lane.gate {
             None => queue,
             Some(gate) => queue.min(self.of_gate(turn, gate)?),
@@ -139,6 +141,25 @@ impl Left {
             Some(queue) => queue.room(turn.rows.queue_running(name)?),
         };
         self.queues.insert(name.to_owned(), left);
+        Ok(left)
+    }
+
+    /// The host counts what it runs itself; what others run is counted here.
+    fn of_handler(
+        &mut self,
+        turn: &mut Turn<'_>,
+        component: &str,
+        room: &Room,
+    ) -> Result<usize, StoreError> {
+        let Some(most) = room.at_once else {
+            return Ok(usize::MAX);
+        };
+        if let Some(left) = self.handlers.get(component) {
+            return Ok(*left);
+        }
+        let running = turn.rows.handler_running(component)?;
+        let left = running.map_or(usize::MAX, |running| most.saturating_sub(running));
+        self.handlers.insert(component.to_owned(), left);
         Ok(left)
     }
 
@@ -162,7 +183,8 @@ impl Left {
     fn take(&mut self, lane: &Lane) {
         let gate = lane.gate.and_then(|gate| self.gates.get_mut(&gate));
         let queue = self.queues.get_mut(&lane.queue);
-        for left in queue.into_iter().chain(gate) {
+        let handler = self.handlers.get_mut(component_of(&lane.handler));
+        for left in queue.into_iter().chain(gate).chain(handler) {
             // One without a limit stays without.
             if *left != usize::MAX {
                 *left -= 1;
@@ -191,7 +213,7 @@ fn candidates(
         let taken = taken.get(component_of(&next.handler)).copied().unwrap_or(0);
         if let Some(room) = dispatch.room(&next).filter(|room| room.slots > taken) {
             let most = slots.most(&room).min(room.slots - taken);
-            let most = most.min(left.of(turn, &next)?);
+            let most = most.min(left.of(turn, &next, &room)?);
             let ready = match most {
                 0 => Vec::new(),
                 most => turn.rows.ready(&next, most)?,

@@ -15,6 +15,9 @@ use crate::task::{Status, StatusSet, TaskId};
 /// Tasks that are looked at; a longer way round is not found, and its waits can be cancelled.
 const LOOKED_AT_MAX: usize = 10_000;
 
+/// Tasks that an engine which is far away reads at once for this.
+const AHEAD: usize = 500;
+
 /// The task through which a wait of `waiter` for all of `targets` would lead back to it.
 pub fn deadlock(
     turn: &mut Turn<'_>,
@@ -24,7 +27,15 @@ pub fn deadlock(
     let mut seen: HashSet<TaskId> = targets.iter().copied().collect();
     let mut open: Vec<(TaskId, TaskId)> = targets.iter().map(|&id| (id, id)).collect();
     let mut looks = 0;
+    let mut ahead: HashSet<TaskId> = HashSet::new();
     while let Some((first, id)) = open.pop() {
+        if !ahead.contains(&id) {
+            let later = open.iter().rev().map(|(_, id)| *id);
+            let next = std::iter::once(id).chain(later.take(AHEAD - 1));
+            let next: Vec<TaskId> = next.filter(|id| !ahead.contains(id)).collect();
+            turn.rows.look_ahead(&next)?;
+            ahead.extend(next);
+        }
         looks += 1;
         if looks > LOOKED_AT_MAX {
             break;

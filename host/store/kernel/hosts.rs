@@ -3,7 +3,7 @@
 use super::{ALARMS_PER_TURN, Turn, schedules};
 use crate::lease::{Lease, Sign};
 use crate::store::rows::Alarm;
-use crate::store::{HandlerRow, StoreError};
+use crate::store::{HandlerRow, SharedComponent, StoreError};
 use crate::task::state::Event;
 
 /// See [`Store::recover`](crate::store::Store::recover).
@@ -23,7 +23,20 @@ pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError
 
 /// See [`Store::sign_lease`](crate::store::Store::sign_lease).
 pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool, StoreError> {
+    // Who beats looks after those that do not; their tasks go on elsewhere.
+    let silent = match sign {
+        Sign::Beat => turn.rows.end_silent(number, turn.now_ms)?,
+        Sign::Stopping | Sign::Ended(_) => 0,
+    };
+    if silent > 0 {
+        recover(turn)?;
+    }
     turn.rows.sign_lease(number, sign, turn.now_ms)
+}
+
+/// See [`Store::share_component`](crate::store::Store::share_component).
+pub fn share_component(turn: &mut Turn<'_>, component: &SharedComponent) -> Result<(), StoreError> {
+    turn.rows.share_component(component)
 }
 
 /// See [`Store::tick`](crate::store::Store::tick).

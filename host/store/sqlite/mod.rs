@@ -6,6 +6,7 @@
 mod backup;
 mod columns;
 mod edges;
+mod engine;
 mod items;
 mod jobs;
 mod lease;
@@ -16,11 +17,11 @@ mod queues;
 mod reads;
 mod removal;
 mod rows;
+mod rowset;
 mod schedules;
 mod schema;
 mod signals;
 mod watch;
-mod writer;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::store::StoreError;
+use crate::store::{StoreError, writer};
 use crate::task::id::{NODE_HOST, NODE_VISITOR};
 use crate::task::{IdGenerator, TaskId};
 
@@ -121,7 +122,7 @@ impl SqliteStore {
             ids.observe(TaskId::from_i64(newest));
         }
         let data_version =
-            writer::data_version(&connection).map_err(|error| explain(&path, error))?;
+            engine::data_version(&connection).map_err(|error| explain(&path, error))?;
 
         let bus = Arc::new(Bus::default());
         let nudged = Arc::new(AtomicBool::new(false));
@@ -129,17 +130,21 @@ impl SqliteStore {
         let watch = opening
             .watch
             .then(|| watch::Watch::start(directory, opening.role, sender.clone(), nudged.clone()));
-        let thread = writer::Writer {
+        let engine = engine::SqliteEngine {
             connection,
             path: path.clone(),
+            bell: (opening.role == Role::Visitor).then(|| directory.clone()),
+            clock: opening.clock,
+            seen: data_version,
+            found: data_version,
+        };
+        let thread = writer::Writer {
+            engine,
             queue,
             nudged,
             bus: bus.clone(),
             ids: ids.clone(),
-            bell: (opening.role == Role::Visitor).then(|| directory.clone()),
-            clock: opening.clock,
             dispatch: None,
-            data_version,
             lost: HashSet::new(),
         };
         let thread = std::thread::Builder::new()

@@ -175,6 +175,7 @@ mod tests {
                 ahead: 0,
                 digest: "d".into(),
                 attempts_max: 1,
+                at_once: None,
             })
         }
 

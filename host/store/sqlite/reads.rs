@@ -18,7 +18,6 @@ use super::queues;
 use super::rows::{self, many};
 use super::schedules;
 use super::signals;
-use super::writer::{Ask, Job, Message, Tell};
 use crate::bus::Bus;
 use crate::group::PoolOptions;
 use crate::job::{NewJob, UnitResult, Units};
@@ -27,6 +26,7 @@ use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
 use crate::store::kernel::{self, Turn};
+use crate::store::writer::{Ask, Job, Message, Tell};
 use crate::store::{
     Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
     LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent,
@@ -601,6 +601,10 @@ impl Store for SqliteStore {
                 })
             })
         })
+    }
+
+    fn close(&self) {
+        SqliteStore::close(self);
     }
 
     fn bus(&self) -> &Arc<Bus> {

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
 
-use super::writer::Message;
 use super::{FILE_NAME, Role};
+use crate::store::writer::Message;
 
 /// What other processes write to when they have committed.
 const BELL: &str = "fishway.bell";

@@ -1,24 +1,20 @@
-//! The one writer: a thread that owns the connection that writes.
+//! The one writer of a process: a thread that owns the connection that writes, whatever the engine.
 //!
 //! Whoever wants something written puts a job in the queue. Each turn takes all that is there, does
 //! it in one transaction, commits, and then answers: one sync of the disk serves hundreds of tasks,
 //! and nobody hears of a result before it is on disk. A lone job is committed at once.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::rows::SqliteRows;
-use super::{explain, watch};
 use crate::bus::{Bus, Notice};
-use crate::clock::Clock;
 use crate::panics::caught_in;
 use crate::store::kernel::{self, Turn};
+use crate::store::rows::Rows;
 use crate::store::{Dispatch, StoreError, Urgency};
 use crate::task::{IdGenerator, StatusSet, Task, TaskId, Token};
 
@@ -40,6 +36,66 @@ pub trait Job: Send {
     fn heard(&self) -> bool;
 }
 
+/// What an engine does for its writer: transactions, one at a time. It decides nothing.
+pub trait Engine: Send + 'static {
+    /// The open transaction, for the kernel.
+    type Rows<'a>: Rows;
+
+    /// Begin a transaction, which is about these tasks, and which somebody `asked` for, or nobody. What
+    /// goes wrong leaves nothing begun. A host, which `serves`, outlasts whoever stands
+    /// in its way: what it has to write is not lost.
+    fn begin(&mut self, serves: bool, asked: bool, about: &[TaskId]) -> Result<Begun, StoreError>;
+    /// The transaction that was begun.
+    fn rows(&mut self) -> Self::Rows<'_>;
+    /// Commit it; when this returns without an error it is on disk.
+    fn commit(&mut self, left: &Left<'_>) -> Result<(), StoreError>;
+    /// Undo what was begun, if anything still stands.
+    fn rollback(&mut self);
+    /// Whether the same work, done once more, may well succeed: others were in the way.
+    fn again(&mut self, error: &StoreError) -> bool;
+    /// Whether another process has committed since the last transaction.
+    fn changed_outside(&mut self) -> bool;
+    /// When the others are to be told what they have not been told yet.
+    fn owes_at(&self) -> Option<Instant>;
+    /// A commit with work of somebody's is done.
+    fn committed(&mut self);
+    /// Nothing follows.
+    fn close(&mut self);
+}
+
+/// A transaction that was begun.
+pub struct Begun {
+    /// The time in it, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// What other processes have done since the transaction before.
+    pub outside: Option<Outside>,
+}
+
+/// What other processes may have done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outside {
+    /// They made tasks with ids of the same node: those made from here on are to be newer.
+    pub ids: bool,
+    /// They asked attempts to stop.
+    pub stops: bool,
+    /// They set a clock; the first of them, in milliseconds since the Unix epoch.
+    pub alarm: Option<u64>,
+    /// Tasks ended, in these ways.
+    pub ended: StatusSet,
+}
+
+/// What a transaction leaves for others to hear of.
+pub struct Left<'a> {
+    /// Tasks that moved.
+    pub notices: &'a [Notice],
+    /// Attempts that are to stop, or were given a hint.
+    pub stops: bool,
+    /// The first clock that it has set.
+    pub alarm: Option<u64>,
+    /// Whether somebody asked for it.
+    pub asked: bool,
+}
+
 /// A message to the writer.
 pub enum Message {
     /// Write this.
@@ -53,19 +109,19 @@ pub enum Message {
 }
 
 /// The writer's side of the queue.
-pub struct Writer {
-    pub connection: Connection,
-    pub path: PathBuf,
+pub struct Writer<E> {
+    /// What writes.
+    pub engine: E,
+    /// What is to be written.
     pub queue: mpsc::Receiver<Message>,
     /// Whether a nudge is in the queue already.
     pub nudged: Arc<AtomicBool>,
-    /// The directory with the bell that tells the host; none in the host itself.
-    pub bell: Option<PathBuf>,
+    /// Where commits are told.
     pub bus: Arc<Bus>,
+    /// Makes ids.
     pub ids: Arc<IdGenerator>,
-    pub clock: Arc<dyn Clock>,
+    /// Who takes ready work.
     pub dispatch: Option<Arc<dyn Dispatch>>,
-    pub data_version: i64,
     /// Claims of which a record could not be kept. The guest goes on as if it were, so nothing else
     /// is kept under them: what it did after is lost with it, and done again by the next claim.
     pub lost: HashSet<Token>,
@@ -80,8 +136,7 @@ struct Done {
     hints: Vec<TaskId>,
     claimed: Vec<Task>,
     alarm: Option<u64>,
-    outside: bool,
-    data_version: i64,
+    outside: Option<Outside>,
 }
 
 /// Why a turn was rolled back.
@@ -108,7 +163,7 @@ impl Broke {
     }
 }
 
-impl Writer {
+impl<E: Engine> Writer<E> {
     /// Work until the queue is closed. A panic ends it, too; what was not committed is not there
     /// then, as after a crash.
     pub fn run(mut self) {
@@ -126,7 +181,8 @@ impl Writer {
         let mut open = true;
         while open || !batch.is_empty() {
             let mut due = false;
-            let mut message = match lazy_until {
+            let wake_at = lazy_until.into_iter().chain(self.engine.owes_at()).min();
+            let mut message = match wake_at {
                 None => self.queue.recv().unwrap_or(Message::Close).into(),
                 Some(at) => match self
                     .queue
@@ -150,7 +206,7 @@ impl Writer {
                     }
                     Message::Nudge => {
                         self.nudged.store(false, Ordering::Release);
-                        due |= self.changed_outside();
+                        due |= self.engine.changed_outside();
                     }
                     Message::Serve(dispatch) => {
                         self.dispatch = Some(dispatch);
@@ -173,14 +229,17 @@ impl Writer {
                 self.turn(std::mem::take(&mut batch));
             }
         }
-        // Readers of a later process start with an empty log; a failure here loses nothing.
-        let _ = self
-            .connection
-            .execute_batch("pragma wal_checkpoint(truncate)");
+        self.engine.close();
     }
 
     fn turn(&mut self, mut batch: Vec<Box<dyn Job>>) {
-        match self.transact(&mut batch) {
+        let mut done = self.transact(&mut batch);
+        while let Err(broke) = &done
+            && self.engine.again(&broke.error)
+        {
+            done = self.transact(&mut batch);
+        }
+        match done {
             Ok(done) => self.settle(batch, done),
             Err(_) if batch.len() > 1 => {
                 // One of them broke the transaction. Alone, only that one fails.
@@ -206,10 +265,8 @@ impl Writer {
     }
 
     fn settle(&mut self, batch: Vec<Box<dyn Job>>, done: Done) {
-        if let Some(directory) = &self.bell
-            && !batch.is_empty()
-        {
-            watch::ring(directory);
+        if !batch.is_empty() {
+            self.engine.committed();
         }
         // First whoever has something to do now, then whoever only wants to know.
         if let Some(dispatch) = &self.dispatch {
@@ -222,20 +279,20 @@ impl Writer {
             if !done.hints.is_empty() {
                 dispatch.hint(&done.hints);
             }
-            // Another process may have set any clock.
-            if let Some(at_ms) = if done.outside { Some(0) } else { done.alarm } {
+            let outside = done.outside.as_ref();
+            let alarms = [outside.and_then(|outside| outside.alarm), done.alarm];
+            if let Some(at_ms) = alarms.into_iter().flatten().min() {
                 dispatch.alarm(at_ms);
             }
-            // And may have ended any task.
-            let how = match done.outside {
-                true => StatusSet::terminal(),
-                false => ended(&done.notices),
-            };
+            let mut how = ended(&done.notices);
+            if let Some(outside) = outside {
+                how = StatusSet::from_bits(how.to_bits() | outside.ended.to_bits());
+            }
             if !how.is_empty() {
                 dispatch.ended(how);
             }
         }
-        if done.outside {
+        if done.outside.is_some() {
             self.bus.changed_outside();
         }
         self.bus.committed(&done.notices);
@@ -245,60 +302,34 @@ impl Writer {
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
-        self.begin()?;
-        match self.work(batch) {
-            Ok(done) => match self.execute("commit") {
-                Ok(()) => {
-                    // Not before: a turn that is rolled back has told nobody.
-                    self.data_version = done.data_version;
-                    Ok(done)
-                }
-                Err(error) => {
-                    let _ = self.connection.execute_batch("rollback");
-                    Err(explain(&self.path, error).into())
-                }
-            },
-            Err(error) => {
-                // SQLite may have rolled back by itself already; then this says so and that is all.
-                let _ = self.connection.execute_batch("rollback");
-                Err(error)
-            }
+        let tokens = batch.iter().filter_map(|job| job.token());
+        let about: Vec<TaskId> = tokens.map(|token| token.task).collect();
+        let (serves, asked) = (self.dispatch.is_some(), !batch.is_empty());
+        let begun = self.engine.begin(serves, asked, &about)?;
+        let done = self.work(begun, batch).and_then(|done| {
+            let left = Left {
+                notices: &done.notices,
+                stops: !done.stops.is_empty() || !done.hints.is_empty(),
+                alarm: done.alarm,
+                asked: !batch.is_empty(),
+            };
+            self.engine.commit(&left)?;
+            Ok(done)
+        });
+        if done.is_err() {
+            self.engine.rollback();
         }
+        done
     }
 
-    fn begin(&mut self) -> Result<(), StoreError> {
-        loop {
-            match self.execute("begin immediate") {
-                Ok(()) => return Ok(()),
-                Err(error) => match explain(&self.path, error) {
-                    // A host outlasts whoever holds the lock; what it has to write is not lost.
-                    StoreError::Locked { why } if self.dispatch.is_some() => {
-                        tracing::warn!(%why, "another process holds the database; still trying");
-                    }
-                    error => return Err(error),
-                },
-            }
-        }
-    }
-
-    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
-    }
-
-    fn work(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
-        // Asked inside the transaction: from here on nobody else commits.
-        let data_version = data_version(&self.connection).unwrap_or(self.data_version);
+    fn work(&mut self, begun: Begun, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
         let mut done = Done {
-            outside: data_version != self.data_version,
-            data_version,
+            outside: begun.outside,
             ..Done::default()
         };
-        let mut rows = SqliteRows {
-            connection: &self.connection,
-            path: &self.path,
-        };
-        let mut turn = Turn::new(&mut rows, &self.ids, self.clock.now_ms());
-        if done.outside {
+        let mut rows = self.engine.rows();
+        let mut turn = Turn::new(&mut rows, &self.ids, begun.now_ms);
+        if done.outside.as_ref().is_some_and(|outside| outside.ids) {
             turn.fresh_ids()?;
         }
         for job in batch.iter_mut() {
@@ -317,7 +348,7 @@ impl Writer {
         turn.flush()?;
         if let Some(dispatch) = &self.dispatch {
             done.claimed = kernel::claim(&mut turn, &**dispatch)?;
-            if done.outside {
+            if done.outside.as_ref().is_some_and(|outside| outside.stops) {
                 kernel::stopping(&mut turn)?;
             }
         }
@@ -328,24 +359,12 @@ impl Writer {
         done.alarm = turn.alarm;
         Ok(done)
     }
-
-    /// Whether another process has committed since this one last looked.
-    fn changed_outside(&self) -> bool {
-        data_version(&self.connection).is_ok_and(|version| version != self.data_version)
-    }
 }
 
 /// How tasks ended, of those that moved.
 fn ended(notices: &[Notice]) -> StatusSet {
     let statuses = notices.iter().map(|notice| notice.status);
     statuses.filter(|status| status.is_terminal()).collect()
-}
-
-/// Changes with each commit of another connection, and with none of its own.
-pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("pragma data_version")?
-        .query_row([], |row| row.get(0))
 }
 
 /// Whether the engine itself failed; a refusal leaves the transaction as it was.
@@ -430,7 +449,9 @@ where
 
 /// A job that an attempt does not wait for.
 pub struct Tell<F> {
+    /// The claim that it is done under.
     pub token: Token,
+    /// What to do.
     pub run: F,
 }
 

@@ -1,0 +1,71 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use super::view::duration;
+use super::{Done, Global, Refused, print_json};
+use crate::client::Client;
+use crate::daemon;
+use crate::loader::Kept;
+use crate::store::postgres::{Address, moving};
+use crate::store::{SharedComponent, Store};
+
+/// Move the data directory's database, whole, to a PostgreSQL server
+///
+/// No host may serve it meanwhile. The server's database has to have no tasks; all comes in one
+/// transaction, or nothing. The file stays as it is. With --json, an object with rows.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where to, such as postgres://user:password@host/database
+    #[arg(value_name = "URL", env = "FISHWAY_MIGRATE_TO", hide_env = true)]
+    to: String,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    global.here("migrate")?;
+    let started = Instant::now();
+    let address = Address::parse(&args.to)?;
+    let file = Arc::new(global.existing_file(false)?);
+    if let Some(pid) = daemon::serving(&global.data) {
+        let what = format!("process {pid} serves {}", global.data.display());
+        return Err(Refused::new(
+            what,
+            "fishway stop ends it; then nothing is lost on the way",
+        )
+        .into());
+    }
+    let bar = indicatif::ProgressBar::new_spinner().with_message("rows");
+    if global.quiet {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    let (from, to, shown) = (file.clone(), address.clone(), bar.clone());
+    let moving = move || moving::fill(&to, &*from, &|rows| shown.set_position(rows));
+    let moved = tokio::task::spawn_blocking(moving).await;
+    bar.finish_and_clear();
+    let moved = moved.context("the move did not end")??;
+    // What unfinished tasks go on with is in files of the data directory.
+    let there = Client::new(global.store_at(address.clone())?);
+    let kept = Kept::of(&global.data)?;
+    for digest in file.digests_needed()? {
+        if let Some((bytes, manifest)) = kept.find(&digest) {
+            let component = SharedComponent {
+                name: String::new(),
+                digest,
+                bytes,
+                manifest,
+            };
+            there.store().share_component(component).await?;
+        }
+    }
+    if global.json {
+        print_json(&serde_json::json!({ "rows": moved }))?;
+    } else {
+        global.say(format!(
+            "{moved} rows are in {} ({}); fishway serve --database URL goes on with them",
+            address.place,
+            duration(started.elapsed().as_millis() as u64)
+        ));
+    }
+    Ok(Done::OK)
+}

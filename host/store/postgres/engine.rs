@@ -1,0 +1,391 @@
+//! PostgreSQL under the writer: transactions beside those of other hosts.
+//!
+//! Every transaction that writes holds one advisory lock: most share it and are kept apart by the
+//! locks of their rows; one that row locks cannot guard, and one that met somebody in its way, has
+//! it alone. So whatever goes wrong among many goes right at the second try.
+//!
+//! The time is that of the server. When the line breaks in the middle of a commit, the server is
+//! asked whether it was one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::address::Address;
+use super::columns;
+use super::listen::{CHANNEL, Telling};
+use super::rows::{PgRows, State, loading};
+use super::schema::SCHEMA;
+use super::sql::{Link, Names, Step, Value, named};
+use crate::clock::Clock;
+use crate::store::StoreError;
+use crate::store::writer::{Begun, Engine, Left, Outside};
+use crate::task::id::NODE_VISITOR;
+use crate::task::{IdGenerator, TaskId};
+
+/// The lock that all who write share, or one has alone. The numbers are ours: "fish".
+const SHARED: &str = "select pg_advisory_xact_lock_shared(1718186856, 0)";
+pub const ALONE: &str = "select pg_advisory_xact_lock(1718186856, 0)";
+
+/// How long a host does without the server before it ends.
+const AWAY_HOST: Duration = Duration::from_secs(60);
+
+/// How long anybody else does.
+const AWAY_VISITOR: Duration = Duration::from_secs(5);
+
+/// How often work is done again that others were in the way of.
+const TRIES_MAX: u32 = 30;
+
+/// Between two times that the others are told: what is told costs each commit a lock.
+const QUIET: Duration = Duration::from_millis(4);
+
+/// What a process asks a connection to be like that writes. A lock of a row is waited for less than
+/// the second that the server takes to look for a deadlock; then the work is done alone.
+const SETTINGS: &str = "\
+    set lock_timeout = '400ms';
+    set idle_in_transaction_session_timeout = '5s';
+    set statement_timeout = '60s';
+    set plan_cache_mode = force_generic_plan;
+    set enable_seqscan = off;
+    set enable_hashjoin = off;
+    set enable_mergejoin = off;
+    set jit = off;
+    set client_min_messages = warning";
+
+/// The connection that writes.
+pub struct PgEngine {
+    pub address: Address,
+    pub names: Names,
+    pub runtime: Arc<Runtime>,
+    pub link: Option<Link>,
+    pub ids: Arc<IdGenerator>,
+    pub node: u8,
+    /// A clock that goes before the server's.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// How far the server's clock is before this machine's, for the rest of the host.
+    pub ahead: Arc<super::ServerClock>,
+    pub outside: Arc<Mutex<Option<Outside>>>,
+    pub host: Option<u64>,
+    pub run: Run,
+}
+
+/// What one transaction, and the next, are to be like.
+#[derive(Default)]
+pub struct Run {
+    state: State,
+    xid: i64,
+    now_ms: u64,
+    alone: bool,
+    serves: bool,
+    /// What was told by others, until the transaction that heard it is committed.
+    heard: Option<Outside>,
+    next_alone: bool,
+    tries: u32,
+    away_since: Option<Instant>,
+    owed: Telling,
+    told_at: Option<Instant>,
+    look_again_at: Option<Instant>,
+}
+
+impl Engine for PgEngine {
+    type Rows<'a> = PgRows<'a>;
+
+    fn begin(&mut self, serves: bool, asked: bool, about: &[TaskId]) -> Result<Begun, StoreError> {
+        self.run.serves = serves;
+        self.run.state = State::default();
+        // Those that are no hosts have one node for their ids between them.
+        self.run.alone = self.run.next_alone || (asked && self.node == NODE_VISITOR);
+        let begun = self.begin_about(about);
+        if begun.is_err() {
+            self.rollback();
+        }
+        begun
+    }
+
+    fn rows(&mut self) -> PgRows<'_> {
+        PgRows {
+            link: self.link.as_ref().expect("a transaction was begun"),
+            state: &mut self.run.state,
+            host: &mut self.host,
+            node: i64::from(self.node),
+            alone: self.run.alone,
+            now_ms: self.run.now_ms,
+        }
+    }
+
+    fn commit(&mut self, left: &Left<'_>) -> Result<(), StoreError> {
+        const TELL: &str = "select pg_notify(:channel, :what)";
+        let mut steps = self
+            .run
+            .state
+            .bulk
+            .take(i64::from(self.node), self.run.now_ms);
+        let mut owed = self.run.owed.clone();
+        owed.add(left);
+        let quiet = self.run.told_at.is_some_and(|at| at.elapsed() < QUIET);
+        let rests = quiet && self.run.serves;
+        let tells = !owed.is_empty() && !rests;
+        if tells {
+            let what = owed.text(self.node);
+            let values = named! { "channel": CHANNEL, "what": what };
+            steps.push(Step::query(TELL, values));
+        }
+        steps.push(Step::Plain("commit"));
+        match self.link()?.together(steps) {
+            Ok(_) => {}
+            Err(error) => match self.was_committed(&error)? {
+                true => {}
+                false => return Err(error),
+            },
+        }
+        let run = &mut self.run;
+        run.owed = owed;
+        if tells {
+            run.owed = Telling::default();
+            run.told_at = Some(Instant::now());
+        }
+        run.look_again_at = run.state.passed_by.then(|| Instant::now() + QUIET);
+        run.heard = None;
+        run.next_alone = false;
+        run.tries = 0;
+        run.away_since = None;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        // What others have told is still to be heard.
+        let heard = self.run.heard.take();
+        let mut outside = lock(&self.outside);
+        *outside = merged(outside.take(), heard);
+        drop(outside);
+        if let Some(link) = &self.link
+            && (link.is_closed() || link.plain("rollback").is_err())
+        {
+            self.link = None;
+        }
+    }
+
+    fn again(&mut self, error: &StoreError) -> bool {
+        match error {
+            StoreError::Crowded { .. } => {
+                self.run.next_alone = true;
+                self.run.tries += 1;
+                self.run.tries < TRIES_MAX
+            }
+            StoreError::Server {
+                passing: true,
+                what,
+                ..
+            } => {
+                self.link = None;
+                let since = *self.run.away_since.get_or_insert_with(Instant::now);
+                let patience = if self.run.serves {
+                    AWAY_HOST
+                } else {
+                    AWAY_VISITOR
+                };
+                tracing::warn!(why = %what, "the database is away; still trying");
+                since.elapsed() < patience
+            }
+            _ => false,
+        }
+    }
+
+    fn changed_outside(&mut self) -> bool {
+        lock(&self.outside).is_some()
+    }
+
+    fn owes_at(&self) -> Option<Instant> {
+        let tell_at = self.run.told_at.unwrap_or_else(Instant::now) + QUIET;
+        let owes_at = (!self.run.owed.is_empty()).then_some(tell_at);
+        owes_at.into_iter().chain(self.run.look_again_at).min()
+    }
+
+    fn committed(&mut self) {}
+
+    fn close(&mut self) {
+        self.link = None;
+    }
+}
+
+impl PgEngine {
+    fn begin_about(&mut self, about: &[TaskId]) -> Result<Begun, StoreError> {
+        const NOW: &str = "\
+            select (extract(epoch from clock_timestamp()) * 1000)::bigint, pg_current_xact_id()::text::bigint";
+        const NEWEST: &str = "select max(id) from tasks";
+        let visitor = self.run.alone && self.node == NODE_VISITOR;
+        let mut steps = vec![Step::Plain("begin")];
+        if self.run.alone {
+            steps.push(Step::Plain("set local lock_timeout = '15s'"));
+        }
+        let way = if self.run.alone { ALONE } else { SHARED };
+        steps.extend([way, NOW, NEWEST].map(|sql| Step::query(sql, &[])));
+        if !visitor {
+            steps.pop();
+        }
+        let before = steps.len();
+        if !about.is_empty() {
+            steps.extend(loading(about, true));
+        }
+        self.connected()?;
+        let found = self.link()?.together(steps)?;
+        let place = if visitor { before - 2 } else { before - 1 };
+        let now = found[place]
+            .first()
+            .ok_or_else(|| columns::damaged("no time".to_owned()))?;
+        self.run.xid = columns::get(now, 1)?;
+        let server_ms = columns::unsigned(now, 0)?;
+        if visitor
+            && let Some(row) = found[before - 1].first()
+            && let Some(newest) = columns::optional_id(row, 0)?
+        {
+            self.ids.observe(newest);
+        }
+        self.ahead.shows(server_ms);
+        let now_ms = self
+            .clock
+            .as_ref()
+            .map_or(server_ms, |clock| clock.now_ms());
+        self.run.now_ms = now_ms;
+        if !about.is_empty() {
+            self.rows().keep(about, &found[before..])?;
+        }
+        let heard = lock(&self.outside).take();
+        self.run.heard = merged(self.run.heard.take(), heard);
+        Ok(Begun {
+            now_ms,
+            outside: self.run.heard.clone(),
+        })
+    }
+
+    fn link(&self) -> Result<&Link, StoreError> {
+        self.link.as_ref().ok_or_else(away)
+    }
+
+    /// Have a connection, a new one where the last was lost.
+    pub fn connected(&mut self) -> Result<(), StoreError> {
+        if self.link.as_ref().is_some_and(|link| !link.is_closed()) {
+            return Ok(());
+        }
+        self.link = None;
+        if self.run.away_since.is_some() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let link = connect(&self.address, &self.runtime, &self.names, SETTINGS)?;
+        if self.node != NODE_VISITOR {
+            self.node = own_node(&link, self.node)?;
+            self.ids.set_node(self.node);
+        }
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// After an error at a commit: whether it was one all the same.
+    fn was_committed(&mut self, error: &StoreError) -> Result<bool, StoreError> {
+        const SQL: &str = "select pg_xact_status(:xid::text::xid8)";
+        if !matches!(error, StoreError::Server { .. }) {
+            return Ok(false);
+        }
+        self.link = None;
+        let since = Instant::now();
+        let patience = if self.run.serves {
+            AWAY_HOST
+        } else {
+            AWAY_VISITOR
+        };
+        loop {
+            self.run.away_since.get_or_insert(since);
+            let xid = self.run.xid.to_string();
+            let asked = self.connected().and_then(|()| {
+                self.link()?.one(SQL, named! { "xid": xid }, |row| {
+                    columns::get::<Option<String>>(row, 0)
+                })
+            });
+            match asked {
+                Ok(Some(Some(status))) if status == "committed" => return Ok(true),
+                // Its connection has not been missed yet by the server.
+                Ok(Some(Some(status))) if status == "in progress" => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Ok(_) => return Ok(false),
+                Err(_) => self.link = None,
+            }
+            if since.elapsed() > patience {
+                // Nobody can tell; what it was is found at the next start.
+                return Err(StoreError::Server {
+                    what: format!("{} was lost in the middle of a commit", self.address.place),
+                    hint: Some(
+                        "see that the server runs; what was kept is there when it is back"
+                            .to_owned(),
+                    ),
+                    passing: false,
+                });
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn away() -> StoreError {
+    StoreError::Server {
+        what: "the connection to the database was lost".to_owned(),
+        hint: None,
+        passing: true,
+    }
+}
+
+/// What two tellings say together.
+pub fn merged(one: Option<Outside>, other: Option<Outside>) -> Option<Outside> {
+    let (one, other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (one, other) => return one.or(other),
+    };
+    Some(Outside {
+        ids: one.ids || other.ids,
+        stops: one.stops || other.stops,
+        alarm: one.alarm.into_iter().chain(other.alarm).min(),
+        ended: crate::task::StatusSet::from_bits(one.ended.to_bits() | other.ended.to_bits()),
+    })
+}
+
+/// A connection of one's own, in our schema.
+pub fn connect(
+    address: &Address,
+    runtime: &Arc<Runtime>,
+    names: &Names,
+    settings: &str,
+) -> Result<Link, StoreError> {
+    let (client, line) = runtime.block_on(address.connect())?;
+    runtime.spawn(line.drive());
+    let link = Link::own(runtime.clone(), client, names);
+    link.plain(settings)?;
+    link.plain(&format!("set search_path = {SCHEMA}"))?;
+    Ok(link)
+}
+
+/// A node for ids that no other process has: it is ours for as long as the connection is.
+fn own_node(link: &Link, before: u8) -> Result<u8, StoreError> {
+    const SQL: &str = "\
+        select node
+        from (
+          select node from generate_series(2, 255) node
+          order by node <> :before, node
+          offset 0) nodes
+        where pg_try_advisory_lock(1718186857, node)
+        limit 1";
+    let node = link.one(SQL, &[("before", Value::from(before))], |row| {
+        columns::get::<i32>(row, 0)
+    })?;
+    match node {
+        Some(node) => Ok(node as u8),
+        None => Err(StoreError::Server {
+            what: "254 hosts serve the database already".to_owned(),
+            hint: Some("stop one of them".to_owned()),
+            passing: false,
+        }),
+    }
+}

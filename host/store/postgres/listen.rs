@@ -1,0 +1,182 @@
+//! Who tells whom: one small notice for each commit that others may want to hear of, and a look now
+//! and then for what nobody told.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use tokio_postgres::AsyncMessage;
+
+use super::address::Address;
+use super::engine::merged;
+use crate::store::writer::{Left, Message, Outside};
+use crate::task::{Status, StatusSet};
+
+/// Where notices go.
+pub const CHANNEL: &str = "fishway";
+
+/// How often to look where every commit is told.
+const REST_TOLD: Duration = Duration::from_secs(2);
+
+/// How often to look while nobody can tell.
+const REST_UNTOLD: Duration = Duration::from_millis(250);
+
+/// What others are to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Telling {
+    any: bool,
+    ready: bool,
+    stops: bool,
+    alarm: Option<u64>,
+    ended: StatusSet,
+}
+
+impl Telling {
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Telling::default()
+    }
+
+    /// What a commit leaves.
+    pub fn add(&mut self, left: &Left<'_>) {
+        self.any |= !left.notices.is_empty();
+        self.ready |= left
+            .notices
+            .iter()
+            .any(|notice| notice.status == Status::Pending);
+        self.stops |= left.stops;
+        self.alarm = left.alarm.into_iter().chain(self.alarm).min();
+        let statuses = left.notices.iter().map(|notice| notice.status);
+        let ended: StatusSet = statuses.filter(|status| status.is_terminal()).collect();
+        self.ended = StatusSet::from_bits(self.ended.to_bits() | ended.to_bits());
+    }
+
+    /// As a notice: who tells, and what.
+    pub fn text(&self, node: u8) -> String {
+        let stops = if self.stops { "s" } else { "-" };
+        let alarm = self.alarm.map(|at| at.to_string()).unwrap_or_default();
+        format!("{node} {stops} {} {alarm}", self.ended.to_bits())
+    }
+}
+
+/// What a notice says, unless it is of this node itself.
+fn heard(text: &str, node: u8) -> Option<Outside> {
+    let mut words = text.split(' ');
+    let by: Option<u8> = words.next().and_then(|word| word.parse().ok());
+    // Visitors have one node between them.
+    if by == Some(node) && node != crate::task::id::NODE_VISITOR {
+        return None;
+    }
+    let stops = words.next() == Some("s");
+    let ended = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    Some(Outside {
+        ids: false,
+        stops,
+        alarm: words.next().and_then(|word| word.parse().ok()),
+        ended: StatusSet::from_bits(ended),
+    })
+}
+
+/// Anything may have happened.
+fn anything() -> Outside {
+    Outside {
+        ids: false,
+        stops: true,
+        alarm: Some(0),
+        ended: StatusSet::terminal(),
+    }
+}
+
+/// Hears what other processes tell, and nudges the writer.
+pub struct Listener {
+    pub address: Address,
+    pub node: u8,
+    pub outside: Arc<Mutex<Option<Outside>>>,
+    pub nudged: Arc<AtomicBool>,
+    pub queue: mpsc::Sender<Message>,
+}
+
+impl Listener {
+    /// Listen until the store is closed.
+    pub async fn listen(self) {
+        loop {
+            self.listen_once().await;
+            if !self.nudge(anything()) {
+                return;
+            }
+            tokio::time::sleep(REST_UNTOLD).await;
+        }
+    }
+
+    /// Listen until the connection is lost.
+    async fn listen_once(&self) {
+        let Ok((client, mut line)) = self.address.connect().await else {
+            return;
+        };
+        let (told, mut notices) = tokio::sync::mpsc::unbounded_channel();
+        let driving = tokio::spawn(async move {
+            let mut next = std::pin::pin!(futures_util::stream::poll_fn(move |context| {
+                line.poll_message(context)
+            }));
+            use futures_util::StreamExt;
+            while let Some(Ok(message)) = next.next().await {
+                if let AsyncMessage::Notification(notice) = message
+                    && told.send(notice).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let listening = client.batch_execute("listen fishway").await;
+        // What was told before that was not heard.
+        let mut open = listening.is_ok() && self.nudge(anything());
+        while open {
+            open = match tokio::time::timeout(REST_TOLD, notices.recv()).await {
+                Ok(Some(notice)) => match heard(notice.payload(), self.node) {
+                    Some(outside) => self.nudge(outside),
+                    None => true,
+                },
+                Ok(None) => false,
+                Err(_) => self.nudge(anything()),
+            };
+        }
+        driving.abort();
+    }
+
+    /// Answers whether anybody is there to be nudged.
+    fn nudge(&self, said: Outside) -> bool {
+        let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        *outside = merged(outside.take(), Some(said));
+        drop(outside);
+        // One nudge in the queue says as much as ten.
+        match self.nudged.swap(true, Ordering::AcqRel) {
+            true => true,
+            false => self.queue.send(Message::Nudge).is_ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_heard_by_all_but_who_tells() {
+        let telling = Telling {
+            any: true,
+            ready: true,
+            stops: true,
+            alarm: Some(7),
+            ended: [Status::Failed].into_iter().collect(),
+        };
+        let text = telling.text(3);
+        assert_eq!(heard(&text, 3), None);
+        let expected = Outside {
+            ids: false,
+            stops: true,
+            alarm: Some(7),
+            ended: telling.ended,
+        };
+        assert_eq!(heard(&text, 4), Some(expected));
+    }
+}

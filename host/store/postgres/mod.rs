@@ -1,0 +1,410 @@
+//! PostgreSQL: one database, many hosts, each with one connection that writes, one that listens, and
+//! a few that read.
+//!
+//! The kernel decides as over the other engine; here rows are locked, read many at a time and
+//! written in bulk, so that transactions of several hosts run beside each other.
+
+mod address;
+mod bulk;
+mod columns;
+mod components;
+mod edges;
+mod engine;
+mod items;
+mod jobs;
+mod lease;
+mod listen;
+mod looks;
+pub mod moving;
+mod nodes;
+mod producers;
+mod queues;
+mod reads;
+mod removal;
+mod rows;
+mod schedules;
+mod schema;
+mod signals;
+mod sql;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::error::SqlState;
+
+pub use self::address::Address;
+
+use self::sql::{Link, Names, wait_for};
+use crate::bus::Bus;
+use crate::clock::{Clock, SystemClock};
+use crate::store::sqlite::Role;
+use crate::store::{StoreError, writer};
+use crate::task::IdGenerator;
+use crate::task::id::NODE_VISITOR;
+
+/// Connections that read at once.
+const READERS: usize = 8;
+
+/// How long a read waits for a server that is away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How to open a database.
+pub struct Opening {
+    /// Where it is.
+    pub address: Address,
+    /// Who opens it.
+    pub role: Role,
+    /// Whether commits of other processes are to be noticed.
+    pub watch: bool,
+    /// A clock that goes before the server's; none where the server's is the one.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// The store in one PostgreSQL database.
+pub struct PostgresStore {
+    address: Address,
+    bus: Arc<Bus>,
+    ids: Arc<IdGenerator>,
+    clock: Arc<ServerClock>,
+    queue: mpsc::Sender<writer::Message>,
+    pool: deadpool_postgres::Pool,
+    names: Names,
+    runtime: Background,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl PostgresStore {
+    /// Connect, bring the schema up to date and start the writer. Blocks; not to be called by a thread
+    /// of a runtime.
+    pub fn open(opening: Opening) -> Result<PostgresStore, StoreError> {
+        let failed = |error: std::io::Error| StoreError::Failed {
+            why: error.to_string(),
+        };
+        let address = opening.address;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("fishway-readers")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let runtime = Background(Some(runtime));
+        let names = Names::default();
+        let bus = Arc::new(Bus::default());
+        let ids = Arc::new(IdGenerator::new(NODE_VISITOR));
+        let clock = Arc::new(ServerClock::default());
+        let outside = Arc::new(Mutex::new(None));
+        let nudged = Arc::new(AtomicBool::new(false));
+        let (sender, queue) = mpsc::channel();
+        let (opened, begun) = mpsc::sync_channel(1);
+        let parts = Parts {
+            address: address.clone(),
+            role: opening.role,
+            names: names.clone(),
+            bus: bus.clone(),
+            ids: ids.clone(),
+            clock: opening.clock,
+            ahead: clock.clone(),
+            outside: outside.clone(),
+            nudged: nudged.clone(),
+            queue,
+        };
+        // Its runtime, its connection and all that it does belong to the one thread.
+        let thread = std::thread::Builder::new()
+            .name("fishway-writer".to_owned())
+            .spawn(move || match parts.writer() {
+                Ok(writer) => {
+                    let node = writer.engine.node;
+                    let _ = opened.send(Ok(node));
+                    writer.run();
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            })
+            .map_err(failed)?;
+        let node = begun.recv().map_err(|_| StoreError::Closed)??;
+        let manager = wait_for(runtime.handle()?, {
+            let address = address.clone();
+            async move { address.manager().await }
+        })??;
+        let pool = deadpool_postgres::Pool::builder(manager)
+            .max_size(READERS)
+            .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    let settings = "set default_transaction_read_only = on; set jit = off;
+                        set search_path = fishway";
+                    let set = client.batch_execute(settings).await;
+                    set.map_err(deadpool_postgres::HookError::Backend)
+                })
+            }))
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .build()
+            .map_err(|error| StoreError::Failed {
+                why: error.to_string(),
+            })?;
+        if opening.watch {
+            let listener = listen::Listener {
+                address: address.clone(),
+                node,
+                outside,
+                nudged,
+                queue: sender.clone(),
+            };
+            runtime.handle()?.spawn(listener.listen());
+        }
+        Ok(PostgresStore {
+            address,
+            bus,
+            ids,
+            clock,
+            queue: sender,
+            pool,
+            names,
+            runtime,
+            writer: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// The server's clock, as far as its answers tell.
+    pub fn clock(&self) -> Arc<ServerClock> {
+        self.clock.clone()
+    }
+
+    /// Where the database is, for people.
+    pub fn place(&self) -> &str {
+        &self.address.place
+    }
+
+    /// Commit what is queued and let the database go. What is asked for afterwards is refused.
+    pub fn close(&self) {
+        let _ = self.queue.send(writer::Message::Close);
+        let thread = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    /// Read with a connection of the pool; blocks for as long as the server takes, which may just be
+    /// starting anew.
+    fn read<T>(&self, read: impl Fn(&Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let handle = self.runtime.handle()?;
+        let since = Instant::now();
+        loop {
+            let pool = self.pool.clone();
+            let got = wait_for(handle, async move { pool.get().await })?;
+            let found = match got {
+                Ok(client) => {
+                    let link = Link::pooled(handle.clone(), client, &self.names);
+                    read(&link)
+                }
+                Err(deadpool_postgres::PoolError::Backend(error)) => Err(explain(&error)),
+                Err(error) => Err(StoreError::Failed {
+                    why: error.to_string(),
+                }),
+            };
+            match found {
+                Err(StoreError::Server { passing: true, .. } | StoreError::Crowded { .. })
+                    if since.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                found => return found,
+            }
+        }
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The runtime of the readers and of the one who listens.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn handle(&self) -> Result<&tokio::runtime::Handle, StoreError> {
+        self.0
+            .as_ref()
+            .map(Runtime::handle)
+            .ok_or(StoreError::Closed)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Where this is dropped may be a thread of another runtime, which may not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What the writer's thread makes its writer of.
+struct Parts {
+    address: Address,
+    role: Role,
+    names: Names,
+    bus: Arc<Bus>,
+    ids: Arc<IdGenerator>,
+    clock: Option<Arc<dyn Clock>>,
+    ahead: Arc<ServerClock>,
+    outside: Arc<Mutex<Option<writer::Outside>>>,
+    nudged: Arc<AtomicBool>,
+    queue: mpsc::Receiver<writer::Message>,
+}
+
+impl Parts {
+    fn writer(self) -> Result<writer::Writer<engine::PgEngine>, StoreError> {
+        const VERSION: &str = "select current_setting('server_version_num')::int4";
+        const NEWEST: &str = "select max(id) from tasks";
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| StoreError::Failed {
+                why: error.to_string(),
+            })?;
+        let runtime = Arc::new(runtime);
+        let link = engine::connect(
+            &self.address,
+            &runtime,
+            &self.names,
+            "set client_min_messages = warning",
+        )?;
+        let version = link.one(VERSION, sql::named! {}, |row| columns::get(row, 0))?;
+        self.address.check_version(version.unwrap_or(0))?;
+        schema::migrate(&link, &self.address.place)?;
+        let newest = link.one(NEWEST, sql::named! {}, |row| columns::optional_id(row, 0))?;
+        if let Some(newest) = newest.flatten() {
+            self.ids.observe(newest);
+        }
+        let node = match self.role {
+            // Which one is settled with the connection that writes.
+            Role::Host => 2,
+            Role::Visitor => NODE_VISITOR,
+        };
+        let mut engine = engine::PgEngine {
+            address: self.address,
+            names: self.names,
+            runtime,
+            link: None,
+            ids: self.ids.clone(),
+            node,
+            clock: self.clock,
+            ahead: self.ahead,
+            outside: self.outside,
+            host: None,
+            run: engine::Run::default(),
+        };
+        engine.connected()?;
+        Ok(writer::Writer {
+            engine,
+            queue: self.queue,
+            nudged: self.nudged,
+            bus: self.bus,
+            ids: self.ids,
+            dispatch: None,
+            lost: HashSet::new(),
+        })
+    }
+}
+
+/// The clock of the server: this machine's, set by what the server says with each transaction.
+#[derive(Debug, Default)]
+pub struct ServerClock {
+    /// By how much the server's is before this machine's, in milliseconds.
+    ahead_ms: AtomicI64,
+}
+
+impl ServerClock {
+    /// The server's clock shows this now.
+    fn shows(&self, server_ms: u64) {
+        let ahead = server_ms as i64 - SystemClock.now_ms() as i64;
+        self.ahead_ms.store(ahead, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ServerClock {
+    fn now_ms(&self) -> u64 {
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        SystemClock.now_ms().saturating_add_signed(ahead)
+    }
+
+    fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            loop {
+                let now_ms = self.now_ms();
+                if now_ms >= at_ms {
+                    return;
+                }
+                // Not long at a time: one of the two clocks may be set.
+                let rest = Duration::from_millis((at_ms - now_ms).min(60_000));
+                tokio::time::sleep(rest).await;
+            }
+        })
+    }
+}
+
+/// What the server says, in our terms.
+fn explain(error: &tokio_postgres::Error) -> StoreError {
+    let Some(said) = error.as_db_error() else {
+        let why = address::reason(error);
+        if error.is_closed()
+            || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+        {
+            return StoreError::Server {
+                what: format!("the connection to the database was lost: {why}"),
+                hint: Some("see that the server runs and can be reached from here".to_owned()),
+                passing: true,
+            };
+        }
+        return StoreError::Failed { why };
+    };
+    let why = said.message().to_owned();
+    let code = said.code();
+    let server = |hint: &str, passing| StoreError::Server {
+        what: format!("the database server says: {why}"),
+        hint: Some(hint.to_owned()),
+        passing,
+    };
+    const LOST: &str = "see that the server runs and has connections left";
+    match *code {
+        SqlState::T_R_DEADLOCK_DETECTED
+        | SqlState::T_R_SERIALIZATION_FAILURE
+        | SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::UNIQUE_VIOLATION => StoreError::Crowded { why },
+        SqlState::DISK_FULL => StoreError::Full { why },
+        SqlState::READ_ONLY_SQL_TRANSACTION => server(
+            "this is a standby, or read only: name the primary in the URL",
+            false,
+        ),
+        SqlState::INSUFFICIENT_PRIVILEGE => server(
+            "the user is to own the schema \"fishway\", or to be allowed to make it",
+            false,
+        ),
+        SqlState::INVALID_SQL_STATEMENT_NAME
+        | SqlState::DUPLICATE_PSTATEMENT
+        | SqlState::UNDEFINED_TABLE => server(
+            "where a pooler is in between it has to pool sessions, not transactions; see docs/scaling.md",
+            false,
+        ),
+        SqlState::TOO_MANY_CONNECTIONS
+        | SqlState::ADMIN_SHUTDOWN
+        | SqlState::CRASH_SHUTDOWN
+        | SqlState::CANNOT_CONNECT_NOW
+        | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => server(LOST, true),
+        _ if code.code().starts_with("08") => server(LOST, true),
+        _ => StoreError::Failed { why },
+    }
+}

@@ -1,0 +1,827 @@
+//! The verbs of the store on PostgreSQL: writes become jobs of the writer, reads go their own way.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::PostgresStore;
+use super::columns::{self, COLUMNS};
+use super::components;
+use super::edges;
+use super::items;
+use super::jobs;
+use super::lease;
+use super::looks;
+use super::nodes;
+use super::producers;
+use super::queues;
+use super::rows;
+use super::schedules;
+use super::signals;
+use super::sql::{Link, Value, named};
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::group::PoolOptions;
+use crate::job::{NewJob, UnitResult, Units};
+use crate::journal::{Answer, Call, Entry, RefusedCall};
+use crate::lease::{Lease, Sign};
+use crate::queue::{Queue, QueueChange};
+use crate::schedule::{Plan, Schedule};
+use crate::store::kernel::{self, Turn};
+use crate::store::writer::{Ask, Job, Message, Tell};
+use crate::store::{
+    Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
+    LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent,
+    Record, Sent, SharedComponent, Signal, Store, StoreError, Submitted, Suspension, Sweep,
+    Urgency,
+};
+use crate::task::edge::{self, Links};
+use crate::task::producer::Clocks;
+use crate::task::state::Attempt;
+use crate::task::{
+    Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
+};
+use crate::workflow::{NewWorkflow, Started};
+
+impl PostgresStore {
+    async fn ask<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.ask_under(None, run).await
+    }
+
+    /// Ask on behalf of an attempt.
+    async fn ask_under<T: Send + 'static>(
+        &self,
+        token: Option<Token>,
+        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = Ask::new(token, run);
+        self.put(job, answer, Urgency::Soon).await
+    }
+
+    async fn put<T>(
+        &self,
+        job: impl Job + 'static,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+        urgency: Urgency,
+    ) -> Result<T, StoreError> {
+        self.queue
+            .send(Message::Job(Box::new(job), urgency))
+            .map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for PostgresStore {
+    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError> {
+        self.ask(move |turn| kernel::submit(turn, &tasks)).await
+    }
+
+    async fn cancel(
+        &self,
+        task: TaskId,
+        only: bool,
+        by: Option<CallBy>,
+    ) -> Result<Cancelled, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        self.ask_under(token, move |turn| {
+            kernel::cancel(turn, task, only, by.as_ref())
+        })
+        .await
+    }
+
+    async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
+        self.ask(move |turn| kernel::retry(turn, task)).await
+    }
+
+    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        self.ask_under(token, move |turn| kernel::send(turn, &signal, by.as_ref()))
+            .await
+    }
+
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
+        self.ask(move |turn| kernel::set_queue(turn, &name, change))
+            .await
+    }
+
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError> {
+        self.ask(move |turn| kernel::add_schedule(turn, &plan, replace))
+            .await
+    }
+
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
+        self.ask(move |turn| kernel::alter_schedule(turn, &name, how))
+            .await
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
+        self.ask(move |turn| kernel::sweep(turn, sweep.clone()))
+            .await
+    }
+
+    fn serve(&self, dispatch: Arc<dyn Dispatch>) {
+        let _ = self.queue.send(Message::Serve(dispatch));
+    }
+
+    async fn recover(&self) -> Result<u64, StoreError> {
+        self.ask(kernel::recover).await
+    }
+
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
+        self.ask(move |turn| kernel::take_lease(turn, &lease)).await
+    }
+
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
+        // A beat is worth no commit of its own while there are others.
+        let urgency = match sign {
+            Sign::Beat => Urgency::Lazy,
+            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
+        };
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::sign_lease(turn, number, &sign)
+        });
+        self.put(job, answer, urgency).await
+    }
+
+    async fn tick(&self) -> Result<Option<u64>, StoreError> {
+        self.ask(kernel::tick).await
+    }
+
+    async fn keep_handlers(
+        &self,
+        handlers: Vec<HandlerRow>,
+        directory: PathBuf,
+    ) -> Result<(), StoreError> {
+        let directory = directory.to_string_lossy().into_owned();
+        self.ask(move |turn| kernel::keep_handlers(turn, &handlers, &directory))
+            .await
+    }
+
+    async fn run_workflow(
+        &self,
+        workflow: NewWorkflow,
+        by: Option<CallBy>,
+    ) -> Result<Started, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        self.ask_under(token, move |turn| {
+            kernel::run_workflow(turn, &workflow, by.as_ref())
+        })
+        .await
+    }
+
+    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError> {
+        self.ask(move |turn| kernel::start_job(turn, &job)).await
+    }
+
+    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError> {
+        self.ask(move |turn| kernel::add_units(turn, job, &units))
+            .await
+    }
+
+    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError> {
+        self.ask(move |turn| kernel::pause_job(turn, job, paused))
+            .await
+    }
+
+    async fn open_pool(
+        &self,
+        by: CallBy,
+        name: Arc<str>,
+        options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
+        self.ask_under(Some(by.token), move |turn| {
+            kernel::open_pool(turn, &by, &name, &options)
+        })
+        .await
+    }
+
+    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError> {
+        self.ask_under(Some(by.token), move |turn| {
+            kernel::spawn_member(turn, &by, &task)
+        })
+        .await
+    }
+
+    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
+        let run = move |turn: &mut Turn<'_>| kernel::record(turn, token, &records);
+        let job = Tell { token, run };
+        // When the store is closed the attempt finds out at its end, which is refused.
+        let _ = self.queue.send(Message::Job(Box::new(job), urgency));
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.ask(|_| Ok(())).await
+    }
+
+    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError> {
+        self.ask_under(Some(by.token), move |turn| {
+            kernel::receive(turn, &name, &by)
+        })
+        .await
+    }
+
+    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
+        self.ask_under(Some(token), move |turn| kernel::suspend(turn, token, &wait))
+            .await
+    }
+
+    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
+        self.ask_under(Some(token), move |turn| kernel::finish(turn, token, &end))
+            .await
+    }
+
+    fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
+        let sql = format!("select {COLUMNS} from tasks where id = any(:ids)");
+        self.read(|link| {
+            let found = link.many(&sql, named! { "ids": ids }, columns::task)?;
+            let found = rows::whole(link, found, false)?;
+            Ok(in_order(ids, found.into_iter().map(|task| (task.id, task))))
+        })
+    }
+
+    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
+        const SQL: &str = "\
+            select id, handler, status, output, spilled, failure
+            from tasks
+            where id = any(:ids)";
+        self.read(|link| {
+            // Tasks that are awaited together mostly have one handler: its name is kept once.
+            let mut handler: Arc<str> = "".into();
+            let mut apart = Vec::new();
+            let mut found = link.many(SQL, named! { "ids": ids }, |row| {
+                let name: &str = columns::get(row, 1)?;
+                if *handler != *name {
+                    handler = name.into();
+                }
+                let (id, status) = (columns::id(row, 0)?, columns::status(row, 2)?);
+                // What it may end with is no result yet, and would differ on replay.
+                let ended = status.is_terminal();
+                if ended && columns::get::<i64>(row, 4)? & columns::OUTPUT != 0 {
+                    apart.push(id);
+                }
+                Ok(Outcome {
+                    id,
+                    handler: handler.clone(),
+                    status,
+                    output: columns::optional_text(row, 3)?.filter(|_| ended),
+                    failure: columns::json(row, 5)?,
+                })
+            })?;
+            let mut outputs = items::payloads(link, &apart, columns::OUTPUT)?;
+            for outcome in &mut found {
+                if let Some(output) = outputs.remove(&outcome.id) {
+                    outcome.output = Some(output);
+                }
+            }
+            Ok(in_order(ids, found.into_iter().map(|one| (one.id, one))))
+        })
+    }
+
+    fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError> {
+        const SQL: &str = "select id, status from tasks where id = any(:ids)";
+        self.read(|link| {
+            let found = link.many(SQL, named! { "ids": ids }, |row| {
+                Ok((columns::id(row, 0)?, columns::status(row, 1)?))
+            })?;
+            Ok(in_order(ids, found))
+        })
+    }
+
+    fn ids_between(
+        &self,
+        low: TaskId,
+        high: TaskId,
+        limit: u64,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        const SQL: &str = "\
+            select id
+            from tasks
+            where id between :low and :high
+            order by id
+            limit :limit";
+        let values = named! { "low": low.to_i64(), "high": high.to_i64(), "limit": limit as i64 };
+        self.read(|link| link.many(SQL, values, |row| columns::id(row, 0)))
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError> {
+        self.read(|link| list(link, filter))
+    }
+
+    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|link| rows::child_ids(link, parent))
+    }
+
+    fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
+        self.read(|link| nodes::node(link, task))
+    }
+
+    fn child_nodes(
+        &self,
+        parent: TaskId,
+        after: Rank,
+        limit: u64,
+    ) -> Result<Vec<Node>, StoreError> {
+        self.read(|link| nodes::child_nodes(link, parent, after, limit))
+    }
+
+    fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError> {
+        self.read(|link| nodes::retry_nodes(link, task, after, limit))
+    }
+
+    fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError> {
+        const ALL: &str = "\
+            select status, count(*)
+            from tasks
+            group by status";
+        const CHILDREN: &str = "\
+            select status, count(*)
+            from tasks
+            where parent_id = :parent
+            group by status";
+        self.read(|link| {
+            let (sql, values): (_, &[_]) = match parent {
+                None => (ALL, named! {}),
+                Some(parent) => (CHILDREN, &[("parent", Value::from(parent))]),
+            };
+            let mut counts = link.many(sql, values, |row| {
+                Ok((columns::status(row, 0)?, columns::unsigned(row, 1)?))
+            })?;
+            counts.sort();
+            Ok(counts)
+        })
+    }
+
+    fn unit_results(
+        &self,
+        job: TaskId,
+        after_line: u64,
+        failed: bool,
+        limit: u64,
+    ) -> Result<Vec<UnitResult>, StoreError> {
+        self.read(|link| jobs::unit_results(link, job, after_line, failed, limit))
+    }
+
+    fn members_running(&self, group: TaskId) -> Result<u64, StoreError> {
+        self.read(|link| rows::members_running(link, group))
+    }
+
+    fn tally(&self, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.read(|link| looks::tally(link, filter))
+    }
+
+    fn recent(&self, limit: u64) -> Result<Vec<Recent>, StoreError> {
+        self.read(|link| looks::recent(link, limit))
+    }
+
+    fn crowd(&self, task: &Task) -> Result<Crowd, StoreError> {
+        self.read(|link| looks::crowd(link, task))
+    }
+
+    fn awaited_by(&self, waiter: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|link| looks::awaited_by(link, waiter, limit))
+    }
+
+    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+        self.read(|link| {
+            let mut entries = spawned(link, task, run)?;
+            let written = written(link, task, run)?;
+            // A spawn that found some of its children among those of an earlier run has a record of
+            // its own besides the new ones: the record tells the whole.
+            entries.retain(|entry| written.iter().all(|other| other.number != entry.number));
+            entries.extend(written);
+            Ok(entries)
+        })
+    }
+
+    fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+        self.read(|link| earlier(link, "parent_id", parent))
+    }
+
+    fn earlier_members(&self, spawner: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+        self.read(|link| earlier(link, "origin_id", spawner))
+    }
+
+    fn pool_named(&self, scope: TaskId, name: &str) -> Result<Option<TaskId>, StoreError> {
+        self.read(|link| rows::pool_named(link, scope, name))
+    }
+
+    fn is_source(&self, task: TaskId, pool: TaskId) -> Result<bool, StoreError> {
+        let found = self.read(|link| rows::source(link, task, pool))?;
+        Ok(found.is_some_and(|source| !source.drained))
+    }
+
+    fn last_sequence(&self, parent: TaskId) -> Result<u64, StoreError> {
+        self.read(|link| rows::last_sequence(link, parent))
+    }
+
+    fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError> {
+        self.read(|link| rows::by_key(link, Some(parent), key))
+    }
+
+    fn upstreams(&self, task: TaskId) -> Result<Vec<Edge>, StoreError> {
+        self.read(|link| edges::upstreams(link, task))
+    }
+
+    fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+        self.read(|link| edges::downstreams(link, task))
+    }
+
+    fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<edge::Link>, StoreError> {
+        self.read(|link| edges::links(link, task, which, limit))
+    }
+
+    fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
+        const SQL: &str = "\
+            select value
+            from checkpoints
+            where task_id = :task and name = :name";
+        self.read(|link| {
+            let values = named! { "task": task, "name": name };
+            link.one(SQL, values, |row| columns::get(row, 0))
+        })
+    }
+
+    fn has_signal(&self, task: TaskId, name: &str) -> Result<bool, StoreError> {
+        self.read(|link| signals::has(link, task, name))
+    }
+
+    fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError> {
+        self.read(|link| signals::unread(link, task))
+    }
+
+    fn logs(
+        &self,
+        task: TaskId,
+        after: LogPosition,
+        limit: u64,
+    ) -> Result<Vec<LogLine>, StoreError> {
+        const SQL: &str = "\
+            select run, line, at_ms, level, message
+            from logs
+            where task_id = :task and (run, line) > (:run, :line)
+            order by run, line
+            limit :limit";
+        let values = named! {
+            "task": task.to_i64(), "run": after.run, "line": after.line, "limit": limit as i64
+        };
+        self.read(|link| {
+            link.many(SQL, values, |row| {
+                Ok(LogLine {
+                    position: LogPosition {
+                        run: columns::small(row, 0)?,
+                        line: columns::small(row, 1)?,
+                    },
+                    at_ms: columns::unsigned(row, 2)?,
+                    level: LogLevel::from_word(columns::get::<&str>(row, 3)?),
+                    message: columns::get(row, 4)?,
+                })
+            })
+        })
+    }
+
+    fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
+        const SQL: &str = "\
+            select run, phase, attempt, started_at_ms, ended_at_ms, failure
+            from attempts
+            where task_id = :task
+            order by run";
+        self.read(|link| {
+            link.many(SQL, named! { "task": task.to_i64() }, |row| {
+                Ok(Attempt {
+                    run: columns::small(row, 0)?,
+                    phase: columns::text(row, 1)?,
+                    attempt: columns::small(row, 2)?,
+                    started_at_ms: columns::unsigned(row, 3)?,
+                    ended_at_ms: columns::unsigned(row, 4)?,
+                    failure: columns::json(row, 5)?.ok_or_else(rows::missing)?,
+                })
+            })
+        })
+    }
+
+    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
+        // One row without a name when a host ran and had loaded nothing. What any host has is there.
+        const SQL: &str = "\
+            select directories.directory, handlers.name, handlers.digest, handlers.description,
+              handlers.function, handlers.generator
+            from directories
+            left join handlers on handlers.host = directories.host
+            order by handlers.name, directories.host desc";
+        let rows = self.read(|link| {
+            link.many(SQL, named! {}, |row| {
+                let directory: String = columns::get(row, 0)?;
+                let Some(name) = columns::get(row, 1)? else {
+                    return Ok((directory, None));
+                };
+                let (digest, description) = (columns::get(row, 2)?, columns::get(row, 3)?);
+                let handler = HandlerRow {
+                    name,
+                    digest,
+                    description,
+                    function: columns::json(row, 4)?,
+                    generator: columns::get(row, 5)?,
+                };
+                Ok((directory, Some(handler)))
+            })
+        })?;
+        let directory = rows.first().map(|(directory, _)| directory.into());
+        let handlers = rows.into_iter().filter_map(|(_, handler)| handler);
+        let mut handlers: Vec<HandlerRow> = handlers.collect();
+        // Of one that several have, what the newest host has.
+        handlers.dedup_by(|later, first| later.name == first.name);
+        Ok(directory.map(|directory| (handlers, directory)))
+    }
+
+    fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
+        self.read(queues::standings)
+    }
+
+    fn queue_known(&self, name: &str) -> Result<bool, StoreError> {
+        self.read(|link| queues::known(link, name))
+    }
+
+    fn queues_paused(&self) -> Result<Vec<String>, StoreError> {
+        self.read(queues::paused)
+    }
+
+    fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError> {
+        self.read(|link| producers::clocks(link, producer))
+    }
+
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        self.read(schedules::all)
+    }
+
+    fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        self.read(lease::leases)
+            .map(|leases| leases.into_iter().next())
+    }
+
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError> {
+        self.read(lease::depths)
+    }
+
+    fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
+        const SQL: &str = "\
+            select distinct digest from tasks
+            where status = 'pending' and digest <> ''
+            union
+            select distinct digest from tasks where status = 'running'
+            union
+            select distinct digest from tasks where status = 'waiting'
+            order by digest";
+        self.read(|link| link.many(SQL, named! {}, |row| columns::get(row, 0)))
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>, StoreError> {
+        const SQL: &str = "\
+            select name, labels, sum(value)
+            from counters
+            group by name, labels
+            order by name, labels";
+        self.read(|link| {
+            link.many(SQL, named! {}, |row| {
+                Ok(Counter {
+                    name: columns::get(row, 0)?,
+                    labels: columns::json(row, 1)?.ok_or_else(rows::missing)?,
+                    value: columns::get(row, 2)?,
+                })
+            })
+        })
+    }
+
+    fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        self.read(lease::leases)
+    }
+
+    fn server_clock(&self) -> Option<Arc<dyn Clock>> {
+        Some(self.clock.clone())
+    }
+
+    fn shared_components(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(components::all)
+    }
+
+    fn shared_component(&self, digest: &str) -> Result<Option<SharedComponent>, StoreError> {
+        self.read(|link| components::one(link, digest))
+    }
+
+    async fn share_component(&self, component: SharedComponent) -> Result<(), StoreError> {
+        self.ask(move |turn| kernel::share_component(turn, &component))
+            .await
+    }
+
+    fn close(&self) {
+        PostgresStore::close(self);
+    }
+
+    fn bus(&self) -> &Arc<Bus> {
+        &self.bus
+    }
+
+    fn ids(&self) -> &IdGenerator {
+        &self.ids
+    }
+}
+
+/// What was found, in the order of the ids.
+fn in_order<T: Clone>(
+    ids: &[TaskId],
+    found: impl IntoIterator<Item = (TaskId, T)>,
+) -> Vec<Option<T>> {
+    let found: HashMap<TaskId, T> = found.into_iter().collect();
+    ids.iter().map(|id| found.get(id).cloned()).collect()
+}
+
+/// What a task spawned: its children, or what it added elsewhere.
+fn earlier(link: &Link, column: &str, spawner: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+    let sql = format!(
+        "select id, content, status, sequence,
+           exists (select 1 from tasks later where later.retry_of = tasks.id)
+         from tasks
+         where {column} = :spawner and content is not null
+         order by sequence, id"
+    );
+    let values = named! { "spawner": spawner.to_i64() };
+    link.many(&sql, values, |row| {
+        Ok(EarlierChild {
+            id: columns::id(row, 0)?,
+            content: columns::unsigned(row, 1)?,
+            status: columns::status(row, 2)?,
+            sequence: columns::unsigned(row, 3)?,
+            succeeded: columns::get(row, 4)?,
+        })
+    })
+}
+
+/// The spawns of a run, from the rows of the children themselves.
+fn spawned(link: &Link, parent: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+    const SQL: &str = "\
+        select place_call, id, content, handler, created_at_ms, coalesce(substr(input, 1, 60), '...')
+        from tasks
+        where parent_id = :parent and place_run = :run
+        order by place_call, place_index";
+    let values = named! { "parent": parent.to_i64(), "run": run };
+    let children = link.many(SQL, values, |row| {
+        let place = columns::small(row, 0)?;
+        let content = columns::unsigned(row, 2)?;
+        let handler: String = columns::get(row, 3)?;
+        let input: String = columns::get(row, 5)?;
+        Ok((
+            place,
+            columns::id(row, 1)?,
+            content,
+            handler,
+            columns::unsigned(row, 4)?,
+            input,
+        ))
+    })?;
+    let mut entries = Vec::new();
+    for call in children.chunk_by(|one, next| one.0 == next.0) {
+        let contents: Vec<u64> = call.iter().map(|child| child.2).collect();
+        entries.push(Entry {
+            number: call[0].0,
+            call: Call::spawn(&call[0].3, &call[0].5, &contents),
+            answer: Answer::Tasks(call.iter().map(|child| child.1).collect()),
+            at_ms: call[0].4,
+        });
+    }
+    Ok(entries)
+}
+
+fn written(link: &Link, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+    const SQL: &str = "\
+        select number, call, answer, at_ms
+        from journal
+        where task_id = :task and run = :run
+        order by number";
+    link.many(SQL, named! { "task": task.to_i64(), "run": run }, |row| {
+        Ok(Entry {
+            number: columns::small(row, 0)?,
+            call: columns::json(row, 1)?.ok_or_else(rows::missing)?,
+            answer: columns::json(row, 2)?.ok_or_else(rows::missing)?,
+            at_ms: columns::unsigned(row, 3)?,
+        })
+    })
+}
+
+/// The conditions of a filter, each with its own index, and what is bound to them.
+pub struct Conditions {
+    words: Vec<String>,
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Conditions {
+    /// All but the page.
+    pub fn of(filter: &Filter) -> Conditions {
+        let mut conditions: Vec<String> = Vec::new();
+        let mut values: Vec<(&'static str, Value)> = Vec::new();
+        if !filter.statuses.is_empty() {
+            // The words are ours, so they need no binding; and so SQLite sees the partial indexes.
+            let words: Vec<String> = Status::ALL
+                .into_iter()
+                .filter(|status| filter.statuses.contains(*status))
+                .map(|status| format!("'{status}'"))
+                .collect();
+            conditions.push(match words.as_slice() {
+                [word] => format!("status = {word}"),
+                words => format!("status in ({})", words.join(", ")),
+            });
+        }
+        if filter.reason.is_some() {
+            conditions.push("status = 'pending'".to_owned());
+        }
+        match filter.reason {
+            None => {}
+            Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
+            Some(PendingReason::Scheduled) => {
+                conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
+            }
+            Some(reason) => {
+                let held = "(digest = '' and handler not in (select name from handlers) \
+                     or queue in (select name from queues where paused))";
+                let held = if reason == PendingReason::Held {
+                    held.to_owned()
+                } else {
+                    format!("not {held}")
+                };
+                conditions.push(format!(
+                    "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
+                ));
+            }
+        }
+        if let Some(handler) = &filter.handler {
+            conditions.push("handler = :handler".to_owned());
+            values.push(("handler", (handler.clone()).into()));
+        }
+        if let Some(kind) = filter.group {
+            conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
+            values.push(("kind", (kind.as_str()).into()));
+        }
+        if let Some(name) = &filter.group_name {
+            conditions.push("id in (select task_id from groups where name = :group)".to_owned());
+            values.push(("group", (name.clone()).into()));
+        }
+        if let Some(queue) = &filter.queue {
+            conditions.push("queue = :queue".to_owned());
+            values.push(("queue", (queue.clone()).into()));
+        }
+        if let Some(key) = &filter.key {
+            conditions.push("key >= :key and key < :key || chr(1114111)".to_owned());
+            values.push(("key", (key.clone()).into()));
+        }
+        if let Some(parent) = filter.parent {
+            conditions.push("parent_id = :parent".to_owned());
+            values.push(("parent", (parent.to_i64()).into()));
+        }
+        Conditions {
+            words: conditions,
+            values,
+        }
+    }
+
+    /// As one condition.
+    pub fn text(&self) -> String {
+        match self.words.is_empty() {
+            true => "true".to_owned(),
+            false => self.words.join(" and "),
+        }
+    }
+
+    /// What is bound.
+    pub fn bound(&self) -> &[(&'static str, Value)] {
+        &self.values
+    }
+}
+
+/// Tasks that pass a filter, a page of them.
+pub fn list(link: &Link, filter: &Filter) -> Result<Vec<Task>, StoreError> {
+    let mut conditions = Conditions::of(filter);
+    let order = match filter.parent {
+        None => "id desc",
+        Some(_) => "sequence, id",
+    };
+    if let Some(after) = filter.after {
+        conditions.words.push(match filter.parent {
+            None => "id < :after".to_owned(),
+            Some(_) => {
+                "(sequence, id) > (select sequence, id from tasks where id = :after)".to_owned()
+            }
+        });
+        conditions.values.push(("after", after.into()));
+    }
+    let sql = format!(
+        "select {COLUMNS} from tasks where {} order by {order} limit {} offset {}",
+        conditions.text(),
+        filter.limit.min(i64::MAX as u64),
+        filter.skip.min(i64::MAX as u64)
+    );
+    let found = link.many(&sql, conditions.bound(), columns::task)?;
+    rows::whole(link, found, filter.brief)
+}

@@ -1,0 +1,193 @@
+//! PostgreSQL for tests: one cluster for the whole run, in a temporary directory, and a database of
+//! its own for each test.
+//!
+//! A shell keeps the server: when the test process ends, however it ends, the shell's input ends,
+//! and it stops the server and removes the directory.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fishway::store::postgres::{Address, Opening, PostgresStore};
+use fishway::store::sqlite::Role;
+
+/// Makes a cluster in `$1` with the programs in `$2`, serves it with the options that follow, says
+/// "ready", and ends it when its input ends.
+const KEEPER: &str = r#"
+directory=$1; bin=$2; shift 2
+as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
+if [ "$(id -u)" = 0 ]; then chown postgres "$directory"; fi
+cd "$directory" || exit 1
+if [ ! -e "$directory/data" ]; then
+  as "$bin/initdb" -D "$directory/data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$directory.log" 2>&1 || exit 1
+fi
+as "$bin/postgres" -D "$directory/data" "$@" </dev/null >"$directory.log" 2>&1 &
+server=$!
+until as "$bin/pg_isready" -q -h "$directory"; do
+  kill -0 $server 2>/dev/null || { cat "$directory.log" >&2; exit 1; }
+done
+echo ready
+cat >/dev/null
+as "$bin/pg_ctl" -D "$directory/data" -m immediate -w stop >/dev/null 2>&1; wait $server
+rm -rf "$directory" "$directory.log"
+"#;
+
+/// Stops the server of the cluster in `$1` at once and starts it again.
+const AGAIN: &str = r#"
+as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
+cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w -l "$1/again.log" restart >/dev/null 2>&1
+"#;
+
+/// A server that ends with whoever holds this.
+pub struct Cluster {
+    directory: PathBuf,
+    keeper: std::process::Child,
+}
+
+impl Cluster {
+    /// Make one, with these settings besides.
+    pub fn start(settings: &[&str]) -> Cluster {
+        let directory = tempfile::Builder::new()
+            .prefix("fishway-pg-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        let mut options = vec![
+            "listen_addresses=".to_owned(),
+            format!("unix_socket_directories={}", directory.display()),
+            "max_connections=400".to_owned(),
+            "shared_buffers=64MB".to_owned(),
+        ];
+        options.extend(settings.iter().map(|&setting| setting.to_owned()));
+        let options = options
+            .into_iter()
+            .flat_map(|option| ["-c".to_owned(), option]);
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh"])
+            .arg(&directory)
+            .arg(programs())
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let said = keeper.stdout.take().unwrap();
+        BufReader::new(said).read_line(&mut line).unwrap();
+        assert_eq!(
+            line.trim(),
+            "ready",
+            "PostgreSQL did not start; is it installed?"
+        );
+        Cluster { directory, keeper }
+    }
+
+    /// Stop it as a crash would, and start it again.
+    pub fn restart(&self) {
+        let restarted = Command::new("sh")
+            .args(["-c", AGAIN, "sh"])
+            .arg(&self.directory)
+            .arg(programs())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        assert!(restarted.unwrap().success());
+    }
+
+    /// The directory with its socket.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The address of one of its databases.
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.directory.display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{socket}/{database}?sslmode=disable")
+    }
+
+    /// Do something in a database.
+    pub fn run(&self, database: &str, sql: &str) {
+        let (url, sql) = (self.url(database), sql.to_owned());
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let plain = url.replace("?sslmode=disable", "");
+                let (client, line) = tokio_postgres::connect(&plain, tokio_postgres::NoTls)
+                    .await
+                    .unwrap();
+                tokio::spawn(line);
+                client.batch_execute(&sql).await.unwrap();
+            });
+        };
+        // A test may have a runtime of its own.
+        std::thread::spawn(work).join().unwrap();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Where Debian, or whoever, has put `initdb`.
+fn programs() -> PathBuf {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .filter(|bin| bin.join("initdb").exists())
+        .collect();
+    versions.sort();
+    if let Some(newest) = versions.pop() {
+        return newest;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let known = std::env::split_paths(&path).find(|directory| directory.join("initdb").exists());
+    known.expect("PostgreSQL is not installed: apt-get install postgresql")
+}
+
+/// The cluster of this run. What is written to it is as good as lost when the machine stops.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = Cluster::start(&[
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+        ]);
+        cluster.run("postgres", "create database fishway_template");
+        drop(open(&cluster.url("fishway_template"), Role::Visitor));
+        cluster
+    })
+}
+
+/// The address of a new database, with our tables in it.
+pub fn database() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let cluster = cluster();
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    cluster.run(
+        "postgres",
+        &format!("create database {name} template fishway_template"),
+    );
+    cluster.url(&name)
+}
+
+/// Open a database.
+pub fn open(url: &str, role: Role) -> PostgresStore {
+    PostgresStore::open(Opening {
+        address: Address::parse(url).unwrap(),
+        role,
+        watch: true,
+        clock: None,
+    })
+    .unwrap()
+}
