@@ -21,7 +21,7 @@ use super::imports::pools::Known;
 use super::limiter::Limiter;
 use super::log::LogSink;
 use super::parking::{Claim, Parked};
-use super::slots::Slot;
+use super::slots::{Leave, Slot};
 use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::loader::Handler;
@@ -44,6 +44,8 @@ pub struct Guest {
     pub(super) control: Arc<Control>,
     /// The slot that it runs in; none while it waits.
     pub(super) slot: Option<Slot>,
+    /// The leave to run that came with the last one, where this instance is to go.
+    leave: Option<Leave>,
     pub(super) clock: DurableClock,
     pub(super) log: LogSink,
     pub(super) limiter: Limiter,
@@ -125,6 +127,7 @@ impl Guest {
             handler: start.handler,
             control: start.control,
             slot: Some(start.slot),
+            leave: None,
             clock: start.clock,
             log: start.log,
             wasi: start.wasi,
@@ -317,11 +320,22 @@ impl Guest {
         let agents = self.agents.clone();
         let parked = Parked::enter(&agents.parking, &self.task);
         // Before the wait is written, so that the same transaction can give the slot to a child.
-        let slots = self.slot.take().map(|slot| slot.slots().clone());
+        let (slots, leave) = match self.slot.take().map(Slot::leave) {
+            Some((slots, leave)) => (Some(slots), leave),
+            None => (None, None),
+        };
         let claimed = match agents.store.suspend(self.token(), suspension).await {
-            Ok(()) => parked.claimed_again(agents.settings.park).await,
+            Ok(()) => {
+                match parked.stays() {
+                    true => drop(leave),
+                    // It goes with the instance.
+                    false => self.leave = leave,
+                }
+                parked.claimed_again(agents.settings.park).await
+            }
             Err(error @ StoreError::Deadlock { .. }) => {
                 // Nothing was written and the claim stands, so the attempt runs on.
+                drop(leave);
                 if let Some(slots) = slots {
                     let mut slot = slots.take(&self.task.handler);
                     slot.start().await;

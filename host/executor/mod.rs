@@ -67,8 +67,10 @@ impl Default for Settings {
 impl Settings {
     /// Instances that may be alive at once, by which the pool is sized.
     pub fn instances_max(&self) -> u32 {
-        // A dropped instance may still be on its way out when the next one comes.
-        u32::try_from(self.slots + self.parked_max + 16).unwrap_or(u32::MAX)
+        // Some are claimed again and wait for a start, and one that is dropped may still be on its way
+        // out when the next one comes.
+        let instances = self.slots + self.parked_max + slots::AHEAD_MAX + 16;
+        u32::try_from(instances).unwrap_or(u32::MAX)
     }
 }
 

@@ -91,6 +91,11 @@ impl Parked {
         }
     }
 
+    /// Whether there was room.
+    pub fn stays(&self) -> bool {
+        self.claim.is_some()
+    }
+
     /// The claim that ends the wait; none when the instance has to go: there was no room, or
     /// `patience` is over.
     pub async fn claimed_again(mut self, patience: Duration) -> Option<Claim> {

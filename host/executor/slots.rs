@@ -14,7 +14,7 @@ use crate::types::component_of;
 const AHEAD: Duration = Duration::from_millis(4);
 
 /// Most tasks that are claimed so.
-const AHEAD_MAX: usize = 256;
+pub const AHEAD_MAX: usize = 256;
 
 /// A handler whose tasks take longer is not claimed ahead: its commits are not what takes the time.
 const QUICK: Duration = Duration::from_millis(2);
@@ -160,6 +160,13 @@ impl Slots {
         }
     }
 
+    /// A task of a handler held a slot for so long.
+    fn paced(&self, handler: &str, held: Duration) {
+        if let Some(used) = self.taken().by_handler.get_mut(handler) {
+            used.held(held);
+        }
+    }
+
     /// From now on there are none to be had.
     pub fn close(&self) {
         self.taken().closed = true;
@@ -169,6 +176,11 @@ impl Slots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The leave to run of an instance that no longer does, until it is dropped: no other starts before.
+pub struct Leave(
+    #[expect(dead_code, reason = "what matters is when it goes")] OwnedSemaphorePermit,
+);
 
 /// A slot that is taken, until it is dropped.
 pub struct Slot {
@@ -180,9 +192,13 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Where it was taken.
-    pub fn slots(&self) -> &Arc<Slots> {
-        &self.slots
+    /// Give the slot back, but not yet the leave to run that came with it: the instance is still there.
+    pub fn leave(mut self) -> (Arc<Slots>, Option<Leave>) {
+        let start = self.start.take();
+        if let Some((began, _)) = &start {
+            self.slots.paced(&self.handler, began.elapsed());
+        }
+        (self.slots.clone(), start.map(|(_, permit)| Leave(permit)))
     }
 
     /// Wait until an attempt may start in it: at once, unless it was claimed ahead.
