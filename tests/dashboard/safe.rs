@@ -81,9 +81,7 @@ async fn a_host_with_a_token_asks_people_for_it_and_shows_nothing_before() {
     door.world.end(id).await;
     let mut page = Browser::open();
     page.go(&format!("http://{}/#/tasks", door.address));
-    page.until(
-        "document.querySelector('dialog[open] input[type=password]') === document.activeElement",
-    );
+    page.until("document.querySelector('dialog[open] input[type=password]:focus')");
     assert_eq!(
         page.look(&format!("document.body.innerText.includes('{id}')")),
         false
