@@ -15,6 +15,8 @@ mod crash;
 mod dashboard;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+/// Handlers that mean harm.
+mod hostile;
 /// The host as a process: detached, stopped, lost; its lease, settings, backups.
 mod hosting;
 /// The HTTP door: its API, its feed, who may come in, and the command line that asks it.
