@@ -7,12 +7,15 @@
 
 mod loading;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use fishway::executor::Settings;
 use fishway::task::{FailureKind, Status, Task, TaskId};
 use serde_json::json;
 
+use crate::support::place::{Place, Served};
 use crate::support::{World, failure, options, results};
 
 /// What these guests may import beside the contract: as much of WASI as they misuse.
@@ -209,4 +212,26 @@ async fn a_task_beside_all_of_them_is_served_before_any_has_to_end() {
         world.client.cancel(task, false).await.unwrap();
         assert_eq!(world.end(task).await.status, Status::Cancelled);
     }
+}
+
+#[test]
+fn a_host_may_open_as_many_files_as_the_machine_lets_it() {
+    let place = Place::with_guests();
+    let script = "ulimit -S -n 200 && exec \"$0\" serve";
+    let mut host = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_fishway")])
+        .current_dir(place.directory.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(host.stderr.take().unwrap()).lines();
+    let host = Served(host);
+    assert!(lines.any(|line| line.unwrap().starts_with("fishway is ready")));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.0.id())).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{words:?}");
+    assert_ne!(words[3], "200");
 }
