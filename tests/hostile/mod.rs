@@ -10,8 +10,10 @@ mod loading;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use fishway::executor::Settings;
+use fishway::limits::SIGNALS_UNREAD_MAX;
 use fishway::task::{FailureKind, Status, Task, TaskId};
 use serde_json::json;
 
@@ -57,6 +59,11 @@ fn component(text: &str) -> Vec<u8> {
 /// A host that serves hostile handlers, each with its manifest, beside the others.
 async fn hostile(handlers: &[(&str, &str)], settings: Settings) -> World {
     let mut world = World::set(settings).await;
+    put(&mut world, handlers).await;
+    world
+}
+
+async fn put(world: &mut World, handlers: &[(&str, &str)]) {
     world.stop().await;
     for (name, manifest) in handlers {
         let text = std::fs::read_to_string(folder().join(format!("{name}.wat"))).unwrap();
@@ -67,7 +74,6 @@ async fn hostile(handlers: &[(&str, &str)], settings: Settings) -> World {
     world.restart().await;
     let problems = world.host().loader().problems();
     assert_eq!(problems, [], "each of them is a handler");
-    world
 }
 
 async fn begin(world: &World, handler: &str) -> TaskId {
@@ -131,8 +137,6 @@ hostile! {
         "spawn-bomb-deep", "[limits]\ndepth = 20", Handler, "the child would be 21 levels deep";
     an_input_of_a_hundred_thousand_levels_is_refused_to_a_child:
         "deep-json-to-a-child", "", Handler, "nested deeper than 128 levels";
-    a_guest_that_sends_signals_to_nobody_who_listens_is_refused_at_the_bound:
-        "signal-flood", "", Handler, "10000";
     a_wait_of_a_task_for_itself_is_refused:
         "wait-for-itself", "", Handler, "that is itself";
     a_guest_that_gives_no_handle_back_fails_at_the_bound:
@@ -172,6 +176,29 @@ async fn a_guest_that_spawns_without_end_has_as_many_children_as_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_sends_signals_to_nobody_who_listens_is_refused_at_the_bound() {
+    let (mut world, clock) = World::set_by_hand(Settings::default()).await;
+    put(&mut world, &[("signal-flood", "")]).await;
+    let later = options(|options| {
+        options.attempts_max = Some(1);
+        options.delay_ms = Some(1_000);
+    });
+    let task = world.submit_to("signal-flood", json!(1), later).await;
+    // Most of the flood has come before it starts, so that it takes few commits.
+    let sends = (10..SIGNALS_UNREAD_MAX).map(|_| {
+        let client = world.client.clone();
+        tokio::spawn(async move { client.signal(task, "go", "1").await.unwrap() })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        send.await.unwrap();
+    }
+    clock.advance(1_000);
+    let task = world.end(task).await;
+    assert!(failure(&task).contains("10000"), "{}", failure(&task));
+    echo(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_way_leads_out_of_a_granted_directory() {
     let parent = tempfile::tempdir().unwrap();
     let granted = parent.path().join("granted");
@@ -194,6 +221,7 @@ async fn a_task_beside_all_of_them_is_served_before_any_has_to_end() {
     let names = ["endless-loop", "call-flood", "log-flood", "stdout-flood"];
     let settings = Settings {
         slots: 6,
+        grace: Duration::ZERO,
         ..Settings::default()
     };
     let world = hostile(&names.map(|name| (name, long)), settings).await;
