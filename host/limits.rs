@@ -31,6 +31,11 @@ pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 /// Largest manifest that the loader reads, in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 256 << 10;
 
+/// Largest function of a component, in bytes of its code. What the compiler takes for one function
+/// grows faster than its size, and cannot be interrupted; the largest in use, the interpreter loop of
+/// CPython, has 430 KB.
+pub const FUNCTION_BYTES_MAX: u64 = 1 << 20;
+
 /// Longest time that compiling one component may take, in milliseconds.
 pub const COMPILE_MS_MAX: u64 = 120_000;
 
@@ -119,6 +124,10 @@ pub const WINDOW: u32 = 1_000;
 
 /// Most that it may say.
 pub const WINDOW_MAX: u32 = 1_000_000;
+
+/// Handles of the host's own things (files, sockets, timers) that one instance may hold at once. Each
+/// is memory of the host, and an open file is one that the host has not.
+pub const HANDLES_MAX: usize = 1_000;
 
 /// Bounds on one handler. A task's own options may only lower `timeout_ms`.
 #[derive(Debug, Clone, PartialEq)]

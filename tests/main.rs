@@ -13,8 +13,14 @@ mod cli;
 mod crash;
 /// The dashboard, in a real browser.
 mod dashboard;
+/// Licences and sources of what the program is built of.
+mod dependencies;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+/// Inputs that nobody meant, by chance and by rule.
+mod fuzz;
+/// Handlers that mean harm.
+mod hostile;
 /// The host as a process: detached, stopped, lost; its lease, settings, backups.
 mod hosting;
 /// The HTTP door: its API, its feed, who may come in, and the command line that asks it.

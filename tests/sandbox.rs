@@ -267,6 +267,15 @@ async fn a_guest_connects_where_its_manifest_says_and_nowhere_else() {
         let task = once(&world, handler, json!([{ "connect": place }])).await;
         let found = &results(&task)[0];
         assert_eq!(found == "connected", connected, "{handler}: {found}");
+        // What is granted is said with what was refused; without any grant there is no network at all.
+        let logs = world.client.logs(task.id, Default::default(), 10).unwrap();
+        let said = logs.iter().any(|line| {
+            let grant =
+                "grants.allowed-outbound-hosts of its manifest means other addresses (127.0.0.";
+            line.message
+                .starts_with(&format!("no connection to {place}: {grant}"))
+        });
+        assert_eq!(said, handler.starts_with("other"), "{handler}: {logs:?}");
     }
 }
 

@@ -270,6 +270,7 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     settings.parked_max = usize::from(args.parked);
     settings.park = Duration::from_millis(args.park);
     let grace = Duration::from_millis(args.grace);
+    crate::daemon::process::raise_open_files();
     let mut host = Host::start(Setup {
         handlers_dir: args.handlers.clone(),
         data_dir: global.data.clone(),

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit, test_kill_process};
 
 use crate::lease::{Found, Identity, Life, Sighting};
 
@@ -21,6 +21,19 @@ pub fn own() -> Identity {
         started_ticks,
         boot: boot(),
         namespace: namespace(),
+    }
+}
+
+/// May this process have as many files open as the machine lets it: what guests open counts here, too.
+/// Where it may not say so, it goes on with what it has.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the number of open files stays as it is");
     }
 }
 

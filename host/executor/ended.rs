@@ -1,9 +1,11 @@
 //! How an attempt ended that did not return: from a trap to the sentence that a person reads.
 
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 use wasmtime_wasi::I32Exit;
 
 use super::control::Interrupt;
+use crate::limits::HANDLES_MAX;
 use crate::task::{Failure, FailureKind};
 
 /// Why an attempt ends by a trap of the host's own.
@@ -56,6 +58,16 @@ pub fn fate(
         return failed(
             FailureKind::Limit,
             with_last_words(refusal, last_words),
+            false,
+        );
+    }
+    if let Some(ResourceTableError::Full) = trap.downcast_ref::<ResourceTableError>() {
+        let message = format!(
+            "it holds more than {HANDLES_MAX} handles (files, sockets, timers), and gives none back"
+        );
+        return failed(
+            FailureKind::Limit,
+            with_last_words(message, last_words),
             false,
         );
     }

@@ -24,6 +24,7 @@ use super::parking::{Claim, Parked};
 use super::slots::{Leave, Slot};
 use super::wasi::DurableClock;
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
+use crate::limits::HANDLES_MAX;
 use crate::loader::Handler;
 use crate::store::{CallBy, Record, StoreError, Suspension, Until, Urgency};
 use crate::task::producer::Stage;
@@ -120,6 +121,8 @@ pub struct Start {
 impl Guest {
     /// A guest that has not called anything yet.
     pub fn new(start: Start) -> Guest {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
         Guest {
             limiter: Limiter::new(&start.handler.manifest.limits),
             agents: start.agents,
@@ -131,7 +134,7 @@ impl Guest {
             clock: start.clock,
             log: start.log,
             wasi: start.wasi,
-            table: ResourceTable::new(),
+            table,
             cursor: start.cursor,
             next: None,
             verdict: None,

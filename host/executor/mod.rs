@@ -16,6 +16,7 @@ mod imports;
 mod invoke;
 mod limiter;
 mod log;
+mod outbound;
 mod pages;
 mod parking;
 mod sandbox;
@@ -150,6 +151,10 @@ impl Executor {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("fishway-guest")
+            // Guests that compute have a thread for a whole epoch at each turn: who comes from outside goes
+            // before them, and clocks are looked at between a few turns, not dozens.
+            .global_queue_interval(1)
+            .event_interval(8)
             .enable_all()
             .build()
             .map_err(failed)?;

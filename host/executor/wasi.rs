@@ -3,7 +3,6 @@
 //! Clocks show the time of the last durable event and randomness is a generator seeded by task and
 //! run, so that the same run started again sees the same world.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +15,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
 use super::log::{LogSink, LogStream};
+use super::outbound;
 use crate::limits::Grants;
 use crate::store::LogLevel;
 use crate::task::Task;
@@ -73,12 +73,19 @@ pub fn context(
     }
     if !grants.allowed_outbound_hosts.is_empty() {
         let allowed: Arc<[String]> = grants.allowed_outbound_hosts.clone().into();
+        let log = log.clone();
         builder.allow_tcp(true).allow_ip_name_lookup(true);
         builder.socket_addr_check(move |address, purpose| {
-            let allowed = allowed.clone();
+            let (allowed, log) = (allowed.clone(), log.clone());
             Box::pin(async move {
                 match purpose {
-                    SocketAddrUse::TcpConnect => may_connect(&allowed, address).await,
+                    SocketAddrUse::TcpConnect => {
+                        let may = outbound::may_connect(&allowed, address).await;
+                        if !may {
+                            log.line(LogLevel::Warn, &outbound::refusal(&allowed, address));
+                        }
+                        may
+                    }
                     // Every connection begins with a bind to no address and no port in particular.
                     SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
                     _ => false,
@@ -87,40 +94,6 @@ pub fn context(
         });
     }
     Ok(builder.build())
-}
-
-/// Whether one of the patterns, `host:port` or `host`, means this address. A name means every
-/// address that it has at this moment.
-async fn may_connect(allowed: &[String], address: SocketAddr) -> bool {
-    for pattern in allowed {
-        let (host, port) = match pattern.rsplit_once(':') {
-            Some((host, port)) if !host.ends_with(':') => match port.parse::<u16>() {
-                Ok(port) => (host, Some(port)),
-                Err(_) => (pattern.as_str(), None),
-            },
-            _ => (pattern.as_str(), None),
-        };
-        if port.is_some_and(|port| port != address.port()) {
-            continue;
-        }
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(ip) = host.parse::<std::net::IpAddr>() {
-            if ip == address.ip() {
-                return true;
-            }
-            continue;
-        }
-        let name = (host.to_owned(), address.port());
-        let found = tokio::task::spawn_blocking(move || {
-            std::net::ToSocketAddrs::to_socket_addrs(&name).map(|found| found.collect::<Vec<_>>())
-        });
-        if let Ok(Ok(found)) = found.await
-            && found.iter().any(|known| known.ip() == address.ip())
-        {
-            return true;
-        }
-    }
-    false
 }
 
 fn generator(task: &Task, purpose: &str) -> ChaCha12Rng {

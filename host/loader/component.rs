@@ -117,8 +117,33 @@ pub fn componentize(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
         .map_err(failed)
 }
 
+/// What the compiler would take too long for, found before it begins: it cannot be interrupted.
+fn too_large(component: &[u8]) -> Option<Fault> {
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        // What is damaged is told by the compiler's own reading.
+        let Ok(wasmparser::Payload::CodeSectionEntry(body)) = payload else {
+            continue;
+        };
+        let range = body.range();
+        let size = (range.end - range.start) as u64;
+        if size > limits::FUNCTION_BYTES_MAX {
+            let most = limits::FUNCTION_BYTES_MAX;
+            return Some(Fault::new(
+                format!(
+                    "a function of it has {size} bytes of code, more than the {most} that one may have"
+                ),
+                "split the function: tables belong into data, not into code",
+            ));
+        }
+    }
+    None
+}
+
 /// Compile, for no longer than [`limits::COMPILE_MS_MAX`].
 pub fn compile(engine: &Engine, component: Vec<u8>) -> Result<Component, Fault> {
+    if let Some(fault) = too_large(&component) {
+        return Err(fault);
+    }
     let (sender, receiver) = mpsc::channel();
     let engine = engine.clone();
     // The compiler cannot be interrupted; past its time it is left alone.

@@ -8,6 +8,7 @@ mod duration;
 pub mod edge;
 pub mod id;
 mod options;
+mod payload;
 pub mod producer;
 pub mod state;
 pub mod status;
@@ -21,6 +22,7 @@ pub use duration::duration_ms;
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_metadata};
+pub use payload::check_payload;
 pub use producer::Producer;
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
@@ -389,47 +391,6 @@ pub fn check_name(what: &str, name: &str) -> Result<(), String> {
     } else {
         Ok(())
     }
-}
-
-/// Whether `text` may be a payload: one JSON document within the bounds. Errors are sentences.
-pub fn check_payload(text: &str) -> Result<(), String> {
-    if text.len() > limits::PAYLOAD_BYTES_MAX {
-        return Err(format!(
-            "the payload has {} bytes, more than the {} that a task may carry",
-            text.len(),
-            limits::PAYLOAD_BYTES_MAX
-        ));
-    }
-    if depth(text) > limits::JSON_DEPTH_MAX {
-        return Err(format!(
-            "the payload is nested deeper than {} levels",
-            limits::JSON_DEPTH_MAX
-        ));
-    }
-    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("the payload is not JSON: {error}")),
-    }
-}
-
-/// Brackets open at once outside of strings: the parsers of the guests recurse once for each.
-fn depth(text: &str) -> usize {
-    let (mut open, mut deepest) = (0usize, 0);
-    let (mut quoted, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
-                open += 1;
-                deepest = deepest.max(open);
-            }
-            b']' | b'}' if !quoted => open = open.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 /// A task that is to be: what `submit` and `spawn` hand to the store.

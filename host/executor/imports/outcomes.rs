@@ -12,8 +12,9 @@ use crate::executor::guest::Guest;
 use crate::journal::{Mark, RefusedCall, Snapshot};
 use crate::task::{Failure, FailureKind, Outcome, Status, StatusSet, TaskId};
 
-/// Tasks that are read at once.
-const PAGE: usize = 1_000;
+/// Tasks that are read at once: with the largest outputs that there may be, this is what the host
+/// holds of them beside the answer.
+const PAGE: usize = 100;
 
 impl Guest {
     /// How tasks stand now, in the order of the ids.
@@ -23,11 +24,13 @@ impl Guest {
     ) -> Answered<(Vec<wit::Outcome>, Snapshot)> {
         let mut snapshot = Snapshot::default();
         let mut outcomes = Vec::with_capacity(ids.len());
+        let mut room = self.room();
         for page in ids.chunks(PAGE) {
             for (found, id) in self.page(page)?.into_iter().zip(page) {
                 let Some(outcome) = found else {
                     return Ok(Err(RefusedCall::UnknownTask(id.to_string())));
                 };
+                self.take_room(&mut room, &outcome)?;
                 snapshot.add(&outcome, !self.children.fresh.contains(id));
                 outcomes.push(types::outcome(outcome));
             }
@@ -44,6 +47,7 @@ impl Guest {
         let marks = snapshot.others.iter().map(|mark| (mark.task, mark));
         let others: HashMap<TaskId, &Mark> = marks.collect();
         let mut outcomes = Vec::with_capacity(ids.len());
+        let mut room = self.room();
         for page in ids.chunks(PAGE) {
             for (found, &id) in self.page(page)?.into_iter().zip(page) {
                 let (handler, output) = found.map_or_else(
@@ -54,16 +58,48 @@ impl Guest {
                     Some(mark) => (mark.status, None, mark.failure.clone()),
                     None => (Status::Completed, output, None),
                 };
-                outcomes.push(types::outcome(Outcome {
+                let outcome = Outcome {
                     id,
                     handler,
                     status,
                     output,
                     failure,
-                }));
+                };
+                self.take_room(&mut room, &outcome)?;
+                outcomes.push(types::outcome(outcome));
             }
         }
         Ok(outcomes)
+    }
+
+    /// Bytes that an answer may have: what the guest's whole memory could not hold is not gathered in
+    /// the host's.
+    fn room(&self) -> u64 {
+        self.handler.manifest.limits.memory_bytes
+    }
+
+    fn take_room(&mut self, room: &mut u64, outcome: &Outcome) -> wasmtime::Result<()> {
+        let output = outcome.output.as_ref().map_or(0, |output| output.len());
+        let failure = outcome.failure.as_ref().map_or(0, |failure| {
+            failure.message.len() + failure.details.as_ref().map_or(0, String::len)
+        });
+        match room.checked_sub((output + failure) as u64) {
+            Some(left) => {
+                *room = left;
+                Ok(())
+            }
+            None => {
+                let most = self.room() >> 20;
+                Err(self.fail(Failure::new(
+                    FailureKind::Limit,
+                    format!(
+                        "it asked for outcomes that are larger than its whole memory of {most} MiB \
+                         (limits.memory of its manifest): ask for fewer tasks at once"
+                    ),
+                    false,
+                )))
+            }
+        }
     }
 
     /// What the guest would hear of a task, as the host speaks of it.

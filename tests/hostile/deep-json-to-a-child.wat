@@ -1,0 +1,16 @@
+;; Gives a child an input that is a hundred thousand lists deep, and tells what it is told.
+(module
+  (import "fishway:task/tasks@0.1.0" "spawn" (func $spawn (param i32 i32)))
+  (;common;)
+  (data (i32.const 2048) "echo")
+  (func (export "fishway:task/handler@0.1.0#run") (param $input i32) (param $length i32) (result i32)
+    (local $at i32)
+    (local.set $at (call $allocate (i32.const 200000)))
+    (memory.fill (local.get $at) (i32.const 0x5b) (i32.const 100000))
+    (memory.fill (i32.add (local.get $at) (i32.const 100000)) (i32.const 0x5d) (i32.const 100000))
+    (i32.store (i32.const 1024) (i32.const 2048))
+    (i32.store (i32.const 1028) (i32.const 4))
+    (i32.store (i32.const 1032) (local.get $at))
+    (i32.store (i32.const 1036) (i32.const 200000))
+    (call $spawn (i32.const 1024) (i32.const 512))
+    (call $fail (i32.load (i32.const 520)) (i32.load (i32.const 524)))))

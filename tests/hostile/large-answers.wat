@@ -1,0 +1,30 @@
+;; Spawns a child with an output of four megabytes, and asks for it a thousand times in one call.
+(module
+  (import "fishway:task/tasks@0.1.0" "spawn" (func $spawn (param i32 i32)))
+  (import "fishway:task/tasks@0.1.0" "wait-all" (func $wait_all (param i32 i32 i32 i32 i64 i32 i32 i32)))
+  (;common;)
+  (data (i32.const 2048) "echo")
+  (func (export "fishway:task/handler@0.1.0#run") (param $input i32) (param $length i32) (result i32)
+    (local $at i32) (local $ids i32) (local $left i32)
+    (local.set $at (call $allocate (i32.const 4000000)))
+    (memory.fill (local.get $at) (i32.const 0x78) (i32.const 4000000))
+    (i32.store8 (local.get $at) (i32.const 0x22))
+    (i32.store8 (i32.add (local.get $at) (i32.const 3999999)) (i32.const 0x22))
+    (i32.store (i32.const 1024) (i32.const 2048))
+    (i32.store (i32.const 1028) (i32.const 4))
+    (i32.store (i32.const 1032) (local.get $at))
+    (i32.store (i32.const 1036) (i32.const 4000000))
+    (call $spawn (i32.const 1024) (i32.const 512))
+    (local.set $ids (call $allocate (i32.const 8000)))
+    (local.set $left (i32.const 1000))
+    (loop $again
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (i64.store
+        (i32.add (local.get $ids) (i32.shl (local.get $left) (i32.const 3)))
+        (i64.load (i32.const 516)))
+      (br_if $again (local.get $left)))
+    (call $wait_all
+      (local.get $ids) (i32.const 1000)
+      (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0)
+      (i32.const 512))
+    unreachable))
