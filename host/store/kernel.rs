@@ -44,7 +44,7 @@ pub use workflows::run_workflow;
 use crate::bus::Notice;
 use crate::group::entry_bytes;
 use crate::store::StoreError;
-use crate::store::rows::{Rows, Standing};
+use crate::store::rows::{Attached, Rows, Standing};
 use crate::task::edge::Gate;
 use crate::task::state::{Effect, Event, apply, upstream_failure};
 use crate::task::{Failure, IdGenerator, Status, StatusSet, Task, TaskId, Token};
@@ -61,6 +61,8 @@ pub struct Turn<'a> {
     ids: &'a IdGenerator,
     now_ms: u64,
     touched: HashMap<TaskId, Touched>,
+    /// Tasks that run, as the turn before left them, where nobody else can have changed them.
+    kept: Kept,
     /// Tasks to be saved, in the order in which they changed first.
     changed: Vec<TaskId>,
     counts: counts::Counts,
@@ -74,6 +76,9 @@ pub struct Turn<'a> {
     /// When the first of the clocks runs out that this turn has set.
     pub alarm: Option<u64>,
 }
+
+/// Tasks that run, as a committed turn left them: their end need not read them again.
+pub type Kept = HashMap<TaskId, Box<Task>>;
 
 /// A task as it shall be. Saved once, however often it changes in between:
 /// a parent whose thousand children end together is one update, not a thousand.
@@ -91,9 +96,9 @@ struct Lost {
 }
 
 impl Touched {
-    fn unchanged(task: Task) -> Touched {
+    fn unchanged(task: impl Into<Box<Task>>) -> Touched {
         Touched {
-            task: Box::new(task),
+            task: task.into(),
             saved: None,
         }
     }
@@ -107,6 +112,7 @@ impl<'a> Turn<'a> {
             ids,
             now_ms,
             touched: HashMap::new(),
+            kept: Kept::new(),
             changed: Vec::new(),
             counts: counts::Counts::default(),
             clocks: producers::Touched::default(),
@@ -115,6 +121,24 @@ impl<'a> Turn<'a> {
             hints: Vec::new(),
             alarm: None,
         }
+    }
+
+    /// The same, where what a turn before kept is still so.
+    pub fn keeping(self, kept: Kept) -> Turn<'a> {
+        Turn { kept, ..self }
+    }
+
+    /// What the next turn may keep when this one is committed.
+    pub fn kept(self) -> Kept {
+        let mut kept = self.kept;
+        let runs = |task: &Task| task.status == Status::Running && task.group.is_none();
+        let touched = self.touched.into_values().map(|touched| touched.task);
+        kept.extend(
+            touched
+                .filter(|task| runs(task))
+                .map(|task| (task.id, task)),
+        );
+        kept
     }
 
     /// Save what changed. Called before the commit.
@@ -156,8 +180,12 @@ impl<'a> Turn<'a> {
 
     fn find(&mut self, id: TaskId) -> Result<Option<&Task>, StoreError> {
         if !self.touched.contains_key(&id) {
-            let Some(task) = self.rows.find(id)? else {
-                return Ok(None);
+            let task = match self.kept.remove(&id) {
+                Some(kept) => kept,
+                None => match self.rows.find(id)? {
+                    Some(task) => Box::new(task),
+                    None => return Ok(None),
+                },
             };
             self.touched.insert(id, Touched::unchanged(task));
         }
@@ -270,11 +298,17 @@ impl<'a> Turn<'a> {
         {
             caused.push((group, Event::MemberStarted));
         }
+        let attached = match change.effects.contains(&Effect::Ended) {
+            true => self.rows.attached(id)?,
+            false => Attached::ALL,
+        };
         for effect in change.effects {
             match effect {
                 Effect::Moved => {
                     self.notices.push(Notice::of(&task));
-                    self.wake(&task, &mut caused)?;
+                    if attached.waits {
+                        self.wake(&task, &mut caused)?;
+                    }
                 }
                 Effect::Ended => {
                     self.counts.ended(&task);
@@ -286,12 +320,20 @@ impl<'a> Turn<'a> {
                         };
                         caused.push((group, ended));
                     }
-                    self.drain_all(&task, &mut caused)?;
+                    if attached.sources {
+                        self.drain_all(&task, &mut caused)?;
+                    }
                     if task.producer.is_some() {
                         self.producer_stops(id)?;
                     }
-                    self.rows.drop_signals(id)?;
-                    for (downstream, edge) in self.rows.downstreams(id)? {
+                    if attached.signals {
+                        self.rows.drop_signals(id)?;
+                    }
+                    let downstreams = match attached.downstreams {
+                        true => self.rows.downstreams(id)?,
+                        false => Vec::new(),
+                    };
+                    for (downstream, edge) in downstreams {
                         let event = match edge.gate(task.status) {
                             Gate::Shut => continue,
                             Gate::Open => Event::UpstreamOpened,
@@ -303,6 +345,7 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
+                Effect::JournalEnded if !attached.journal => {}
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
                 Effect::Continue { handler, output } => {
                     let output = task.output.clone().unwrap_or(output);

@@ -56,6 +56,10 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     ) -> Result<(), StoreError>;
     /// Who waits for `target`: waiter, stamp and set.
     fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
+    /// What there is of a task that its end concerns. An engine that reads that ahead need not ask.
+    fn attached(&mut self, _id: TaskId) -> Result<Attached, StoreError> {
+        Ok(Attached::ALL)
+    }
     /// What `waiter` waits for, or waited for: target, stamp and set.
     fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
     /// `waiter` no longer waits for `target`.
@@ -285,6 +289,32 @@ pub struct Standing {
     pub blocked_by: u32,
     /// Whether it is a group.
     pub group: bool,
+}
+
+/// What there is of a task, of all that its end concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Somebody waits for it, or did.
+    pub waits: bool,
+    /// Something starts after it.
+    pub downstreams: bool,
+    /// Signals that it has not received.
+    pub signals: bool,
+    /// What its runs recorded.
+    pub journal: bool,
+    /// Groups that it is, or was, a source of.
+    pub sources: bool,
+}
+
+impl Attached {
+    /// There may be anything.
+    pub const ALL: Attached = Attached {
+        waits: true,
+        downstreams: true,
+        signals: true,
+        journal: true,
+        sources: true,
+    };
 }
 
 /// What of an ended item its group makes its output of.

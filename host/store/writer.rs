@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::bus::{Bus, Notice};
 use crate::panics::caught_in;
-use crate::store::kernel::{self, Turn};
+use crate::store::kernel::{self, Kept, Turn};
 use crate::store::rows::Rows;
 use crate::store::{Dispatch, StoreError, Urgency};
 use crate::task::{IdGenerator, StatusSet, Task, TaskId, Token};
@@ -69,6 +69,8 @@ pub struct Begun {
     pub now_ms: u64,
     /// What other processes have done since the transaction before.
     pub outside: Option<Outside>,
+    /// Nobody else can have changed a task since then.
+    pub alone: bool,
 }
 
 /// What other processes may have done.
@@ -125,6 +127,8 @@ pub struct Writer<E> {
     /// Claims of which a record could not be kept. The guest goes on as if it were, so nothing else
     /// is kept under them: what it did after is lost with it, and done again by the next claim.
     pub lost: HashSet<Token>,
+    /// Tasks that run, for the turn of their end.
+    pub kept: Kept,
 }
 
 /// What a turn leaves to be done after its commit.
@@ -137,6 +141,7 @@ struct Done {
     claimed: Vec<Task>,
     alarm: Option<u64>,
     outside: Option<Outside>,
+    kept: Kept,
 }
 
 /// Why a turn was rolled back.
@@ -306,7 +311,7 @@ impl<E: Engine> Writer<E> {
         let about: Vec<TaskId> = tokens.map(|token| token.task).collect();
         let (serves, asked) = (self.dispatch.is_some(), !batch.is_empty());
         let begun = self.engine.begin(serves, asked, &about)?;
-        let done = self.work(begun, batch).and_then(|done| {
+        let done = self.work(begun, batch).and_then(|mut done| {
             let left = Left {
                 notices: &done.notices,
                 stops: !done.stops.is_empty() || !done.hints.is_empty(),
@@ -314,6 +319,7 @@ impl<E: Engine> Writer<E> {
                 asked: !batch.is_empty(),
             };
             self.engine.commit(&left)?;
+            self.kept = std::mem::take(&mut done.kept);
             Ok(done)
         });
         if done.is_err() {
@@ -327,8 +333,13 @@ impl<E: Engine> Writer<E> {
             outside: begun.outside,
             ..Done::default()
         };
+        // Should this turn be undone, what it had of the one before is read again.
+        let mut kept = std::mem::take(&mut self.kept);
+        if !begun.alone {
+            kept.clear();
+        }
         let mut rows = self.engine.rows();
-        let mut turn = Turn::new(&mut rows, &self.ids, begun.now_ms);
+        let mut turn = Turn::new(&mut rows, &self.ids, begun.now_ms).keeping(kept);
         if done.outside.as_ref().is_some_and(|outside| outside.ids) {
             turn.fresh_ids()?;
         }
@@ -357,6 +368,7 @@ impl<E: Engine> Writer<E> {
         done.stops = std::mem::take(&mut turn.stops);
         done.hints = std::mem::take(&mut turn.hints);
         done.alarm = turn.alarm;
+        done.kept = turn.kept();
         Ok(done)
     }
 }

@@ -143,6 +143,16 @@ impl Task {
         }
     }
 
+    /// Whether a payload of it was left where it is, and stands here as the empty text, which no JSON is.
+    pub fn has_payloads_elsewhere(&self) -> bool {
+        let payloads = [
+            Some(&self.input),
+            self.phase_input.as_ref(),
+            self.output.as_ref(),
+        ];
+        payloads.into_iter().flatten().any(|json| json.is_empty())
+    }
+
     /// Why the task is pending; `None` when it is not pending, or is a workflow, which is
     /// pending until one of its jobs starts. Whether a handler of its name is
     /// loaded and whether its queue is paused its own row does not tell.

@@ -43,7 +43,9 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             let woken = |notice: &Notice| notice.status == Status::Pending;
             again |= turn.notices[told..].iter().any(woken);
             let mut task = turn.get(id)?.clone();
-            turn.rows.fill(&mut task)?;
+            if task.has_payloads_elsewhere() {
+                turn.rows.fill(&mut task)?;
+            }
             claimed.push(task);
             *taken += 1;
             slots.take(&room);

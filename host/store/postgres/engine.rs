@@ -255,6 +255,8 @@ impl PgEngine {
         self.run.heard = merged(self.run.heard.take(), heard);
         Ok(Begun {
             now_ms,
+            // What is not locked may have changed in the next moment.
+            alone: false,
             outside: self.run.heard.clone(),
         })
     }

@@ -43,6 +43,7 @@ pub use self::address::Address;
 use self::sql::{Link, Names, wait_for};
 use crate::bus::Bus;
 use crate::clock::{Clock, SystemClock};
+use crate::store::kernel::Kept;
 use crate::store::sqlite::Role;
 use crate::store::{StoreError, writer};
 use crate::task::IdGenerator;
@@ -316,6 +317,7 @@ impl Parts {
             ids: self.ids,
             dispatch: None,
             lost: HashSet::new(),
+            kept: Kept::default(),
         })
     }
 }

@@ -57,6 +57,7 @@ impl Engine for SqliteEngine {
         });
         Ok(Begun {
             now_ms: self.clock.now_ms(),
+            alone: outside.is_none(),
             outside,
         })
     }

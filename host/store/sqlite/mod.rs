@@ -18,6 +18,7 @@ mod reads;
 mod removal;
 mod rows;
 mod rowset;
+mod saving;
 mod schedules;
 mod schema;
 mod signals;
@@ -37,6 +38,7 @@ pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::store::kernel::Kept;
 use crate::store::{StoreError, writer};
 use crate::task::id::{NODE_HOST, NODE_VISITOR};
 use crate::task::{IdGenerator, TaskId};
@@ -51,7 +53,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_REST: Duration = Duration::from_millis(5);
 
 /// Statements that each connection keeps prepared; more than there are.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 256;
 
 /// Bytes of a page; SQLite's own default, by which the size limit is counted.
 const PAGE_BYTES: u64 = 4_096;
@@ -146,6 +148,7 @@ impl SqliteStore {
             ids: ids.clone(),
             dispatch: None,
             lost: HashSet::new(),
+            kept: Kept::default(),
         };
         let thread = std::thread::Builder::new()
             .name("fishway-writer".to_owned())

@@ -1,20 +1,17 @@
 //! Finding and saving inside a transaction of SQLite.
 //!
-//! Statements are prepared once for each connection. The two that bear a whole task use numbered
-//! parameters, in the order of [`COLUMNS`]; all others are named.
+//! Statements are prepared once for each connection, and their parameters are named. Those that write
+//! a task stand in [`saving`].
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
-use super::{edges, explain, items};
-use crate::group::Group;
-use crate::job::Pace;
+use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, to_json};
+use super::{edges, explain, items, saving};
 use crate::journal::Entry;
-use crate::store::rows::{Alarm, EndedItem, Rows, Source, Standing};
+use crate::store::rows::{Alarm, Attached, EndedItem, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
-use crate::task::producer::Stage;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Json, StatusSet, Task, TaskId};
 
@@ -72,61 +69,6 @@ impl SqliteRows<'_> {
         values: impl rusqlite::Params,
     ) -> Result<Vec<TaskId>, StoreError> {
         self.many(sql, values, |row| columns::id(row, 0))
-    }
-
-    fn keep_group(&self, task: &Task, group: &Group) -> Result<(), StoreError> {
-        const SQL: &str = "\
-            insert into groups (
-              task_id, scope_id, kind, name, on_failure, concurrency, closed,
-              sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes,
-              expected, paused, pace)
-            values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
-            on conflict do update set
-              closed = excluded.closed, sources = excluded.sources, live = excluded.live,
-              spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
-              tolerated = excluded.tolerated, skipped = excluded.skipped,
-              sealed = excluded.sealed, output_bytes = excluded.output_bytes,
-              paused = excluded.paused, pace = excluded.pace";
-        let pace = (group.pace != Pace::default()).then(|| to_json(&group.pace));
-        self.run(
-            SQL,
-            params![
-                task.id.to_i64(),
-                task.scope.to_i64(),
-                group.kind.as_str(),
-                &*group.name,
-                group.on_failure.as_str(),
-                group.concurrency,
-                group.closed,
-                group.sources as i64,
-                group.live as i64,
-                group.spawned as i64,
-                group.completed as i64,
-                group.failed as i64,
-                group.tolerated as i64,
-                group.skipped as i64,
-                group.each.as_deref().map(to_json),
-                group.sealed,
-                group.output_bytes as i64,
-                group.expected as i64,
-                group.paused,
-                pace,
-            ],
-        )
-    }
-
-    fn keep_payload(&self, task: TaskId, kind: i64, body: &Json) -> Result<(), StoreError> {
-        const SQL: &str = "\
-            insert into payloads (task_id, kind, body)
-            values (:task, :kind, :body)
-            on conflict do update set body = excluded.body";
-        if body.len() <= columns::INLINE_BYTES_MAX {
-            return Ok(());
-        }
-        self.run(
-            SQL,
-            named_params! { ":task": task.to_i64(), ":kind": kind, ":body": &**body },
-        )
     }
 }
 
@@ -219,138 +161,11 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn insert(&mut self, task: &Task) -> Result<(), StoreError> {
-        const SQL: &str = "\
-            insert into tasks (
-              id, parent_id, origin_id, place_run, place_call, place_index, content, sequence, retry_of, depth,
-              handler, digest, key, queue, priority, input, phase_input, output, spilled, failure,
-              timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
-              run_at_ms, expires_at_ms, cancel_requested, wait, progress,
-              created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-              kind, scope_id, gate_id, member, metadata, optional, producer)
-            values (
-              ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-              ?11, ?12, ?13, ?14, ?15, ?16, null, null, ?17, ?18,
-              ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
-              ?29, ?30, ?31, null, null,
-              ?32, null, null, ?33, 0,
-              ?34, ?35, ?36, ?37, ?38, ?39, ?40)";
-        let place = task.place;
-        let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
-        self.run(
-            SQL,
-            params![
-                task.id.to_i64(),
-                id(task.parent),
-                id(task.origin),
-                place.map(|place| place.run),
-                place.map(|place| place.call),
-                place.map(|place| place.index),
-                place.map(|place| place.content as i64),
-                task.sequence as i64,
-                id(task.retry_of),
-                task.depth,
-                &*task.handler,
-                task.digest.as_deref().unwrap_or(""),
-                task.key.as_deref(),
-                &*task.queue,
-                task.priority,
-                inline(Some(&task.input)),
-                spill(Some(&task.input), INPUT),
-                task.failure.as_ref().map(to_json),
-                signed(task.timeout_ms),
-                task.attempts_max,
-                task.on_complete.as_deref(),
-                task.status.as_str(),
-                &*task.phase,
-                task.attempt,
-                task.restarts,
-                task.fence as i64,
-                task.run,
-                task.blocked_by,
-                signed(task.run_at_ms),
-                signed(task.expires_at_ms),
-                task.cancel_requested,
-                task.created_at_ms as i64,
-                signed(task.ended_at_ms),
-                match task.group {
-                    Some(_) => columns::GROUP_KIND,
-                    None => columns::HANDLER,
-                },
-                task.scope.to_i64(),
-                task.gate.unwrap_or(columns::NO_GATE).to_i64(),
-                task.member,
-                task.metadata.as_deref(),
-                task.optional,
-                task.producer.map(Stage::as_str),
-            ],
-        )?;
-        if let Some(group) = &task.group {
-            self.keep_group(task, group)?;
-        }
-        self.keep_payload(task.id, INPUT, &task.input)
+        saving::insert(self, task)
     }
 
     fn save(&mut self, before: &Task, after: &Task) -> Result<(), StoreError> {
-        // Payloads are written when they are new; what else a task is made of never changes.
-        const SQL: &str = "\
-            update tasks set
-              digest = ?2, phase_input = iif(?25 & 2, ?3, phase_input), output = iif(?25 & 4, ?4, output),
-              spilled = (spilled & ~?25) | ?5, failure = ?6, attempts_max = ?7, status = ?8, phase = ?9,
-              attempt = ?10, restarts = ?11, fence = ?12, run = ?13, blocked_by = ?14, run_at_ms = ?15,
-              expires_at_ms = ?16, cancel_requested = ?17, wait = ?18, wait_until_ms = ?19, progress = ?20,
-              started_at_ms = ?21, run_at_start_ms = ?22, ended_at_ms = ?23, spent_ms = ?24,
-              producer = ?26
-            where id = ?1";
-        let phase_input = after
-            .phase_input
-            .as_ref()
-            .filter(|_| before.phase_input != after.phase_input);
-        // The output may also go again: what a producer said that it completes with.
-        let told = before.output != after.output;
-        let output = after.output.as_ref().filter(|_| told);
-        let written = phase_input.map_or(0, |_| PHASE_INPUT) | if told { OUTPUT } else { 0 };
-        self.run(
-            SQL,
-            params![
-                after.id.to_i64(),
-                after.digest.as_deref().unwrap_or(""),
-                inline(phase_input),
-                inline(output),
-                spill(phase_input, PHASE_INPUT) | spill(output, OUTPUT),
-                after.failure.as_ref().map(to_json),
-                after.attempts_max,
-                after.status.as_str(),
-                &*after.phase,
-                after.attempt,
-                after.restarts,
-                after.fence as i64,
-                after.run,
-                after.blocked_by,
-                signed(after.run_at_ms),
-                signed(after.expires_at_ms),
-                after.cancel_requested,
-                after.wait.as_ref().map(to_json),
-                after.wait.as_ref().and_then(|wait| signed(wait.until_ms)),
-                after.progress.as_ref().map(to_json),
-                signed(after.started_at_ms),
-                signed(after.run_at_start_ms),
-                signed(after.ended_at_ms),
-                after.spent_ms as i64,
-                written,
-                after.producer.map(Stage::as_str),
-            ],
-        )?;
-        if let Some(group) = &after.group
-            && before.group != after.group
-        {
-            self.keep_group(after, group)?;
-        }
-        for (payload, kind) in [(phase_input, PHASE_INPUT), (output, OUTPUT)] {
-            if let Some(body) = payload {
-                self.keep_payload(after.id, kind, body)?;
-            }
-        }
-        Ok(())
+        saving::save(self, before, after)
     }
 
     fn newest_id(&mut self) -> Result<Option<TaskId>, StoreError> {
@@ -407,6 +222,26 @@ impl Rows for SqliteRows<'_> {
                 StatusSet::from_bits(row.get(2)?),
             ))
         })
+    }
+
+    fn attached(&mut self, id: TaskId) -> Result<Attached, StoreError> {
+        const SQL: &str = "\
+            select
+              exists (select 1 from waits where target_id = :id),
+              exists (select 1 from edges where upstream_id = :id),
+              exists (select 1 from signals where task_id = :id),
+              exists (select 1 from journal where task_id = :id),
+              exists (select 1 from sources where task_id = :id)";
+        let found = self.one(SQL, named_params! { ":id": id.to_i64() }, |row| {
+            Ok(Attached {
+                waits: row.get(0)?,
+                downstreams: row.get(1)?,
+                signals: row.get(2)?,
+                journal: row.get(3)?,
+                sources: row.get(4)?,
+            })
+        });
+        Ok(found?.unwrap_or(Attached::ALL))
     }
 
     fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
@@ -901,8 +736,4 @@ pub fn child_ids(connection: &Connection, parent: TaskId) -> rusqlite::Result<Ve
         named_params! { ":parent": parent.to_i64() },
         |row| columns::id(row, 0),
     )
-}
-
-fn signed(value: Option<u64>) -> Option<i64> {
-    value.map(|value| value as i64)
 }
