@@ -112,12 +112,23 @@ impl Bus {
     pub fn committed(&self, notices: &[Notice]) {
         let watched = lock(&self.watched);
         if !watched.is_empty() {
+            // Most commits are about many tasks of one who watches: who is rung once, and locked once.
+            let mut open: Option<(&Arc<Mailbox>, MutexGuard<'_, News>)> = None;
             for notice in notices {
                 for mailbox in watched.get(&notice.task).into_iter().flatten() {
-                    lock(&mailbox.news).moved.insert(notice.task, notice.status);
-                    mailbox.bell.notify_one();
+                    if !open
+                        .as_ref()
+                        .is_some_and(|(other, _)| Arc::ptr_eq(other, mailbox))
+                    {
+                        ring(open.take());
+                        open = Some((mailbox, lock(&mailbox.news)));
+                    }
+                    if let Some((_, news)) = &mut open {
+                        news.moved.insert(notice.task, notice.status);
+                    }
                 }
             }
+            ring(open);
         }
         drop(watched);
         if !notices.is_empty() {
@@ -238,6 +249,14 @@ impl Drop for Watch {
                 }
             }
         }
+    }
+}
+
+/// Let go of a mailbox, then wake whoever it is for.
+fn ring(open: Option<(&Arc<Mailbox>, MutexGuard<'_, News>)>) {
+    if let Some((mailbox, news)) = open {
+        drop(news);
+        mailbox.bell.notify_one();
     }
 }
 

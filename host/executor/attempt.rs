@@ -188,9 +188,7 @@ fn guest(
     control: Arc<Control>,
 ) -> Result<Guest, GuestError> {
     let Claim { task, slot } = claim;
-    let clock = Arc::new(AtomicU64::new(
-        task.run_at_start_ms.unwrap_or(task.created_at_ms),
-    ));
+    let clock = Arc::new(AtomicU64::new(wasi::started_ms(&task)));
     let log = LogSink::new(
         agents.store.clone(),
         agents.clock.clone(),
@@ -198,8 +196,14 @@ fn guest(
         task.run,
         handler.manifest.limits.log_bytes,
     );
-    let wasi =
-        wasi::context(&task, &handler.manifest.grants, &clock, &log).map_err(GuestError::Grant)?;
+    let grants = &handler.manifest.grants;
+    let wasi = match &grants.directories[..] {
+        [] => None,
+        directories => {
+            let context = wasi::context(&task, grants, &clock, &log);
+            Some(wasi::with_directories(context, directories).map_err(GuestError::Grant)?)
+        }
+    };
     // A run that was never interrupted and never waited has no journal yet.
     let begun = task.restarts > 0 || task.wait.is_some() || task.fence > u64::from(task.run) + 1;
     let mut cursor = match begun {

@@ -22,7 +22,7 @@ use super::limiter::Limiter;
 use super::log::LogSink;
 use super::parking::{Claim, Parked};
 use super::slots::{Leave, Slot};
-use super::wasi::DurableClock;
+use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::limits::HANDLES_MAX;
 use crate::loader::Handler;
@@ -50,7 +50,8 @@ pub struct Guest {
     pub(super) clock: DurableClock,
     pub(super) log: LogSink,
     pub(super) limiter: Limiter,
-    pub(super) wasi: WasiCtx,
+    /// Made when the guest first asks for anything of it, where nothing can go wrong with that.
+    wasi: Option<WasiCtx>,
     pub(super) table: ResourceTable,
     pub(super) cursor: Cursor,
     /// What the handler asked for, to be done when it returns.
@@ -114,7 +115,8 @@ pub struct Start {
     pub slot: Slot,
     pub clock: DurableClock,
     pub log: LogSink,
-    pub wasi: WasiCtx,
+    /// What it sees of the world, where directories are part of that.
+    pub wasi: Option<WasiCtx>,
     pub cursor: Cursor,
 }
 
@@ -432,8 +434,10 @@ pub fn call_of<'a>(
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        let grants = &self.handler.manifest.grants;
+        let made = || wasi::context(&self.task, grants, &self.clock, &self.log).build();
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.get_or_insert_with(made),
             table: &mut self.table,
         }
     }

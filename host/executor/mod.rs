@@ -200,7 +200,8 @@ impl Executor {
         self.guests.spawn(async move {
             let _until_its_end_is_written = live;
             claim.slot.start().await;
-            attempt::run(agents, claim, control.clone()).await;
+            // Made here and in a place of its own: what is spawned is copied a few times, and this is large.
+            Box::pin(attempt::run(agents, claim, control.clone())).await;
             // A dropped wait may be over already, and its task run in another instance.
             let mut running = lock(&running);
             if running

@@ -16,31 +16,25 @@ use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtx
 
 use super::log::{LogSink, LogStream};
 use super::outbound;
-use crate::limits::Grants;
+use crate::limits::{DirectoryGrant, Grants};
 use crate::store::LogLevel;
 use crate::task::Task;
 
 /// The time of the last durable event, in milliseconds since the Unix epoch.
 pub type DurableClock = Arc<AtomicU64>;
 
-/// The context of one instance. An error is a sentence: a granted directory is not there.
-pub fn context(
-    task: &Task,
-    grants: &Grants,
-    clock: &DurableClock,
-    log: &LogSink,
+/// When the clocks of a run start, in milliseconds since the Unix epoch.
+pub fn started_ms(task: &Task) -> u64 {
+    task.run_at_start_ms.unwrap_or(task.created_at_ms)
+}
+
+/// The context of one instance, with the directories that it is granted. An error is a sentence: one of
+/// them is not there.
+pub fn with_directories(
+    mut builder: WasiCtxBuilder,
+    directories: &[DirectoryGrant],
 ) -> Result<WasiCtx, String> {
-    let mut builder = WasiCtxBuilder::new();
-    builder
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .stdout(LogStream::new(log.clone(), LogLevel::Info))
-        .stderr(LogStream::new(log.clone(), LogLevel::Warn));
-    for (name, value) in &grants.env {
-        builder.env(name, value);
-    }
-    for directory in &grants.directories {
+    for directory in directories {
         let perms = if directory.writable {
             FsPerms::ReadWrite
         } else {
@@ -55,8 +49,28 @@ pub fn context(
                 )
             })?;
     }
+    Ok(builder.build())
+}
+
+/// The context of one instance, but for directories.
+pub fn context(
+    task: &Task,
+    grants: &Grants,
+    clock: &DurableClock,
+    log: &LogSink,
+) -> WasiCtxBuilder {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .stdout(LogStream::new(log.clone(), LogLevel::Info))
+        .stderr(LogStream::new(log.clone(), LogLevel::Warn));
+    for (name, value) in &grants.env {
+        builder.env(name, value);
+    }
     if !grants.real_clock {
-        let start_ms = clock.load(Ordering::Relaxed);
+        let start_ms = started_ms(task);
         builder.wall_clock(Durable(clock.clone()));
         builder.monotonic_clock(Since {
             clock: clock.clone(),
@@ -93,7 +107,7 @@ pub fn context(
             }) as Pin<Box<dyn Future<Output = bool> + Send + Sync>>
         });
     }
-    Ok(builder.build())
+    builder
 }
 
 fn generator(task: &Task, purpose: &str) -> ChaCha12Rng {
