@@ -680,8 +680,8 @@ mod tests {
         let connection = migrated();
         for sql in [
             "insert into tasks (id, kind, scope_id, handler, queue, status, phase, created_at_ms)
-             values (?, 'handler', ?, ?, ?, ?, ?, ?)",
-            "update tasks set status = ?, producer = ?, run_at_ms = ?, wait_until_ms = ? where id = ?",
+             values (1, 'handler', 1, 'echo', 'default', 'pending', '', 1)",
+            "update tasks set status = 'failed', producer = 'open', run_at_ms = 1, wait_until_ms = 1 where id = 1",
         ] {
             let mut program = connection.prepare(&format!("explain {sql}")).unwrap();
             let steps = program
