@@ -294,6 +294,16 @@ impl Guest {
         Ok(())
     }
 
+    /// How the wait of the call that is being made ended, where it is over: this run was dropped in it, or
+    /// a dead host did not see its end.
+    pub fn woken(&self) -> Option<Woken> {
+        let here = Some(self.cursor.number());
+        let wait = self.task.wait.as_ref().filter(|wait| wait.call == here);
+        let woken = wait.and_then(|wait| wait.woken)?;
+        self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
+        Some(woken)
+    }
+
     /// Wait, without a slot, until `until` holds or the time is out; tells which.
     ///
     /// The instance stays parked while there is room and the wait is young. Then it goes, by a
@@ -303,15 +313,10 @@ impl Guest {
         until: Until,
         timeout_ms: Option<u64>,
     ) -> wasmtime::Result<Result<Woken, RefusedCall>> {
-        let number = self.cursor.number();
-        if let Some(wait) = &self.task.wait
-            && wait.call == Some(number)
-            && let Some(woken) = wait.woken
-        {
-            // The wait that this run was dropped in, or that a dead host did not see the end of.
-            self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
+        if let Some(woken) = self.woken() {
             return Ok(Ok(woken));
         }
+        let number = self.cursor.number();
         self.flush().await?;
         let until_ms =
             timeout_ms.map(|timeout_ms| self.durable_now_ms().saturating_add(timeout_ms));
@@ -326,7 +331,11 @@ impl Guest {
         let parked = Parked::enter(&agents.parking, &self.task);
         // Before the wait is written, so that the same transaction can give the slot to a child.
         let (slots, leave) = match self.slot.take().map(Slot::leave) {
-            Some((slots, leave)) => (Some(slots), leave),
+            Some((slots, leave)) if parked.stays() => (Some(slots), leave),
+            Some((slots, leave)) => {
+                let leave = leave.map(|leave| slots.on_its_way_out(leave));
+                (Some(slots), leave)
+            }
             None => (None, None),
         };
         let claimed = match agents.store.suspend(self.token(), suspension).await {

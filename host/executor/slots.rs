@@ -25,6 +25,9 @@ pub struct Slots {
     total: usize,
     /// One for each attempt that may start; who is claimed ahead waits for one.
     starts: Arc<Semaphore>,
+    /// One for each instance that is to go once its wait is on disk: as many as tasks are claimed ahead,
+    /// which have no instance yet.
+    ways_out: Arc<Semaphore>,
     taken: Mutex<Taken>,
 }
 
@@ -67,6 +70,7 @@ impl Slots {
             epoch,
             total,
             starts: Arc::new(Semaphore::new(total)),
+            ways_out: Arc::new(Semaphore::new(AHEAD_MAX)),
             taken: Mutex::default(),
         }
     }
@@ -167,6 +171,15 @@ impl Slots {
         }
     }
 
+    /// An instance will go as soon as something is on disk: while there is room for it, others may start
+    /// before it is gone.
+    pub fn on_its_way_out(&self, leave: Leave) -> Leave {
+        match self.ways_out.clone().try_acquire_owned() {
+            Ok(way_out) => Leave(way_out),
+            Err(_) => leave,
+        }
+    }
+
     /// From now on there are none to be had.
     pub fn close(&self) {
         self.taken().closed = true;
@@ -177,7 +190,8 @@ impl Slots {
     }
 }
 
-/// The leave to run of an instance that no longer does, until it is dropped: no other starts before.
+/// The room that an instance takes that no longer runs, until it is dropped: its leave to run, without which
+/// no other starts, or a way out.
 pub struct Leave(
     #[expect(dead_code, reason = "what matters is when it goes")] OwnedSemaphorePermit,
 );
@@ -289,5 +303,22 @@ mod tests {
         }
         drop(first);
         start.await;
+    }
+
+    #[tokio::test]
+    async fn an_instance_on_its_way_out_makes_room_while_there_is_a_way_out_for_it() {
+        let epoch = EpochThread::start(&plain_engine().unwrap()).unwrap();
+        let slots = Arc::new(Slots::new(1, epoch));
+        let mut out = Vec::new();
+        for _ in 0..AHEAD_MAX + 1 {
+            let mut slot = slots.take("one");
+            slot.start().await;
+            let (slots, leave) = slot.leave();
+            out.push(slots.on_its_way_out(leave.unwrap()));
+        }
+        // The last one found no way out, and nobody starts in its place before it is gone.
+        assert_eq!(slots.starts.available_permits(), 0);
+        out.pop();
+        assert_eq!(slots.starts.available_permits(), 1);
     }
 }

@@ -298,28 +298,13 @@ impl Guest {
             }
             _ => {}
         }
-        if let Some(refusal) = self.unwaitable(&ids, any)? {
-            return self.refuse(call, refusal).await;
-        }
-        let there = match any {
-            false => None,
-            true => self.first_of(&ids, wanted)?,
+        let waited = match self.woken() {
+            Some(woken) => Ok((woken.timed_out, woken.by)),
+            None => self.await_now(&ids, timeout_ms, wanted, any).await?,
         };
-        let over = there.is_some() || !any && self.all_arrived(&ids, wanted)?;
-        let (timed_out, first) = if over {
-            (false, there)
-        } else if timeout_ms == Some(0) {
-            (true, None)
-        } else {
-            let until = if any {
-                Until::Any(ids.clone(), wanted)
-            } else {
-                Until::All(ids.clone(), wanted)
-            };
-            match self.wait(until, timeout_ms).await? {
-                Ok(woken) => (woken.timed_out, woken.by),
-                Err(refusal) => return self.refuse(call, refusal).await,
-            }
+        let (timed_out, first) = match waited {
+            Ok(waited) => waited,
+            Err(refusal) => return self.refuse(call, refusal).await,
         };
         // A wait of no length looks once, and so does not see what is only on its way to the disk.
         self.settle().await?;
@@ -376,6 +361,35 @@ impl Guest {
             .zip(statuses)
             .find(|(_, status)| status.is_none());
         Ok(missing.map(|(id, _)| RefusedCall::UnknownTask(id.to_string())))
+    }
+
+    /// Wait for the first time in this call. Tells whether the time was over, and who of several came first.
+    async fn await_now(
+        &mut self,
+        ids: &[TaskId],
+        timeout_ms: Option<u64>,
+        wanted: StatusSet,
+        any: bool,
+    ) -> Answered<(bool, Option<TaskId>)> {
+        if let Some(refusal) = self.unwaitable(ids, any)? {
+            return Ok(Err(refusal));
+        }
+        let there = match any {
+            false => None,
+            true => self.first_of(ids, wanted)?,
+        };
+        if there.is_some() || !any && self.all_arrived(ids, wanted)? {
+            return Ok(Ok((false, there)));
+        }
+        if timeout_ms == Some(0) {
+            return Ok(Ok((true, None)));
+        }
+        let until = match any {
+            true => Until::Any(ids.to_vec(), wanted),
+            false => Until::All(ids.to_vec(), wanted),
+        };
+        let woken = self.wait(until, timeout_ms).await?;
+        Ok(woken.map(|woken| (woken.timed_out, woken.by)))
     }
 
     /// Whether the wait for all of them is over before it begins.
