@@ -37,6 +37,7 @@ pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::disk;
 use crate::store::{StoreError, writer};
 use crate::task::id::{NODE_HOST, NODE_VISITOR};
 use crate::task::{IdGenerator, TaskId};
@@ -94,8 +95,14 @@ impl SqliteStore {
     /// Open the file, bring its schema up to date and start the writer.
     pub fn open(opening: Opening) -> Result<SqliteStore, StoreError> {
         let directory = &opening.directory;
-        std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
+        let failed = |error: std::io::Error| unwritable(directory, &error);
+        disk::create_directory(directory).map_err(failed)?;
         let path = directory.join(FILE_NAME);
+        if !path.exists() {
+            // SQLite sees to the names in the directory, and not to that of the directory itself, which
+            // another process may just have made.
+            disk::sync_names(directory).map_err(failed)?;
+        }
         let mut connection = connect(&path)?;
         let patience = Instant::now() + BUSY_TIMEOUT;
         loop {
