@@ -9,6 +9,7 @@
 //! `FISHWAY_POWER_CUTS` is how many moments there are for each record, and `FISHWAY_POWER_SEED` chooses others.
 
 mod disk;
+mod kills;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -60,15 +61,12 @@ struct Scene {
 }
 
 /// A process that is killed at the end, in no change of a file.
-struct Running<'a>(Child, &'a Scene);
+struct Running(Child, PathBuf);
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         // Each record stands for what was done, since nobody is in the middle of one.
-        let journal = File::options()
-            .create(true)
-            .append(true)
-            .open(self.1.path("journal"));
+        let journal = File::options().create(true).append(true).open(&self.1);
         let journal = journal.unwrap();
         journal.lock().unwrap();
         self.0.kill().unwrap();
@@ -122,6 +120,11 @@ impl Scene {
         command
     }
 
+    /// One that is killed at the end.
+    fn started(&self, command: &mut Command) -> Running {
+        Running(command.spawn().unwrap(), self.path("journal"))
+    }
+
     /// One that is written down; what it prints is told to the outside, under this name.
     fn recorded(&self, arguments: &[&str], label: Option<&str>) -> Command {
         let mut command = self.command(arguments);
@@ -138,9 +141,8 @@ impl Scene {
         command
     }
 
-    fn serve(&self) -> Running<'_> {
-        let child = self.recorded(&["serve"], None).spawn();
-        Running(child.unwrap(), self)
+    fn serve(&self) -> Running {
+        self.started(&mut self.recorded(&["serve"], None))
     }
 
     /// What a command prints, which the record has, too.
@@ -199,6 +201,10 @@ fn program(name: &str) -> String {
         let inputs: Vec<usize> = (0..CHILDREN).collect();
         steps.push(json!({ "spawn-all": { "handler": "echo", "inputs": inputs } }));
         steps.push(json!({ "wait-all": { "ids": "$2" } }));
+    }
+    if name.starts_with("slow") {
+        // Some twenty milliseconds.
+        steps.push(json!({ "spin": 20_000_000 }));
     }
     steps.push(json!({ "return": result(name) }));
     json!({ "steps": steps }).to_string()
@@ -289,9 +295,9 @@ fn check(scene: &Scene, ledger: &Ledger, again: &[String]) -> Result<(), String>
         .collect();
 
     // And all of it goes on.
-    let host = Running(scene.command(&["serve"]).spawn().unwrap(), scene);
+    let host = scene.started(&mut scene.command(&["serve"]));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(go_on(&data, ledger, again))?;
+    runtime.block_on(go_on(&data, &ledger.submitted, again))?;
     drop(host);
     let left = tasks(&data)?;
     for name in again {
@@ -335,14 +341,18 @@ fn check(scene: &Scene, ledger: &Ledger, again: &[String]) -> Result<(), String>
 }
 
 /// Submit all again under their keys, and wait until they have completed.
-async fn go_on(data: &Path, ledger: &Ledger, again: &[String]) -> Result<(), String> {
+async fn go_on(
+    data: &Path,
+    submitted: &BTreeMap<String, TaskId>,
+    again: &[String],
+) -> Result<(), String> {
     let client = crate::crash::client(data);
     let mut ids = Vec::new();
     for name in again {
         let keyed = options(|options| options.key = Some(name.as_str().into()));
-        let submitted = client.submit("script", vec![program(name)], keyed).await;
-        let id = submitted.map_err(|error| format!("{name} again: {error}"))?[0].id;
-        if ledger.submitted.get(name).is_some_and(|known| *known != id) {
+        let told = client.submit("script", vec![program(name)], keyed).await;
+        let id = told.map_err(|error| format!("{name} again: {error}"))?[0].id;
+        if submitted.get(name).is_some_and(|known| *known != id) {
             return Err(format!("{name} is another task now"));
         }
         ids.push(id);
