@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::Runtime;
 
-use super::{CHILDREN, Scene, completed, go_on, number, program, tasks};
+use super::{CHILDREN, Scene, completed, go_on, number, program, sound, tasks};
 use crate::support::{PATIENCE, options};
 
 const LANES: u64 = 4;
@@ -179,6 +179,7 @@ impl Lane {
                 "{task:?}"
             );
         }
+        sound(&self.scene).unwrap();
         let again = all.values().filter(|task| task.restarts > 0).count();
         (self.names.len(), again, before)
     }
