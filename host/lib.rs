@@ -25,6 +25,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod disk;
 pub mod executor;
 pub mod loader;
 pub mod metrics;

@@ -53,7 +53,7 @@ impl Retention {
         if self.keep == Keep::for_ever() {
             return Ok(());
         }
-        let mut sweep = Sweep::old(self.keep, false);
+        let mut sweep = Sweep::old(self.keep, false).keeping_up();
         loop {
             self.rest(&client, sweep.holders()).await;
             // What ends from here on moves it down again.

@@ -35,6 +35,8 @@ mod loader;
 mod mcp;
 /// Pools, from inside a guest.
 mod pools;
+/// The power goes, at every moment that chance names.
+mod power;
 /// Long-running sources with clocks, and the pools of workflows.
 mod producers;
 /// Queues that are paused or limited, while a host runs.

@@ -109,7 +109,7 @@ pub fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Started, DetachE
             why: error.to_string(),
         }
     };
-    std::fs::create_dir_all(data_dir).map_err(unwritable(data_dir))?;
+    crate::disk::create_directory(data_dir).map_err(unwritable(data_dir))?;
     let one_at_a_time = data_dir.join(START_FILE);
     let turn = File::create(&one_at_a_time).map_err(unwritable(&one_at_a_time))?;
     turn.lock().map_err(unwritable(&one_at_a_time))?;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{HostError, process};
+use crate::disk;
 use crate::lease::{Identity, Life};
 
 /// Locked by the host that serves the directory, and names its process.
@@ -45,7 +46,7 @@ impl Lock {
             path: path.clone(),
             why: error.to_string(),
         };
-        std::fs::create_dir_all(data_dir).map_err(failed)?;
+        disk::create_directory(data_dir).map_err(failed)?;
         let mut file = File::options()
             .write(true)
             .create(true)

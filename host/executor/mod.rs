@@ -21,6 +21,7 @@ mod pages;
 mod parking;
 mod sandbox;
 mod slots;
+mod turns;
 mod values;
 mod wasi;
 
@@ -102,10 +103,12 @@ pub struct Executor {
     slots: Arc<Slots>,
     /// Guests have threads of their own, so that they never keep the host from its work.
     guests: tokio::runtime::Handle,
+    /// And those that compute have others.
+    apart: tokio::runtime::Handle,
     running: Arc<Mutex<HashMap<TaskId, Arc<Control>>>>,
     /// Attempts that have not written their end yet, or whose instance is still there.
     live: Arc<watch::Sender<usize>>,
-    _runtime: Runtime,
+    _runtimes: [Runtime; 2],
 }
 
 /// One attempt, counted for as long as it lives.
@@ -158,6 +161,7 @@ impl Executor {
             .enable_all()
             .build()
             .map_err(failed)?;
+        let apart = turns::apart(threads).map_err(failed)?;
         let epoch = engine::EpochThread::start(sandbox.engine())?;
         let slots = Arc::new(Slots::new(settings.slots, epoch));
         let parking = Parking::new(settings.parked_max);
@@ -173,9 +177,10 @@ impl Executor {
             agents: Arc::new(agents),
             slots,
             guests: runtime.handle().clone(),
+            apart: apart.handle().clone(),
             running: Arc::default(),
             live: Arc::new(watch::Sender::new(0)),
-            _runtime: Runtime(Some(runtime)),
+            _runtimes: [runtime, apart].map(|runtime| Runtime(Some(runtime))),
         })
     }
 
@@ -193,6 +198,7 @@ impl Executor {
         let id = claim.task.id;
         let agents = self.agents.clone();
         let running = self.running.clone();
+        let apart = self.apart.clone();
         let live = Live::begin(&self.live);
         // Before anyone can ask it to stop: the first thread that is free may be long in coming.
         let control = Arc::new(Control::new());
@@ -201,7 +207,8 @@ impl Executor {
             let _until_its_end_is_written = live;
             claim.slot.start().await;
             // Made here and in a place of its own: what is spawned is copied a few times, and this is large.
-            Box::pin(attempt::run(agents, claim, control.clone())).await;
+            let attempt = Box::pin(attempt::run(agents, claim, control.clone()));
+            turns::taking_turns(attempt, &apart).await;
             // A dropped wait may be over already, and its task run in another instance.
             let mut running = lock(&running);
             if running

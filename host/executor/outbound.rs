@@ -129,6 +129,24 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_name_that_is_found_to_be_this_machine_is_refused_when_it_is_connected_to() {
+        // What resolvers take for names of addresses, with no help of any zone.
+        let check = async |granted: &str, address: &str, expected: bool| {
+            let allowed = [format!("{granted}:80")];
+            let found = may_connect(&allowed, address.parse().unwrap()).await;
+            assert_eq!(found, expected, "{granted} at {address}");
+        };
+        check("10.1", "10.0.0.1:80", true).await;
+        check("10.1", "10.0.0.2:80", false).await;
+        check("127.1", "127.0.0.1:80", false).await;
+        check("0x7f000001", "127.0.0.1:80", false).await;
+        check("0", "0.0.0.0:80", false).await;
+        check("0xa9fea9fe", "169.254.169.254:80", false).await;
+        check("localhost", "127.0.0.1:80", true).await;
+        check("localhost", "127.0.0.9:80", false).await;
+    }
+
     #[test]
     fn a_grant_is_a_host_and_perhaps_a_port() {
         let check = |text: &str, host: &str, port: Option<u16>| {

@@ -146,7 +146,8 @@ fn place(
     let target = loader.directory().join(format!("{name}.wasm"));
     let moved = std::fs::write(&beside, bytes)
         .and_then(|()| std::fs::File::open(&beside)?.sync_all())
-        .and_then(|()| std::fs::rename(&beside, &target));
+        .and_then(|()| std::fs::rename(&beside, &target))
+        .and_then(|()| crate::disk::sync_names(&target));
     if let Err(error) = moved {
         let _ = std::fs::remove_file(&beside);
         return Err(failed(error));

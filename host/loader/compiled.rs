@@ -30,7 +30,7 @@ pub struct Compiled {
 impl Compiled {
     /// Open the directory; made when absent, for its user alone.
     pub fn open(engine: &Engine, directory: &Path) -> Result<Compiled, LoaderError> {
-        std::fs::create_dir_all(directory).map_err(|error| io(directory, &error))?;
+        crate::disk::create_directory(directory).map_err(|error| io(directory, &error))?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

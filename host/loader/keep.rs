@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::disk;
+
 use super::{Digest, LoaderError, io};
 
 /// Where they are, in the data directory.
@@ -35,7 +37,7 @@ pub struct Keep {
 impl Keep {
     /// Open it; made when absent.
     pub fn open(directory: &Path) -> Result<Keep, LoaderError> {
-        std::fs::create_dir_all(directory).map_err(|error| io(directory, &error))?;
+        disk::create_directory(directory).map_err(|error| io(directory, &error))?;
         Ok(Keep {
             directory: directory.to_owned(),
         })
@@ -103,7 +105,7 @@ impl Keep {
     }
 }
 
-/// Write a file so that it is either not there or whole.
+/// Write a file so that it is either not there or whole, and there from then on.
 pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -119,5 +121,5 @@ pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if renamed.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
-    renamed
+    renamed.and_then(|()| disk::sync_names(file))
 }

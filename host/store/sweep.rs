@@ -47,6 +47,10 @@ fn ended(statuses: StatusSet) -> impl Iterator<Item = Status> {
 pub struct Sweep {
     pub(super) aim: Aim,
     pub(super) dry: bool,
+    /// Whether it is to be as fast as tasks end, whatever the host has to do besides.
+    pub(super) keeps_up: bool,
+    /// Whether the last tree was due long ago.
+    pub(super) late: bool,
     pub(super) walk: Option<Walk>,
     /// Trees to look at next.
     pub(super) page: VecDeque<(u64, TaskId)>,
@@ -110,6 +114,8 @@ impl Sweep {
         Sweep {
             aim,
             dry,
+            keeps_up: false,
+            late: false,
             walk: top.map(Walk::of),
             page: VecDeque::new(),
             status: 0,
@@ -132,6 +138,19 @@ impl Sweep {
     /// Delete the trees that are kept no longer. With `dry`, only count them.
     pub fn old(keep: Keep, dry: bool) -> Sweep {
         Sweep::new(Aim::Old(keep), dry, None)
+    }
+
+    /// The same by a host for as long as it serves: where it comes late, it does more at once.
+    pub fn keeping_up(self) -> Sweep {
+        Sweep {
+            keeps_up: true,
+            ..self
+        }
+    }
+
+    /// Whether it is behind what there is to delete.
+    pub fn is_late(&self) -> bool {
+        self.late
     }
 
     /// The task that it deletes, and whether alone; none when it goes by age.
@@ -157,6 +176,7 @@ impl Sweep {
     pub fn again(self) -> Sweep {
         Sweep {
             held_earlier: self.held,
+            keeps_up: self.keeps_up,
             ..Sweep::new(self.aim, self.dry, None)
         }
     }

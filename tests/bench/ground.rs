@@ -9,6 +9,7 @@ use fishway::client::Client;
 use fishway::clock::SystemClock;
 use fishway::daemon::{Host, Setup};
 use fishway::executor::Settings;
+use fishway::store::Keep;
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 use fishway::task::{Options, Status, StatusSet, TaskId};
 
@@ -54,13 +55,18 @@ impl Ground {
 
     /// A host that serves it.
     pub async fn host(&self) -> Host {
+        self.host_keeping(Keep::for_ever()).await
+    }
+
+    /// One that deletes what is kept no longer.
+    pub async fn host_keeping(&self, keep: Keep) -> Host {
         let setup = Setup {
             handlers_dir: self.handlers(),
             data_dir: self.data(),
             database: None,
             settings: Settings::default(),
             database_bytes_max: None,
-            keep: Default::default(),
+            keep,
             grace: Duration::ZERO,
             clock: Arc::new(SystemClock),
         };

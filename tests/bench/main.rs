@@ -2,7 +2,7 @@
 //! Prints medians and ratios and writes them as JSON; asserts nothing of speed.
 //!
 //! `cargo bench -- drain clients` runs the cases whose names hold a word; `cargo bench -- --list` tells
-//! them; `--json FILE` says where the JSON goes.
+//! them; `--json FILE` says where the JSON goes; `cargo bench -- soak --tasks 5000000` is a soak.
 
 #[path = "../support/browser.rs"]
 #[allow(dead_code, reason = "the tests do more with it")]
@@ -15,6 +15,7 @@ mod cluster;
 mod dashboard;
 mod drain;
 mod ground;
+mod hostile;
 mod http;
 mod jobs;
 mod languages;
@@ -22,6 +23,7 @@ mod postgres;
 mod report;
 mod shapes;
 mod sized;
+mod soak;
 mod start;
 
 use std::path::PathBuf;
@@ -56,8 +58,9 @@ const CASES: [&str; 20] = [
     "job",
 ];
 
-/// Only when asked for by its name: builds large guests, and installs their tools.
-const LANGUAGES: &str = "languages";
+/// Only when asked for by its name: the guests in every language, which installs their tools; `--tasks N`
+/// tasks, which takes minutes; and guests that take whole processors.
+const NAMED: [&str; 3] = ["languages", "soak", "hostile"];
 
 fn main() {
     http::be_others();
@@ -65,11 +68,13 @@ fn main() {
     let mut words = Vec::new();
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let mut json = place.join("bench.json");
+    let mut tasks = 5_000_000;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--list" => return println!("{} {LANGUAGES}", CASES.join(" ")),
+            "--list" => return println!("{} {}", CASES.join(" "), NAMED.join(" ")),
             "--json" => json = arguments.next().expect("--json FILE").into(),
+            "--tasks" => tasks = arguments.next().unwrap().parse().expect("--tasks N"),
             "--bench" => {}
             _ => words.push(argument),
         }
@@ -79,9 +84,7 @@ fn main() {
         .into_iter()
         .filter(|case| words.is_empty() || chosen(case))
         .collect();
-    if chosen(LANGUAGES) {
-        cases.push(LANGUAGES);
-    }
+    cases.extend(NAMED.into_iter().filter(|case| chosen(case)));
     assert!(!cases.is_empty(), "no such case: {}", words.join(" "));
     ground::guests(&place);
     let sync = ceiling::sync(&place);
@@ -115,6 +118,8 @@ fn main() {
                 "postgres" => postgres::run(report, &place).await,
                 "history" => drain::history(report, &place).await,
                 "job" => jobs::run(report, &place).await,
+                "soak" => soak::run(report, &place, tasks).await,
+                "hostile" => hostile::run(report, &place).await,
                 _ => languages::run(report, &place).await,
             }
         });

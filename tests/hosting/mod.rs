@@ -12,11 +12,11 @@ use fishway::client::Client;
 use fishway::clock::SystemClock;
 use fishway::lease::{Identity, Lease};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
-use fishway::task::{Options, Status, Task, TaskId};
+use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
-use crate::support::place::Place;
+use crate::support::place::{Place, Served};
 
 /// A place whose host, if one is there at the end, is ended.
 pub struct Home {
@@ -218,6 +218,47 @@ fn twenty_starts_at_once_give_one_process() {
         .filter(|line| line.contains(" starts, process "))
         .count();
     assert_eq!(tried, 1, "nobody else tried: {log}");
+}
+
+/// In the foreground, with work that waits for a host.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_hosts_that_serve_at_once_one_does_the_work_and_the_others_say_who() {
+    const TASKS: usize = 200;
+    let home = Home::new();
+    let client = home.client();
+    let inputs = (0..TASKS).map(|number| number.to_string()).collect();
+    let submitted = client.submit("echo", inputs, Options::default()).await;
+    let tasks: Vec<TaskId> = submitted.unwrap().iter().map(|one| one.id).collect();
+    let mut hosts: Vec<_> = (0..6)
+        .map(|_| {
+            let mut serve = home.place.command(&["serve"]);
+            let serve = serve.stdin(Stdio::null()).stderr(Stdio::piped());
+            serve.spawn().unwrap()
+        })
+        .collect();
+    let ended = client.wait(&tasks, false, StatusSet::terminal(), Some(PATIENCE));
+    let ended = ended.await.unwrap().expect("nobody does the work");
+    let one = home.status()["pid"].as_u64().unwrap() as u32;
+    let place = hosts.iter().position(|host| host.id() == one).unwrap();
+    let serves = Served(hosts.remove(place));
+    for host in hosts {
+        let output = host.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let who = format!("another host (process {one}) serves");
+        assert!(said.contains(&who), "{said}");
+    }
+    assert_eq!(home.lease().number, 1, "nobody else was ever the host");
+    for (number, task) in ended.iter().enumerate() {
+        assert_eq!(task.status, Status::Completed);
+        assert_eq!(task.output.as_deref(), Some(number.to_string().as_str()));
+        assert_eq!(
+            (task.fence, task.attempt, task.restarts),
+            (1, 1, 0),
+            "claimed once"
+        );
+    }
+    drop(serves);
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn to_file(client: &Client, job: TaskId, failed: bool, path: &Path) -> anyhow::R
     let written = write(client, job, failed, &mut file)?;
     file.into_inner()?.sync_all()?;
     std::fs::rename(&partial, path)?;
+    crate::disk::sync_names(path)?;
     Ok(written)
 }
 

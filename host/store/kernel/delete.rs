@@ -15,6 +15,13 @@ use crate::task::{Edge, Status, StatusSet, TaskId};
 /// Rows that one transaction deletes, about: some ten milliseconds.
 const ROWS_PER_TURN: usize = 500;
 
+/// The same where a sweep that is to keep up is late. More than tasks can end in a transaction of
+/// the writer and in the rest that follows, so that it comes nearer however many do.
+const ROWS_PER_LATE_TURN: usize = 2_000;
+
+/// A sweep that is to keep up is late when a tree was due so long ago.
+const LATE_MS: u64 = 1_000;
+
 /// Tasks that one transaction looks at.
 const LOOKS_PER_TURN: usize = 2_000;
 
@@ -71,7 +78,10 @@ enum Found {
 pub fn sweep(turn: &mut Turn<'_>, mut sweep: Sweep) -> Result<Sweep, StoreError> {
     turn.flush()?;
     let mut budget = Budget {
-        rows: ROWS_PER_TURN,
+        rows: match sweep.late {
+            true => ROWS_PER_LATE_TURN,
+            false => ROWS_PER_TURN,
+        },
         looks: LOOKS_PER_TURN,
     };
     while !budget.spent() {
@@ -85,6 +95,7 @@ pub fn sweep(turn: &mut Turn<'_>, mut sweep: Sweep) -> Result<Sweep, StoreError>
         };
         let Some(mut walk) = walk else {
             sweep.over = true;
+            sweep.late = false;
             sweep.next_ms = next_due(turn, &sweep)?;
             break;
         };
@@ -182,6 +193,9 @@ fn next_tree(
         while let Some((ended_at_ms, top)) = sweep.page.pop_front() {
             budget.look();
             sweep.cursor = (ended_at_ms, top);
+            let due_ms =
+                ended_at_ms.saturating_add(keep.of(Status::ALL[sweep.status]).unwrap_or(0));
+            sweep.late = sweep.keeps_up && turn.now_ms.saturating_sub(due_ms) > LATE_MS;
             let stands = match sweep.held_earlier.get(&top) {
                 None => None,
                 Some(&held) => still(turn, held)?.then_some(held),

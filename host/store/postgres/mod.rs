@@ -10,6 +10,7 @@ mod columns;
 mod components;
 mod edges;
 mod engine;
+mod examine;
 mod items;
 mod jobs;
 mod lease;

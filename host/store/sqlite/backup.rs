@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::{FILE_NAME, SqliteStore, connect, explain, unwritable};
+use crate::disk;
 use crate::store::StoreError;
 
 /// Pages between two words about how far it is: some milliseconds.
@@ -104,7 +105,7 @@ impl SqliteStore {
             file.sync_all().map_err(failed)?;
             let bytes = file.metadata().map_err(failed)?.len();
             std::fs::rename(&partial, to).map_err(|error| unwritable(to, &error))?;
-            sync_directory(to).map_err(|error| unwritable(to, &error))?;
+            disk::sync_names(to).map_err(|error| unwritable(to, &error))?;
             Ok(Copied { bytes, tasks })
         });
         if copied.is_err() {
@@ -123,13 +124,6 @@ fn is_of(database: &Path, file: &Path) -> bool {
 fn directory(of: &Path) -> Option<PathBuf> {
     let directory = of.parent().filter(|parent| !parent.as_os_str().is_empty());
     directory.unwrap_or(Path::new(".")).canonicalize().ok()
-}
-
-fn sync_directory(of: &Path) -> std::io::Result<()> {
-    match directory(of) {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 /// Make the copy and look it through. Answers with the number of its tasks.

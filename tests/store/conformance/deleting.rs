@@ -311,6 +311,33 @@ pub async fn a_deletion_is_done_in_small_transactions_and_goes_on_after_a_crash(
     }
 }
 
+pub async fn a_sweep_that_keeps_up_does_more_at_once_when_it_is_late(world: &mut World) {
+    for (keeps_up, late_ms, expected) in [(false, 1_001, 400..=500), (true, 1_001, 1_600..=2_000)] {
+        let id = world.submit("h").await;
+        let parent = world.start(id).await;
+        let children = world.spawn_many(&parent, 1, "child", 2_100).await;
+        world.cancel(id).await;
+        world.complete(&parent).await;
+        world.advance(DAY_MS + late_ms).await;
+        let left = |world: &World| {
+            let found = world.store().statuses(&children).unwrap();
+            found.iter().flatten().count()
+        };
+        let mut part = Sweep::old(days(1), false);
+        if keeps_up {
+            part = part.keeping_up();
+        }
+        let mut most = 0;
+        while !part.over() {
+            let before = left(world);
+            part = world.store().sweep(part).await.unwrap();
+            most = most.max(before - left(world));
+        }
+        assert!(expected.contains(&most), "{keeps_up} {late_ms}: {most}");
+        assert_eq!((left(world), part.is_late()), (0, false));
+    }
+}
+
 pub async fn a_retry_counts_a_deleted_upstream_as_what_it_was(world: &mut World) {
     let (good, bad) = (world.submit("good").await, world.submit("bad").await);
     let after = world.submit_after("h", &[good]).await;
