@@ -1,9 +1,9 @@
 //! The leases of hosts, and how deep the queues are: the table `hosts`, and counts of the tasks that
 //! have not ended.
 
-use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, named};
+use super::{answers, columns};
 use crate::lease::{Identity, Lease, SILENCE_MS_MAX, Sign};
 use crate::store::rows::LeaseRows;
 use crate::store::{QueueDepth, StoreError};
@@ -85,6 +85,7 @@ impl LeaseRows for PgRows<'_> {
             "now_ms": now_ms,
             "oldest": now_ms.saturating_sub(SILENCE_MS_MAX),
         };
+        self.settle()?.together(vec![answers::forget(now_ms)])?;
         let silent = self.many(SILENT, values, |_| Ok(()))?;
         if silent.is_empty() {
             return Ok(0);

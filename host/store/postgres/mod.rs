@@ -5,6 +5,7 @@
 //! written in bulk, so that transactions of several hosts run beside each other.
 
 mod address;
+mod answers;
 mod bulk;
 mod columns;
 mod components;
@@ -135,6 +136,8 @@ impl PostgresStore {
         })??;
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(READERS)
+            .create_timeout(Some(sql::ANSWER))
+            .wait_timeout(Some(sql::ANSWER))
             .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
                 Box::pin(async move {
                     let settings = "set default_transaction_read_only = on; set jit = off;
@@ -205,8 +208,11 @@ impl PostgresStore {
             let found = match got {
                 Ok(client) => {
                     let link = Link::pooled(handle.clone(), client, &self.names);
-                    read(&link)
+                    let found = read(&link);
+                    link.let_go();
+                    found
                 }
+                Err(deadpool_postgres::PoolError::Timeout(_)) => Err(sql::silent()),
                 Err(deadpool_postgres::PoolError::Backend(error)) => Err(explain(&error)),
                 Err(error) => Err(StoreError::Failed {
                     why: error.to_string(),
@@ -305,6 +311,7 @@ impl Parts {
             ahead: self.ahead,
             outside: self.outside,
             host: None,
+            writer: rand::random(),
             run: engine::Run::default(),
         };
         engine.connected()?;

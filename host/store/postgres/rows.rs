@@ -36,6 +36,8 @@ const READY: &str =
 #[derive(Default)]
 pub struct State {
     pub(super) bulk: Bulk,
+    /// Whether anything was written already.
+    pub(super) wrote: bool,
     /// Tasks that were read, are locked, and were not asked for yet.
     tasks: HashMap<TaskId, Option<Task>>,
     /// What tasks that are locked have elsewhere.
@@ -85,9 +87,16 @@ pub struct PgRows<'a> {
 }
 
 impl PgRows<'_> {
+    /// What is gathered, to be sent.
+    fn gathered(&mut self) -> Vec<Step> {
+        let steps = self.state.bulk.take(self.node, self.now_ms);
+        self.state.wrote |= !steps.is_empty();
+        steps
+    }
+
     /// Send what is gathered: what is asked next may see it.
     pub(super) fn settle(&mut self) -> Result<&Link, StoreError> {
-        let steps = self.state.bulk.take(self.node, self.now_ms);
+        let steps = self.gathered();
         if !steps.is_empty() {
             self.link.together(steps)?;
         }
@@ -114,6 +123,7 @@ impl PgRows<'_> {
         sql: &str,
         values: &[(&str, Value)],
     ) -> Result<usize, StoreError> {
+        self.state.wrote = true;
         self.settle()?.change(sql, values)
     }
 
@@ -146,7 +156,7 @@ impl PgRows<'_> {
     /// Lock tasks and read them, with all that the end of one asks for: one way there and back,
     /// however many they are.
     pub fn load(&mut self, ids: &[TaskId]) -> Result<(), StoreError> {
-        let mut steps = self.state.bulk.take(self.node, self.now_ms);
+        let mut steps = self.gathered();
         let before = steps.len();
         steps.extend(loading(ids, false));
         let found = self.link.together(steps)?;
@@ -266,7 +276,7 @@ impl PgRows<'_> {
              )
              select queue, handler, gate_id, digest from lanes limit {LANES}"
         );
-        let mut steps = self.state.bulk.take(self.node, self.now_ms);
+        let mut steps = self.gathered();
         steps.push(Step::query(&sql, values));
         steps.push(Step::query(QUEUES, &[]));
         let found = self.link.together(steps)?;
