@@ -181,6 +181,12 @@ pub fn database() -> String {
     cluster.url(&name)
 }
 
+/// The name of the database that an address ends with.
+pub fn name_of(url: &str) -> String {
+    let path = url.split('?').next().unwrap();
+    path.rsplit('/').next().unwrap().to_owned()
+}
+
 /// Open a database.
 pub fn open(url: &str, role: Role) -> PostgresStore {
     PostgresStore::open(Opening {

@@ -1,7 +1,7 @@
 //! What people look at: how many there are, how the newest fared, what stands in a task's way.
 
 use super::columns;
-use super::reads::Conditions;
+use super::filter::Conditions;
 use super::sql::{Link, named};
 use crate::store::StoreError;
 use crate::store::{Crowd, Filter, Recent};

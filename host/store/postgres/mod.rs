@@ -11,6 +11,7 @@ mod columns;
 mod components;
 mod edges;
 mod engine;
+mod filter;
 mod items;
 mod jobs;
 mod lease;
@@ -45,6 +46,7 @@ use self::sql::{Link, Names, wait_for};
 use crate::bus::Bus;
 use crate::clock::{Clock, SystemClock};
 use crate::store::sqlite::Role;
+use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
 use crate::task::IdGenerator;
 use crate::task::id::NODE_VISITOR;
@@ -227,6 +229,12 @@ impl PostgresStore {
                 found => return found,
             }
         }
+    }
+}
+
+impl Queued for PostgresStore {
+    fn queue(&self) -> &mpsc::Sender<writer::Message> {
+        &self.queue
     }
 }
 

@@ -37,6 +37,7 @@ pub use backup::{BackupError, Copied};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
 use crate::task::id::{NODE_HOST, NODE_VISITOR};
 use crate::task::{IdGenerator, TaskId};
@@ -203,6 +204,12 @@ impl SqliteStore {
             .unwrap_or_else(PoisonError::into_inner)
             .push(connection);
         found
+    }
+}
+
+impl Queued for SqliteStore {
+    fn queue(&self) -> &mpsc::Sender<writer::Message> {
+        &self.queue
     }
 }
 

@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, named_params};
-use tokio::sync::oneshot;
-
 use super::SqliteStore;
 use super::columns::{self, COLUMNS};
 use super::edges;
@@ -19,218 +16,22 @@ use super::rows::{self, many};
 use super::schedules;
 use super::signals;
 use crate::bus::Bus;
-use crate::group::PoolOptions;
-use crate::job::{NewJob, UnitResult, Units};
-use crate::journal::{Answer, Call, Entry, RefusedCall};
-use crate::lease::{Lease, Sign};
-use crate::queue::{Queue, QueueChange};
-use crate::schedule::{Plan, Schedule};
-use crate::store::kernel::{self, Turn};
-use crate::store::writer::{Ask, Job, Message, Tell};
+use crate::job::UnitResult;
+use crate::journal::{Answer, Call, Entry};
+use crate::lease::Lease;
+use crate::schedule::Schedule;
 use crate::store::{
-    Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
-    LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent,
-    Record, Sent, Signal, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
+    Counter, Crowd, EarlierChild, Filter, HandlerRow, LogLevel, LogLine, LogPosition, Node,
+    QueueDepth, QueueStanding, Rank, Recent, Store, StoreError,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{
-    Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
-};
-use crate::workflow::{NewWorkflow, Started};
-
-impl SqliteStore {
-    async fn ask<T: Send + 'static>(
-        &self,
-        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.ask_under(None, run).await
-    }
-
-    /// Ask on behalf of an attempt.
-    async fn ask_under<T: Send + 'static>(
-        &self,
-        token: Option<Token>,
-        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (job, answer) = Ask::new(token, run);
-        self.put(job, answer, Urgency::Soon).await
-    }
-
-    async fn put<T>(
-        &self,
-        job: impl Job + 'static,
-        answer: oneshot::Receiver<Result<T, StoreError>>,
-        urgency: Urgency,
-    ) -> Result<T, StoreError> {
-        self.queue
-            .send(Message::Job(Box::new(job), urgency))
-            .map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
-    }
-}
+use crate::task::{Edge, IdGenerator, Outcome, PendingReason, Status, Task, TaskId};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 #[async_trait::async_trait]
 impl Store for SqliteStore {
-    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError> {
-        self.ask(move |turn| kernel::submit(turn, &tasks)).await
-    }
-
-    async fn cancel(
-        &self,
-        task: TaskId,
-        only: bool,
-        by: Option<CallBy>,
-    ) -> Result<Cancelled, StoreError> {
-        let token = by.as_ref().map(|by| by.token);
-        self.ask_under(token, move |turn| {
-            kernel::cancel(turn, task, only, by.as_ref())
-        })
-        .await
-    }
-
-    async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
-        self.ask(move |turn| kernel::retry(turn, task)).await
-    }
-
-    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
-        let token = by.as_ref().map(|by| by.token);
-        self.ask_under(token, move |turn| kernel::send(turn, &signal, by.as_ref()))
-            .await
-    }
-
-    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
-        self.ask(move |turn| kernel::set_queue(turn, &name, change))
-            .await
-    }
-
-    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError> {
-        self.ask(move |turn| kernel::add_schedule(turn, &plan, replace))
-            .await
-    }
-
-    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
-        self.ask(move |turn| kernel::alter_schedule(turn, &name, how))
-            .await
-    }
-
-    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
-        self.ask(move |turn| kernel::sweep(turn, sweep.clone()))
-            .await
-    }
-
-    fn serve(&self, dispatch: Arc<dyn Dispatch>) {
-        let _ = self.queue.send(Message::Serve(dispatch));
-    }
-
-    async fn recover(&self) -> Result<u64, StoreError> {
-        self.ask(kernel::recover).await
-    }
-
-    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.ask(move |turn| kernel::take_lease(turn, &lease)).await
-    }
-
-    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
-        // A beat is worth no commit of its own while there are others.
-        let urgency = match sign {
-            Sign::Beat => Urgency::Lazy,
-            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
-        };
-        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
-            kernel::sign_lease(turn, number, &sign)
-        });
-        self.put(job, answer, urgency).await
-    }
-
-    async fn tick(&self) -> Result<Option<u64>, StoreError> {
-        self.ask(kernel::tick).await
-    }
-
-    async fn keep_handlers(
-        &self,
-        handlers: Vec<HandlerRow>,
-        directory: PathBuf,
-    ) -> Result<(), StoreError> {
-        let directory = directory.to_string_lossy().into_owned();
-        self.ask(move |turn| kernel::keep_handlers(turn, &handlers, &directory))
-            .await
-    }
-
-    async fn run_workflow(
-        &self,
-        workflow: NewWorkflow,
-        by: Option<CallBy>,
-    ) -> Result<Started, StoreError> {
-        let token = by.as_ref().map(|by| by.token);
-        self.ask_under(token, move |turn| {
-            kernel::run_workflow(turn, &workflow, by.as_ref())
-        })
-        .await
-    }
-
-    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError> {
-        self.ask(move |turn| kernel::start_job(turn, &job)).await
-    }
-
-    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError> {
-        self.ask(move |turn| kernel::add_units(turn, job, &units))
-            .await
-    }
-
-    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError> {
-        self.ask(move |turn| kernel::pause_job(turn, job, paused))
-            .await
-    }
-
-    async fn open_pool(
-        &self,
-        by: CallBy,
-        name: Arc<str>,
-        options: PoolOptions,
-    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
-        self.ask_under(Some(by.token), move |turn| {
-            kernel::open_pool(turn, &by, &name, &options)
-        })
-        .await
-    }
-
-    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError> {
-        self.ask_under(Some(by.token), move |turn| {
-            kernel::spawn_member(turn, &by, &task)
-        })
-        .await
-    }
-
-    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
-        let run = move |turn: &mut Turn<'_>| kernel::record(turn, token, &records);
-        let job = Tell { token, run };
-        // When the store is closed the attempt finds out at its end, which is refused.
-        let _ = self.queue.send(Message::Job(Box::new(job), urgency));
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.ask(|_| Ok(())).await
-    }
-
-    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError> {
-        self.ask_under(Some(by.token), move |turn| {
-            kernel::receive(turn, &name, &by)
-        })
-        .await
-    }
-
-    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
-        self.ask_under(Some(token), move |turn| kernel::suspend(turn, token, &wait))
-            .await
-    }
-
-    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
-        self.ask_under(Some(token), move |turn| kernel::finish(turn, token, &end))
-            .await
-    }
-
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
         self.read(|connection| ids.iter().map(|&id| whole_task(connection, id)).collect())
     }
