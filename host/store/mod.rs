@@ -150,6 +150,10 @@ pub trait Store: Writes {
     fn leases(&self) -> Result<Vec<Lease>, StoreError> {
         Ok(self.lease()?.into_iter().collect())
     }
+    /// What each host that serves has to do, where several share a database.
+    fn host_work(&self) -> Result<Vec<HostWork>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Tasks that have not ended, by queue; its cost does not grow with history.
     fn depths(&self) -> Result<Vec<QueueDepth>, StoreError>;
     /// Components that unfinished tasks go on with.
@@ -179,6 +183,17 @@ pub trait Store: Writes {
     fn close(&self) {}
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
     fn ids(&self) -> &IdGenerator;
+}
+
+/// What one of several hosts has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostWork {
+    /// The number of its lease.
+    pub number: u64,
+    /// Handlers that it has loaded.
+    pub handlers: u64,
+    /// Tasks that it runs.
+    pub running: u64,
 }
 
 /// How many tasks of a queue there are that have not ended.

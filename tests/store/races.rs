@@ -4,6 +4,7 @@
 //! each pair meets at its narrowest place, in both orders, and nothing is left to chance.
 
 use fishway::group::PoolOptions;
+use fishway::lease::{SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::{Filter, StoreError, Sweep};
@@ -320,7 +321,12 @@ async fn the_last_place_of_a_pool_is_taken_once() {
     }
     let claims = (pair.held.claim_up_to(1), pair.free.claim_up_to(1));
     let (first, second, met) = pair.race(claims.0, claims.1).await;
-    assert_eq!((first.len(), second.len(), met), (1, 0, Met::Passed));
+    let free = (first.len(), second.len());
+    assert_eq!(
+        (free, met),
+        ((1, 0), Met::Passed),
+        "nobody waits for the pool"
+    );
     pair.held.complete(&first[0]).await;
     assert_eq!(pair.free.claim_up_to(1).await.len(), 1);
 }
@@ -400,4 +406,62 @@ async fn a_time_of_a_schedule_that_two_hosts_see_at_once_fires_once() {
     first.unwrap();
     second.unwrap();
     assert_eq!(pair.free.list(Filter::default()).len(), 1);
+}
+
+async fn beat(world: &World, number: u64) -> bool {
+    world.store().sign_lease(number, Sign::Beat).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_cut_off_comes_back_and_what_it_says_late_is_refused() {
+    let pair = Pair::new().await;
+    let id = pair.held.submit("h").await;
+    let task = pair.held.start(id).await;
+    pair.line.stall();
+    let end = pair.held.try_finish(&task, done());
+    let meanwhile = async {
+        pair.free.clock.advance(SILENCE_MS_MAX / 2);
+        assert!(beat(&pair.free, 2).await);
+        assert_eq!(pair.status(id), Status::Running, "its lease runs on");
+        pair.free.clock.advance(SILENCE_MS_MAX / 2 + 1);
+        assert!(beat(&pair.free, 2).await);
+        assert_eq!(pair.status(id), Status::Pending, "within the lease");
+        let again = pair.free.start(id).await;
+        pair.line.go_on();
+        again
+    };
+    let (ended, again) = tokio::join!(end, meanwhile);
+    assert!(matches!(ended, Err(StoreError::Stale(_))), "{ended:?}");
+    assert!(
+        !beat(&pair.held, 1).await,
+        "it hears that its lease is over"
+    );
+    assert_eq!((again.restarts, again.attempt), (1, task.attempt));
+    pair.free.complete(&again).await;
+    assert_eq!(pair.status(id), Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_cut_off_within_a_transaction_holds_up_the_others_for_seconds_only() {
+    let pair = Pair::new().await;
+    let id = pair.held.submit("h").await;
+    let task = pair.held.start(id).await;
+    pair.line.hold_commit();
+    let end = pair.held.try_finish(&task, done());
+    let meanwhile = async {
+        pair.line.held().await;
+        pair.free.clock.advance(SILENCE_MS_MAX + 1);
+        // The end is written and not committed; the server gives it up, and the lock with it.
+        for _ in 0..2 {
+            // One that was silent itself judges nobody at its first beat.
+            assert!(beat(&pair.free, 2).await);
+        }
+        let again = pair.free.start(id).await;
+        pair.line.go_on();
+        again
+    };
+    let (ended, again) = tokio::join!(end, meanwhile);
+    assert!(matches!(ended, Err(StoreError::Stale(_))), "{ended:?}");
+    pair.free.complete(&again).await;
+    assert_eq!(pair.status(id), Status::Completed);
 }

@@ -235,7 +235,7 @@ impl PgEngine {
         }
         let before = steps.len();
         if !about.is_empty() {
-            steps.extend(loading(about, true));
+            steps.extend(loading(about, true, "for update"));
         }
         self.connected()?;
         let found = self.link()?.together(steps)?;

@@ -6,7 +6,7 @@ use super::sql::{Link, named};
 use super::{answers, columns};
 use crate::lease::{Identity, Lease, SILENCE_MS_MAX, Sign};
 use crate::store::rows::LeaseRows;
-use crate::store::{QueueDepth, StoreError};
+use crate::store::{HostWork, QueueDepth, StoreError};
 
 /// The columns of a lease, as [`read`] reads them.
 const COLUMNS: &str = "\
@@ -119,6 +119,27 @@ fn read(row: &tokio_postgres::Row) -> Result<Lease, StoreError> {
 pub fn leases(link: &Link) -> Result<Vec<Lease>, StoreError> {
     let sql = format!("select {COLUMNS} from hosts order by number desc");
     link.many(&sql, named! {}, read)
+}
+
+/// What the hosts that serve have to do.
+pub fn work(link: &Link) -> Result<Vec<HostWork>, StoreError> {
+    const SQL: &str = "\
+        select number, (select count(*) from handlers where host = number), coalesce(running, 0)
+        from hosts
+        left join (
+          select host, count(*) as running
+          from tasks
+          where status = 'running' and kind = 'handler'
+          group by host) at_work on at_work.host = number
+        where ended_at_ms is null
+        order by number desc";
+    link.many(SQL, named! {}, |row| {
+        Ok(HostWork {
+            number: columns::unsigned(row, 0)?,
+            handlers: columns::unsigned(row, 1)?,
+            running: columns::unsigned(row, 2)?,
+        })
+    })
 }
 
 /// Tasks that have not ended, by queue. Each part has an index of its own that holds nothing else,

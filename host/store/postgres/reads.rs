@@ -29,8 +29,8 @@ use crate::schedule::Schedule;
 use crate::store::kernel::{self, Turn};
 use crate::store::writes;
 use crate::store::{
-    Counter, Crowd, EarlierChild, Filter, HandlerRow, LogLevel, LogLine, LogPosition, Node,
-    QueueDepth, QueueStanding, Rank, Recent, SharedComponent, Store, StoreError,
+    Counter, Crowd, EarlierChild, Filter, HandlerRow, HostWork, LogLevel, LogLine, LogPosition,
+    Node, QueueDepth, QueueStanding, Rank, Recent, SharedComponent, Store, StoreError,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -401,6 +401,10 @@ impl Store for PostgresStore {
 
     fn leases(&self) -> Result<Vec<Lease>, StoreError> {
         self.read(lease::leases)
+    }
+
+    fn host_work(&self) -> Result<Vec<HostWork>, StoreError> {
+        self.read(lease::work)
     }
 
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {

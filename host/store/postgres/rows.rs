@@ -468,6 +468,10 @@ impl Rows for PgRows<'_> {
         claims::lane_after(self, lane)
     }
 
+    fn reach(&mut self, group: TaskId) -> Result<bool, StoreError> {
+        loading::reach(self, group)
+    }
+
     fn handler_running(&mut self, component: &str) -> Result<Option<usize>, StoreError> {
         claims::handler_running(self, component)
     }

@@ -16,7 +16,7 @@ impl PgRows<'_> {
     pub fn load(&mut self, ids: &[TaskId]) -> Result<(), StoreError> {
         let mut steps = self.gathered();
         let before = steps.len();
-        steps.extend(loading(ids, false));
+        steps.extend(loading(ids, false, "for update"));
         let found = self.link.together(steps)?;
         self.keep(ids, &found[before..])
     }
@@ -142,10 +142,34 @@ pub fn look_ahead(rows: &mut PgRows<'_>, ids: &[TaskId]) -> Result<(), StoreErro
     Ok(())
 }
 
+/// Lock a group and read it, unless another host has it.
+pub fn reach(rows: &mut PgRows<'_>, group: TaskId) -> Result<bool, StoreError> {
+    const THERE: &str = "select 1 from tasks where id = :id";
+    if rows.alone || rows.state.tasks.contains_key(&group) {
+        return Ok(true);
+    }
+    let mut steps = rows.gathered();
+    let before = steps.len();
+    steps.extend(loading(&[group], false, "for update skip locked"));
+    let found = rows.link.together(steps)?;
+    let unseen = found.get(before).is_none_or(Vec::is_empty);
+    // One that is gone is not waited for.
+    if unseen
+        && rows
+            .one(THERE, named! { "id": group }, |_| Ok(()))?
+            .is_some()
+    {
+        rows.pass_by();
+        return Ok(false);
+    }
+    rows.keep(&[group], &found[before..])?;
+    Ok(true)
+}
+
 /// Statements that lock tasks and read them, with all that the end of one asks for. What is read
 /// after the lock is changed by nobody else until the commit. With `kin` the same for those that
 /// wait for them and the groups that they are members of: all hosts lock those in one order.
-pub fn loading(ids: &[TaskId], kin: bool) -> Vec<Step> {
+pub fn loading(ids: &[TaskId], kin: bool, lock: &str) -> Vec<Step> {
     const KIN: &str = "\
         select waiter_id
         from waits
@@ -158,7 +182,7 @@ pub fn loading(ids: &[TaskId], kin: bool) -> Vec<Step> {
     let kin = if kin { KIN } else { none };
     let all = format!("select unnest(:ids::bigint[]) union {kin}");
     let sqls = [
-        format!("select {COLUMNS} from tasks where id = any(:ids) order by id for update"),
+        format!("select {COLUMNS} from tasks where id = any(:ids) order by id {lock}"),
         format!(
             "select {COLUMNS} from tasks
              where id = any(array({kin})) and not id = any(:ids)
