@@ -555,6 +555,42 @@ fn doctor_and_completions_answer() {
 }
 
 #[test]
+fn a_deep_look_finds_nothing_beside_a_host_at_work_and_names_what_is_broken() {
+    let place = Place::with_guests();
+    assert!(!place.run(&["doctor", "--deep"]).ok().contains("invariants"));
+    let host = place.serve();
+    let call = r#"{"call":{"handler":"script","input":{"steps":[{"sleep":1}]}}}"#;
+    let program = format!(r#"{{"steps":[{call},{call},{call}]}}"#);
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        let id = place.run(&["submit", "script", &program]).ok();
+        ids.push(id.trim().to_owned());
+        let doctor = place.run(&["doctor", "--deep"]).ok();
+        assert!(doctor.contains("invariants hold"), "{doctor}");
+    }
+    for id in &ids {
+        place.run(&["wait", id]).ok();
+    }
+    drop(host);
+    let file = rusqlite::Connection::open(place.path(".fishway/fishway.db")).unwrap();
+    let broken = "update tasks set output = null where parent_id is null";
+    file.execute_batch(broken).unwrap();
+    let doctor = place.run(&["doctor", "--deep"]);
+    assert_eq!(doctor.code, 1, "{}", doctor.out);
+    let words = " and 15 more: a completed task has its output";
+    assert!(doctor.out.contains(words), "{}", doctor.out);
+    let doctor = place.run(&["doctor", "--deep", "--json"]);
+    let lines = doctor
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let found = lines.iter().find(|line| line["check"] == "result").unwrap();
+    assert_eq!((&found["ok"], &found["count"]), (&false.into(), &20.into()));
+    assert_eq!(found["tasks"][0], ids[0].as_str());
+}
+
+#[test]
 fn a_signal_reaches_a_task_while_a_host_runs_and_while_none_does() {
     let place = Place::with_guests();
     let program = r#"{"steps":[

@@ -1,15 +1,25 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::view::{bytes, duration};
 use super::{Done, Global, now_ms, print_json, print_line};
+use crate::clock::SystemClock;
 use crate::executor::Settings;
 use crate::executor::engine;
+use crate::store::invariants::{INVARIANTS, Violation};
 use crate::store::sqlite::FILE_NAME;
+use crate::task::TaskId;
 
 /// Look whether everything is as it should be here
+///
+/// Exits with 1 where something is not. With --json, an object for each check with check, ok and says; one of --deep
+/// that fails also has count and tasks, the first of those that it is about.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Look through the whole database, too: its file, and whatever holds of every task; a host may serve it meanwhile
+    #[arg(long)]
+    deep: bool,
     /// Directory of the handlers
     #[arg(
         default_value = "handlers",
@@ -23,15 +33,43 @@ struct Finding {
     what: &'static str,
     good: bool,
     says: String,
+    /// Of how many tasks it is, and the first of them.
+    about: Option<(u64, Vec<String>)>,
+}
+
+impl Finding {
+    fn good(what: &'static str, says: impl Into<String>) -> Finding {
+        Finding {
+            what,
+            good: true,
+            says: says.into(),
+            about: None,
+        }
+    }
+
+    fn bad(what: &'static str, says: impl Into<String>) -> Finding {
+        Finding {
+            good: false,
+            ..Finding::good(what, says)
+        }
+    }
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
-    let findings = [disk(global), database(global), wasm(), handlers(args)];
+    let mut findings = vec![disk(global), database(global), wasm(), handlers(args)];
+    if args.deep && global.has_data() && findings[1].good {
+        findings.extend(deep(global));
+    }
     for finding in &findings {
         if global.json {
-            print_json(&serde_json::json!({
+            let mut object = serde_json::json!({
                 "check": finding.what, "ok": finding.good, "says": finding.says,
-            }))?;
+            });
+            if let Some((count, tasks)) = &finding.about {
+                object["count"] = (*count).into();
+                object["tasks"] = tasks.clone().into();
+            }
+            print_json(&object)?;
         } else {
             let (mark, colour) = match finding.good {
                 true => ("ok  ", anstyle::AnsiColor::Green),
@@ -66,44 +104,34 @@ fn disk(global: &Global) -> Finding {
         times.sort_unstable();
         Ok(times[times.len() / 2])
     };
+    let place = global.data.display();
     match measure() {
-        Ok(micros) => Finding {
-            what: "disk",
-            good: true,
-            says: format!(
-                "{} can be written; a sync takes {}.{} ms",
-                global.data.display(),
+        Ok(micros) => Finding::good(
+            "disk",
+            format!(
+                "{place} can be written; a sync takes {}.{} ms",
                 micros / 1_000,
                 micros % 1_000 / 100
             ),
-        },
-        Err(error) => Finding {
-            what: "disk",
-            good: false,
-            says: format!(
-                "{} cannot be written: {error}; choose another directory with --data",
-                global.data.display()
-            ),
-        },
+        ),
+        Err(error) => Finding::bad(
+            "disk",
+            format!("{place} cannot be written: {error}; choose another directory with --data"),
+        ),
     }
 }
 
 fn database(global: &Global) -> Finding {
-    let path = global.data.join(FILE_NAME);
     let what = "database";
     if !global.has_data() {
-        return Finding {
-            what,
-            good: true,
-            says: "there is none yet; the first command makes it".to_owned(),
-        };
+        return Finding::good(what, "there is none yet; the first command makes it");
     }
     let counted = global
         .client(false)
         .and_then(|client| Ok(client.store().counts(None)?));
     match counted {
         Ok(counts) => {
-            let size = std::fs::metadata(&path)
+            let size = std::fs::metadata(global.data.join(FILE_NAME))
                 .map(|metadata| metadata.len())
                 .unwrap_or(0);
             let counts: Vec<String> = counts
@@ -115,50 +143,69 @@ fn database(global: &Global) -> Finding {
             } else {
                 counts.join(", ")
             };
-            Finding {
-                what,
-                good: true,
-                says: format!("{}: {tasks}", bytes(size)),
-            }
+            Finding::good(what, format!("{}: {tasks}", bytes(size)))
         }
-        Err(error) => Finding {
+        Err(error) => Finding::bad(what, error.to_string()),
+    }
+}
+
+/// All that holds of every database, looked for in this one.
+fn deep(global: &Global) -> Vec<Finding> {
+    let what = "deep";
+    let examined = global
+        .place()
+        .and_then(|place| Ok(place.examine(Arc::new(SystemClock))?));
+    match examined {
+        Ok(broken) if broken.is_empty() => vec![Finding::good(
             what,
-            good: false,
-            says: error.to_string(),
-        },
+            format!("all {} invariants hold", INVARIANTS.len()),
+        )],
+        Ok(broken) => broken.iter().map(violated).collect(),
+        Err(error) => vec![Finding::bad(what, error.to_string())],
+    }
+}
+
+fn violated(violation: &Violation) -> Finding {
+    let tasks: Vec<String> = (violation.tasks.iter()).map(TaskId::to_string).collect();
+    let says = if tasks.is_empty() {
+        violation.says.clone()
+    } else {
+        let more = match violation.count - tasks.len() as u64 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "does not hold of {}{more}: {}",
+            tasks.join(", "),
+            violation.says
+        )
+    };
+    Finding {
+        about: Some((violation.count, tasks)),
+        ..Finding::bad(violation.name, says)
     }
 }
 
 fn wasm() -> Finding {
+    let what = "sandbox";
     let started = now_ms();
     match engine::engine(Settings::default().instances_max()) {
-        Ok(_) => Finding {
-            what: "sandbox",
-            good: true,
-            says: format!(
-                "the WebAssembly engine starts ({})",
-                duration(now_ms() - started)
-            ),
-        },
-        Err(error) => Finding {
-            what: "sandbox",
-            good: false,
-            says: error.to_string(),
-        },
+        Ok(_) => {
+            let took = duration(now_ms() - started);
+            Finding::good(what, format!("the WebAssembly engine starts ({took})"))
+        }
+        Err(error) => Finding::bad(what, error.to_string()),
     }
 }
 
 fn handlers(args: &Args) -> Finding {
     let what = "handlers";
+    let place = args.handlers.display();
     match std::fs::read_dir(&args.handlers) {
-        Err(error) => Finding {
+        Err(error) => Finding::bad(
             what,
-            good: false,
-            says: format!(
-                "{} cannot be read: {error}; fishway demo shows how to start",
-                args.handlers.display()
-            ),
-        },
+            format!("{place} cannot be read: {error}; fishway demo shows how to start"),
+        ),
         Ok(entries) => {
             let wasm = |path: &PathBuf| {
                 path.extension()
@@ -169,15 +216,10 @@ fn handlers(args: &Args) -> Finding {
                 .map(|entry| entry.path())
                 .filter(wasm)
                 .count();
-            let says = format!(
-                "{many} in {}; fishway handler list checks each",
-                args.handlers.display()
-            );
-            Finding {
+            Finding::good(
                 what,
-                good: true,
-                says,
-            }
+                format!("{many} in {place}; fishway handler list checks each"),
+            )
         }
     }
 }

@@ -468,12 +468,17 @@ impl Global {
     }
 
     fn store(&self, watch: bool) -> anyhow::Result<Arc<dyn Store>> {
-        let place = Place {
+        Ok(self
+            .place()?
+            .open(Role::Visitor, watch, Arc::new(SystemClock))?)
+    }
+
+    fn place(&self) -> anyhow::Result<Place> {
+        Ok(Place {
             directory: self.data.clone(),
             database: self.database()?,
             bytes_max: self.database_bytes_max,
-        };
-        Ok(place.open(Role::Visitor, watch, Arc::new(SystemClock))?)
+        })
     }
 
     /// A database of a server.

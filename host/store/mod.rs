@@ -8,6 +8,7 @@
 
 pub mod counter;
 mod error;
+pub mod invariants;
 pub mod kernel;
 pub mod moving;
 mod nodes;

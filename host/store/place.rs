@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::invariants::Violation;
 use super::postgres::{self, Address, PostgresStore};
 use super::sqlite::{self, Role, SqliteStore};
 use super::{Store, StoreError};
@@ -20,6 +21,15 @@ pub struct Place {
 }
 
 impl Place {
+    /// Look whether all that holds of a database holds of this one, while a host may serve it. Blocks.
+    pub fn examine(&self, clock: Arc<dyn Clock>) -> Result<Vec<Violation>, StoreError> {
+        let (role, watch) = (Role::Visitor, false);
+        match &self.database {
+            None => self.file(role, watch, clock)?.examine(),
+            Some(address) => server(address, role, watch)?.examine(),
+        }
+    }
+
     /// Open it, and `watch` for the commits of other processes. The clock is this machine's: a database
     /// of a server goes by the server's.
     pub fn open(
@@ -29,19 +39,32 @@ impl Place {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn Store>, StoreError> {
         match &self.database {
-            None => Ok(Arc::new(SqliteStore::open(sqlite::Opening {
-                directory: self.directory.clone(),
-                role,
-                watch,
-                bytes_max: self.bytes_max,
-                clock,
-            })?)),
-            Some(address) => Ok(Arc::new(PostgresStore::open(postgres::Opening {
-                address: address.clone(),
-                role,
-                watch,
-                clock: None,
-            })?)),
+            None => Ok(Arc::new(self.file(role, watch, clock)?)),
+            Some(address) => Ok(Arc::new(server(address, role, watch)?)),
         }
     }
+
+    fn file(
+        &self,
+        role: Role,
+        watch: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(sqlite::Opening {
+            directory: self.directory.clone(),
+            role,
+            watch,
+            bytes_max: self.bytes_max,
+            clock,
+        })
+    }
+}
+
+fn server(address: &Address, role: Role, watch: bool) -> Result<PostgresStore, StoreError> {
+    PostgresStore::open(postgres::Opening {
+        address: address.clone(),
+        role,
+        watch,
+        clock: None,
+    })
 }

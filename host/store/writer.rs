@@ -232,7 +232,9 @@ impl<E: Engine> Writer<E> {
         self.engine.close();
     }
 
-    fn turn(&mut self, mut batch: Vec<Box<dyn Job>>) {
+    /// Do these in one transaction, commit it, and answer. Where one of them breaks it, each is done
+    /// alone.
+    pub fn turn(&mut self, mut batch: Vec<Box<dyn Job>>) {
         let mut done = self.transact(&mut batch);
         while let Err(broke) = &done
             && self.engine.again(&broke.error)

@@ -499,6 +499,9 @@ impl NewTask {
             task.status = Status::Skipped;
             task.failure = lost;
             task.ended_at_ms = Some(now_ms);
+            // Nothing that it would have started by.
+            task.run_at_ms = None;
+            task.blocked_by = 0;
         }
         task
     }

@@ -5,6 +5,7 @@
 #[macro_use]
 mod conformance; // the promises, spoken to `dyn Store`
 mod hosts; // two hosts on one PostgreSQL, and what they do at once
+mod invariants; // each of what holds of every database, broken on purpose
 mod model; // random sequences of verbs, and what holds after each
 mod producers; // random things that happen to producers, their pools and their clocks
 mod races; // two hosts again, one of them held just before its commit

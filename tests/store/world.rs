@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use fishway::clock::{Clock, HandClock};
 use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
+use fishway::store::invariants::{INVARIANTS, Violation};
 use fishway::store::postgres::{Address, PostgresStore};
-use fishway::store::sqlite::{Opening, Role, SqliteStore};
+use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore, violations};
 use fishway::store::{
     CallBy, Cancelled, Dispatch, End, Filter, Lane, LogLevel, LogLine, LogPosition, Record, Room,
     Store, StoreError, Suspension, Until, Urgency,
@@ -22,6 +23,7 @@ use fishway::task::{
 };
 use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::postgres;
@@ -38,16 +40,27 @@ pub const DRAIN_MS: u64 = 100_000;
 /// Makes stores over the same data, one after the other.
 pub trait Engine: Send + Sync {
     fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store>;
+    /// What should hold of its database and does not.
+    fn examine(&self) -> Vec<Violation>;
+    /// Change its database behind its back.
+    fn change(&self, sql: &str);
 }
 
 pub struct SqliteEngine {
-    pub directory: TempDir,
+    pub directory: Arc<TempDir>,
 }
 
 impl SqliteEngine {
     pub fn new() -> SqliteEngine {
         SqliteEngine {
-            directory: tempfile::tempdir().unwrap(),
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// Another host on the same file.
+    pub fn again(&self) -> SqliteEngine {
+        SqliteEngine {
+            directory: self.directory.clone(),
         }
     }
 }
@@ -62,6 +75,16 @@ impl Engine for SqliteEngine {
             clock,
         };
         Arc::new(SqliteStore::open(opening).unwrap())
+    }
+
+    fn examine(&self) -> Vec<Violation> {
+        let file = Connection::open(self.directory.path().join(FILE_NAME)).unwrap();
+        violations(&file, INVARIANTS).unwrap()
+    }
+
+    fn change(&self, sql: &str) {
+        let file = Connection::open(self.directory.path().join(FILE_NAME)).unwrap();
+        file.execute_batch(sql).unwrap();
     }
 }
 
@@ -95,6 +118,22 @@ impl Engine for PostgresEngine {
         };
         Arc::new(PostgresStore::open(opening).unwrap())
     }
+
+    fn examine(&self) -> Vec<Violation> {
+        let opening = fishway::store::postgres::Opening {
+            address: Address::parse(&self.url).unwrap(),
+            role: Role::Visitor,
+            watch: false,
+            clock: None,
+        };
+        PostgresStore::open(opening).unwrap().examine().unwrap()
+    }
+
+    fn change(&self, sql: &str) {
+        let name = self.url.rsplit('/').next().unwrap();
+        let name = name.split('?').next().unwrap();
+        postgres::cluster().run(name, &format!("set search_path = fishway; {sql}"));
+    }
 }
 
 pub struct World {
@@ -102,6 +141,17 @@ pub struct World {
     pub dispatch: Arc<TestDispatch>,
     engine: Box<dyn Engine>,
     store: Option<Arc<dyn Store>>,
+}
+
+/// Whatever a test has done to it, all that holds of every database holds of this one.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.store = None;
+        if !std::thread::panicking() {
+            let broken = self.engine.examine();
+            assert!(broken.is_empty(), "{broken:#?}");
+        }
+    }
 }
 
 impl World {

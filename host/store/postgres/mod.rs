@@ -11,6 +11,7 @@ mod columns;
 mod components;
 mod edges;
 mod engine;
+mod examine;
 mod filter;
 mod items;
 mod jobs;
@@ -202,6 +203,15 @@ impl PostgresStore {
     /// Read with a connection of the pool; blocks for as long as the server takes, which may just be
     /// starting anew.
     fn read<T>(&self, read: impl Fn(&Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.read_within(sql::ANSWER, read)
+    }
+
+    /// The same, where an answer may take so long.
+    fn read_within<T>(
+        &self,
+        answer: Duration,
+        read: impl Fn(&Link) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let handle = self.runtime.handle()?;
         let since = Instant::now();
         loop {
@@ -209,7 +219,7 @@ impl PostgresStore {
             let got = wait_for(handle, async move { pool.get().await })?;
             let found = match got {
                 Ok(client) => {
-                    let link = Link::pooled(handle.clone(), client, &self.names);
+                    let link = Link::pooled(handle.clone(), client, &self.names, answer);
                     let found = read(&link);
                     link.let_go();
                     found

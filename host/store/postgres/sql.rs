@@ -206,8 +206,8 @@ pub const ANSWER: Duration = Duration::from_secs(45);
 enum Runner {
     /// A thread that has a runtime to itself.
     Own(Arc<Runtime>),
-    /// Any thread, also one of a runtime: the work is done elsewhere.
-    Other(Handle),
+    /// Any thread, also one of a runtime: the work is done elsewhere, and may take so long.
+    Other(Handle, Duration),
 }
 
 impl Runner {
@@ -219,8 +219,12 @@ impl Runner {
             Runner::Own(runtime) => {
                 runtime.block_on(async { tokio::time::timeout(ANSWER, work).await })
             }
-            Runner::Other(handle) => {
-                wait_for(handle, async { tokio::time::timeout(ANSWER, work).await })?
+            Runner::Other(handle, answer) => {
+                let answer = *answer;
+                wait_for(
+                    handle,
+                    async move { tokio::time::timeout(answer, work).await },
+                )?
             }
         };
         answered.map_err(|_| silent())
@@ -324,11 +328,16 @@ impl Link {
         }
     }
 
-    /// A connection of a pool, for a while.
-    pub fn pooled(handle: Handle, client: deadpool_postgres::Object, names: &Names) -> Link {
+    /// A connection of a pool, for a while, whose answers may take so long.
+    pub fn pooled(
+        handle: Handle,
+        client: deadpool_postgres::Object,
+        names: &Names,
+        answer: Duration,
+    ) -> Link {
         Link {
             client: Client::Pooled(Arc::new(client)),
-            runner: Runner::Other(handle),
+            runner: Runner::Other(handle, answer),
             numbered: names.0.clone(),
             lost: AtomicBool::new(false),
         }

@@ -7,18 +7,24 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use super::rows::SqliteRows;
-use super::{explain, watch};
+use super::{
+    BUSY_TIMEOUT, FILE_NAME, LOCK_REST, Opening, Role, connect, explain, prepare, unwritable, watch,
+};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::writer::{Begun, Engine, Left, Outside};
-use crate::task::{StatusSet, TaskId};
+use crate::task::id::{NODE_HOST, NODE_VISITOR};
+use crate::task::{IdGenerator, StatusSet, TaskId};
 
 /// The connection that writes.
 pub struct SqliteEngine {
+    /// The connection.
     pub connection: Connection,
+    /// The file.
     pub path: PathBuf,
     /// The directory with the bell that tells the host; none in the host itself.
     pub bell: Option<PathBuf>,
+    /// The time.
     pub clock: Arc<dyn Clock>,
     /// What [`data_version`] was in the last transaction that was committed.
     pub seen: i64,
@@ -109,6 +115,45 @@ impl Engine for SqliteEngine {
 }
 
 impl SqliteEngine {
+    /// Open the file, bring its schema up to date, and see how far its ids have come.
+    pub fn open(opening: &Opening) -> Result<(SqliteEngine, IdGenerator), StoreError> {
+        let directory = &opening.directory;
+        std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
+        let path = directory.join(FILE_NAME);
+        let mut connection = connect(&path)?;
+        let patience = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match prepare(&mut connection, &path, opening.bytes_max) {
+                Ok(()) => break,
+                // While another process makes the file, SQLite does not wait by itself.
+                Err(StoreError::Locked { .. }) if Instant::now() < patience => {
+                    std::thread::sleep(LOCK_REST);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let ids = IdGenerator::new(match opening.role {
+            Role::Host => NODE_HOST,
+            Role::Visitor => NODE_VISITOR,
+        });
+        let newest: Option<i64> = connection
+            .query_row("select max(id) from tasks", [], |row| row.get(0))
+            .map_err(|error| explain(&path, error))?;
+        if let Some(newest) = newest {
+            ids.observe(TaskId::from_i64(newest));
+        }
+        let data_version = data_version(&connection).map_err(|error| explain(&path, error))?;
+        let engine = SqliteEngine {
+            connection,
+            path,
+            bell: (opening.role == Role::Visitor).then(|| directory.clone()),
+            clock: opening.clock.clone(),
+            seen: data_version,
+            found: data_version,
+        };
+        Ok((engine, ids))
+    }
+
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }

@@ -7,6 +7,7 @@ mod backup;
 mod columns;
 mod edges;
 mod engine;
+mod examine;
 mod items;
 mod jobs;
 mod lease;
@@ -28,19 +29,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub use backup::{BackupError, Copied};
+pub use engine::SqliteEngine;
+pub use examine::violations;
 
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
-use crate::task::id::{NODE_HOST, NODE_VISITOR};
-use crate::task::{IdGenerator, TaskId};
+use crate::task::IdGenerator;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "fishway.db";
@@ -94,51 +96,19 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Open the file, bring its schema up to date and start the writer.
     pub fn open(opening: Opening) -> Result<SqliteStore, StoreError> {
-        let directory = &opening.directory;
-        std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
-        let path = directory.join(FILE_NAME);
-        let mut connection = connect(&path)?;
-        let patience = Instant::now() + BUSY_TIMEOUT;
-        loop {
-            match prepare(&mut connection, &path, opening.bytes_max) {
-                Ok(()) => break,
-                // While another process makes the file, SQLite does not wait by itself.
-                Err(StoreError::Locked { .. }) if Instant::now() < patience => {
-                    std::thread::sleep(LOCK_REST);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-
-        let node = if opening.role == Role::Host {
-            NODE_HOST
-        } else {
-            NODE_VISITOR
-        };
-        let ids = Arc::new(IdGenerator::new(node));
-        let newest: Option<i64> = connection
-            .query_row("select max(id) from tasks", [], |row| row.get(0))
-            .map_err(|error| explain(&path, error))?;
-        if let Some(newest) = newest {
-            ids.observe(TaskId::from_i64(newest));
-        }
-        let data_version =
-            engine::data_version(&connection).map_err(|error| explain(&path, error))?;
-
+        let (engine, ids) = SqliteEngine::open(&opening)?;
+        let (path, ids) = (engine.path.clone(), Arc::new(ids));
         let bus = Arc::new(Bus::default());
         let nudged = Arc::new(AtomicBool::new(false));
         let (sender, queue) = mpsc::channel();
-        let watch = opening
-            .watch
-            .then(|| watch::Watch::start(directory, opening.role, sender.clone(), nudged.clone()));
-        let engine = engine::SqliteEngine {
-            connection,
-            path: path.clone(),
-            bell: (opening.role == Role::Visitor).then(|| directory.clone()),
-            clock: opening.clock,
-            seen: data_version,
-            found: data_version,
-        };
+        let watch = opening.watch.then(|| {
+            watch::Watch::start(
+                &opening.directory,
+                opening.role,
+                sender.clone(),
+                nudged.clone(),
+            )
+        });
         let thread = writer::Writer {
             engine,
             queue,

@@ -304,6 +304,7 @@ create index waits_waiter on waits (waiter_id);
 const THIRD: &str = "
 -- The row of its parent was deleted, and it was not.
 alter table tasks add column orphan integer not null default 0 check (orphan in (0, 1));
+update tasks set orphan = 1 where parent_id is not null and parent_id not in (select id from tasks);
 
 create index tasks_tops on tasks (status, ended_at_ms, id)
   where ended_at_ms is not null and (parent_id is null or orphan = 1);

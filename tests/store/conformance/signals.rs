@@ -108,7 +108,8 @@ pub async fn a_send_ends_a_wait_for_its_name_and_no_other(world: &mut World) {
     assert_eq!(world.show(&[task.id]), "waiting");
     world.complete(&other).await;
     let task = world.start(task.id).await;
-    world.suspend(&task, 3, Until::Time, None).await;
+    let until_ms = Some(START_MS + 1_000);
+    world.suspend(&task, 3, Until::Time, until_ms).await;
     assert!(!send(world, task.id, "go", "4").await);
     assert_eq!(world.show(&[task.id]), "waiting");
 }
