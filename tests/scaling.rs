@@ -74,6 +74,12 @@ async fn all_completed(client: &Client, trees: &[TaskId], children: usize) {
     );
 }
 
+/// All that holds of every database holds of this one.
+fn whole(url: &str) {
+    let broken = postgres::open(url, Role::Visitor).examine().unwrap();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_handlers_serves_those_of_another_through_the_database() {
     let url = postgres::database();
@@ -94,6 +100,10 @@ async fn a_host_without_handlers_serves_those_of_another_through_the_database() 
     let trees = submit(&client, vec![tree(4); 4]).await;
     all_completed(&client, &trees, 4).await;
 
+    // Looked through while both serve.
+    let deep = second.run_env(&["doctor", "--deep"], &database).ok();
+    assert!(deep.contains("invariants hold"), "{deep}");
+
     drop(one);
     let alone = second
         .run_env(&["submit", "echo", "7", "--wait"], &database)
@@ -113,6 +123,7 @@ async fn what_a_killed_host_left_goes_on_elsewhere_and_completes_once() {
     drop(one);
     let _two = serve(&second, &url);
     all_completed(&client, &trees, 6).await;
+    whole(&url);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +137,7 @@ async fn a_server_that_stops_in_the_middle_and_starts_again_loses_nothing() {
     until(&client, trees[0], |detail| !detail.child_ids.is_empty()).await;
     cluster.restart();
     all_completed(&client, &trees, 6).await;
+    whole(&url);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +163,7 @@ async fn a_commit_that_a_stopped_server_lost_is_not_taken_for_another_of_the_sam
     );
     let all = client.store().counts(None).unwrap();
     assert_eq!(all, [(Status::Pending, 1)], "it was done again, once");
+    whole(&cluster.url("postgres"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,6 +209,7 @@ async fn a_host_whose_line_stalls_holds_up_no_other_and_repeats_nothing() {
         .map(|one| one.value)
         .sum();
     assert_eq!(completed as usize, 4 * 7 + 10, "each has ended once");
+    whole(&url);
 }
 
 #[test]
