@@ -8,6 +8,7 @@
 
 pub mod counter;
 mod error;
+mod filter;
 pub mod invariants;
 pub mod kernel;
 pub mod moving;

@@ -6,7 +6,7 @@ use super::sql::{Link, named};
 use super::{answers, columns};
 use crate::lease::{Identity, Lease, SILENCE_MS_MAX, Sign};
 use crate::store::rows::LeaseRows;
-use crate::store::{HostWork, QueueDepth, StoreError};
+use crate::store::{HostWork, QueueDepth, StoreError, queues};
 
 /// The columns of a lease, as [`read`] reads them.
 const COLUMNS: &str = "\
@@ -171,28 +171,12 @@ pub fn depths(link: &Link) -> Result<Vec<QueueDepth>, StoreError> {
         where status = 'waiting' and kind = 'handler'
         group by queue
         order by 1";
-    let mut depths: Vec<QueueDepth> = Vec::new();
-    for row in &link.rows(SQL, named! {})? {
-        let name: String = columns::get(row, 0)?;
-        if depths.last().is_none_or(|depth| depth.queue != name) {
-            depths.push(QueueDepth {
-                queue: name,
-                ..QueueDepth::default()
-            });
-        }
-        let part = columns::unsigned(row, 1)? as usize;
-        if let Some(depth) = depths.last_mut() {
-            let parts = [
-                &mut depth.ready,
-                &mut depth.scheduled,
-                &mut depth.blocked,
-                &mut depth.running,
-                &mut depth.waiting,
-            ];
-            if let Some(part) = parts.into_iter().nth(part) {
-                *part = columns::unsigned(row, 2)?;
-            }
-        }
-    }
-    Ok(depths)
+    let parts = link.many(SQL, named! {}, |row| {
+        Ok((
+            columns::get(row, 0)?,
+            columns::unsigned(row, 1)?,
+            columns::unsigned(row, 2)?,
+        ))
+    })?;
+    Ok(queues::depths(parts))
 }

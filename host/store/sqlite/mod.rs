@@ -8,6 +8,7 @@ mod columns;
 mod edges;
 mod engine;
 mod examine;
+mod filter;
 mod items;
 mod jobs;
 mod lease;

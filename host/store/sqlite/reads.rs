@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SqliteStore;
-use super::columns::{self, COLUMNS};
+use super::columns;
 use super::edges;
+use super::filter;
 use super::jobs;
 use super::lease;
 use super::looks;
@@ -27,7 +28,7 @@ use crate::store::{
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, IdGenerator, Outcome, PendingReason, Status, Task, TaskId};
+use crate::task::{Edge, IdGenerator, Outcome, Status, Task, TaskId};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 #[async_trait::async_trait]
@@ -108,8 +109,8 @@ impl Store for SqliteStore {
         self.read(|connection| many(connection, SQL, values, |row| columns::id(row, 0)))
     }
 
-    fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError> {
-        self.read(|connection| list(connection, filter))
+    fn list(&self, wanted: &Filter) -> Result<Vec<Task>, StoreError> {
+        self.read(|connection| filter::list(connection, wanted))
     }
 
     fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
@@ -508,141 +509,4 @@ fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<
             })
         },
     )
-}
-
-/// The conditions of a filter, each with its own index, and what is bound to them.
-pub struct Conditions {
-    words: Vec<String>,
-    values: Vec<(&'static str, Box<dyn rusqlite::ToSql>)>,
-}
-
-impl Conditions {
-    /// All but the page.
-    pub fn of(filter: &Filter) -> Conditions {
-        let mut conditions: Vec<String> = Vec::new();
-        let mut values: Vec<(&'static str, Box<dyn rusqlite::ToSql>)> = Vec::new();
-        if !filter.statuses.is_empty() {
-            // The words are ours, so they need no binding; and so SQLite sees the partial indexes.
-            let words: Vec<String> = Status::ALL
-                .into_iter()
-                .filter(|status| filter.statuses.contains(*status))
-                .map(|status| format!("'{status}'"))
-                .collect();
-            conditions.push(match words.as_slice() {
-                [word] => format!("status = {word}"),
-                words => format!("status in ({})", words.join(", ")),
-            });
-        }
-        if filter.reason.is_some() {
-            conditions.push("status = 'pending'".to_owned());
-        }
-        match filter.reason {
-            None => {}
-            Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
-            Some(PendingReason::Scheduled) => {
-                conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
-            }
-            Some(reason) => {
-                let held = "(digest = '' and handler not in (select name from handlers) \
-                     or queue in (select name from queues where paused = 1))";
-                let held = if reason == PendingReason::Held {
-                    held.to_owned()
-                } else {
-                    format!("not {held}")
-                };
-                conditions.push(format!(
-                    "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
-                ));
-            }
-        }
-        if let Some(handler) = &filter.handler {
-            conditions.push("handler = :handler".to_owned());
-            values.push((":handler", Box::new(handler.clone())));
-        }
-        if let Some(kind) = filter.group {
-            conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
-            values.push((":kind", Box::new(kind.as_str())));
-        }
-        if let Some(name) = &filter.group_name {
-            conditions.push("id in (select task_id from groups where name = :group)".to_owned());
-            values.push((":group", Box::new(name.clone())));
-        }
-        if let Some(queue) = &filter.queue {
-            conditions.push("queue = :queue".to_owned());
-            values.push((":queue", Box::new(queue.clone())));
-        }
-        if let Some(key) = &filter.key {
-            conditions.push("key >= :key and key < :key || char(1114111)".to_owned());
-            values.push((":key", Box::new(key.clone())));
-        }
-        if let Some(parent) = filter.parent {
-            conditions.push("parent_id = :parent".to_owned());
-            values.push((":parent", Box::new(parent.to_i64())));
-        }
-        Conditions {
-            words: conditions,
-            values,
-        }
-    }
-
-    /// As one condition.
-    pub fn text(&self) -> String {
-        match self.words.is_empty() {
-            true => "true".to_owned(),
-            false => self.words.join(" and "),
-        }
-    }
-
-    /// What is bound.
-    pub fn bound(&self) -> Vec<(&str, &dyn rusqlite::ToSql)> {
-        let values = self.values.iter();
-        values.map(|(name, value)| (*name, &**value)).collect()
-    }
-}
-
-/// Tasks that pass a filter, a page of them.
-pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
-    let mut conditions = Conditions::of(filter);
-    let order = match filter.parent {
-        None => "id desc",
-        Some(_) => "sequence, id",
-    };
-    if let Some(after) = filter.after {
-        conditions.words.push(match filter.parent {
-            None => "id < :after".to_owned(),
-            Some(_) => {
-                "(sequence, id) > (select sequence, id from tasks where id = :after)".to_owned()
-            }
-        });
-        let after: Box<dyn rusqlite::ToSql> = Box::new(after.to_i64());
-        conditions.values.push((":after", after));
-    }
-    // Few run: to sort them is less than to look through all that ever did. SQLite thinks otherwise.
-    let only_running = filter.statuses == [Status::Running].into_iter().collect();
-    let table = match only_running && filter.parent.is_none() {
-        true => "tasks indexed by tasks_running",
-        false => "tasks",
-    };
-    let sql = format!(
-        "select {COLUMNS} from {table} where {} order by {order} limit {} offset {}",
-        conditions.text(),
-        filter.limit.min(i64::MAX as u64),
-        filter.skip.min(i64::MAX as u64)
-    );
-    let found = many(
-        connection,
-        &sql,
-        conditions.bound().as_slice(),
-        columns::task,
-    )?;
-    found
-        .into_iter()
-        .map(|(mut task, spilled)| {
-            match filter.brief {
-                true => rows::fill_group(connection, &mut task, spilled)?,
-                false => rows::fill(connection, &mut task, spilled)?,
-            }
-            Ok(task)
-        })
-        .collect()
 }
