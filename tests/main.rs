@@ -15,6 +15,8 @@ mod crash;
 mod dashboard;
 /// Licences and sources of what the program is built of.
 mod dependencies;
+/// Encrypted lines to a database.
+mod encrypted;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
 /// Inputs that nobody meant, by chance and by rule.

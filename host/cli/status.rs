@@ -117,12 +117,14 @@ fn one_of_many(host: &LastHost) -> String {
     };
     let machine = lease.holder.boot.as_deref().unwrap_or("-");
     let now_ms = now_ms();
+    let work = host.work.map(|work| format!(", runs {}", work.running));
     format!(
-        "host      {} {does}, process {} of machine {}, heard of {} ago",
+        "host      {} {does}, process {} of machine {}, heard of {} ago{}",
         lease.number,
         lease.holder.pid,
         machine.get(..8).unwrap_or(machine),
-        duration(now_ms.saturating_sub(lease.heartbeat_at_ms))
+        duration(now_ms.saturating_sub(lease.heartbeat_at_ms)),
+        work.unwrap_or_default()
     )
 }
 

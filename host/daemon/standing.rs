@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::process;
 use crate::clock::Clock;
 use crate::lease::{Lease, Life, Standing};
-use crate::store::{QueueDepth, Store, StoreError};
+use crate::store::{HostWork, QueueDepth, Store, StoreError};
 
 /// What a host failed by that could not write that into its lease.
 const ERROR_FILE: &str = "host.error";
@@ -23,6 +23,8 @@ pub struct LastHost {
     pub standing: Standing,
     /// Where it answers HTTP; none when it does not, or serves no more.
     pub url: Option<String>,
+    /// What it has to do; told of those that share a database, and serve.
+    pub work: Option<HostWork>,
 }
 
 /// All that is known of the last host and its work.
@@ -94,6 +96,11 @@ fn hosts(
     let mut hosts: Vec<LastHost> = leases
         .map(|lease| stands(store, data_dir, clock, lease))
         .collect();
+    let work = store.host_work()?;
+    for host in &mut hosts {
+        let number = host.lease.number;
+        host.work = work.iter().find(|work| work.number == number).copied();
+    }
     let first = hosts.first().map(|host| host.lease.number);
     hosts.retain(|host| host.standing.serves() || Some(host.lease.number) == first);
     Ok(hosts)
@@ -117,6 +124,7 @@ fn stands(store: &dyn Store, data_dir: &Path, clock: &dyn Clock, mut lease: Leas
         lease,
         standing,
         url: url.map(|at| at.url),
+        work: None,
     }
 }
 

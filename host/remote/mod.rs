@@ -33,7 +33,7 @@ use crate::schedule::{Plan, Schedule, Target, Timing};
 use crate::store::{
     Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
     LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent, Record, Sent,
-    Signal, Store, StoreError, Submitted, Suspension, Sweep, Urgency,
+    Signal, Store, StoreError, Submitted, Suspension, Sweep, Urgency, Writes,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -295,7 +295,7 @@ fn local(what: &str) -> StoreError {
 }
 
 #[async_trait::async_trait]
-impl Store for Remote {
+impl Writes for Remote {
     async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError> {
         #[derive(Deserialize)]
         struct Made {
@@ -465,6 +465,72 @@ impl Store for Remote {
         nouns::schedule(&schedule)
     }
 
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
+        self.sweep_tree(sweep).await
+    }
+
+    // What only a host asks of its store.
+
+    fn serve(&self, _dispatch: Arc<dyn Dispatch>) {}
+
+    async fn recover(&self) -> Result<u64, StoreError> {
+        Err(local("recovering"))
+    }
+
+    async fn take_lease(&self, _lease: Lease) -> Result<bool, StoreError> {
+        Err(local("serving"))
+    }
+
+    async fn sign_lease(&self, _number: u64, _sign: Sign) -> Result<bool, StoreError> {
+        Err(local("serving"))
+    }
+
+    async fn tick(&self) -> Result<Option<u64>, StoreError> {
+        Err(local("serving"))
+    }
+
+    async fn keep_handlers(
+        &self,
+        _handlers: Vec<HandlerRow>,
+        _directory: PathBuf,
+    ) -> Result<(), StoreError> {
+        Err(local("serving"))
+    }
+
+    fn record(&self, _token: Token, _records: Vec<Record>, _urgency: Urgency) {}
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn receive(&self, _name: String, _by: CallBy) -> Result<Received, StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn open_pool(
+        &self,
+        _by: CallBy,
+        _name: Arc<str>,
+        _options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn spawn_member(&self, _by: CallBy, _task: NewTask) -> Result<Submitted, StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn suspend(&self, _token: Token, _wait: Suspension) -> Result<(), StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn finish(&self, _token: Token, _end: End) -> Result<(), StoreError> {
+        Err(local("running a task"))
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Remote {
     fn clocks(&self, _producer: TaskId) -> Result<Option<Clocks>, StoreError> {
         Err(local("a look at the clocks of a producer"))
     }
@@ -749,12 +815,6 @@ impl Store for Remote {
         &self.ids
     }
 
-    // What only a host asks of its store, or what needs its files.
-
-    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
-        self.sweep_tree(sweep).await
-    }
-
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {
         #[derive(Deserialize)]
         struct All {
@@ -769,62 +829,7 @@ impl Store for Remote {
         Ok(all.counters.into_iter().map(counter).collect())
     }
 
-    fn serve(&self, _dispatch: Arc<dyn Dispatch>) {}
-
-    async fn recover(&self) -> Result<u64, StoreError> {
-        Err(local("recovering"))
-    }
-
-    async fn take_lease(&self, _lease: Lease) -> Result<bool, StoreError> {
-        Err(local("serving"))
-    }
-
-    async fn sign_lease(&self, _number: u64, _sign: Sign) -> Result<bool, StoreError> {
-        Err(local("serving"))
-    }
-
-    async fn tick(&self) -> Result<Option<u64>, StoreError> {
-        Err(local("serving"))
-    }
-
-    async fn keep_handlers(
-        &self,
-        _handlers: Vec<HandlerRow>,
-        _directory: PathBuf,
-    ) -> Result<(), StoreError> {
-        Err(local("serving"))
-    }
-
-    fn record(&self, _token: Token, _records: Vec<Record>, _urgency: Urgency) {}
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn receive(&self, _name: String, _by: CallBy) -> Result<Received, StoreError> {
-        Err(local("running a task"))
-    }
-
-    async fn open_pool(
-        &self,
-        _by: CallBy,
-        _name: Arc<str>,
-        _options: PoolOptions,
-    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
-        Err(local("running a task"))
-    }
-
-    async fn spawn_member(&self, _by: CallBy, _task: NewTask) -> Result<Submitted, StoreError> {
-        Err(local("running a task"))
-    }
-
-    async fn suspend(&self, _token: Token, _wait: Suspension) -> Result<(), StoreError> {
-        Err(local("running a task"))
-    }
-
-    async fn finish(&self, _token: Token, _end: End) -> Result<(), StoreError> {
-        Err(local("running a task"))
-    }
+    // What only a host reads, or what needs its files.
 
     fn journal(&self, _task: TaskId, _run: u32) -> Result<Vec<Entry>, StoreError> {
         Err(local("running a task"))

@@ -11,7 +11,8 @@ use crate::queue::Queue;
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::queues::PendingCounts;
 use crate::store::{
-    HandlerRow, LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, StoreError,
+    HandlerRow, HostWork, LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding,
+    StoreError,
 };
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
@@ -20,7 +21,7 @@ use crate::task::{Failure, Options, Status, Task, TaskId, Wait};
 use crate::wire::job::UnitJson;
 use crate::wire::{
     self, AttemptJson, FailureJson, HandlerJson, HostJson, LinkJson, LogJson, NodeJson, PoolJson,
-    ProducerJson, QueueJson, ScheduleJson, TaskJson, WorkflowJson,
+    ProducerJson, QueueJson, ScheduleJson, SharingHostJson, TaskJson, WorkflowJson,
 };
 
 /// An id.
@@ -385,9 +386,47 @@ pub fn view(json: &HostJson) -> View {
                 false => Standing::Running,
             },
             url: json.url.clone(),
+            work: None,
         }),
-        hosts: Vec::new(),
+        hosts: json.hosts.iter().map(sharing_host).collect(),
         handlers: json.handlers.clone(),
         depths: depths.collect(),
+    }
+}
+
+/// One of several hosts that share a database.
+fn sharing_host(json: &SharingHostJson) -> LastHost {
+    let time = |text: &str| at_ms(text).unwrap_or_default();
+    let work = json.handlers.zip(json.running);
+    LastHost {
+        lease: Lease {
+            number: json.number,
+            holder: Identity {
+                pid: json.pid,
+                started_ticks: None,
+                boot: json.machine.clone(),
+                namespace: None,
+            },
+            version: json.version.clone(),
+            grace_ms: 0,
+            since_ms: time(&json.since),
+            heartbeat_at_ms: time(&json.last_heartbeat_at),
+            stopping_at_ms: None,
+            ended_at_ms: json.ended_at.as_deref().map(time),
+            error: json.error.clone(),
+        },
+        standing: match &*json.status {
+            "running" => Standing::Running,
+            "stopping" => Standing::Stopping,
+            "stopped" => Standing::Stopped,
+            "failed" => Standing::Failed,
+            _ => Standing::Died,
+        },
+        url: None,
+        work: work.map(|(handlers, running)| HostWork {
+            number: json.number,
+            handlers,
+            running,
+        }),
     }
 }

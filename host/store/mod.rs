@@ -3,11 +3,12 @@
 //! The verbs are spoken in nouns. What a transition does is decided once, by
 //! [`crate::task::state::apply`] under the hand of [`kernel`]; an engine only finds and saves
 //! ([`rows::Rows`]) and says when things are on disk. Called by the scheduler, the executor, the
-//! client and the daemon. A verb that writes returns after the commit; [`Store::record`] alone
+//! client and the daemon. A verb that writes returns after the commit; [`Writes::record`] alone
 //! does not wait, and is committed before anything that its caller writes later.
 
 pub mod counter;
 mod error;
+mod filter;
 pub mod invariants;
 pub mod kernel;
 pub mod moving;
@@ -19,11 +20,13 @@ pub mod rows;
 pub mod sqlite;
 mod sweep;
 pub mod writer;
+pub mod writes;
 
 pub use counter::Counter;
 pub use error::StoreError;
 pub use place::Place;
 pub use sweep::{Keep, Sweep};
+pub use writes::Writes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,12 +36,11 @@ pub use queues::QueueStanding;
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::group::{GroupKind, PoolOptions};
-use crate::job::{NewJob, UnitResult, Units};
-use crate::journal::{Call, Entry, RefusedCall};
-use crate::lease::{Lease, Sign};
-use crate::queue::{Queue, QueueChange};
-use crate::schedule::{Plan, Schedule};
+use crate::group::GroupKind;
+use crate::job::UnitResult;
+use crate::journal::{Call, Entry};
+use crate::lease::Lease;
+use crate::schedule::Schedule;
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
@@ -47,98 +49,10 @@ use crate::task::{
     Status, StatusSet, Task, TaskId, Token,
 };
 use crate::types::Function;
-use crate::workflow::{NewWorkflow, Started};
 
-/// An engine. Methods that read return at once; methods that write end with the commit.
+/// An engine: what it writes, and what it reads. Methods that read return at once.
 #[async_trait::async_trait]
-pub trait Store: Send + Sync + 'static {
-    // What people and handlers ask for.
-
-    /// Keep new tasks, all or none. A key that its parent used before names the earlier task.
-    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError>;
-    /// End a task and, unless `only`, all below it. With `by`, the call of a handler that asks:
-    /// its record is kept in the same transaction.
-    async fn cancel(
-        &self,
-        task: TaskId,
-        only: bool,
-        by: Option<CallBy>,
-    ) -> Result<Cancelled, StoreError>;
-    /// Keep a workflow with all of its steps, all or nothing. With `by`, the call of a handler: its
-    /// record, the workflow and its steps in their order, is kept in the same transaction.
-    async fn run_workflow(
-        &self,
-        workflow: NewWorkflow,
-        by: Option<CallBy>,
-    ) -> Result<Started, StoreError>;
-    /// Keep a job that has no units yet, unless it is to have none.
-    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError>;
-    /// Keep units of a job, all or none. None of them starts before the last of the job is there.
-    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError>;
-    /// Let none of a job's units start, or let them start again. Answers whether that changed anything.
-    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError>;
-    /// Give an ended task another go, and what was skipped because of it.
-    async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
-
-    /// Keep a signal until its task receives it or ends, and wake the task where it waits for one of
-    /// that name. With `by`, the call of a handler: its record is kept in the same transaction.
-    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
-    /// Set a queue; answers with what it is set to then.
-    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError>;
-    /// Keep a new schedule; with `replace` it takes the place of the one of its name.
-    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError>;
-    /// Do something to a schedule; answers with what it is then, or was.
-    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
-    /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
-    /// called again with the answer until that is over.
-    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
-
-    // What the scheduler asks for.
-
-    /// From now on offer ready work to `dispatch`, at the end of each transaction.
-    fn serve(&self, dispatch: Arc<dyn Dispatch>);
-    /// Put back what was running when a host died. Only while no host runs.
-    async fn recover(&self) -> Result<u64, StoreError>;
-    /// The lease of whoever serves from now on; the store sets its times. False when there is
-    /// another one than that of the number before.
-    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError>;
-    /// Say something in the lease of that number. False when it was lost, or had ended.
-    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError>;
-    /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
-    async fn tick(&self) -> Result<Option<u64>, StoreError>;
-    /// Keep what the host has loaded, for those who ask while it does not run.
-    async fn keep_handlers(
-        &self,
-        handlers: Vec<HandlerRow>,
-        directory: PathBuf,
-    ) -> Result<(), StoreError>;
-
-    // What an attempt does.
-
-    /// Keep what an attempt did. Does not wait; a stale token makes it do nothing.
-    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
-    /// Ends when all that was recorded before is on disk.
-    async fn flush(&self) -> Result<(), StoreError>;
-    /// Take the oldest unread signal of that name and keep the record of the call, in one
-    /// transaction; no value when there is none.
-    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError>;
-    /// Open or join the pool of that name in the caller's scope: the caller becomes a source of it.
-    /// Answers with the pool, or why not, and keeps that as the record of the call.
-    async fn open_pool(
-        &self,
-        by: CallBy,
-        name: Arc<str>,
-        options: PoolOptions,
-    ) -> Result<Result<TaskId, RefusedCall>, StoreError>;
-    /// Add a member that has a key, which may name an earlier one; keeps the record of the call.
-    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError>;
-    /// The attempt waits. Refused when the wait could never end.
-    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
-    /// The attempt ended.
-    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError>;
-
-    // What anybody may read.
-
+pub trait Store: Writes {
     /// Tasks by id, in the order of the ids; none where there is no such task.
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError>;
     /// The same as other tasks see them, which is cheaper.
@@ -238,6 +152,10 @@ pub trait Store: Send + Sync + 'static {
     fn leases(&self) -> Result<Vec<Lease>, StoreError> {
         Ok(self.lease()?.into_iter().collect())
     }
+    /// What each host that serves has to do, where several share a database.
+    fn host_work(&self) -> Result<Vec<HostWork>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Tasks that have not ended, by queue; its cost does not grow with history.
     fn depths(&self) -> Result<Vec<QueueDepth>, StoreError>;
     /// Components that unfinished tasks go on with.
@@ -267,6 +185,17 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) {}
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
     fn ids(&self) -> &IdGenerator;
+}
+
+/// What one of several hosts has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostWork {
+    /// The number of its lease.
+    pub number: u64,
+    /// Handlers that it has loaded.
+    pub handlers: u64,
+    /// Tasks that it runs.
+    pub running: u64,
 }
 
 /// How many tasks of a queue there are that have not ended.
@@ -304,7 +233,7 @@ pub trait Dispatch: Send + Sync + 'static {
     /// The attempts of these tasks should come to an end, and have the time for it.
     fn hint(&self, _tasks: &[TaskId]) {}
     /// A clock of some task runs out at `at_ms`, in milliseconds since the Unix epoch: call
-    /// [`Store::tick`] then.
+    /// [`Writes::tick`] then.
     fn alarm(&self, at_ms: u64);
     /// Tasks have ended, in these ways.
     fn ended(&self, _how: StatusSet) {}

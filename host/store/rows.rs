@@ -129,6 +129,11 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     /// The first lane after `lane` that has ready tasks, in order of queue, handler,
     /// gate and digest.
     fn lane_after(&mut self, lane: &Lane) -> Result<Option<Lane>, StoreError>;
+    /// Whether a group can be had now without waiting for another host; one that cannot is looked at
+    /// again soon. Where one host serves at a time it always can.
+    fn reach(&mut self, _group: TaskId) -> Result<bool, StoreError> {
+        Ok(true)
+    }
     /// Tasks of a handler that run now on all hosts; none where one host serves at a time, which
     /// counts its own.
     fn handler_running(&mut self, _component: &str) -> Result<Option<usize>, StoreError> {

@@ -1,7 +1,7 @@
 //! Deletion as it goes: what is to go, and how far that is.
 //!
 //! A tree may hold a million tasks, so deletion is a row of small transactions
-//! ([`Store::sweep`](crate::store::Store::sweep)), with the host's other work in between. A
+//! ([`Writes::sweep`](crate::store::Writes::sweep)), with the host's other work in between. A
 //! [`Sweep`] is what one hands to the next. What has not ended is never deleted, whoever asks.
 
 use std::collections::{HashMap, VecDeque};

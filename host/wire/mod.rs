@@ -460,6 +460,12 @@ pub struct SharingHostJson {
     pub version: String,
     pub since: String,
     pub last_heartbeat_at: String,
+    /// How many handlers it has loaded; none of one that serves no more.
+    #[serde(default)]
+    pub handlers: Option<u64>,
+    /// How many tasks it runs; none of one that serves no more.
+    #[serde(default)]
+    pub running: Option<u64>,
     pub ended_at: Option<String>,
     /// What it failed by.
     pub error: Option<String>,
@@ -833,6 +839,8 @@ fn sharing_host(host: &LastHost) -> SharingHostJson {
         version: lease.version.clone(),
         since: time(lease.since_ms),
         last_heartbeat_at: time(lease.heartbeat_at_ms),
+        handlers: host.work.map(|work| work.handlers),
+        running: host.work.map(|work| work.running),
         ended_at: lease.ended_at_ms.map(time),
         error: lease.error.clone(),
     }

@@ -30,19 +30,58 @@ pub async fn run(report: &mut Report, place: &Path) {
         (Duration::from_micros(500), "1 ms from the server"),
     ] {
         for hosts in 1..=3 {
-            let rate = measure(directory, &cluster, hosts, delay).await;
-            report.figure(
-                "postgres",
-                &format!("hosts {name}: {hosts}"),
-                rate,
-                "tasks/s",
+            let measured = measure(directory, &cluster, hosts, delay).await;
+            let mut figure = |what: &str, value: f64, unit: &str| {
+                let what = format!("{what} {name}: {hosts}");
+                report.figure("postgres", &what, value, unit, "");
+            };
+            figure("hosts", measured.rate, "tasks/s");
+            let of_looks = |count: u64| 100.0 * count as f64 / measured.looks as f64;
+            figure(
+                "looks that saw a wait for a row,",
+                of_looks(measured.rows),
+                "%",
+            );
+            figure(
+                "looks that saw a wait for the one lock,",
+                of_looks(measured.alone),
+                "%",
+            );
+            figure(
+                "claims that were seen to wait for a lock,",
+                measured.claims as f64,
                 "",
             );
+            figure("deadlocks,", measured.deadlocks as f64, "");
         }
     }
 }
 
-async fn measure(directory: &Path, cluster: &Cluster, hosts: usize, delay: Duration) -> f64 {
+/// Who waits for a lock at this moment: of rows, of the one that is had alone, and claims.
+const WAITING: &str = "\
+    select count(*) filter (where wait_event <> 'advisory'),
+      count(*) filter (where wait_event = 'advisory'),
+      count(*) filter (where query like '%skip locked%')
+    from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'";
+
+const DEADLOCKS: &str = "select deadlocks from pg_stat_database where datname = current_database()";
+
+/// What one measurement has found.
+struct Measured {
+    rate: f64,
+    /// How often the server was asked who waits for a lock.
+    looks: u64,
+    /// How often somebody waited for a row, or for a transaction that has it.
+    rows: u64,
+    /// How often somebody waited for the lock that one has alone now and then.
+    alone: u64,
+    /// How often a claim did.
+    claims: u64,
+    deadlocks: i64,
+}
+
+async fn measure(directory: &Path, cluster: &Cluster, hosts: usize, delay: Duration) -> Measured {
     let database = format!("bench_{hosts}_{}", delay.as_micros());
     cluster.run("postgres", &format!("create database {database}"));
     let url = cluster.url(&database);
@@ -76,6 +115,11 @@ async fn measure(directory: &Path, cluster: &Cluster, hosts: usize, delay: Durat
             .map(|depth| depth.ready + depth.running)
             .sum::<u64>() as usize
     };
+    let plain = url.replace("?sslmode=disable", "");
+    let connected = tokio_postgres::connect(&plain, tokio_postgres::NoTls).await;
+    let (watch, driving) = connected.unwrap();
+    tokio::spawn(driving);
+    let (mut looks, mut rows, mut alone, mut claims) = (0, 0, 0, 0);
     // From when they are under way until most is done.
     while left() > TASKS * 9 / 10 {}
     let (begun, first) = (Instant::now(), left());
@@ -83,10 +127,24 @@ async fn measure(directory: &Path, cluster: &Cluster, hosts: usize, delay: Durat
     while last > TASKS / 10 {
         std::thread::sleep(Duration::from_millis(20));
         last = left();
+        looks += 1;
+        let waiting = watch.query_one(WAITING, &[]).await.unwrap();
+        let some = |index| u64::from(waiting.get::<_, i64>(index) > 0);
+        rows += some(0);
+        alone += some(1);
+        claims += some(2);
     }
     let rate = (first - last) as f64 / begun.elapsed().as_secs_f64();
     drop(served);
-    rate
+    let deadlocks = watch.query_one(DEADLOCKS, &[]).await.unwrap().get(0);
+    Measured {
+        rate,
+        looks,
+        rows,
+        alone,
+        claims,
+        deadlocks,
+    }
 }
 
 struct Served(Child);

@@ -1,10 +1,17 @@
 //! What happens is seen without a reload.
 
+use std::sync::Arc;
+
+use fishway::client::Client;
+use fishway::store::sqlite::Role;
+use fishway::task::Options;
 use serde_json::json;
 
 use super::{at, row_is, visit, waits};
 use crate::http::Door;
 use crate::support::browser::Browser;
+use crate::support::place::Place;
+use crate::support::postgres;
 
 /// Two jobs one after the other, the first of which waits for a signal, and one that comes after both.
 fn document() -> serde_json::Value {
@@ -165,5 +172,42 @@ async fn every_page_says_what_there_is_or_what_to_do() {
     visit(&mut page, &door, "host");
     page.click("button", "pause");
     page.sees("paused");
+    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn hosts_that_share_a_database_stand_on_the_page_with_what_they_have() {
+    let url = postgres::database();
+    let database = [("FISHWAY_DATABASE", url.as_str())];
+    let (first, second) = (Place::with_guests(), Place::with_guests());
+    let one = first.serve_with(&database);
+    let door = [database[0], ("FISHWAY_HTTP", "127.0.0.1:0")];
+    let _two = second.serve_with(&door);
+    let status = second.run_env(&["status", "--json"], &database).json();
+    let address = status["url"].as_str().unwrap();
+
+    let mut page = Browser::open();
+    page.go(&format!("{address}/#/host"));
+    let cell = |host: u64, place: u64| {
+        format!(
+            "document.querySelector('tr[data-host=\"{host}\"] td:nth-child({place})')?.textContent"
+        )
+    };
+    for host in [1, 2] {
+        page.until(&format!("{} === 'running'", cell(host, 2)));
+        page.until(&format!("{} === '2'", cell(host, 8)));
+    }
+    page.picture("hosts");
+    // From elsewhere they are told, too.
+    let told = first.run(&["status", "--url", address]).ok();
+    for host in ["host      1 running", "host      2 running", "runs 0"] {
+        assert!(told.contains(host), "{told}");
+    }
+    // One that is gone goes from the page.
+    let client = Client::new(Arc::new(postgres::open(&url, Role::Visitor)));
+    drop(one);
+    let submitted = client.submit("echo", vec!["1".to_owned()], Options::default());
+    submitted.await.unwrap();
+    page.until("document.querySelectorAll('tr[data-host]').length === 1");
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
 }

@@ -35,7 +35,7 @@ async fn two() -> (World, World) {
     (one, two)
 }
 
-fn lease(world: &World, number: u64) -> Lease {
+pub fn lease(world: &World, number: u64) -> Lease {
     use fishway::clock::Clock;
     let now_ms = world.clock.now_ms();
     Lease {

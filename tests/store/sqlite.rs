@@ -9,7 +9,7 @@ use fishway::client::Client;
 use fishway::clock::HandClock;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
-use fishway::store::{Record, Signal, Store, StoreError, Sweep, Urgency};
+use fishway::store::{Record, Signal, Store, StoreError, Sweep, Urgency, Writes};
 use fishway::task::{NewTask, Options, Spawner, Status, StatusSet, Task, TaskId};
 use rusqlite::Connection;
 use tempfile::TempDir;

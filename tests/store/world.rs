@@ -90,7 +90,7 @@ impl Engine for SqliteEngine {
 
 /// A database of its own in the cluster of this run.
 pub struct PostgresEngine {
-    url: String,
+    pub url: String,
 }
 
 impl PostgresEngine {

@@ -14,7 +14,7 @@ use fishway::store::postgres::{Address, Opening, PostgresStore};
 use fishway::store::sqlite::Role;
 
 /// Makes a cluster in `$1` with the programs in `$2`, serves it with the options that follow, says
-/// "ready", and ends it when its input ends.
+/// "ready", and ends it when its input ends. `KEYS` may name a directory with a certificate for it.
 const KEEPER: &str = r#"
 directory=$1; bin=$2; shift 2
 as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
@@ -22,6 +22,11 @@ if [ "$(id -u)" = 0 ]; then chown postgres "$directory"; fi
 cd "$directory" || exit 1
 if [ ! -e "$directory/data" ]; then
   as "$bin/initdb" -D "$directory/data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$directory.log" 2>&1 || exit 1
+fi
+if [ -n "$KEYS" ]; then
+  cp "$KEYS/server.crt" "$KEYS/server.key" "$directory/data" || exit 1
+  chmod 600 "$directory/data/server.key"
+  if [ "$(id -u)" = 0 ]; then chown postgres "$directory/data/server.crt" "$directory/data/server.key"; fi
 fi
 as "$bin/postgres" -D "$directory/data" "$@" </dev/null >"$directory.log" 2>&1 &
 server=$!
@@ -43,12 +48,28 @@ cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w -l "$1/again.log" restart
 /// A server that ends with whoever holds this.
 pub struct Cluster {
     directory: PathBuf,
+    port: u16,
     keeper: std::process::Child,
 }
 
 impl Cluster {
     /// Make one, with these settings besides.
     pub fn start(settings: &[&str]) -> Cluster {
+        Cluster::make(settings, 5_432, None)
+    }
+
+    /// Make one that is reached by its port on this machine, in the clear and encrypted, with
+    /// `server.crt` and `server.key` of a directory.
+    pub fn encrypted(keys: &Path) -> Cluster {
+        // One that is free now; whoever asks after this gets another.
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let settings = ["listen_addresses=127.0.0.1", "ssl=on", "log_connections=on"];
+        Cluster::make(&settings, port, Some(keys))
+    }
+
+    fn make(settings: &[&str], port: u16, keys: Option<&Path>) -> Cluster {
         let directory = tempfile::Builder::new()
             .prefix("fishway-pg-")
             .tempdir()
@@ -69,6 +90,8 @@ impl Cluster {
             .arg(&directory)
             .arg(programs())
             .args(options)
+            .env("PGPORT", port.to_string())
+            .env("KEYS", keys.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -81,7 +104,21 @@ impl Cluster {
             "ready",
             "PostgreSQL did not start; is it installed?"
         );
-        Cluster { directory, keeper }
+        Cluster {
+            directory,
+            port,
+            keeper,
+        }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(format!("{}.log", self.directory.display())).unwrap()
     }
 
     /// Stop it as a crash would, and start it again.
@@ -179,6 +216,12 @@ pub fn database() -> String {
         &format!("create database {name} template fishway_template"),
     );
     cluster.url(&name)
+}
+
+/// The name of the database that an address ends with.
+pub fn name_of(url: &str) -> String {
+    let path = url.split('?').next().unwrap();
+    path.rsplit('/').next().unwrap().to_owned()
 }
 
 /// Open a database.

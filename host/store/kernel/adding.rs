@@ -10,7 +10,7 @@ use crate::task::edge::Gate;
 use crate::task::state::upstream_failure;
 use crate::task::{Edge, NewTask, Options, Spawner, Task};
 
-/// See [`Store::submit`](crate::store::Store::submit).
+/// See [`Writes::submit`](crate::store::Writes::submit).
 pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, StoreError> {
     // All or none: what can be refused is looked at before the first is added.
     let mut keys: HashMap<&str, &str> = HashMap::new();

@@ -8,7 +8,7 @@ use crate::store::{CallBy, Cancelled, StoreError};
 use crate::task::state::{Event, Refusal};
 use crate::task::{Status, Task, TaskId};
 
-/// See [`Store::cancel`](crate::store::Store::cancel).
+/// See [`Writes::cancel`](crate::store::Writes::cancel).
 pub fn cancel(
     turn: &mut Turn<'_>,
     task: TaskId,

@@ -9,7 +9,7 @@ use crate::store::{CallBy, End, Record, StoreError, Suspension, Until};
 use crate::task::state::Event;
 use crate::task::{StatusSet, TaskId, Token};
 
-/// See [`Store::record`](crate::store::Store::record).
+/// See [`Writes::record`](crate::store::Writes::record).
 pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
     for record in records {
@@ -58,7 +58,7 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
     Ok(())
 }
 
-/// See [`Store::suspend`](crate::store::Store::suspend).
+/// See [`Writes::suspend`](crate::store::Writes::suspend).
 pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
     let stamp = i64::from(run) << 32 | i64::from(wait.number);
@@ -135,7 +135,7 @@ fn await_tasks(
     Ok((remaining, None))
 }
 
-/// See [`Store::finish`](crate::store::Store::finish).
+/// See [`Writes::finish`](crate::store::Writes::finish).
 pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
     let event = match end {

@@ -169,6 +169,10 @@ impl Left {
         if let Some(left) = self.gates.get(&gate) {
             return Ok(*left);
         }
+        if !turn.rows.reach(gate)? {
+            self.gates.insert(gate, 0);
+            return Ok(0);
+        }
         let group = turn.find(gate)?.and_then(|task| task.group.as_deref());
         let most = group.and_then(|group| group.at_once());
         let left = match most {

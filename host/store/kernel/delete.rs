@@ -74,7 +74,7 @@ enum Found {
     Free,
 }
 
-/// See [`Store::sweep`](crate::store::Store::sweep).
+/// See [`Writes::sweep`](crate::store::Writes::sweep).
 pub fn sweep(turn: &mut Turn<'_>, mut sweep: Sweep) -> Result<Sweep, StoreError> {
     turn.flush()?;
     let mut budget = Budget {

@@ -6,7 +6,7 @@ use crate::store::rows::Alarm;
 use crate::store::{HandlerRow, SharedComponent, StoreError};
 use crate::task::state::Event;
 
-/// See [`Store::recover`](crate::store::Store::recover).
+/// See [`Writes::recover`](crate::store::Writes::recover).
 pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
     turn.flush()?;
     let running = turn.rows.running()?;
@@ -16,12 +16,12 @@ pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
     Ok(running.len() as u64)
 }
 
-/// See [`Store::take_lease`](crate::store::Store::take_lease).
+/// See [`Writes::take_lease`](crate::store::Writes::take_lease).
 pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError> {
     turn.rows.take_lease(lease)
 }
 
-/// See [`Store::sign_lease`](crate::store::Store::sign_lease).
+/// See [`Writes::sign_lease`](crate::store::Writes::sign_lease).
 pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool, StoreError> {
     // Who beats looks after those that do not; their tasks go on elsewhere.
     let silent = match sign {
@@ -39,7 +39,7 @@ pub fn share_component(turn: &mut Turn<'_>, component: &SharedComponent) -> Resu
     turn.rows.share_component(component)
 }
 
-/// See [`Store::tick`](crate::store::Store::tick).
+/// See [`Writes::tick`](crate::store::Writes::tick).
 pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
     for (id, alarm) in turn.rows.due(turn.now_ms, ALARMS_PER_TURN)? {
         let event = match alarm {

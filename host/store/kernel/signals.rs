@@ -7,7 +7,7 @@ use crate::store::{CallBy, Received, Sent, Signal, StoreError};
 use crate::task::TaskId;
 use crate::task::state::{Event, Refusal};
 
-/// See [`Store::send`](crate::store::Store::send).
+/// See [`Writes::send`](crate::store::Writes::send).
 pub fn send(turn: &mut Turn<'_>, signal: &Signal, by: Option<&CallBy>) -> Result<Sent, StoreError> {
     if let Some(by) = by {
         turn.claimed(by.token)?;
@@ -39,7 +39,7 @@ pub fn send(turn: &mut Turn<'_>, signal: &Signal, by: Option<&CallBy>) -> Result
     })
 }
 
-/// See [`Store::receive`](crate::store::Store::receive).
+/// See [`Writes::receive`](crate::store::Writes::receive).
 pub fn receive(turn: &mut Turn<'_>, name: &str, by: &CallBy) -> Result<Received, StoreError> {
     turn.claimed(by.token)?;
     let value = turn.rows.take_signal(by.token.task, name)?;

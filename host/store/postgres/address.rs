@@ -309,6 +309,16 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_too_old_is_refused_and_the_oldest_that_is_not_is_taken() {
+        let address = Address::parse("postgres://me@db").unwrap();
+        let old = address.check_version(120_022).unwrap_err().to_string();
+        assert!(old.contains("is PostgreSQL 12, which is too old"), "{old}");
+        for number in [130_000, 150_004, 990_000] {
+            address.check_version(number).unwrap();
+        }
+    }
+
+    #[test]
     fn a_wrong_url_is_told_without_its_password() {
         for url in [
             "postgres://me:secret@db:port/work",

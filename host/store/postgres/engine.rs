@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::address::Address;
+use super::answers::{Fate, Mark};
 use super::columns;
 use super::listen::{CHANNEL, Telling};
 use super::rows::{PgRows, State, loading};
@@ -67,6 +68,8 @@ pub struct PgEngine {
     pub ahead: Arc<super::ServerClock>,
     pub outside: Arc<Mutex<Option<Outside>>>,
     pub host: Option<u64>,
+    /// This process, in what its transactions leave.
+    pub writer: i64,
     pub run: Run,
 }
 
@@ -75,6 +78,7 @@ pub struct PgEngine {
 pub struct Run {
     state: State,
     xid: i64,
+    number: u64,
     now_ms: u64,
     alone: bool,
     serves: bool,
@@ -94,6 +98,7 @@ impl Engine for PgEngine {
     fn begin(&mut self, serves: bool, asked: bool, about: &[TaskId]) -> Result<Begun, StoreError> {
         self.run.serves = serves;
         self.run.state = State::default();
+        self.run.number += 1;
         // Those that are no hosts have one node for their ids between them.
         self.run.alone = self.run.next_alone || (asked && self.node == NODE_VISITOR);
         let begun = self.begin_about(about);
@@ -121,6 +126,10 @@ impl Engine for PgEngine {
             .state
             .bulk
             .take(i64::from(self.node), self.run.now_ms);
+        let wrote = self.run.state.wrote || !steps.is_empty();
+        if wrote {
+            steps.push(self.mark().leave(self.run.now_ms));
+        }
         let mut owed = self.run.owed.clone();
         owed.add(left);
         let quiet = self.run.told_at.is_some_and(|at| at.elapsed() < QUIET);
@@ -134,7 +143,7 @@ impl Engine for PgEngine {
         steps.push(Step::Plain("commit"));
         match self.link()?.together(steps) {
             Ok(_) => {}
-            Err(error) => match self.was_committed(&error)? {
+            Err(error) => match wrote && self.was_committed(&error)? {
                 true => {}
                 false => return Err(error),
             },
@@ -226,7 +235,7 @@ impl PgEngine {
         }
         let before = steps.len();
         if !about.is_empty() {
-            steps.extend(loading(about, true));
+            steps.extend(loading(about, true, "for update"));
         }
         self.connected()?;
         let found = self.link()?.together(steps)?;
@@ -283,9 +292,16 @@ impl PgEngine {
         Ok(())
     }
 
+    /// What this transaction leaves.
+    fn mark(&self) -> Mark {
+        Mark {
+            writer: self.writer,
+            number: self.run.number,
+        }
+    }
+
     /// After an error at a commit: whether it was one all the same.
     fn was_committed(&mut self, error: &StoreError) -> Result<bool, StoreError> {
-        const SQL: &str = "select pg_xact_status(:xid::text::xid8)";
         if !matches!(error, StoreError::Server { .. }) {
             return Ok(false);
         }
@@ -298,19 +314,11 @@ impl PgEngine {
         };
         loop {
             self.run.away_since.get_or_insert(since);
-            let xid = self.run.xid.to_string();
-            let asked = self.connected().and_then(|()| {
-                self.link()?.one(SQL, named! { "xid": xid }, |row| {
-                    columns::get::<Option<String>>(row, 0)
-                })
-            });
-            match asked {
-                Ok(Some(Some(status))) if status == "committed" => return Ok(true),
-                // Its connection has not been missed yet by the server.
-                Ok(Some(Some(status))) if status == "in progress" => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Ok(_) => return Ok(false),
+            let (mark, xid) = (self.mark(), self.run.xid);
+            match self.connected().and_then(|()| mark.fate(self.link()?, xid)) {
+                Ok(Fate::Committed) => return Ok(true),
+                Ok(Fate::Undone) => return Ok(false),
+                Ok(Fate::Open) => std::thread::sleep(Duration::from_millis(50)),
                 Err(_) => self.link = None,
             }
             if since.elapsed() > patience {

@@ -1,15 +1,20 @@
 //! Looking through a whole database: every invariant.
 
+use std::time::Duration;
+
 use super::sql::{Link, named};
 use super::{PostgresStore, columns};
 use crate::store::StoreError;
 use crate::store::invariants::{INVARIANTS, Violation};
 
+/// How long one invariant may take, of a database of any size.
+const ANSWER: Duration = Duration::from_secs(3_600);
+
 impl PostgresStore {
     /// Look whether all invariants hold: of one moment, while others read and write. Reads everything
     /// there is. Blocks. Of its files the server knows by itself.
     pub fn examine(&self) -> Result<Vec<Violation>, StoreError> {
-        self.read(|link| {
+        self.read_within(ANSWER, |link| {
             link.plain("begin isolation level repeatable read read only")?;
             let broken = violations(link);
             // The connection goes back to where others take it from.

@@ -1,12 +1,12 @@
 //! The leases of hosts, and how deep the queues are: the table `hosts`, and counts of the tasks that
 //! have not ended.
 
-use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, named};
+use super::{answers, columns};
 use crate::lease::{Identity, Lease, SILENCE_MS_MAX, Sign};
 use crate::store::rows::LeaseRows;
-use crate::store::{QueueDepth, StoreError};
+use crate::store::{HostWork, QueueDepth, StoreError, queues};
 
 /// The columns of a lease, as [`read`] reads them.
 const COLUMNS: &str = "\
@@ -85,6 +85,7 @@ impl LeaseRows for PgRows<'_> {
             "now_ms": now_ms,
             "oldest": now_ms.saturating_sub(SILENCE_MS_MAX),
         };
+        self.settle()?.together(vec![answers::forget(now_ms)])?;
         let silent = self.many(SILENT, values, |_| Ok(()))?;
         if silent.is_empty() {
             return Ok(0);
@@ -120,6 +121,27 @@ pub fn leases(link: &Link) -> Result<Vec<Lease>, StoreError> {
     link.many(&sql, named! {}, read)
 }
 
+/// What the hosts that serve have to do.
+pub fn work(link: &Link) -> Result<Vec<HostWork>, StoreError> {
+    const SQL: &str = "\
+        select number, (select count(*) from handlers where host = number), coalesce(running, 0)
+        from hosts
+        left join (
+          select host, count(*) as running
+          from tasks
+          where status = 'running' and kind = 'handler'
+          group by host) at_work on at_work.host = number
+        where ended_at_ms is null
+        order by number desc";
+    link.many(SQL, named! {}, |row| {
+        Ok(HostWork {
+            number: columns::unsigned(row, 0)?,
+            handlers: columns::unsigned(row, 1)?,
+            running: columns::unsigned(row, 2)?,
+        })
+    })
+}
+
 /// Tasks that have not ended, by queue. Each part has an index of its own that holds nothing else,
 /// so that the cost does not grow with history.
 pub fn depths(link: &Link) -> Result<Vec<QueueDepth>, StoreError> {
@@ -149,28 +171,12 @@ pub fn depths(link: &Link) -> Result<Vec<QueueDepth>, StoreError> {
         where status = 'waiting' and kind = 'handler'
         group by queue
         order by 1";
-    let mut depths: Vec<QueueDepth> = Vec::new();
-    for row in &link.rows(SQL, named! {})? {
-        let name: String = columns::get(row, 0)?;
-        if depths.last().is_none_or(|depth| depth.queue != name) {
-            depths.push(QueueDepth {
-                queue: name,
-                ..QueueDepth::default()
-            });
-        }
-        let part = columns::unsigned(row, 1)? as usize;
-        if let Some(depth) = depths.last_mut() {
-            let parts = [
-                &mut depth.ready,
-                &mut depth.scheduled,
-                &mut depth.blocked,
-                &mut depth.running,
-                &mut depth.waiting,
-            ];
-            if let Some(part) = parts.into_iter().nth(part) {
-                *part = columns::unsigned(row, 2)?;
-            }
-        }
-    }
-    Ok(depths)
+    let parts = link.many(SQL, named! {}, |row| {
+        Ok((
+            columns::get(row, 0)?,
+            columns::unsigned(row, 1)?,
+            columns::unsigned(row, 2)?,
+        ))
+    })?;
+    Ok(queues::depths(parts))
 }

@@ -1,9 +1,10 @@
 //! What people look at: how many there are, how the newest fared, what stands in a task's way.
 
 use super::columns;
-use super::reads::Conditions;
+use super::filter::bound;
 use super::sql::{Link, named};
 use crate::store::StoreError;
+use crate::store::filter::Conditions;
 use crate::store::{Crowd, Filter, Recent};
 use crate::task::{Status, Task, TaskId};
 
@@ -17,7 +18,7 @@ pub fn tally(link: &Link, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreEr
         group by status",
         conditions.text()
     );
-    let mut counts = link.many(&sql, conditions.bound(), |row| {
+    let mut counts = link.many(&sql, &bound(&conditions), |row| {
         Ok((columns::status(row, 0)?, columns::unsigned(row, 1)?))
     })?;
     counts.sort();

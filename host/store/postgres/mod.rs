@@ -5,12 +5,14 @@
 //! written in bulk, so that transactions of several hosts run beside each other.
 
 mod address;
+mod answers;
 mod bulk;
 mod columns;
 mod components;
 mod edges;
 mod engine;
 mod examine;
+mod filter;
 mod items;
 mod jobs;
 mod lease;
@@ -46,6 +48,7 @@ use crate::bus::Bus;
 use crate::clock::{Clock, SystemClock};
 use crate::store::kernel::Kept;
 use crate::store::sqlite::Role;
+use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
 use crate::task::IdGenerator;
 use crate::task::id::NODE_VISITOR;
@@ -137,6 +140,8 @@ impl PostgresStore {
         })??;
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(READERS)
+            .create_timeout(Some(sql::ANSWER))
+            .wait_timeout(Some(sql::ANSWER))
             .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
                 Box::pin(async move {
                     let settings = "set default_transaction_read_only = on; set jit = off;
@@ -199,6 +204,15 @@ impl PostgresStore {
     /// Read with a connection of the pool; blocks for as long as the server takes, which may just be
     /// starting anew.
     fn read<T>(&self, read: impl Fn(&Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.read_within(sql::ANSWER, read)
+    }
+
+    /// The same, where an answer may take so long.
+    fn read_within<T>(
+        &self,
+        answer: Duration,
+        read: impl Fn(&Link) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let handle = self.runtime.handle()?;
         let since = Instant::now();
         loop {
@@ -206,9 +220,12 @@ impl PostgresStore {
             let got = wait_for(handle, async move { pool.get().await })?;
             let found = match got {
                 Ok(client) => {
-                    let link = Link::pooled(handle.clone(), client, &self.names);
-                    read(&link)
+                    let link = Link::pooled(handle.clone(), client, &self.names, answer);
+                    let found = read(&link);
+                    link.let_go();
+                    found
                 }
+                Err(deadpool_postgres::PoolError::Timeout(_)) => Err(sql::silent()),
                 Err(deadpool_postgres::PoolError::Backend(error)) => Err(explain(&error)),
                 Err(error) => Err(StoreError::Failed {
                     why: error.to_string(),
@@ -223,6 +240,12 @@ impl PostgresStore {
                 found => return found,
             }
         }
+    }
+}
+
+impl Queued for PostgresStore {
+    fn queue(&self) -> &mpsc::Sender<writer::Message> {
+        &self.queue
     }
 }
 
@@ -307,6 +330,7 @@ impl Parts {
             ahead: self.ahead,
             outside: self.outside,
             host: None,
+            writer: rand::random(),
             run: engine::Run::default(),
         };
         engine.connected()?;

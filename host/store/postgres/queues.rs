@@ -4,7 +4,7 @@ use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, named};
 use crate::queue::Queue;
-use crate::store::queues::PendingCounts;
+use crate::store::queues::{self, QueueCount};
 use crate::store::rows::QueueRows;
 use crate::store::{Lane, QueueStanding, StoreError};
 
@@ -96,49 +96,18 @@ pub fn standings(link: &Link) -> Result<Vec<QueueStanding>, StoreError> {
         from tasks
         where kind = 'handler'
         group by queue, status";
-    let mut standings: Vec<QueueStanding> =
-        link.many(SETTINGS, named! {}, |row| Ok(plain(queue(row)?)))?;
-    let tasks = link.many(TASKS, named! {}, |row| {
-        let name: String = columns::get(row, 0)?;
-        let number = |index| columns::unsigned(row, index);
-        let (status, all) = (columns::status(row, 1)?, number(2)?);
-        Ok((name, status, all, [number(3)?, number(4)?, number(5)?]))
+    let set = link.many(SETTINGS, named! {}, queue)?;
+    let counts = link.many(TASKS, named! {}, |row| {
+        Ok(QueueCount {
+            queue: columns::get(row, 0)?,
+            status: columns::status(row, 1)?,
+            all: columns::unsigned(row, 2)?,
+            blocked: columns::unsigned(row, 3)?,
+            scheduled: columns::unsigned(row, 4)?,
+            unloaded: columns::unsigned(row, 5)?,
+        })
     })?;
-    for (name, status, all, [blocked, scheduled, unloaded]) in tasks {
-        let place = standings.binary_search_by(|one| (*one.queue.name).cmp(&name));
-        let place = place.unwrap_or_else(|place| {
-            standings.insert(place, plain(Queue::plain(name)));
-            place
-        });
-        let standing = &mut standings[place];
-        standing.counts.push((status, all));
-        if status == crate::task::Status::Pending {
-            let startable = all - blocked - scheduled;
-            let held = if standing.queue.paused {
-                startable
-            } else {
-                unloaded
-            };
-            standing.pending = PendingCounts {
-                blocked,
-                scheduled,
-                ready: startable - held,
-                held,
-            };
-        }
-    }
-    for standing in &mut standings {
-        standing.counts.sort();
-    }
-    Ok(standings)
-}
-
-fn plain(queue: Queue) -> QueueStanding {
-    QueueStanding {
-        queue,
-        counts: Vec::new(),
-        pending: PendingCounts::default(),
-    }
+    Ok(queues::standings(set, counts))
 }
 
 /// Whether a queue has tasks or was set.

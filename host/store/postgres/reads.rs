@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::PostgresStore;
 use super::columns::{self, COLUMNS};
 use super::components;
 use super::edges;
+use super::filter;
 use super::items;
 use super::jobs;
 use super::lease;
@@ -23,219 +22,23 @@ use super::signals;
 use super::sql::{Link, Value, named};
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::group::PoolOptions;
-use crate::job::{NewJob, UnitResult, Units};
-use crate::journal::{Answer, Call, Entry, RefusedCall};
-use crate::lease::{Lease, Sign};
-use crate::queue::{Queue, QueueChange};
-use crate::schedule::{Plan, Schedule};
+use crate::job::UnitResult;
+use crate::journal::{Answer, Call, Entry};
+use crate::lease::Lease;
+use crate::schedule::Schedule;
 use crate::store::kernel::{self, Turn};
-use crate::store::writer::{Ask, Job, Message, Tell};
+use crate::store::writes;
 use crate::store::{
-    Alter, CallBy, Cancelled, Counter, Crowd, Dispatch, EarlierChild, End, Filter, HandlerRow,
-    LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Received, Recent,
-    Record, Sent, SharedComponent, Signal, Store, StoreError, Submitted, Suspension, Sweep,
-    Urgency,
+    Counter, Crowd, EarlierChild, Filter, HandlerRow, HostWork, LogLevel, LogLine, LogPosition,
+    Node, QueueDepth, QueueStanding, Rank, Recent, SharedComponent, Store, StoreError,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{
-    Edge, IdGenerator, NewTask, Outcome, PendingReason, Status, Task, TaskId, Token,
-};
-use crate::workflow::{NewWorkflow, Started};
-
-impl PostgresStore {
-    async fn ask<T: Send + 'static>(
-        &self,
-        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.ask_under(None, run).await
-    }
-
-    /// Ask on behalf of an attempt.
-    async fn ask_under<T: Send + 'static>(
-        &self,
-        token: Option<Token>,
-        run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (job, answer) = Ask::new(token, run);
-        self.put(job, answer, Urgency::Soon).await
-    }
-
-    async fn put<T>(
-        &self,
-        job: impl Job + 'static,
-        answer: oneshot::Receiver<Result<T, StoreError>>,
-        urgency: Urgency,
-    ) -> Result<T, StoreError> {
-        self.queue
-            .send(Message::Job(Box::new(job), urgency))
-            .map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
-    }
-}
+use crate::task::{Edge, IdGenerator, Outcome, Status, Task, TaskId};
 
 #[async_trait::async_trait]
 impl Store for PostgresStore {
-    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError> {
-        self.ask(move |turn| kernel::submit(turn, &tasks)).await
-    }
-
-    async fn cancel(
-        &self,
-        task: TaskId,
-        only: bool,
-        by: Option<CallBy>,
-    ) -> Result<Cancelled, StoreError> {
-        let token = by.as_ref().map(|by| by.token);
-        self.ask_under(token, move |turn| {
-            kernel::cancel(turn, task, only, by.as_ref())
-        })
-        .await
-    }
-
-    async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
-        self.ask(move |turn| kernel::retry(turn, task)).await
-    }
-
-    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
-        let token = by.as_ref().map(|by| by.token);
-        self.ask_under(token, move |turn| kernel::send(turn, &signal, by.as_ref()))
-            .await
-    }
-
-    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
-        self.ask(move |turn| kernel::set_queue(turn, &name, change))
-            .await
-    }
-
-    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError> {
-        self.ask(move |turn| kernel::add_schedule(turn, &plan, replace))
-            .await
-    }
-
-    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
-        self.ask(move |turn| kernel::alter_schedule(turn, &name, how))
-            .await
-    }
-
-    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
-        self.ask(move |turn| kernel::sweep(turn, sweep.clone()))
-            .await
-    }
-
-    fn serve(&self, dispatch: Arc<dyn Dispatch>) {
-        let _ = self.queue.send(Message::Serve(dispatch));
-    }
-
-    async fn recover(&self) -> Result<u64, StoreError> {
-        self.ask(kernel::recover).await
-    }
-
-    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
-        self.ask(move |turn| kernel::take_lease(turn, &lease)).await
-    }
-
-    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
-        // A beat is worth no commit of its own while there are others.
-        let urgency = match sign {
-            Sign::Beat => Urgency::Lazy,
-            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
-        };
-        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
-            kernel::sign_lease(turn, number, &sign)
-        });
-        self.put(job, answer, urgency).await
-    }
-
-    async fn tick(&self) -> Result<Option<u64>, StoreError> {
-        self.ask(kernel::tick).await
-    }
-
-    async fn keep_handlers(
-        &self,
-        handlers: Vec<HandlerRow>,
-        directory: PathBuf,
-    ) -> Result<(), StoreError> {
-        let directory = directory.to_string_lossy().into_owned();
-        self.ask(move |turn| kernel::keep_handlers(turn, &handlers, &directory))
-            .await
-    }
-
-    async fn run_workflow(
-        &self,
-        workflow: NewWorkflow,
-        by: Option<CallBy>,
-    ) -> Result<Started, StoreError> {
-        let token = by.as_ref().map(|by| by.token);
-        self.ask_under(token, move |turn| {
-            kernel::run_workflow(turn, &workflow, by.as_ref())
-        })
-        .await
-    }
-
-    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError> {
-        self.ask(move |turn| kernel::start_job(turn, &job)).await
-    }
-
-    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError> {
-        self.ask(move |turn| kernel::add_units(turn, job, &units))
-            .await
-    }
-
-    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError> {
-        self.ask(move |turn| kernel::pause_job(turn, job, paused))
-            .await
-    }
-
-    async fn open_pool(
-        &self,
-        by: CallBy,
-        name: Arc<str>,
-        options: PoolOptions,
-    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
-        self.ask_under(Some(by.token), move |turn| {
-            kernel::open_pool(turn, &by, &name, &options)
-        })
-        .await
-    }
-
-    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError> {
-        self.ask_under(Some(by.token), move |turn| {
-            kernel::spawn_member(turn, &by, &task)
-        })
-        .await
-    }
-
-    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
-        let run = move |turn: &mut Turn<'_>| kernel::record(turn, token, &records);
-        let job = Tell { token, run };
-        // When the store is closed the attempt finds out at its end, which is refused.
-        let _ = self.queue.send(Message::Job(Box::new(job), urgency));
-    }
-
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.ask(|_| Ok(())).await
-    }
-
-    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError> {
-        self.ask_under(Some(by.token), move |turn| {
-            kernel::receive(turn, &name, &by)
-        })
-        .await
-    }
-
-    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
-        self.ask_under(Some(token), move |turn| kernel::suspend(turn, token, &wait))
-            .await
-    }
-
-    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
-        self.ask_under(Some(token), move |turn| kernel::finish(turn, token, &end))
-            .await
-    }
-
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
         let sql = format!("select {COLUMNS} from tasks where id = any(:ids)");
         self.read(|link| {
@@ -309,8 +112,8 @@ impl Store for PostgresStore {
         self.read(|link| link.many(SQL, values, |row| columns::id(row, 0)))
     }
 
-    fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError> {
-        self.read(|link| list(link, filter))
+    fn list(&self, wanted: &Filter) -> Result<Vec<Task>, StoreError> {
+        self.read(|link| filter::list(link, wanted))
     }
 
     fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
@@ -600,6 +403,10 @@ impl Store for PostgresStore {
         self.read(lease::leases)
     }
 
+    fn host_work(&self) -> Result<Vec<HostWork>, StoreError> {
+        self.read(lease::work)
+    }
+
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {
         Some(self.clock.clone())
     }
@@ -613,8 +420,8 @@ impl Store for PostgresStore {
     }
 
     async fn share_component(&self, component: SharedComponent) -> Result<(), StoreError> {
-        self.ask(move |turn| kernel::share_component(turn, &component))
-            .await
+        let share = move |turn: &mut Turn<'_>| kernel::share_component(turn, &component);
+        writes::ask(self, share).await
     }
 
     fn close(&self) {
@@ -709,119 +516,4 @@ fn written(link: &Link, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError
             at_ms: columns::unsigned(row, 3)?,
         })
     })
-}
-
-/// The conditions of a filter, each with its own index, and what is bound to them.
-pub struct Conditions {
-    words: Vec<String>,
-    values: Vec<(&'static str, Value)>,
-}
-
-impl Conditions {
-    /// All but the page.
-    pub fn of(filter: &Filter) -> Conditions {
-        let mut conditions: Vec<String> = Vec::new();
-        let mut values: Vec<(&'static str, Value)> = Vec::new();
-        if !filter.statuses.is_empty() {
-            // The words are ours, so they need no binding; and so SQLite sees the partial indexes.
-            let words: Vec<String> = Status::ALL
-                .into_iter()
-                .filter(|status| filter.statuses.contains(*status))
-                .map(|status| format!("'{status}'"))
-                .collect();
-            conditions.push(match words.as_slice() {
-                [word] => format!("status = {word}"),
-                words => format!("status in ({})", words.join(", ")),
-            });
-        }
-        if filter.reason.is_some() {
-            conditions.push("status = 'pending'".to_owned());
-        }
-        match filter.reason {
-            None => {}
-            Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
-            Some(PendingReason::Scheduled) => {
-                conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
-            }
-            Some(reason) => {
-                let held = "(digest = '' and handler not in (select name from handlers) \
-                     or queue in (select name from queues where paused))";
-                let held = if reason == PendingReason::Held {
-                    held.to_owned()
-                } else {
-                    format!("not {held}")
-                };
-                conditions.push(format!(
-                    "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
-                ));
-            }
-        }
-        if let Some(handler) = &filter.handler {
-            conditions.push("handler = :handler".to_owned());
-            values.push(("handler", (handler.clone()).into()));
-        }
-        if let Some(kind) = filter.group {
-            conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
-            values.push(("kind", (kind.as_str()).into()));
-        }
-        if let Some(name) = &filter.group_name {
-            conditions.push("id in (select task_id from groups where name = :group)".to_owned());
-            values.push(("group", (name.clone()).into()));
-        }
-        if let Some(queue) = &filter.queue {
-            conditions.push("queue = :queue".to_owned());
-            values.push(("queue", (queue.clone()).into()));
-        }
-        if let Some(key) = &filter.key {
-            conditions.push("key >= :key and key < :key || chr(1114111)".to_owned());
-            values.push(("key", (key.clone()).into()));
-        }
-        if let Some(parent) = filter.parent {
-            conditions.push("parent_id = :parent".to_owned());
-            values.push(("parent", (parent.to_i64()).into()));
-        }
-        Conditions {
-            words: conditions,
-            values,
-        }
-    }
-
-    /// As one condition.
-    pub fn text(&self) -> String {
-        match self.words.is_empty() {
-            true => "true".to_owned(),
-            false => self.words.join(" and "),
-        }
-    }
-
-    /// What is bound.
-    pub fn bound(&self) -> &[(&'static str, Value)] {
-        &self.values
-    }
-}
-
-/// Tasks that pass a filter, a page of them.
-pub fn list(link: &Link, filter: &Filter) -> Result<Vec<Task>, StoreError> {
-    let mut conditions = Conditions::of(filter);
-    let order = match filter.parent {
-        None => "id desc",
-        Some(_) => "sequence, id",
-    };
-    if let Some(after) = filter.after {
-        conditions.words.push(match filter.parent {
-            None => "id < :after".to_owned(),
-            Some(_) => {
-                "(sequence, id) > (select sequence, id from tasks where id = :after)".to_owned()
-            }
-        });
-        conditions.values.push(("after", after.into()));
-    }
-    let sql = format!(
-        "select {COLUMNS} from tasks where {} order by {order} limit {} offset {}",
-        conditions.text(),
-        filter.limit.min(i64::MAX as u64),
-        filter.skip.min(i64::MAX as u64)
-    );
-    let found = link.many(&sql, conditions.bound(), columns::task)?;
-    rows::whole(link, found, filter.brief)
 }

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 /// Where our tables are.
 pub const SCHEMA: &str = "fishway";
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// Text is compared by its bytes, as in the other engine, whatever the language of the database.
 ///
@@ -321,6 +321,16 @@ create table files (
   name text collate "C" primary key,
   digest text not null
 );
+"#;
+
+/// The last transaction of each process that writes. No index but the key, so that a new version of a
+/// row lies beside the old one.
+const SECOND: &str = r#"
+create table writers (
+  writer bigint primary key,
+  number bigint not null,
+  at_ms bigint not null
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

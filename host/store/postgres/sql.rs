@@ -200,14 +200,14 @@ fn numbered(sql: &str) -> Numbered {
 }
 
 /// How long an answer may take: longer than any lock is waited for.
-const ANSWER: Duration = Duration::from_secs(45);
+pub const ANSWER: Duration = Duration::from_secs(45);
 
 /// Who waits for an answer.
 enum Runner {
     /// A thread that has a runtime to itself.
     Own(Arc<Runtime>),
-    /// Any thread, also one of a runtime: the work is done elsewhere.
-    Other(Handle),
+    /// Any thread, also one of a runtime: the work is done elsewhere, and may take so long.
+    Other(Handle, Duration),
 }
 
 impl Runner {
@@ -215,17 +215,28 @@ impl Runner {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match self {
+        let answered = match self {
             Runner::Own(runtime) => {
-                let answered = runtime.block_on(async { tokio::time::timeout(ANSWER, work).await });
-                answered.map_err(|_| StoreError::Server {
-                    what: "the database does not answer".to_owned(),
-                    hint: Some("see that the server runs and can be reached from here".to_owned()),
-                    passing: true,
-                })
+                runtime.block_on(async { tokio::time::timeout(ANSWER, work).await })
             }
-            Runner::Other(handle) => wait_for(handle, work),
-        }
+            Runner::Other(handle, answer) => {
+                let answer = *answer;
+                wait_for(
+                    handle,
+                    async move { tokio::time::timeout(answer, work).await },
+                )?
+            }
+        };
+        answered.map_err(|_| silent())
+    }
+}
+
+/// A server that was asked and says nothing.
+pub fn silent() -> StoreError {
+    StoreError::Server {
+        what: "the database does not answer".to_owned(),
+        hint: Some("see that the server runs and can be reached from here".to_owned()),
+        passing: true,
     }
 }
 
@@ -317,11 +328,16 @@ impl Link {
         }
     }
 
-    /// A connection of a pool, for a while.
-    pub fn pooled(handle: Handle, client: deadpool_postgres::Object, names: &Names) -> Link {
+    /// A connection of a pool, for a while, whose answers may take so long.
+    pub fn pooled(
+        handle: Handle,
+        client: deadpool_postgres::Object,
+        names: &Names,
+        answer: Duration,
+    ) -> Link {
         Link {
             client: Client::Pooled(Arc::new(client)),
-            runner: Runner::Other(handle),
+            runner: Runner::Other(handle, answer),
             numbered: names.0.clone(),
             lost: AtomicBool::new(false),
         }
@@ -436,6 +452,16 @@ impl Link {
         read: impl FnOnce(&Row) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         self.rows(sql, values)?.first().map(read).transpose()
+    }
+
+    /// Nothing more is asked. One that did not answer does not go back to its pool.
+    pub fn let_go(self) {
+        if self.is_closed()
+            && let Client::Pooled(client) = self.client
+            && let Some(client) = Arc::into_inner(client)
+        {
+            drop(deadpool_postgres::Object::take(client));
+        }
     }
 
     /// Whether the server has hung up.

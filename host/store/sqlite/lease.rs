@@ -4,10 +4,10 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::columns;
-use super::rows::SqliteRows;
+use super::rows::{SqliteRows, many};
 use crate::lease::{Identity, Lease, Sign};
 use crate::store::rows::LeaseRows;
-use crate::store::{QueueDepth, StoreError};
+use crate::store::{QueueDepth, StoreError, queues};
 
 impl LeaseRows for SqliteRows<'_> {
     fn take_lease(&mut self, lease: &Lease) -> Result<bool, StoreError> {
@@ -124,32 +124,14 @@ pub fn depths(connection: &Connection) -> rusqlite::Result<Vec<QueueDepth>> {
         where status = 'waiting' and kind = 'handler'
         group by queue
         order by 1";
-    let mut statement = connection.prepare_cached(SQL)?;
-    let mut rows = statement.query([])?;
-    let mut depths: Vec<QueueDepth> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let name: String = row.get(0)?;
-        if depths.last().is_none_or(|depth| depth.queue != name) {
-            depths.push(QueueDepth {
-                queue: name,
-                ..QueueDepth::default()
-            });
-        }
-        let part = columns::unsigned(row, 1)? as usize;
-        if let Some(depth) = depths.last_mut() {
-            let parts = [
-                &mut depth.ready,
-                &mut depth.scheduled,
-                &mut depth.blocked,
-                &mut depth.running,
-                &mut depth.waiting,
-            ];
-            if let Some(part) = parts.into_iter().nth(part) {
-                *part = columns::unsigned(row, 2)?;
-            }
-        }
-    }
-    Ok(depths)
+    let parts = many(connection, SQL, [], |row| {
+        Ok((
+            row.get(0)?,
+            columns::unsigned(row, 1)?,
+            columns::unsigned(row, 2)?,
+        ))
+    })?;
+    Ok(queues::depths(parts))
 }
 
 #[cfg(test)]

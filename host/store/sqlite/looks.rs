@@ -3,8 +3,9 @@
 use rusqlite::{Connection, named_params};
 
 use super::columns;
-use super::reads::Conditions;
+use super::filter::bound;
 use super::rows::many;
+use crate::store::filter::Conditions;
 use crate::store::{Crowd, Filter, Recent};
 use crate::task::{Status, Task, TaskId};
 
@@ -18,7 +19,7 @@ pub fn tally(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<(
         group by status",
         conditions.text()
     );
-    let mut counts = many(connection, &sql, conditions.bound().as_slice(), |row| {
+    let mut counts = many(connection, &sql, bound(&conditions).as_slice(), |row| {
         Ok((columns::status(row, 0)?, columns::unsigned(row, 1)?))
     })?;
     counts.sort();

@@ -8,6 +8,7 @@ mod columns;
 mod edges;
 mod engine;
 mod examine;
+mod filter;
 mod items;
 mod jobs;
 mod lease;
@@ -42,6 +43,7 @@ pub use examine::violations;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::store::kernel::Kept;
+use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
 use crate::task::IdGenerator;
 
@@ -176,6 +178,12 @@ impl SqliteStore {
             .unwrap_or_else(PoisonError::into_inner)
             .push(connection);
         found
+    }
+}
+
+impl Queued for SqliteStore {
+    fn queue(&self) -> &mpsc::Sender<writer::Message> {
+        &self.queue
     }
 }
 

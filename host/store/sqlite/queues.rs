@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::columns;
 use super::rows::{SqliteRows, many};
 use crate::queue::Queue;
-use crate::store::queues::PendingCounts;
+use crate::store::queues::{self, QueueCount};
 use crate::store::rows::QueueRows;
 use crate::store::{Lane, QueueStanding, StoreError};
 
@@ -84,49 +84,18 @@ pub fn standings(connection: &Connection) -> rusqlite::Result<Vec<QueueStanding>
         from tasks
         where kind = 'handler'
         group by queue, status";
-    let mut standings: Vec<QueueStanding> =
-        many(connection, SETTINGS, [], |row| Ok(plain(queue(row)?)))?;
-    let tasks = many(connection, TASKS, [], |row| {
-        let name: String = row.get(0)?;
-        let number = |index| columns::unsigned(row, index);
-        let (status, all) = (columns::status(row, 1)?, number(2)?);
-        Ok((name, status, all, [number(3)?, number(4)?, number(5)?]))
+    let set = many(connection, SETTINGS, [], queue)?;
+    let counts = many(connection, TASKS, [], |row| {
+        Ok(QueueCount {
+            queue: row.get(0)?,
+            status: columns::status(row, 1)?,
+            all: columns::unsigned(row, 2)?,
+            blocked: columns::unsigned(row, 3)?,
+            scheduled: columns::unsigned(row, 4)?,
+            unloaded: columns::unsigned(row, 5)?,
+        })
     })?;
-    for (name, status, all, [blocked, scheduled, unloaded]) in tasks {
-        let place = standings.binary_search_by(|one| (*one.queue.name).cmp(&name));
-        let place = place.unwrap_or_else(|place| {
-            standings.insert(place, plain(Queue::plain(name)));
-            place
-        });
-        let standing = &mut standings[place];
-        standing.counts.push((status, all));
-        if status == crate::task::Status::Pending {
-            let startable = all - blocked - scheduled;
-            let held = if standing.queue.paused {
-                startable
-            } else {
-                unloaded
-            };
-            standing.pending = PendingCounts {
-                blocked,
-                scheduled,
-                ready: startable - held,
-                held,
-            };
-        }
-    }
-    for standing in &mut standings {
-        standing.counts.sort();
-    }
-    Ok(standings)
-}
-
-fn plain(queue: Queue) -> QueueStanding {
-    QueueStanding {
-        queue,
-        counts: Vec::new(),
-        pending: PendingCounts::default(),
-    }
+    Ok(queues::standings(set, counts))
 }
 
 /// Whether a queue has tasks or was set.
@@ -155,7 +124,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::super::{reads, schema};
+    use super::super::{filter, schema};
     use super::*;
     use crate::store::kernel::{self, Turn};
     use crate::store::{Dispatch, Filter, Room};
@@ -240,12 +209,12 @@ mod tests {
              from numbers"
         );
         let (connection, count) = database(&fill);
-        let filter = Filter {
+        let only = Filter {
             statuses: [Status::Running].into_iter().collect(),
             limit: 10,
             ..Filter::default()
         };
-        assert_eq!(reads::list(&connection, &filter).unwrap().len(), 1);
+        assert_eq!(filter::list(&connection, &only).unwrap().len(), 1);
         count.load(Ordering::Relaxed)
     }
 

@@ -30,6 +30,11 @@ export function HostPage() {
       ['version', it.version], ['process', it.pid], ['address', it.url], ['data', html`<code>${it.data}</code>`], ['last heartbeat', it.last_heartbeat_at && html`<${Time} at=${it.last_heartbeat_at} />`],
       ['handlers', html`<a href="#/handlers">${number(it.handlers.length)}</a>`], ['error', it.error],
     ]} />
+    ${it.hosts.length > 0 && html`<section><h2>Hosts</h2><p class="faint">They share the database, newest first.</p>
+    <div class="scroll"><table class="hosts"><thead><tr><th class="n">number</th><th>state</th><th>machine</th><th class="n">process</th><th>version</th><th>since</th><th>last heartbeat</th><th class="n">handlers</th><th class="n">running</th></tr></thead>
+      <tbody>${it.hosts.map((one) => html`<tr key=${one.number} data-host=${one.number}><td class="n">${one.number}</td><td>${one.status === 'running' ? one.status : html`<strong>${one.status}</strong>`}${one.error && `: ${one.error}`}</td>
+        <td><code>${(one.machine || '').slice(0, 8)}</code></td><td class="n">${one.pid}</td><td>${one.version}</td><td><${Time} at=${one.since} /></td><td><${Time} at=${one.last_heartbeat_at} /></td>
+        <td class="n">${one.handlers == null ? '' : number(one.handlers)}</td><td class="n running-here">${one.running == null ? '' : number(one.running)}</td></tr>`)}</tbody></table></div></section>`}
     <section><h2>Queues</h2>
     ${!queues.data ? html`<${Loading} of=${queues} />` : !queues.data.queues.length ? html`<${Empty} command="fishway queue set mail --concurrency 4">No queue has a task or was set. This limits one before it has:<//>` : html`
     <div class="scroll"><table><thead><tr><th>queue</th><th>state</th><th class="n">at once</th><th class="n">running</th><th class="n">waiting</th><th class="n">ready</th><th class="n">scheduled</th><th class="n">blocked</th><th class="n">held</th><th class="n">completed</th><th class="n">failed</th><th></th></tr></thead>

@@ -1,0 +1,116 @@
+//! A filter as a condition of SQL, which both engines understand.
+
+use super::Filter;
+use crate::task::{PendingReason, Status, TaskId};
+
+/// Something that is bound to a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// Text.
+    Text(String),
+    /// The id of a task.
+    Id(TaskId),
+}
+
+/// What a filter asks for, and what is bound to that.
+pub struct Conditions {
+    words: Vec<String>,
+    values: Vec<(&'static str, Bound)>,
+}
+
+impl Conditions {
+    /// All but the page.
+    pub fn of(filter: &Filter) -> Conditions {
+        let mut conditions: Vec<String> = Vec::new();
+        let mut values: Vec<(&'static str, Bound)> = Vec::new();
+        if !filter.statuses.is_empty() {
+            // The words are ours, so they need no binding; and so an engine sees its partial indexes.
+            let words: Vec<String> = Status::ALL
+                .into_iter()
+                .filter(|status| filter.statuses.contains(*status))
+                .map(|status| format!("'{status}'"))
+                .collect();
+            conditions.push(match words.as_slice() {
+                [word] => format!("status = {word}"),
+                words => format!("status in ({})", words.join(", ")),
+            });
+        }
+        if filter.reason.is_some() {
+            conditions.push("status = 'pending'".to_owned());
+        }
+        match filter.reason {
+            None => {}
+            Some(PendingReason::Blocked) => conditions.push("blocked_by > 0".to_owned()),
+            Some(PendingReason::Scheduled) => {
+                conditions.push("blocked_by = 0 and run_at_ms is not null".to_owned());
+            }
+            Some(reason) => {
+                let held = "(digest = '' and handler not in (select name from handlers) \
+                     or queue in (select name from queues where paused))";
+                let held = if reason == PendingReason::Held {
+                    held.to_owned()
+                } else {
+                    format!("not {held}")
+                };
+                conditions.push(format!(
+                    "kind = 'handler' and blocked_by = 0 and run_at_ms is null and {held}"
+                ));
+            }
+        }
+        if let Some(handler) = &filter.handler {
+            conditions.push("handler = :handler".to_owned());
+            values.push((":handler", Bound::Text(handler.clone())));
+        }
+        if let Some(kind) = filter.group {
+            conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
+            values.push((":kind", Bound::Text(kind.as_str().to_owned())));
+        }
+        if let Some(name) = &filter.group_name {
+            conditions.push("id in (select task_id from groups where name = :group)".to_owned());
+            values.push((":group", Bound::Text(name.clone())));
+        }
+        if let Some(queue) = &filter.queue {
+            conditions.push("queue = :queue".to_owned());
+            values.push((":queue", Bound::Text(queue.clone())));
+        }
+        if let Some(key) = &filter.key {
+            // Nothing that begins with it comes after it with the last character of all.
+            conditions.push("key >= :key and key < :beyond".to_owned());
+            values.push((":key", Bound::Text(key.clone())));
+            values.push((":beyond", Bound::Text(format!("{key}\u{10ffff}"))));
+        }
+        if let Some(parent) = filter.parent {
+            conditions.push("parent_id = :parent".to_owned());
+            values.push((":parent", Bound::Id(parent)));
+        }
+        Conditions {
+            words: conditions,
+            values,
+        }
+    }
+
+    /// As one condition.
+    pub fn text(&self) -> String {
+        match self.words.is_empty() {
+            true => "true".to_owned(),
+            false => self.words.join(" and "),
+        }
+    }
+
+    /// Only those that come after a task in the order of a list: the newest first, children in that in
+    /// which they were spawned.
+    pub fn after(&mut self, after: TaskId, of_parent: bool) {
+        self.words.push(match of_parent {
+            false => "id < :after".to_owned(),
+            true => {
+                "(sequence, id) > (select sequence, id from tasks where id = :after)".to_owned()
+            }
+        });
+        self.values.push((":after", Bound::Id(after)));
+    }
+
+    /// What is bound, each under its name with the colon.
+    pub fn bound(&self) -> &[(&'static str, Bound)] {
+        &self.values
+    }
+}

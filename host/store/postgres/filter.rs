@@ -1,0 +1,40 @@
+//! A page of the tasks that pass a filter.
+
+use super::columns::{self, COLUMNS};
+use super::rows;
+use super::sql::{Link, Value};
+use crate::store::filter::{Bound, Conditions};
+use crate::store::{Filter, StoreError};
+use crate::task::Task;
+
+/// What is bound to the conditions of a filter.
+pub fn bound(conditions: &Conditions) -> Vec<(&str, Value)> {
+    let value = |bound: &Bound| match bound {
+        Bound::Text(text) => text.into(),
+        Bound::Id(id) => (*id).into(),
+    };
+    let bound = conditions.bound().iter();
+    bound
+        .map(|(name, bound)| (name.trim_start_matches(':'), value(bound)))
+        .collect()
+}
+
+/// Tasks that pass a filter, a page of them.
+pub fn list(link: &Link, filter: &Filter) -> Result<Vec<Task>, StoreError> {
+    let mut conditions = Conditions::of(filter);
+    let order = match filter.parent {
+        None => "id desc",
+        Some(_) => "sequence, id",
+    };
+    if let Some(after) = filter.after {
+        conditions.after(after, filter.parent.is_some());
+    }
+    let sql = format!(
+        "select {COLUMNS} from tasks where {} order by {order} limit {} offset {}",
+        conditions.text(),
+        filter.limit.min(i64::MAX as u64),
+        filter.skip.min(i64::MAX as u64)
+    );
+    let found = link.many(&sql, &bound(&conditions), columns::task)?;
+    rows::whole(link, found, filter.brief)
+}

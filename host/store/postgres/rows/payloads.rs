@@ -1,0 +1,76 @@
+//! What tasks have elsewhere: large payloads, and what a group has besides.
+
+use std::collections::HashMap;
+
+use crate::store::StoreError;
+use crate::store::postgres::columns::{self, GROUP_COLUMNS, INPUT, OUTPUT, PHASE_INPUT};
+use crate::store::postgres::items;
+use crate::store::postgres::sql::{Link, named};
+use crate::task::{Task, TaskId};
+
+/// A payload that is kept apart.
+pub fn payload(link: &Link, task: TaskId, kind: i64) -> Result<crate::task::Json, StoreError> {
+    const SQL: &str = "\
+        select body
+        from payloads
+        where task_id = :task and kind = :kind";
+    let values = named! { "task": task, "kind": kind };
+    let body = link.one(SQL, values, |row| Ok(columns::get::<&str>(row, 0)?.into()))?;
+    body.ok_or_else(|| columns::damaged(format!("a payload of task {task} is missing")))
+}
+
+/// Read the payloads of a task that are kept apart.
+pub fn fill(link: &Link, task: &mut Task, spilled: i64) -> Result<(), StoreError> {
+    for kind in [INPUT, PHASE_INPUT, OUTPUT] {
+        if spilled & kind != 0 {
+            let body = payload(link, task.id, kind)?;
+            columns::set_payload(task, kind, body);
+        }
+    }
+    fill_group(link, task, spilled)
+}
+
+/// Read what a group has besides what every task has.
+pub fn fill_group(link: &Link, task: &mut Task, elsewhere: i64) -> Result<(), StoreError> {
+    if elsewhere & columns::GROUP != 0 && task.group.is_none() {
+        let sql = format!("select {GROUP_COLUMNS} from groups where task_id = :task");
+        let group = link.one(&sql, named! { "task": task.id }, columns::group)?;
+        task.group = group.map(Box::new);
+    }
+    Ok(())
+}
+
+/// Tasks with what they have elsewhere, read for all of them at once; without the payloads that are kept
+/// apart when `brief`.
+pub fn whole(link: &Link, found: Vec<(Task, i64)>, brief: bool) -> Result<Vec<Task>, StoreError> {
+    let having = |bit: i64| -> Vec<TaskId> {
+        let with = found.iter().filter(|(_, elsewhere)| elsewhere & bit != 0);
+        with.map(|(task, _)| task.id).collect()
+    };
+    let mut groups = HashMap::new();
+    let with = having(columns::GROUP);
+    if !with.is_empty() {
+        let sql = format!("select {GROUP_COLUMNS} from groups where task_id = any(:ids)");
+        let read = link.many(&sql, named! { "ids": with.as_slice() }, |row| {
+            Ok((columns::id(row, 0)?, columns::group(row)?))
+        })?;
+        groups.extend(read);
+    }
+    let mut payloads = Vec::new();
+    if !brief {
+        for kind in [INPUT, PHASE_INPUT, OUTPUT] {
+            payloads.push((kind, items::payloads(link, &having(kind), kind)?));
+        }
+    }
+    let mut tasks = Vec::with_capacity(found.len());
+    for (mut task, _) in found {
+        task.group = groups.remove(&task.id).map(Box::new);
+        for (kind, payloads) in &mut payloads {
+            if let Some(body) = payloads.remove(&task.id) {
+                columns::set_payload(&mut task, *kind, body);
+            }
+        }
+        tasks.push(task);
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,67 @@
+//! A page of the tasks that pass a filter.
+
+use rusqlite::types::{ToSqlOutput, Value};
+use rusqlite::{Connection, ToSql};
+
+use super::columns::{self, COLUMNS};
+use super::rows::{self, many};
+use crate::store::Filter;
+use crate::store::filter::{Bound, Conditions};
+use crate::task::{Status, Task};
+
+impl ToSql for Bound {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Bound::Text(text) => text.to_sql(),
+            Bound::Id(id) => Ok(ToSqlOutput::Owned(Value::Integer(id.to_i64()))),
+        }
+    }
+}
+
+/// What is bound to the conditions of a filter.
+pub fn bound(conditions: &Conditions) -> Vec<(&str, &dyn ToSql)> {
+    let bound = conditions.bound().iter();
+    bound
+        .map(|(name, bound)| (*name, bound as &dyn ToSql))
+        .collect()
+}
+
+/// Tasks that pass a filter, a page of them.
+pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+    let mut conditions = Conditions::of(filter);
+    let order = match filter.parent {
+        None => "id desc",
+        Some(_) => "sequence, id",
+    };
+    if let Some(after) = filter.after {
+        conditions.after(after, filter.parent.is_some());
+    }
+    // Few run: to sort them is less than to look through all that ever did. SQLite thinks otherwise.
+    let only_running = filter.statuses == [Status::Running].into_iter().collect();
+    let table = match only_running && filter.parent.is_none() {
+        true => "tasks indexed by tasks_running",
+        false => "tasks",
+    };
+    let sql = format!(
+        "select {COLUMNS} from {table} where {} order by {order} limit {} offset {}",
+        conditions.text(),
+        filter.limit.min(i64::MAX as u64),
+        filter.skip.min(i64::MAX as u64)
+    );
+    let found = many(
+        connection,
+        &sql,
+        bound(&conditions).as_slice(),
+        columns::task,
+    )?;
+    found
+        .into_iter()
+        .map(|(mut task, spilled)| {
+            match filter.brief {
+                true => rows::fill_group(connection, &mut task, spilled)?,
+                false => rows::fill(connection, &mut task, spilled)?,
+            }
+            Ok(task)
+        })
+        .collect()
+}

@@ -1,0 +1,311 @@
+//! The verbs that write: what they are, and how an engine with a writer of its own ([`super::writer`]) does
+//! them. Each becomes a job of that writer, which the kernel does inside a transaction.
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::oneshot;
+
+use super::kernel::{self, Turn};
+use super::writer::{Ask, Job, Message, Tell};
+use super::{
+    Alter, CallBy, Cancelled, Dispatch, End, HandlerRow, Received, Record, Sent, Signal,
+    StoreError, Submitted, Suspension, Sweep, Urgency,
+};
+use crate::group::PoolOptions;
+use crate::job::{NewJob, Units};
+use crate::journal::RefusedCall;
+use crate::lease::{Lease, Sign};
+use crate::queue::{Queue, QueueChange};
+use crate::schedule::{Plan, Schedule};
+use crate::task::{NewTask, Task, TaskId, Token};
+use crate::workflow::{NewWorkflow, Started};
+
+/// What a store writes. Each ends with the commit, but for [`Writes::record`] and [`Writes::serve`].
+#[async_trait::async_trait]
+pub trait Writes: Send + Sync + 'static {
+    // What people and handlers ask for.
+
+    /// Keep new tasks, all or none. A key that its parent used before names the earlier task.
+    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError>;
+    /// End a task and, unless `only`, all below it. With `by`, the call of a handler that asks:
+    /// its record is kept in the same transaction.
+    async fn cancel(
+        &self,
+        task: TaskId,
+        only: bool,
+        by: Option<CallBy>,
+    ) -> Result<Cancelled, StoreError>;
+    /// Keep a workflow with all of its steps, all or nothing. With `by`, the call of a handler: its
+    /// record, the workflow and its steps in their order, is kept in the same transaction.
+    async fn run_workflow(
+        &self,
+        workflow: NewWorkflow,
+        by: Option<CallBy>,
+    ) -> Result<Started, StoreError>;
+    /// Keep a job that has no units yet, unless it is to have none.
+    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError>;
+    /// Keep units of a job, all or none. None of them starts before the last of the job is there.
+    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError>;
+    /// Let none of a job's units start, or let them start again. Answers whether that changed anything.
+    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError>;
+    /// Give an ended task another go, and what was skipped because of it.
+    async fn retry(&self, task: TaskId) -> Result<Task, StoreError>;
+
+    /// Keep a signal until its task receives it or ends, and wake the task where it waits for one of
+    /// that name. With `by`, the call of a handler: its record is kept in the same transaction.
+    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError>;
+    /// Set a queue; answers with what it is set to then.
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError>;
+    /// Keep a new schedule; with `replace` it takes the place of the one of its name.
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError>;
+    /// Do something to a schedule; answers with what it is then, or was.
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
+    /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
+    /// called again with the answer until that is over.
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
+
+    // What the scheduler asks for.
+
+    /// From now on offer ready work to `dispatch`, at the end of each transaction.
+    fn serve(&self, dispatch: Arc<dyn Dispatch>);
+    /// Put back what was running when a host died. Only while no host runs.
+    async fn recover(&self) -> Result<u64, StoreError>;
+    /// The lease of whoever serves from now on; the store sets its times. False when there is
+    /// another one than that of the number before.
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError>;
+    /// Say something in the lease of that number. False when it was lost, or had ended.
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError>;
+    /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
+    async fn tick(&self) -> Result<Option<u64>, StoreError>;
+    /// Keep what the host has loaded, for those who ask while it does not run.
+    async fn keep_handlers(
+        &self,
+        handlers: Vec<HandlerRow>,
+        directory: PathBuf,
+    ) -> Result<(), StoreError>;
+
+    // What an attempt does.
+
+    /// Keep what an attempt did. Does not wait; a stale token makes it do nothing.
+    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency);
+    /// Ends when all that was recorded before is on disk.
+    async fn flush(&self) -> Result<(), StoreError>;
+    /// Take the oldest unread signal of that name and keep the record of the call, in one
+    /// transaction; no value when there is none.
+    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError>;
+    /// Open or join the pool of that name in the caller's scope: the caller becomes a source of it.
+    /// Answers with the pool, or why not, and keeps that as the record of the call.
+    async fn open_pool(
+        &self,
+        by: CallBy,
+        name: Arc<str>,
+        options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError>;
+    /// Add a member that has a key, which may name an earlier one; keeps the record of the call.
+    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError>;
+    /// The attempt waits. Refused when the wait could never end.
+    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
+    /// The attempt ended.
+    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError>;
+}
+
+/// A store whose writes are done by a writer.
+pub trait Queued: Send + Sync + 'static {
+    /// Where the writer takes its work from.
+    fn queue(&self) -> &mpsc::Sender<Message>;
+}
+
+#[async_trait::async_trait]
+impl<S: Queued> Writes for S {
+    async fn submit(&self, tasks: Vec<NewTask>) -> Result<Vec<Submitted>, StoreError> {
+        ask(self, move |turn| kernel::submit(turn, &tasks)).await
+    }
+
+    async fn cancel(
+        &self,
+        task: TaskId,
+        only: bool,
+        by: Option<CallBy>,
+    ) -> Result<Cancelled, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        ask_under(self, token, move |turn| {
+            kernel::cancel(turn, task, only, by.as_ref())
+        })
+        .await
+    }
+
+    async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {
+        ask(self, move |turn| kernel::retry(turn, task)).await
+    }
+
+    async fn send(&self, signal: Signal, by: Option<CallBy>) -> Result<Sent, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        ask_under(self, token, move |turn| {
+            kernel::send(turn, &signal, by.as_ref())
+        })
+        .await
+    }
+
+    async fn set_queue(&self, name: Arc<str>, change: QueueChange) -> Result<Queue, StoreError> {
+        ask(self, move |turn| kernel::set_queue(turn, &name, change)).await
+    }
+
+    async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError> {
+        ask(self, move |turn| kernel::add_schedule(turn, &plan, replace)).await
+    }
+
+    async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
+        ask(self, move |turn| kernel::alter_schedule(turn, &name, how)).await
+    }
+
+    async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
+        ask(self, move |turn| kernel::sweep(turn, sweep.clone())).await
+    }
+
+    fn serve(&self, dispatch: Arc<dyn Dispatch>) {
+        let _ = self.queue().send(Message::Serve(dispatch));
+    }
+
+    async fn recover(&self) -> Result<u64, StoreError> {
+        ask(self, kernel::recover).await
+    }
+
+    async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
+        ask(self, move |turn| kernel::take_lease(turn, &lease)).await
+    }
+
+    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
+        // A beat is worth no commit of its own while there are others.
+        let urgency = match sign {
+            Sign::Beat => Urgency::Lazy,
+            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
+        };
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::sign_lease(turn, number, &sign)
+        });
+        put(self, job, answer, urgency).await
+    }
+
+    async fn tick(&self) -> Result<Option<u64>, StoreError> {
+        ask(self, kernel::tick).await
+    }
+
+    async fn keep_handlers(
+        &self,
+        handlers: Vec<HandlerRow>,
+        directory: PathBuf,
+    ) -> Result<(), StoreError> {
+        let directory = directory.to_string_lossy().into_owned();
+        ask(self, move |turn| {
+            kernel::keep_handlers(turn, &handlers, &directory)
+        })
+        .await
+    }
+
+    async fn run_workflow(
+        &self,
+        workflow: NewWorkflow,
+        by: Option<CallBy>,
+    ) -> Result<Started, StoreError> {
+        let token = by.as_ref().map(|by| by.token);
+        ask_under(self, token, move |turn| {
+            kernel::run_workflow(turn, &workflow, by.as_ref())
+        })
+        .await
+    }
+
+    async fn start_job(&self, job: NewJob) -> Result<TaskId, StoreError> {
+        ask(self, move |turn| kernel::start_job(turn, &job)).await
+    }
+
+    async fn add_units(&self, job: TaskId, units: Units) -> Result<(), StoreError> {
+        ask(self, move |turn| kernel::add_units(turn, job, &units)).await
+    }
+
+    async fn pause_job(&self, job: TaskId, paused: bool) -> Result<bool, StoreError> {
+        ask(self, move |turn| kernel::pause_job(turn, job, paused)).await
+    }
+
+    async fn open_pool(
+        &self,
+        by: CallBy,
+        name: Arc<str>,
+        options: PoolOptions,
+    ) -> Result<Result<TaskId, RefusedCall>, StoreError> {
+        ask_under(self, Some(by.token), move |turn| {
+            kernel::open_pool(turn, &by, &name, &options)
+        })
+        .await
+    }
+
+    async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError> {
+        ask_under(self, Some(by.token), move |turn| {
+            kernel::spawn_member(turn, &by, &task)
+        })
+        .await
+    }
+
+    fn record(&self, token: Token, records: Vec<Record>, urgency: Urgency) {
+        let run = move |turn: &mut Turn<'_>| kernel::record(turn, token, &records);
+        let job = Tell { token, run };
+        // When the store is closed the attempt finds out at its end, which is refused.
+        let _ = self.queue().send(Message::Job(Box::new(job), urgency));
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        ask(self, |_| Ok(())).await
+    }
+
+    async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError> {
+        ask_under(self, Some(by.token), move |turn| {
+            kernel::receive(turn, &name, &by)
+        })
+        .await
+    }
+
+    async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {
+        ask_under(self, Some(token), move |turn| {
+            kernel::suspend(turn, token, &wait)
+        })
+        .await
+    }
+
+    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
+        ask_under(self, Some(token), move |turn| {
+            kernel::finish(turn, token, &end)
+        })
+        .await
+    }
+}
+
+/// Have something done by the writer; ends when it is on disk.
+pub async fn ask<T: Send + 'static>(
+    store: &impl Queued,
+    run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    ask_under(store, None, run).await
+}
+
+/// Ask on behalf of an attempt.
+async fn ask_under<T: Send + 'static>(
+    store: &impl Queued,
+    token: Option<Token>,
+    run: impl FnMut(&mut Turn<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (job, answer) = Ask::new(token, run);
+    put(store, job, answer, Urgency::Soon).await
+}
+
+async fn put<T>(
+    store: &impl Queued,
+    job: impl Job + 'static,
+    answer: oneshot::Receiver<Result<T, StoreError>>,
+    urgency: Urgency,
+) -> Result<T, StoreError> {
+    store
+        .queue()
+        .send(Message::Job(Box::new(job), urgency))
+        .map_err(|_| StoreError::Closed)?;
+    answer.await.unwrap_or(Err(StoreError::Closed))
+}
