@@ -2,7 +2,7 @@
 //! payloads, and by handlers of several sizes.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fishway::queue::QueueChange;
 use fishway::task::{Options, Status};
@@ -15,8 +15,17 @@ use crate::sized;
 /// Tasks that the ceiling claims at once, and then again.
 const CEILING_BATCH: usize = 1_024;
 
-/// So many tasks of `echo`, from the submit to the last end, as a rate.
-async fn tasks(ground: &Ground, many: usize, times: usize) -> f64 {
+/// What many tasks took.
+struct Drained {
+    /// Tasks in a second.
+    rate: f64,
+    /// Processor time of one task, in microseconds: of the threads of guests, and of the writer.
+    guests_us: f64,
+    writer_us: f64,
+}
+
+/// So many tasks of `echo`, from the submit to the last end.
+async fn tasks(ground: &Ground, many: usize, times: usize) -> Drained {
     let host = ground.host().await;
     let client = host.client();
     let mut rates = Vec::new();
@@ -26,8 +35,27 @@ async fn tasks(ground: &Ground, many: usize, times: usize) -> f64 {
         ended(&client, &ids).await;
         rates.push(rate(many, started.elapsed()));
     }
+    // The threads end with the host, which has done nothing else.
+    let for_one = |name| processor_time(name).as_secs_f64() * 1e6 / (many * times) as f64;
+    let (guests_us, writer_us) = (for_one("fishway-guest"), for_one("fishway-writer"));
     host.stop(Default::default()).await;
-    middle(&mut rates)
+    Drained {
+        rate: middle(&mut rates),
+        guests_us,
+        writer_us,
+    }
+}
+
+/// Processor time of the threads of that name; none where the system does not tell it.
+fn processor_time(name: &str) -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let nanoseconds = threads.flatten().filter_map(|thread| {
+        let read = |what| std::fs::read_to_string(thread.path().join(what)).ok();
+        let own = read("comm")?.trim() == name;
+        let spent: u64 = read("schedstat")?.split(' ').next()?.parse().ok()?;
+        own.then_some(spent)
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 /// Case (a): beside the rows alone and the instances alone.
@@ -56,12 +84,28 @@ pub async fn run(report: &mut Report, place: &Path) {
             "",
         );
         let found = tasks(&ground, many, times).await;
-        let note = format!("{:.2} of the ceiling, median of {times}", found / ceiling);
+        let note = format!(
+            "{:.2} of the ceiling, median of {times}",
+            found.rate / ceiling
+        );
         report.figure(
             "drain",
             &format!("{many} tasks of a handler that returns its input"),
-            found,
+            found.rate,
             "tasks/s",
+            &note,
+        );
+        let raw_us = call.as_secs_f64() * 1e6;
+        let note = format!(
+            "{:.2} of the raw instance; and the writer {:.1} us",
+            found.guests_us / raw_us,
+            found.writer_us
+        );
+        report.figure(
+            "drain",
+            "the guests' threads for each, from its claim to its end",
+            found.guests_us,
+            "us",
             &note,
         );
     }
@@ -71,7 +115,7 @@ pub async fn run(report: &mut Report, place: &Path) {
 pub async fn history(report: &mut Report, place: &Path) {
     let ground = Ground::new(place, "history");
     let many = 20_000;
-    let empty = tasks(&ground, many, 3).await;
+    let empty = tasks(&ground, many, 3).await.rate;
     report.figure(
         "history",
         &format!("{many} tasks in an empty database"),
@@ -96,7 +140,7 @@ pub async fn history(report: &mut Report, place: &Path) {
             "ms",
             "",
         );
-        let found = tasks(&ground, many, 3).await;
+        let found = tasks(&ground, many, 3).await.rate;
         let note = format!("{:.2} of that in an empty one", found / empty);
         report.figure(
             "history",
@@ -112,7 +156,7 @@ pub async fn history(report: &mut Report, place: &Path) {
 pub async fn held(report: &mut Report, place: &Path) {
     let ground = Ground::new(place, "held");
     let (many, waiting) = (20_000, 100_000);
-    let alone = tasks(&ground, many, 3).await;
+    let alone = tasks(&ground, many, 3).await.rate;
     let host = ground.host().await;
     let client = host.client();
     let pause = QueueChange {
@@ -130,7 +174,7 @@ pub async fn held(report: &mut Report, place: &Path) {
         .await
         .unwrap();
     host.stop(Default::default()).await;
-    let found = tasks(&ground, many, 3).await;
+    let found = tasks(&ground, many, 3).await.rate;
     let note = format!("{:.2} of that without", found / alone);
     report.figure(
         "held",

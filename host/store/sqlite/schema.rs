@@ -665,10 +665,11 @@ fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn migrated() -> Connection {
+    /// The tables, without rows.
+    pub fn migrated() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         for migration in MIGRATIONS {
             connection.execute_batch(migration).unwrap();
