@@ -1626,6 +1626,21 @@ impl Machine {
         self.clock.turn(86_400_000);
         self.tick()?;
         self.commit()?;
+        let now_ms = self.now_ms();
+        let late = |task: &Known| {
+            let waits = task
+                .wait
+                .as_ref()
+                .filter(|_| task.status == Status::Waiting);
+            let until_ms = waits.and_then(|wait| wait.until_ms);
+            let clocks = until_ms.into_iter().chain(task.pending_clock);
+            task.lives() && clocks.into_iter().any(|at| at <= now_ms)
+        };
+        let late = self.tasks.iter().find(|(_, task)| late(task));
+        hold!(
+            late.is_none(),
+            "a clock ran out, and nothing came of it: {late:?}"
+        );
         let awaits: Vec<(TaskId, usize)> = (self.tasks.iter())
             .filter(|(_, task)| task.status == Status::Waiting)
             .filter_map(|(id, task)| {
