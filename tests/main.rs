@@ -55,6 +55,8 @@ mod schedules;
 mod script;
 /// Messages to tasks: sent, kept, received, refused.
 mod signals;
+/// Whatever may happen, in any order, from a seed.
+mod simulation;
 /// Steps of workflows that run a handler for each of many items.
 mod steps;
 /// What every store promises, and what SQLite adds.

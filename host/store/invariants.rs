@@ -183,7 +183,7 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "wait-lost",
-        holds: "whatever a task waits for knows of it: each that is missing, or room for its next page",
+        holds: "whatever a task waits for knows of it: each that is missing, or room for a page of items",
         sql: "\
             select id
             from (
@@ -201,8 +201,8 @@ pub const INVARIANTS: &[Invariant] = &[
                    select 1
                    from sources
                    join groups on groups.task_id = sources.group_id
-                   where sources.task_id = waiting.id and not sources.drained
-                     and groups.kind = 'generator' and groups.live > 0))",
+                   where sources.task_id = waiting.id and groups.kind = 'generator'
+                     and (sources.drained or groups.live > 0)))",
     },
     Invariant {
         name: "wait-signal",

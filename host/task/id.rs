@@ -173,6 +173,14 @@ impl IdGenerator {
             .fetch_max(ticks << COUNTER_BITS | counter, Ordering::Relaxed);
     }
 
+    /// Make all later ids as of a later millisecond than `newest`: the newest of all may be of another
+    /// node, and says nothing of those that an earlier process of this one has made beside it.
+    pub fn begin_after(&self, newest: TaskId) {
+        let ticks = newest.0 >> (NODE_BITS + COUNTER_BITS);
+        let last = ticks << COUNTER_BITS | ((1 << COUNTER_BITS) - 1);
+        self.last.fetch_max(last, Ordering::Relaxed);
+    }
+
     /// The next id. `now_ms` is in milliseconds since the Unix epoch.
     pub fn next(&self, now_ms: u64) -> TaskId {
         let fresh = now_ms.saturating_sub(EPOCH_MS) << COUNTER_BITS;
@@ -235,6 +243,19 @@ mod tests {
         let generator = IdGenerator::new(NODE_VISITOR);
         generator.observe(earlier);
         assert!(generator.next(NOW_MS) > earlier);
+    }
+
+    #[test]
+    fn a_process_that_begins_makes_no_id_of_an_earlier_one_of_its_node() {
+        let earlier = IdGenerator::new(NODE_HOST);
+        let made: Vec<TaskId> = (0..3).map(|_| earlier.next(NOW_MS)).collect();
+        // The newest is a visitor's, the first of that millisecond.
+        let newest = IdGenerator::new(NODE_VISITOR).next(NOW_MS);
+        assert!(made.iter().all(|id| *id < newest));
+        let generator = IdGenerator::new(NODE_HOST);
+        generator.begin_after(newest);
+        let id = generator.next(NOW_MS - 5_000);
+        assert!(id > newest && !made.contains(&id), "{id}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod producers; // random things that happen to producers, their pools and their 
 mod races; // two hosts again, one of them held just before its commit
 mod sqlite; // files: other processes, full disks, foreign and newer databases
 mod steps; // the same for maps and generators
+mod upgrade; // a database of each schema that there ever was
 mod world; // a store, a clock turned by hand, a dispatch that does as it is told
 
 conformance!(on_sqlite, world::SqliteEngine::new());

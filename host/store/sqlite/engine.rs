@@ -148,7 +148,7 @@ impl SqliteEngine {
             .query_row("select max(id) from tasks", [], |row| row.get(0))
             .map_err(|error| explain(&path, error))?;
         if let Some(newest) = newest {
-            ids.observe(TaskId::from_i64(newest));
+            ids.begin_after(TaskId::from_i64(newest));
         }
         let data_version = data_version(&connection).map_err(|error| explain(&path, error))?;
         let engine = SqliteEngine {

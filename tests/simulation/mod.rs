@@ -1,0 +1,199 @@
+//! Whatever may happen, in any order, from a seed: random programs of guests and people on the real
+//! kernel, the real writer and the real engine, with a clock that jumps, a disk that loses what was not
+//! synced, a disk that is full, and hosts that write late.
+//!
+//! A failing seed is made short and printed with the command that runs it again:
+//! `FISHWAY_SIM_SEED=7 cargo test --locked simulation -- --nocapture`. `FISHWAY_SIM_STEPS=1_000_000` asks for more
+//! steps than a plain run has.
+
+mod host; // the writer without a thread, the clock, the disk
+mod machine; // does the steps, and knows what has to come of each
+mod mirror; // the tasks as they should be
+mod step; // steps, and the program of a seed
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fishway::store::sqlite::Role;
+
+use self::host::{Disk, Host, SimClock};
+use self::machine::{Machine, Tally};
+use self::step::{Step, program};
+
+/// Steps of a run.
+const STEPS: u64 = 200_000;
+
+/// Steps of one program: few enough for the invariants to be quick, enough for things to meet.
+const LENGTH: usize = 400;
+
+/// How long a failing program is made shorter.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn whatever_happens_nothing_is_lost_and_nothing_is_done_twice() {
+    simulate();
+}
+
+/// What `FISHWAY_SIM_...` says, or else.
+fn given(name: &str) -> Option<u64> {
+    let value = std::env::var(format!("FISHWAY_SIM_{name}")).ok()?;
+    Some(value.replace('_', "").parse().expect("a number"))
+}
+
+/// Run programs until there are enough steps, or the one that is asked for.
+pub fn simulate() {
+    let template = template();
+    let seed = given("SEED");
+    let steps = given("STEPS").unwrap_or(STEPS);
+    let next = AtomicU64::new(seed.unwrap_or(0));
+    let done = AtomicU64::new(0);
+    let found: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let tally: Mutex<Tally> = Mutex::default();
+    let work = || {
+        let place = Place::new();
+        while found.lock().unwrap().is_none()
+            && (done.load(Ordering::Relaxed) < steps || seed.is_some())
+        {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if seed.is_some_and(|seed| number != seed) {
+                break;
+            }
+            let program = program(number, LENGTH);
+            done.fetch_add(program.len() as u64, Ordering::Relaxed);
+            match attempt(&place.path, &template, &program) {
+                Ok(counts) => tally.lock().unwrap().add(&counts),
+                Err(wrong) => *found.lock().unwrap() = Some((number, wrong)),
+            }
+        }
+    };
+    let hook = quiet();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let found = found.into_inner().unwrap();
+    let report = found.map(|(seed, wrong)| report(seed, &wrong, &template));
+    std::panic::set_hook(hook);
+    if let Some(report) = report {
+        panic!("{report}");
+    }
+    println!(
+        "{:#?} in {:?}",
+        tally.into_inner().unwrap(),
+        started.elapsed()
+    );
+}
+
+type Hook = Box<dyn Fn(&std::panic::PanicHookInfo<'_>) + Sync + Send + 'static>;
+
+/// A program that is made shorter fails a hundred times; other tests of this process may still panic
+/// aloud.
+fn quiet() -> Hook {
+    let hook: Arc<Hook> = Arc::new(std::panic::take_hook());
+    let aloud = hook.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !IN_A_PROGRAM.get() {
+            aloud(panic);
+        }
+    }));
+    Box::new(move |panic| hook(panic))
+}
+
+thread_local! {
+    static IN_A_PROGRAM: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// One program on a machine of its own. A panic is a failure like any other.
+fn attempt(directory: &Path, template: &Disk, program: &[Step]) -> Result<Tally, String> {
+    IN_A_PROGRAM.set(true);
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut machine = Machine::new(directory, template);
+        machine.run(program).map(|()| machine.tally)
+    }));
+    IN_A_PROGRAM.set(false);
+    ran.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+        Err(format!("panic: {}", said.unwrap_or_default()))
+    })
+}
+
+/// What to read, and how to see it again.
+fn report(seed: u64, wrong: &str, template: &Disk) -> String {
+    let place = Place::new();
+    let whole = program(seed, LENGTH);
+    let short = shorter(whole, |program| {
+        attempt(&place.path, template, program).is_err()
+    });
+    let last = attempt(&place.path, template, &short).err();
+    let last = last.unwrap_or_else(|| "it does not fail again".to_owned());
+    let steps: Vec<String> = (short.iter().enumerate())
+        .map(|(number, step)| format!("{number:4}  {step}"))
+        .collect();
+    format!(
+        "seed {seed}: {wrong}\n\nThe shortest program that fails:\n{}\n{last}\n\n\
+         FISHWAY_SIM_SEED={seed} cargo test --locked simulation -- --nocapture",
+        steps.join("\n")
+    )
+}
+
+/// As few of the steps as still fail: pieces are left out, large ones first.
+fn shorter(mut program: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
+    let until = Instant::now() + PATIENCE;
+    let mut piece = program.len() / 2;
+    while piece > 0 {
+        let mut at = 0;
+        let mut left_out = false;
+        while at < program.len() && Instant::now() < until {
+            let end = (at + piece).min(program.len());
+            let rest = [&program[..at], &program[end..]].concat();
+            if fails(&rest) {
+                program = rest;
+                left_out = true;
+            } else {
+                at = end;
+            }
+        }
+        if !(left_out && piece == 1) {
+            piece /= 2;
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    program
+}
+
+/// A directory in memory, where the system has one.
+struct Place {
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let memory = Path::new("/dev/shm");
+        let directory = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        };
+        Place {
+            path: directory.path().to_owned(),
+            _directory: directory,
+        }
+    }
+}
+
+/// An empty database, which every program begins with.
+fn template() -> Disk {
+    let place = Place::new();
+    let clock = Arc::new(SimClock::at(1));
+    drop(Host::open(&place.path, Role::Host, &clock).unwrap());
+    Disk::read(&place.path)
+}

@@ -1,0 +1,100 @@
+//! A database of each schema that there ever was: it opens, is brought up to date, holds what every
+//! database holds, and its work goes on to its end.
+//!
+//! `schemas/N.sql` is one of schema N with something of everything that it knew, as a host left it that
+//! died. They never change; a new migration brings one more.
+
+use std::path::{Path, PathBuf};
+
+use fishway::store::sqlite::FILE_NAME;
+use fishway::store::{End, Filter};
+use fishway::task::{Status, Task, TaskId};
+use rusqlite::Connection;
+
+use super::world::{Engine, SqliteEngine, World};
+
+fn dump(schema: i64) -> PathBuf {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/schemas");
+    place.join(format!("{schema}.sql"))
+}
+
+fn tasks(world: &World) -> Vec<Task> {
+    let limit = u64::MAX;
+    let filter = Filter {
+        limit,
+        ..Filter::default()
+    };
+    world.store().list(&filter).unwrap()
+}
+
+/// Let everything run to its end, as a host would.
+async fn work_off(world: &World) {
+    for _ in 0..100 {
+        let claimed = world.claim_up_to(100).await;
+        for task in &claimed {
+            let array = task.key.as_deref() == Some("list");
+            let output = if array { "[1,2]" } else { "{}" };
+            world.finish(task, End::Completed(output.into())).await;
+        }
+        if tasks(world).iter().all(|task| task.status.is_terminal()) {
+            return;
+        }
+        if claimed.is_empty() {
+            world.advance(30_000).await;
+        }
+    }
+    panic!("there is no end to it: {:#?}", tasks(world));
+}
+
+async fn goes_on(schema: i64) {
+    let engine = SqliteEngine::new();
+    let path = engine.directory.path().join(FILE_NAME);
+    let file = Connection::open(path).unwrap();
+    let sql = std::fs::read_to_string(dump(schema)).unwrap();
+    file.execute_batch(&sql).unwrap();
+    drop(file);
+    let again = engine.again();
+    let world = World::new(engine);
+    assert_eq!(again.examine(), [], "schema {schema}");
+    let before = tasks(&world);
+    let running = before.iter().filter(|task| task.status == Status::Running);
+    let running = running.filter(|task| task.group.is_none()).count();
+    assert_eq!(world.store().recover().await.unwrap(), running as u64);
+    let id = TaskId::from_i64;
+    let place = world.store().checkpoint(id(120), "place").unwrap();
+    assert_eq!(place.as_deref(), Some("7"));
+    assert_eq!(world.get(id(100)).output.unwrap().len(), 2_002);
+    work_off(&world).await;
+    let after = tasks(&world);
+    let failed: Vec<TaskId> = (after.iter())
+        .filter(|task| task.status != Status::Completed)
+        .map(|task| task.id)
+        .collect();
+    assert_eq!(failed, [id(150)], "schema {schema}");
+    let items = if schema >= 5 { 2 } else { 0 };
+    assert_eq!(after.len(), before.len() + items, "nothing is lost");
+    if schema >= 6 {
+        world.advance(600_000).await;
+        assert_eq!(
+            world.claim().await.handler.as_ref(),
+            "h",
+            "a schedule fires"
+        );
+    }
+    world.store().retry(id(150)).await.unwrap();
+    assert_eq!(world.show(&[id(150)]), "ready");
+}
+
+#[tokio::test]
+async fn a_database_of_every_earlier_schema_opens_and_goes_on() {
+    let engine = SqliteEngine::new();
+    drop(World::new(engine.again()));
+    let file = Connection::open(engine.directory.path().join(FILE_NAME)).unwrap();
+    let today: i64 = file
+        .query_row("pragma user_version", [], |row| row.get(0))
+        .unwrap();
+    for schema in 1..=today {
+        assert!(dump(schema).exists(), "schema {schema} has no dump");
+        goes_on(schema).await;
+    }
+}
