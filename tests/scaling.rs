@@ -101,7 +101,7 @@ async fn a_host_without_handlers_serves_those_of_another_through_the_database() 
     all_completed(&client, &trees, 4).await;
 
     // Looked through while both serve.
-    let deep = second.run_env(&["doctor", "--deep"], &database).ok();
+    let deep = first.run_env(&["doctor", "--deep"], &database).ok();
     assert!(deep.contains("invariants hold"), "{deep}");
 
     drop(one);
