@@ -257,7 +257,7 @@ impl Machine {
             children: Vec::new(),
         };
         if outside {
-            return self.from_outside(Box::new(job), asked);
+            return self.do_outside(Box::new(job), asked);
         }
         self.batch.push((Box::new(job), asked));
         Ok(())
@@ -608,7 +608,7 @@ impl Machine {
     }
 
     fn schedule(&mut self, how: u8) -> Result<(), Wrong> {
-        let name = if how % 2 == 0 { "even" } else { "odd" };
+        let name = if how.is_multiple_of(2) { "even" } else { "odd" };
         let plan = Plan {
             name: name.into(),
             target: Target::Handler {
@@ -955,7 +955,7 @@ impl Machine {
     // What goes wrong.
 
     /// Another process, in a transaction of its own.
-    fn from_outside(&mut self, job: Box<dyn Job>, asked: Asked) -> Result<(), Wrong> {
+    fn do_outside(&mut self, job: Box<dyn Job>, asked: Asked) -> Result<(), Wrong> {
         let (again, deletes) = (self.again, self.deletes);
         self.gather = 0;
         self.commit()?;
@@ -1053,7 +1053,8 @@ impl Machine {
             },
         };
         let mut answer = None;
-        let mut asked = |run: Box<dyn FnMut(&mut Turn<'_>) -> Result<(), StoreError> + Send>| {
+        type Work = Box<dyn FnMut(&mut Turn<'_>) -> Result<(), StoreError> + Send>;
+        let mut asked = |run: Work| {
             let (job, told) = Ask::new(Some(token), run);
             answer = Some(told);
             Box::new(job) as Box<dyn Job>
@@ -1896,8 +1897,8 @@ fn workflow(shape: usize) -> Workflow {
         steps[1].optional = true;
     }
     if let 1 | 2 = shape {
-        for source in 0..3 {
-            steps[source].sources_of = vec![3];
+        for source in &mut steps[..3] {
+            source.sources_of = vec![3];
         }
         steps[2].producer = Some(Producer {
             idle_ms: Some(300),
