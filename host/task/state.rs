@@ -301,6 +301,14 @@ pub enum Refusal {
         /// Units that it was to have.
         expected: u64,
     },
+    /// `retry` of a member of a group in whose place its source has put another.
+    #[error("task {id} was tried again as {by}, which took its place: retry that one")]
+    Replaced {
+        /// Which task.
+        id: TaskId,
+        /// The later one.
+        by: TaskId,
+    },
     /// `retry` of a task that did what it should.
     #[error("task {id} has completed: a result that others may have seen is never taken back")]
     Completed {

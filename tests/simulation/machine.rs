@@ -767,6 +767,10 @@ impl Machine {
         again: bool,
     ) -> Result<(), Wrong> {
         self.number();
+        if again {
+            // First of all: with what is committed here the attempt itself may be gone.
+            self.alone()?;
+        }
         let Some(attempt) = self.attempt(number).map(|one| {
             one.calls += 1;
             one.clone()
@@ -794,7 +798,6 @@ impl Machine {
                     && !tried.contains(id)
             };
             new.retry_of = self.tasks.iter().find(failed).map(|(id, _)| *id);
-            self.alone()?;
         }
         let token = attempt.task.token();
         match key {

@@ -53,6 +53,7 @@ pub fn cancel(
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
     jobs::refuse_half_made(turn, task)?;
+    refuse_replaced(turn, task)?;
     let edges = turn.rows.upstreams(task)?;
     if let Some(upstream) = turn.deleted(&edges)? {
         return Err(StoreError::UpstreamDeleted { id: task, upstream });
@@ -75,6 +76,21 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
     turn.drive(task, Event::Retried { blocked_by })?;
     restore(turn, task)?;
     Ok(turn.get(task)?.clone())
+}
+
+/// A member that its source has put another in the place of is counted no more, so it does not run again.
+fn refuse_replaced(turn: &mut Turn<'_>, id: TaskId) -> Result<(), StoreError> {
+    let task = turn.get(id)?;
+    let Some(group) = task.parent.filter(|_| task.member) else {
+        return Ok(());
+    };
+    for by in turn.rows.tries_of(id)? {
+        let later = turn.find(by)?;
+        if later.is_some_and(|later| later.member && later.parent == Some(group)) {
+            return Err(StoreError::Refused(Refusal::Replaced { id, by }));
+        }
+    }
+    Ok(())
 }
 
 /// What was skipped because of a task waits for it again, and so on down; so does what comes after
