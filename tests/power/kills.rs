@@ -45,7 +45,9 @@ struct Lane {
 impl Lane {
     fn new(lane: u64) -> Lane {
         let scene = Scene::fresh();
-        let client = (lane % 2 == 0).then(|| crate::crash::client(&scene.root().join(".fishway")));
+        let client = lane
+            .is_multiple_of(2)
+            .then(|| crate::crash::client(&scene.root().join(".fishway")));
         Lane {
             scene,
             random: StdRng::seed_from_u64(number("FISHWAY_POWER_SEED", 7) + lane),
