@@ -209,6 +209,9 @@ impl StoreError {
             StoreError::Refused(Refusal::Completed { id } | Refusal::Ended { id, .. }) => {
                 format!("fishway get {id} shows its result")
             }
+            StoreError::Refused(Refusal::Replaced { by, .. }) => {
+                format!("fishway retry {by} tries it once more")
+            }
             StoreError::Refused(Refusal::Unended { id, .. }) => {
                 format!("fishway wait {id} waits for its end, fishway cancel {id} ends it")
             }

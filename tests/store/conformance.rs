@@ -186,6 +186,7 @@ macro_rules! conformance {
                 a_source_that_drained_and_then_failed_is_one_again_in_its_next_attempt
                 an_ended_pool_of_a_workflow_is_not_opened_anew_by_its_name
                 a_retried_member_opens_its_pool_and_what_comes_after_it_again
+                a_member_whose_place_another_took_is_not_retried
                 a_failed_pool_skips_what_comes_after_it_and_fails_its_workflow
                 a_pool_that_takes_no_more_hints_its_producers
                 a_cancelled_workflow_ends_its_producers_and_can_be_retried_whole

@@ -13,6 +13,17 @@ fn ids(started: &Started) -> Vec<TaskId> {
 
 /// A member that a source adds by host call number `call`; on disk when this ends.
 async fn add(world: &World, source: &Task, pool: TaskId, call: u32) -> TaskId {
+    try_again(world, source, pool, call, None).await
+}
+
+/// The same, in the place of an earlier one.
+async fn try_again(
+    world: &World,
+    source: &Task,
+    pool: TaskId,
+    call: u32,
+    retry_of: Option<TaskId>,
+) -> TaskId {
     let new = NewTask {
         id: Some(world.store().ids().next(now_ms(world))),
         spawner: Some(Spawner {
@@ -29,6 +40,7 @@ async fn add(world: &World, source: &Task, pool: TaskId, call: u32) -> TaskId {
             }),
         }),
         origin: Some(source.id),
+        retry_of,
         ..NewTask::root("m", "{}", Options::default())
     };
     let id = new.id.unwrap();
@@ -522,6 +534,35 @@ pub async fn a_retried_member_opens_its_pool_and_what_comes_after_it_again(world
     assert_eq!(workflow.status, Status::Completed);
     let group = workflow.group.unwrap();
     assert_eq!((group.completed, group.failed, group.live), (4, 0, 0));
+}
+
+pub async fn a_member_whose_place_another_took_is_not_retried(world: &mut World) {
+    let started = world.workflow("a>p, p:pool").await;
+    let all = ids(&started);
+    let a = world.start(all[0]).await;
+    let member = add(world, &a, all[1], 1).await;
+    let claimed = world.start(member).await;
+    world.fail(&claimed).await;
+    let later = try_again(world, &a, all[1], 2, Some(member)).await;
+    let refused = world.store().retry(member).await.unwrap_err();
+    assert!(
+        refused.to_string().contains(&later.to_string()),
+        "{refused}"
+    );
+    assert!(
+        refused.hint().unwrap().contains("fishway retry"),
+        "{refused}"
+    );
+    let claimed = world.start(later).await;
+    world.fail(&claimed).await;
+    // The one that stands there now is.
+    world.store().retry(later).await.unwrap();
+    let claimed = world.start(later).await;
+    world.complete(&claimed).await;
+    world.complete(&a).await;
+    let group = world.get(all[1]).group.unwrap();
+    let counts = (group.spawned, group.completed, group.failed, group.skipped);
+    assert_eq!(counts, (2, 1, 0, 1));
 }
 
 pub async fn a_failed_pool_skips_what_comes_after_it_and_fails_its_workflow(world: &mut World) {
