@@ -28,6 +28,15 @@ pub fn sync_names(of: &Path) -> Result<()> {
     File::open(parent(of).unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Let what was written to a file last, whoever wrote it; no file is fine, too.
+pub fn sync_if_there(file: &Path) -> Result<()> {
+    match File::open(file) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The directory that has this name; none for the current one and the root.
 fn parent(of: &Path) -> Option<&Path> {
     of.parent().filter(|above| !above.as_os_str().is_empty())

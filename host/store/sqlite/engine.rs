@@ -140,6 +140,9 @@ impl SqliteEngine {
                 Err(error) => return Err(error),
             }
         }
+        // Who died between its write and its sync left commits that can be read from here on: nobody is
+        // to hear of them before they are on disk.
+        disk::sync_if_there(&directory.join(format!("{FILE_NAME}-wal"))).map_err(failed)?;
         let ids = IdGenerator::new(match opening.role {
             Role::Host => NODE_HOST,
             Role::Visitor => NODE_VISITOR,
