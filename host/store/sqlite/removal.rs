@@ -8,27 +8,43 @@ use crate::store::StoreError;
 use crate::store::rows::{Brief, Removal};
 use crate::task::{Status, TaskId};
 
-/// Deletes at most `:limit` rows of one table that belong to the task `:id`.
+/// Rows of one table that belong to a task.
+struct Piece {
+    /// Whether there are any, of the task `:id`.
+    any: &'static str,
+    /// Deletes at most `:limit` of them.
+    delete: &'static str,
+}
+
 macro_rules! piece {
     ($table:literal, $task:literal, $key:literal) => {
-        concat!(
-            "delete from ",
-            $table,
-            " where (",
-            $key,
-            ") in (select ",
-            $key,
-            " from ",
-            $table,
-            " where ",
-            $task,
-            " = :id limit :limit)"
-        )
+        Piece {
+            any: concat!(
+                "exists (select 1 from ",
+                $table,
+                " where ",
+                $task,
+                " = :id)"
+            ),
+            delete: concat!(
+                "delete from ",
+                $table,
+                " where (",
+                $key,
+                ") in (select ",
+                $key,
+                " from ",
+                $table,
+                " where ",
+                $task,
+                " = :id limit :limit)"
+            ),
+        }
     };
 }
 
 /// What belongs to a task besides its own row, whatever its end was.
-const PIECES: &[&str] = &[
+const PIECES: &[Piece] = &[
     piece!("payloads", "task_id", "task_id, kind"),
     piece!("journal", "task_id", "task_id, run, number"),
     piece!("attempts", "task_id", "task_id, run"),
@@ -42,9 +58,21 @@ const PIECES: &[&str] = &[
     piece!("groups", "task_id", "task_id"),
     piece!("sources", "task_id", "task_id, group_id"),
     piece!("sources", "group_id", "task_id, group_id"),
+    DOWNWARD,
 ];
 
-const DOWNWARD: &str = piece!("edges", "upstream_id", "upstream_id, downstream_id");
+/// What comes after a task; only of one that completed, as the others are still looked at.
+const DOWNWARD: Piece = piece!("edges", "upstream_id", "upstream_id, downstream_id");
+
+/// Which of the pieces there are. Most tasks have none, and a deletion of nothing costs ten times what a
+/// look does: SQLite makes a table for the rows that it is to delete.
+fn look() -> &'static str {
+    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    SQL.get_or_init(|| {
+        let all: Vec<&str> = PIECES.iter().map(|piece| piece.any).collect();
+        format!("select {}", all.join(", "))
+    })
+}
 
 impl Removal for SqliteRows<'_> {
     fn brief(&mut self, id: TaskId) -> Result<Option<Brief>, StoreError> {
@@ -133,12 +161,17 @@ impl Removal for SqliteRows<'_> {
             where task_id = :id";
         let id = id.to_i64();
         let completed = self.one(COMPLETED, named_params! { ":id": id }, |row| row.get(0))?;
-        let downward = completed.unwrap_or(false).then_some(&DOWNWARD);
+        let there = self.one(look(), named_params! { ":id": id }, |row| {
+            (0..PIECES.len()).map(|at| row.get(at)).collect()
+        })?;
+        let there: Vec<bool> = there.unwrap_or_default();
         let mut cleared = 0;
-        for sql in PIECES.iter().chain(downward) {
-            if cleared < limit {
+        for (piece, there) in PIECES.iter().zip(there) {
+            let stays = piece.delete == DOWNWARD.delete && !completed.unwrap_or(false);
+            if there && !stays && cleared < limit {
                 let left = (limit - cleared) as i64;
-                cleared += self.change(sql, named_params! { ":id": id, ":limit": left })?;
+                cleared +=
+                    self.change(piece.delete, named_params! { ":id": id, ":limit": left })?;
             }
         }
         Ok(cleared)
