@@ -141,7 +141,6 @@ async fn a_server_that_stops_in_the_middle_and_starts_again_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "on a busy machine the client is sometimes told after 45 s that the database does not answer"]
 async fn a_commit_that_a_stopped_server_lost_is_not_taken_for_another_of_the_same_number() {
     // What is not committed comes to no file by itself; what is, need not wait for the disk, which
     // does not stop with the server.

@@ -53,8 +53,10 @@ pub trait Engine: Send + 'static {
     fn rollback(&mut self);
     /// Whether the same work, done once more, may well succeed: others were in the way.
     fn again(&mut self, error: &StoreError) -> bool;
-    /// Whether another process has committed since the last transaction.
+    /// Whether another process has committed since the last transaction, or since that was `noticed`.
     fn changed_outside(&mut self) -> bool;
+    /// What another process has committed needs no transaction: whoever waits looks for himself.
+    fn noticed(&mut self);
     /// When the others are to be told what they have not been told yet.
     fn owes_at(&self) -> Option<Instant>;
     /// A commit with work of somebody's is done.
@@ -211,7 +213,13 @@ impl<E: Engine> Writer<E> {
                     }
                     Message::Nudge => {
                         self.nudged.store(false, Ordering::Release);
-                        due |= self.engine.changed_outside();
+                        let changed = self.engine.changed_outside();
+                        if changed && self.dispatch.is_none() {
+                            self.engine.noticed();
+                            self.bus.changed_outside();
+                        } else {
+                            due |= changed;
+                        }
                     }
                     Message::Serve(dispatch) => {
                         self.dispatch = Some(dispatch);

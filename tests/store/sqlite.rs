@@ -126,6 +126,28 @@ async fn a_wait_that_is_told_nothing_looks_again_after_its_interval() {
     assert_eq!(tasks[0].status, Status::Cancelled);
 }
 
+#[tokio::test]
+async fn whoever_only_watches_is_told_without_waiting_for_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let visitor = SqliteStore::open(Opening {
+        watch: true,
+        ..opening(directory.path(), Role::Visitor)
+    })
+    .unwrap();
+    let id = submit(&visitor, "{}").await.unwrap();
+    let other = by_hand(directory.path());
+    let mut watch = visitor.bus().watch(&[id]);
+    // From the commit on, somebody else holds the file.
+    other
+        .execute_batch("begin immediate; update tasks set priority = 1; commit; begin immediate")
+        .unwrap();
+    told_from_outside(&mut watch).await;
+    assert_eq!(
+        visitor.tasks(&[id]).unwrap()[0].clone().unwrap().priority,
+        1
+    );
+}
+
 async fn told_from_outside(watch: &mut fishway::bus::Watch) {
     let news = tokio::time::timeout(PATIENCE, watch.news());
     assert!(news.await.expect("it rings").outside);
@@ -516,25 +538,4 @@ async fn a_closed_store_refuses_and_has_kept_what_it_answered() {
     assert!(matches!(refused, Err(StoreError::Closed)));
     let store = open(directory.path(), Role::Host);
     assert_eq!(store.tasks(&[id]).unwrap().iter().flatten().count(), 1);
-}
-
-#[tokio::test]
-async fn a_database_of_the_first_schema_is_brought_up_to_date() {
-    let directory = tempfile::tempdir().unwrap();
-    let old = Connection::open(directory.path().join(FILE_NAME)).unwrap();
-    old.execute_batch(include_str!("schema_1.sql")).unwrap();
-    drop(old);
-    let store = open(directory.path(), Role::Host);
-    let dispatch = serve(&store, 10);
-    let ids = [100, 101, 102].map(TaskId::from_i64);
-    let tasks = store.tasks(&ids).unwrap();
-    let [parent, child, orphan] = [0, 1, 2].map(|index| tasks[index].clone().unwrap());
-    assert_eq!(parent.output.as_deref(), Some("2"));
-    assert_eq!(
-        (parent.scope, child.scope, orphan.scope),
-        (ids[0], ids[0], ids[2])
-    );
-    assert_eq!(store.child_ids(ids[0]).unwrap(), [ids[1]]);
-    let started = [claimed(&dispatch).await.id, claimed(&dispatch).await.id];
-    assert!(started.contains(&ids[1]) && started.contains(&ids[2]));
 }

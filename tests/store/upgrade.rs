@@ -46,13 +46,19 @@ async fn work_off(world: &World) {
     panic!("there is no end to it: {:#?}", tasks(world));
 }
 
-async fn goes_on(schema: i64) {
+/// A database of that schema in which this was done besides.
+fn old(schema: i64, besides: &str) -> SqliteEngine {
     let engine = SqliteEngine::new();
     let path = engine.directory.path().join(FILE_NAME);
     let file = Connection::open(path).unwrap();
     let sql = std::fs::read_to_string(dump(schema)).unwrap();
     file.execute_batch(&sql).unwrap();
-    drop(file);
+    file.execute_batch(besides).unwrap();
+    engine
+}
+
+async fn goes_on(schema: i64) {
+    let engine = old(schema, "");
     let again = engine.again();
     let world = World::new(engine);
     assert_eq!(again.examine(), [], "schema {schema}");
@@ -64,6 +70,9 @@ async fn goes_on(schema: i64) {
     let place = world.store().checkpoint(id(120), "place").unwrap();
     assert_eq!(place.as_deref(), Some("7"));
     assert_eq!(world.get(id(100)).output.unwrap().len(), 2_002);
+    let [parent, child] = [100, 101].map(|number| world.get(id(number)));
+    assert_eq!((parent.scope, child.scope), (id(100), id(100)));
+    assert_eq!(world.store().child_ids(id(100)).unwrap(), [id(101)]);
     work_off(&world).await;
     let after = tasks(&world);
     let failed: Vec<TaskId> = (after.iter())
@@ -97,4 +106,18 @@ async fn a_database_of_every_earlier_schema_opens_and_goes_on() {
         assert!(dump(schema).exists(), "schema {schema} has no dump");
         goes_on(schema).await;
     }
+}
+
+#[tokio::test]
+async fn a_child_whose_parent_is_gone_is_the_root_of_its_tree_from_the_second_schema_on() {
+    let gone = "delete from tasks where id = 100; delete from payloads where task_id = 100";
+    let engine = old(1, gone);
+    let again = engine.again();
+    let world = World::new(engine);
+    assert_eq!(again.examine(), []);
+    let orphan = TaskId::from_i64(101);
+    assert_eq!(world.get(orphan).scope, orphan);
+    world.store().recover().await.unwrap();
+    work_off(&world).await;
+    assert_eq!(world.show(&[orphan]), "completed");
 }

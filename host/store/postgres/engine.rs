@@ -205,6 +205,9 @@ impl Engine for PgEngine {
         lock(&self.outside).is_some()
     }
 
+    // The next transaction hears of it; until then nobody nudges but for something new.
+    fn noticed(&mut self) {}
+
     fn owes_at(&self) -> Option<Instant> {
         let tell_at = self.run.told_at.unwrap_or_else(Instant::now) + QUIET;
         let owes_at = (!self.run.owed.is_empty()).then_some(tell_at);

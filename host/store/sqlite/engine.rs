@@ -31,6 +31,8 @@ pub struct SqliteEngine {
     pub seen: i64,
     /// What it is in this one.
     pub found: i64,
+    /// What it was when somebody else's commit was last noticed.
+    pub noticed: i64,
 }
 
 impl Engine for SqliteEngine {
@@ -93,9 +95,13 @@ impl Engine for SqliteEngine {
         false
     }
 
-    /// Whether another process has committed since this one last looked.
     fn changed_outside(&mut self) -> bool {
-        data_version(&self.connection).is_ok_and(|version| version != self.seen)
+        let known = [self.seen, self.noticed];
+        data_version(&self.connection).is_ok_and(|version| !known.contains(&version))
+    }
+
+    fn noticed(&mut self) {
+        self.noticed = data_version(&self.connection).unwrap_or(self.noticed);
     }
 
     fn owes_at(&self) -> Option<Instant> {
@@ -161,6 +167,7 @@ impl SqliteEngine {
             clock: opening.clock.clone(),
             seen: data_version,
             found: data_version,
+            noticed: data_version,
         };
         Ok((engine, ids))
     }
