@@ -103,6 +103,10 @@ async fn a_host_without_handlers_serves_those_of_another_through_the_database() 
     // Looked through while both serve.
     let deep = first.run_env(&["doctor", "--deep"], &database).ok();
     assert!(deep.contains("invariants hold"), "{deep}");
+    assert!(
+        deep.contains("B: 20 completed") && !deep.contains(" 0 B:"),
+        "{deep}"
+    );
 
     drop(one);
     let alone = second

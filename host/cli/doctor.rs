@@ -8,7 +8,6 @@ use crate::clock::SystemClock;
 use crate::executor::Settings;
 use crate::executor::engine;
 use crate::store::invariants::{INVARIANTS, Violation};
-use crate::store::sqlite::FILE_NAME;
 use crate::task::TaskId;
 
 /// Look whether everything is as it should be here
@@ -128,12 +127,9 @@ fn database(global: &Global) -> Finding {
     }
     let counted = global
         .client(false)
-        .and_then(|client| Ok(client.store().counts(None)?));
+        .and_then(|client| Ok((client.store().counts(None)?, global.place()?.size_bytes()?)));
     match counted {
-        Ok(counts) => {
-            let size = std::fs::metadata(global.data.join(FILE_NAME))
-                .map(|metadata| metadata.len())
-                .unwrap_or(0);
+        Ok((counts, size)) => {
             let counts: Vec<String> = counts
                 .iter()
                 .map(|(status, count)| format!("{count} {status}"))

@@ -30,6 +30,17 @@ impl Place {
         }
     }
 
+    /// How much it takes, in bytes: the file, or our tables and their indexes on the server. Blocks.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        match &self.database {
+            None => {
+                let file = self.directory.join(sqlite::FILE_NAME);
+                Ok(std::fs::metadata(file).map_or(0, |file| file.len()))
+            }
+            Some(address) => server(address, Role::Visitor, false)?.size_bytes(),
+        }
+    }
+
     /// Open it, and `watch` for the commits of other processes. The clock is this machine's: a database
     /// of a server goes by the server's.
     pub fn open(

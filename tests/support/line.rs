@@ -128,17 +128,18 @@ impl Gate {
             }
         }
         let _ = near.shutdown(Shutdown::Both);
-        let _ = far.shutdown(Shutdown::Both);
+        // It goes on with what it has heard, as long as somebody takes its answers.
+        let _ = far.shutdown(Shutdown::Write);
     }
 
-    /// What the server says, and that it has gone.
+    /// What the server says, also to one that has gone, and that it has gone itself.
     fn carry_back(&self, mut far: UnixStream, mut near: TcpStream) {
         let mut bytes = [0; 16 << 10];
         loop {
             let read = far.read(&mut bytes);
             self.pass();
             match read {
-                Ok(count @ 1..) if near.write_all(&bytes[..count]).is_ok() => {}
+                Ok(count @ 1..) => drop(near.write_all(&bytes[..count])),
                 _ => break,
             }
         }

@@ -1,4 +1,4 @@
-//! Looking through a whole database: every invariant.
+//! Looking through a whole database: every invariant, and how large it is.
 
 use std::time::Duration;
 
@@ -21,6 +21,16 @@ impl PostgresStore {
             link.plain("rollback")?;
             broken
         })
+    }
+
+    /// How much our tables and their indexes take, in bytes. Blocks.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        const SQL: &str = "\
+            select sum(pg_total_relation_size(oid))::bigint
+            from pg_class
+            where relkind = 'r' and relnamespace = current_schema()::regnamespace";
+        let size = self.read(|link| link.one(SQL, named! {}, |row| columns::unsigned(row, 0)))?;
+        Ok(size.unwrap_or(0))
     }
 }
 
