@@ -14,7 +14,6 @@ mod crash;
 /// The dashboard, in a real browser.
 mod dashboard;
 /// Licences and sources of what the program is built of.
-mod dependencies;
 /// Encrypted lines to a database.
 mod encrypted;
 /// The examples of `docs/patterns.md`, each run on a host.
