@@ -113,7 +113,7 @@ impl Client {
         }
         // Not by the word of a component that was replaced while no host ran.
         Ok(typed(definition, &|name| {
-            known(name).filter(|_| super::is_current(rows[name], &directory))
+            known(name).filter(|_| super::known::is_current(rows[name], &directory))
         }))
     }
 

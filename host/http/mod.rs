@@ -18,6 +18,7 @@ mod jobs;
 mod keeping;
 mod openapi;
 mod overview;
+mod parts;
 mod pools;
 pub mod problem;
 mod queues;

@@ -8,8 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Problem;
 use super::{
-    State, events, graph, handlers, host, jobs, keeping, overview, pools, queues, schedules, tasks,
-    workflows,
+    State, events, graph, handlers, host, jobs, keeping, overview, parts, pools, queues, schedules,
+    tasks, waiting, workflows,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -36,6 +36,8 @@ struct Head;
 pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::with_openapi(Head::openapi())
         .merge(tasks::routes())
+        .merge(parts::routes())
+        .merge(waiting::routes())
         .merge(workflows::routes())
         .merge(graph::routes())
         .merge(pools::routes())

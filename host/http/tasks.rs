@@ -1,12 +1,10 @@
-//! Tasks: submitted, shown, awaited, cancelled, retried, deleted; their logs, traces and signals.
+//! Tasks: submitted, shown, cancelled, retried, deleted; and signals to them.
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State as Extension};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,12 +13,11 @@ use super::State;
 use super::given::{Asked, Given, IdempotencyKey, LARGE_BODY_BYTES_MAX};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
-use super::waiting::{is_there, patience, set, statuses};
+use super::waiting::{patience, set, statuses};
 use crate::client::{Client, ClientError};
-use crate::store::{Filter, LogPosition, Rank};
-use crate::task::{Options, StatusSet, Task, TaskId};
-use crate::wire::trace::JsonTree;
-use crate::wire::{self, DependenciesJson, LogJson, NodeJson, TaskJson, now_ms};
+use crate::store::Filter;
+use crate::task::{Options, Task, TaskId};
+use crate::wire::{self, TaskJson, now_ms};
 
 /// Tasks of one page, where nobody says otherwise.
 pub const PAGE: u64 = 50;
@@ -34,12 +31,6 @@ const SKIP_MAX: u64 = 1_000_000;
 /// Inputs of one bulk submit.
 const INPUTS_MAX: usize = 100_000;
 
-/// Tasks that one wait is for.
-const AWAITED_MAX: usize = 10_000;
-
-/// Pieces of a trace that are made before the reader has taken those before.
-const PIECES: usize = 16;
-
 /// The routes of tasks.
 pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
@@ -49,11 +40,6 @@ pub fn routes() -> OpenApiRouter<State> {
         .routes(routes!(cancel))
         .routes(routes!(retry))
         .routes(routes!(signal))
-        .routes(routes!(logs))
-        .routes(routes!(trace))
-        .routes(routes!(children))
-        .routes(routes!(dependencies))
-        .routes(routes!(wait))
 }
 
 /// A struct with fields of its own, and the options of a task.
@@ -260,7 +246,7 @@ async fn list(
 }
 
 /// A task whose children are asked for; they may have outlived it.
-fn parent(client: &Client, name: &str) -> Result<TaskId, ClientError> {
+pub fn parent(client: &Client, name: &str) -> Result<TaskId, ClientError> {
     match client.resolve(name) {
         Err(ClientError::UnknownTask(text)) => match text.parse() {
             Ok(id) => Ok(id),
@@ -522,287 +508,4 @@ async fn signal(
         sent_at: wire::time(sent.at_ms),
     };
     Ok((StatusCode::CREATED, Shown(sent)).into_response())
-}
-
-/// Which lines of a log.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct LogsQuery {
-    /// Only what comes after this place: `next` of the page before.
-    after: Option<String>,
-    /// At most so many, and at most 1,000.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u64>,
-    /// Where there is no such line yet and the task has not ended, wait for one, for so long at most.
-    wait: Option<String>,
-}
-
-/// A page of a log.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct LogsJson {
-    /// The lines.
-    pub lines: Vec<LogJson>,
-    /// What `after` has to be for what comes next.
-    pub next: String,
-    /// Whether the task has ended and these were its last lines.
-    pub complete: bool,
-}
-
-/// Show what a task has printed and logged
-#[utoipa::path(get, path = "/v1/tasks/{id}/logs", operation_id = "get_logs", tag = "tasks", params(("id" = String, Path), LogsQuery),
-    responses((status = 200, body = LogsJson), (status = 304, description = "As the reader has it")))]
-async fn logs(
-    Extension(state): Extension<State>,
-    Path(name): Path<String>,
-    Asked(query): Asked<LogsQuery>,
-) -> Result<Shown<LogsJson>, Problem> {
-    let id = state.read(move |client| client.resolve(&name)).await?;
-    let after = match query.after.as_deref() {
-        None => LogPosition::default(),
-        Some(text) => position(text)?,
-    };
-    let most = limit(query.limit.or(Some(PAGE_MAX)))?;
-    let patience = query.wait.as_deref().map(patience).transpose()?;
-    let until = tokio::time::Instant::now() + patience.unwrap_or_default();
-    let mut commits = state.client.store().bus().commits();
-    loop {
-        commits.mark_unchanged();
-        let (ended, lines) = state
-            .read(move |client| {
-                // The status first: what it wrote before its end is there when the end is.
-                let ended = client.task(id)?.status.is_terminal();
-                Ok((ended, client.logs(id, after, most)?))
-            })
-            .await?;
-        let rest = async {
-            tokio::select! {
-                changed = commits.changed() => changed.is_ok(),
-                () = tokio::time::sleep_until(until) => false,
-                () = state.closed() => false,
-            }
-        };
-        if lines.is_empty() && !ended && patience.is_some() && rest.await {
-            continue;
-        }
-        let next = lines.last().map_or(after, |line| line.position);
-        return Ok(Shown(LogsJson {
-            complete: ended && (lines.len() as u64) < most,
-            lines: lines.iter().map(wire::log).collect(),
-            next: format!("{}.{}", next.run, next.line),
-        }));
-    }
-}
-
-fn position(text: &str) -> Result<LogPosition, Problem> {
-    let parts = text.split_once('.');
-    let position = parts.and_then(|(run, line)| {
-        Some(LogPosition {
-            run: run.parse().ok()?,
-            line: line.parse().ok()?,
-        })
-    });
-    position.ok_or_else(|| {
-        Problem::new(Kind::Usage, format!("\"{text}\" is no place in a log"))
-            .hint("take `next` of the page before")
-    })
-}
-
-/// Show a task and all below it
-///
-/// One object, in which each task has its `children`; sent as it is made, however large it is.
-#[utoipa::path(get, path = "/v1/tasks/{id}/trace", operation_id = "get_trace", tag = "tasks", params(("id" = String, Path)),
-    responses((status = 200, body = TraceJson)))]
-async fn trace(
-    Extension(state): Extension<State>,
-    Path(name): Path<String>,
-) -> Result<Response, Problem> {
-    let id = state.read(move |client| client.resolve(&name)).await?;
-    let (pieces, mut made) = mpsc::channel(PIECES);
-    let client = state.client.clone();
-    tokio::task::spawn_blocking(move || {
-        let tree = match JsonTree::of(&client, id) {
-            Ok(tree) => tree,
-            Err(error) => return drop(pieces.blocking_send(Err(error))),
-        };
-        for piece in tree {
-            if pieces.blocking_send(piece).is_err() {
-                return;
-            }
-        }
-    });
-    // What fails at once is told as a problem; later the answer is under way, and breaks off.
-    let first = match made.recv().await {
-        Some(first) => first?,
-        None => return Err(Problem::new(Kind::Failed, "the trace did not begin")),
-    };
-    let rest = futures_util::stream::poll_fn(move |context| made.poll_recv(context));
-    let first = futures_util::stream::iter([Ok(first)]);
-    let pieces = futures_util::StreamExt::chain(first, rest);
-    let pieces = futures_util::StreamExt::map(pieces, |piece| piece.map(Bytes::from));
-    let kind = HeaderValue::from_static("application/json");
-    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(pieces)).into_response())
-}
-
-/// A task and all below it: the fields of a task, and `children`.
-#[derive(ToSchema)]
-#[allow(dead_code)]
-struct TraceJson {
-    /// Its id.
-    id: String,
-    /// Those directly below it, each with its own.
-    #[schema(value_type = Vec<serde_json::Value>)]
-    children: Vec<()>,
-}
-
-/// Which children.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ChildrenQuery {
-    /// Only what comes after this place: `next` of the page before.
-    after: Option<String>,
-    /// Those that took the place of the task, in place of those below it.
-    #[serde(default)]
-    retries: bool,
-    /// At most so many, and at most 1,000.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u64>,
-}
-
-/// A page of the tasks below one.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct NodesJson {
-    /// In the order in which they were spawned.
-    pub nodes: Vec<NodeJson>,
-    /// What `after` has to be for the next page; null when this is the last.
-    pub next: Option<String>,
-}
-
-/// Show a page of what is directly below a task, for drawing a tree of any size
-#[utoipa::path(get, path = "/v1/tasks/{id}/children", operation_id = "get_children", tag = "tasks", params(("id" = String, Path), ChildrenQuery),
-    responses((status = 200, body = NodesJson), (status = 304, description = "As the reader has it")))]
-async fn children(
-    Extension(state): Extension<State>,
-    Path(name): Path<String>,
-    Asked(query): Asked<ChildrenQuery>,
-) -> Result<Shown<NodesJson>, Problem> {
-    let after = match query.after.as_deref() {
-        None => Rank::START,
-        Some(text) => wire::rank(text).ok_or_else(|| {
-            Problem::new(
-                Kind::Usage,
-                format!("\"{text}\" is no place among children"),
-            )
-            .hint("take `next` of the page before")
-        })?,
-    };
-    let most = limit(query.limit)?;
-    let page = state.read(move |client| {
-        let id = parent(client, &name)?;
-        let holds = client.holds()?;
-        let nodes = match query.retries {
-            true => client.store().retry_nodes(id, after, most)?,
-            false => client.store().child_nodes(id, after, most)?,
-        };
-        let nodes: Vec<NodeJson> = nodes
-            .iter()
-            .map(|node| wire::node(node, &holds, now_ms()))
-            .collect();
-        let full = nodes.len() as u64 >= most;
-        let next = nodes.last().filter(|_| full).map(|node| node.rank.clone());
-        Ok(NodesJson { nodes, next })
-    });
-    Ok(Shown(page.await?))
-}
-
-/// How many dependencies.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct DependenciesQuery {
-    /// At most so many of each, and at most 1,000.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u64>,
-}
-
-/// Show what a task depends on, and what depends on it
-#[utoipa::path(get, path = "/v1/tasks/{id}/dependencies", operation_id = "get_dependencies", tag = "tasks",
-    params(("id" = String, Path), DependenciesQuery),
-    responses((status = 200, body = DependenciesJson), (status = 304, description = "As the reader has it")))]
-async fn dependencies(
-    Extension(state): Extension<State>,
-    Path(name): Path<String>,
-    Asked(query): Asked<DependenciesQuery>,
-) -> Result<Shown<DependenciesJson>, Problem> {
-    let most = limit(query.limit)?;
-    let found = state.read(move |client| {
-        let task = client.task(client.resolve(&name)?)?;
-        let found = client.dependencies(task.id, most)?;
-        Ok(DependenciesJson::of(&task, &found))
-    });
-    Ok(Shown(found.await?))
-}
-
-/// What to wait for.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WaitJson {
-    /// Ids, unique beginnings of ids, or `WORKFLOW:KEY`; at most 10,000.
-    ids: Vec<String>,
-    /// Wait for the first of them.
-    #[serde(default)]
-    any: bool,
-    /// Wait for these statuses; a task that ends otherwise ends the wait for it, too.
-    #[serde(default)]
-    statuses: Vec<String>,
-    /// How long at most: `30s`, `5m`, or a number of seconds; five minutes when absent, and at most.
-    timeout: Option<String>,
-}
-
-/// How a wait ended.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct WaitedJson {
-    /// Whether all (or with `any` one) are where they were waited for. False: ask again.
-    pub done: bool,
-    /// The tasks as they are now, in the order of the ids; without those that were deleted meanwhile.
-    pub tasks: Vec<TaskJson>,
-}
-
-/// Wait for tasks to end
-#[utoipa::path(post, path = "/v1/wait", operation_id = "wait_for_tasks", tag = "tasks", request_body = WaitJson,
-    responses((status = 200, body = WaitedJson)))]
-async fn wait(
-    Extension(state): Extension<State>,
-    Given(wait): Given<WaitJson>,
-) -> Result<Shown<WaitedJson>, Problem> {
-    if wait.ids.is_empty() || wait.ids.len() > AWAITED_MAX {
-        let what = format!("{} ids: a wait has 1 to {AWAITED_MAX}", wait.ids.len());
-        return Err(Problem::new(Kind::Invalid, what));
-    }
-    let wanted: StatusSet = set(&statuses(Some(&wait.statuses.join(",")))?);
-    let time = patience(wait.timeout.as_deref().unwrap_or("5m"))?;
-    let names = wait.ids;
-    let ids: Vec<TaskId> = state
-        .read(move |client| names.iter().map(|name| client.resolve(name)).collect())
-        .await?;
-    state.arrived(&ids, wait.any, wanted, time).await?;
-    let tasks = state
-        .read(move |client| Ok(client.store().tasks(&ids)?))
-        .await?;
-    let there = |task: &Option<Task>| {
-        let status = task.as_ref().map(|task| task.status);
-        status.is_none_or(|status| is_there(status, wanted))
-    };
-    let done = match wait.any {
-        true => tasks.iter().any(there),
-        false => tasks.iter().all(there),
-    };
-    let now_ms = now_ms();
-    Ok(Shown(WaitedJson {
-        done,
-        tasks: (tasks.iter().flatten())
-            .map(|task| wire::task(task, now_ms))
-            .collect(),
-    }))
 }

@@ -2,12 +2,29 @@
 
 use std::time::Duration;
 
-use super::Shared;
+use axum::extract::State as Extension;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::given::Given;
 use super::problem::{Kind, Problem};
-use crate::task::{Status, StatusFilter, StatusSet, TaskId, duration_ms};
+use super::shown::Shown;
+use super::{Shared, State};
+use crate::task::{Status, StatusFilter, StatusSet, Task, TaskId, duration_ms};
+use crate::wire::{self, TaskJson, now_ms};
 
 /// Longest that one request waits; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Tasks that one wait is for.
+const AWAITED_MAX: usize = 10_000;
+
+/// The route of waits.
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(wait))
+}
 
 /// A duration such as `30s` or `5m`; a bare number is seconds. Longer than five minutes is five minutes.
 pub fn patience(text: &str) -> Result<Duration, Problem> {
@@ -63,4 +80,67 @@ impl Shared {
 /// Whether a task is where a wait wants it.
 pub fn is_there(status: Status, wanted: StatusSet) -> bool {
     status.is_terminal() || wanted.contains(status)
+}
+
+/// What to wait for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaitJson {
+    /// Ids, unique beginnings of ids, or `WORKFLOW:KEY`; at most 10,000.
+    ids: Vec<String>,
+    /// Wait for the first of them.
+    #[serde(default)]
+    any: bool,
+    /// Wait for these statuses; a task that ends otherwise ends the wait for it, too.
+    #[serde(default)]
+    statuses: Vec<String>,
+    /// How long at most: `30s`, `5m`, or a number of seconds; five minutes when absent, and at most.
+    timeout: Option<String>,
+}
+
+/// How a wait ended.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WaitedJson {
+    /// Whether all (or with `any` one) are where they were waited for. False: ask again.
+    pub done: bool,
+    /// The tasks as they are now, in the order of the ids; without those that were deleted meanwhile.
+    pub tasks: Vec<TaskJson>,
+}
+
+/// Wait for tasks to end
+#[utoipa::path(post, path = "/v1/wait", operation_id = "wait_for_tasks", tag = "tasks", request_body = WaitJson,
+    responses((status = 200, body = WaitedJson)))]
+async fn wait(
+    Extension(state): Extension<State>,
+    Given(wait): Given<WaitJson>,
+) -> Result<Shown<WaitedJson>, Problem> {
+    if wait.ids.is_empty() || wait.ids.len() > AWAITED_MAX {
+        let what = format!("{} ids: a wait has 1 to {AWAITED_MAX}", wait.ids.len());
+        return Err(Problem::new(Kind::Invalid, what));
+    }
+    let wanted: StatusSet = set(&statuses(Some(&wait.statuses.join(",")))?);
+    let time = patience(wait.timeout.as_deref().unwrap_or("5m"))?;
+    let names = wait.ids;
+    let ids: Vec<TaskId> = state
+        .read(move |client| names.iter().map(|name| client.resolve(name)).collect())
+        .await?;
+    state.arrived(&ids, wait.any, wanted, time).await?;
+    let tasks = state
+        .read(move |client| Ok(client.store().tasks(&ids)?))
+        .await?;
+    let there = |task: &Option<Task>| {
+        let status = task.as_ref().map(|task| task.status);
+        status.is_none_or(|status| is_there(status, wanted))
+    };
+    let done = match wait.any {
+        true => tasks.iter().any(there),
+        false => tasks.iter().all(there),
+    };
+    let now_ms = now_ms();
+    Ok(Shown(WaitedJson {
+        done,
+        tasks: (tasks.iter().flatten())
+            .map(|task| wire::task(task, now_ms))
+            .collect(),
+    }))
 }

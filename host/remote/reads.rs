@@ -1,0 +1,377 @@
+//! What another machine's host tells of its tasks, its queues and itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::nouns::{self, id};
+use super::{PAGE, Remote, asking, local};
+use crate::bus::Bus;
+use crate::group::GroupKind;
+use crate::job::UnitResult;
+use crate::journal::Entry;
+use crate::lease::Lease;
+use crate::schedule::Schedule;
+use crate::store::{
+    Counter, Crowd, EarlierChild, Filter, HandlerRow, LogLine, LogPosition, Node, QueueDepth,
+    QueueStanding, Rank, Recent, Store, StoreError,
+};
+use crate::task::edge::{Link, Links};
+use crate::task::producer::Clocks;
+use crate::task::state::Attempt;
+use crate::task::{Edge, IdGenerator, Outcome, PendingReason, Status, Task, TaskId};
+use crate::wire::{CounterJson, LogJson, QueueJson, ScheduleJson, TaskJson};
+
+#[async_trait::async_trait]
+impl Store for Remote {
+    fn clocks(&self, _producer: TaskId) -> Result<Option<Clocks>, StoreError> {
+        Err(local("a look at the clocks of a producer"))
+    }
+
+    fn unit_results(
+        &self,
+        job: TaskId,
+        after_line: u64,
+        failed: bool,
+        limit: u64,
+    ) -> Result<Vec<UnitResult>, StoreError> {
+        self.results(job, after_line, failed, limit)
+    }
+
+    fn members_running(&self, group: TaskId) -> Result<u64, StoreError> {
+        self.units_running(group)
+    }
+
+    fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
+        let found = |&id: &TaskId| match self.found(id)? {
+            Some(task) => Ok(Some(nouns::task(&task)?)),
+            None => Ok(None),
+        };
+        ids.iter().map(found).collect()
+    }
+
+    fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError> {
+        let status = |task: Option<Task>| task.map(|task| task.status);
+        Ok(self.tasks(ids)?.into_iter().map(status).collect())
+    }
+
+    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
+        let outcome = |task: Option<Task>| task.map(|task| task.outcome());
+        Ok(self.tasks(ids)?.into_iter().map(outcome).collect())
+    }
+
+    fn ids_between(
+        &self,
+        low: TaskId,
+        high: TaskId,
+        limit: u64,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        // What both have in common is what all between begin with.
+        let (low, high) = (low.to_string(), high.to_string());
+        let same = low.chars().zip(high.chars()).take_while(|(a, b)| a == b);
+        let prefix: String = same.map(|(character, _)| character).collect();
+        let tasks = self.pages("/v1/tasks", &[("id", prefix)], limit)?;
+        tasks.iter().map(|task| id(&task.id)).collect()
+    }
+
+    fn tally(&self, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            counts: BTreeMap<String, u64>,
+        }
+        let query = [
+            ("handler", filter.handler.clone()),
+            ("queue", filter.queue.clone()),
+            ("key", filter.key.clone()),
+            ("parent", filter.parent.map(|parent| parent.to_string())),
+        ];
+        let query: Vec<(&str, String)> = (query.into_iter())
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        let answer: Answer = self.asking.get("/v1/tasks/counts", &query)?;
+        let counted = |status: Status| {
+            let wanted = filter.statuses.is_empty() || filter.statuses.contains(status);
+            let count = answer.counts.get(status.as_str()).copied().unwrap_or(0);
+            (wanted && count > 0).then_some((status, count))
+        };
+        Ok(Status::ALL.into_iter().filter_map(counted).collect())
+    }
+
+    fn recent(&self, _limit: u64) -> Result<Vec<Recent>, StoreError> {
+        Err(local("a look at the newest tasks"))
+    }
+
+    fn crowd(&self, _task: &Task) -> Result<Crowd, StoreError> {
+        Err(local("a look at what else runs"))
+    }
+
+    fn awaited_by(&self, _waiter: TaskId, _limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        Err(local("a look at what a task waits for"))
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError> {
+        let mut query: Vec<(&str, String)> = Vec::new();
+        let words: Vec<&str> = match filter.reason {
+            Some(PendingReason::Blocked) => vec!["blocked"],
+            Some(PendingReason::Scheduled) => vec!["scheduled"],
+            Some(PendingReason::Ready) => vec!["ready"],
+            Some(PendingReason::Held) => vec!["held"],
+            None => (Status::ALL.iter())
+                .filter(|status| filter.statuses.contains(**status))
+                .map(|status| status.as_str())
+                .collect(),
+        };
+        if !words.is_empty() {
+            query.push(("status", words.join(",")));
+        }
+        query.extend(filter.after.map(|after| ("after", after.to_string())));
+        let tasks = match (filter.group, &filter.group_name) {
+            (None, _) => {
+                query.extend(filter.handler.clone().map(|name| ("handler", name)));
+                query.extend(filter.queue.clone().map(|name| ("queue", name)));
+                query.extend(filter.key.clone().map(|key| ("key", key)));
+                query.extend(filter.parent.map(|parent| ("parent", parent.to_string())));
+                self.pages("/v1/tasks", &query, filter.limit)?
+            }
+            (Some(GroupKind::Workflow), name) => {
+                query.extend(name.clone().map(|name| ("name", name)));
+                self.pages("/v1/workflows", &query, filter.limit)?
+            }
+            (Some(GroupKind::Pool), Some(name)) => {
+                let path = format!("/v1/pools/{}", asking::encoded(name));
+                match self.asking.get(&path, &[]) {
+                    Ok(pool) => vec![pool],
+                    Err(StoreError::Remote { missing: true, .. }) => Vec::new(),
+                    Err(error) => return Err(error),
+                }
+            }
+            (Some(GroupKind::Job), Some(name)) => self.job_named(name)?,
+            (Some(kind), _) => {
+                let all = filter.statuses.is_empty();
+                query.retain(|(name, _)| *name != "status");
+                query.push(("all", all.to_string()));
+                query.push(("kind", kind.as_str().to_owned()));
+                self.pages("/v1/pools", &query, filter.limit)?
+            }
+        };
+        tasks.iter().map(nouns::task).collect()
+    }
+
+    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        let ids = self.shown(parent)?.child_task_ids.unwrap_or_default();
+        ids.iter().map(|text| id(text)).collect()
+    }
+
+    fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
+        let Some(shown) = self.found(task)? else {
+            return Ok(None);
+        };
+        let task = nouns::task(&shown)?;
+        Ok(Some(Node {
+            has_children: !self.nodes(task.id, Rank::START, 1, false)?.is_empty(),
+            was_retried: !self.nodes(task.id, Rank::START, 1, true)?.is_empty(),
+            is_retry: task.retry_of.is_some(),
+            task,
+        }))
+    }
+
+    fn child_nodes(
+        &self,
+        parent: TaskId,
+        after: Rank,
+        limit: u64,
+    ) -> Result<Vec<Node>, StoreError> {
+        self.nodes(parent, after, limit, false)
+    }
+
+    fn retry_nodes(&self, task: TaskId, after: Rank, limit: u64) -> Result<Vec<Node>, StoreError> {
+        self.nodes(task, after, limit, true)
+    }
+
+    fn counts(&self, parent: Option<TaskId>) -> Result<Vec<(Status, u64)>, StoreError> {
+        let Some(parent) = parent else {
+            return self.tally(&Filter::default());
+        };
+        let counts = self.shown(parent)?.children.unwrap_or_default();
+        let counts = counts.iter().map(|(word, count)| {
+            let status = Status::from_word(word).ok_or_else(|| asking::unread(word))?;
+            Ok((status, *count))
+        });
+        counts.collect()
+    }
+
+    fn child_by_key(&self, parent: TaskId, key: &str) -> Result<Option<TaskId>, StoreError> {
+        let path = format!("/v1/tasks/{}", asking::encoded(&format!("{parent}:{key}")));
+        match self.asking.get::<TaskJson>(&path, &[]) {
+            Ok(task) => Ok(Some(id(&task.id)?)),
+            Err(StoreError::Remote { missing: true, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError> {
+        let open = which == Links::OpenUpstream;
+        let found = self.dependencies(task, if open { PAGE } else { limit })?;
+        let links = match which {
+            Links::Upstream | Links::OpenUpstream => &found.depends_on,
+            Links::Downstream => &found.depended_on_by,
+        };
+        let links: Result<Vec<Link>, _> = links.iter().map(nouns::link).collect();
+        let is_open = |link: &Link| link.status.is_some_and(|status| !status.is_terminal());
+        let links = links?.into_iter().filter(|link| !open || is_open(link));
+        Ok(links
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .collect())
+    }
+
+    fn upstreams(&self, _task: TaskId) -> Result<Vec<Edge>, StoreError> {
+        Err(local("a look at more than a thousand dependencies"))
+    }
+
+    fn downstreams(&self, _task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+        Err(local("a look at more than a thousand dependencies"))
+    }
+
+    fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError> {
+        Ok(self.shown(task)?.signals_unread.unwrap_or_default())
+    }
+
+    fn logs(
+        &self,
+        task: TaskId,
+        after: LogPosition,
+        limit: u64,
+    ) -> Result<Vec<LogLine>, StoreError> {
+        #[derive(Deserialize)]
+        struct Lines {
+            lines: Vec<LogJson>,
+        }
+        let query = [
+            ("after", format!("{}.{}", after.run, after.line)),
+            ("limit", limit.min(PAGE).to_string()),
+        ];
+        let found: Lines = self.asking.get(&format!("/v1/tasks/{task}/logs"), &query)?;
+        found.lines.iter().map(nouns::log).collect()
+    }
+
+    fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
+        let shown = self.shown(task)?;
+        shown.attempts.iter().map(nouns::attempt).collect()
+    }
+
+    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
+        let rows = self.loaded()?;
+        let rows = rows.iter().flat_map(nouns::handler_rows).collect();
+        Ok(Some((rows, PathBuf::from("the directory of the host"))))
+    }
+
+    fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
+        Ok(self
+            .some_queues("false")?
+            .iter()
+            .map(nouns::queue)
+            .collect())
+    }
+
+    fn queue_known(&self, name: &str) -> Result<bool, StoreError> {
+        let queues = self.some_queues("false")?;
+        Ok(queues.iter().any(|queue| queue.name == name))
+    }
+
+    fn queues_paused(&self) -> Result<Vec<String>, StoreError> {
+        let queues = self.some_queues("true")?;
+        Ok(queues.into_iter().map(|queue| queue.name).collect())
+    }
+
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        #[derive(Deserialize)]
+        struct All {
+            schedules: Vec<ScheduleJson>,
+        }
+        let all: All = self.asking.get("/v1/schedules", &[])?;
+        all.schedules.iter().map(nouns::schedule).collect()
+    }
+
+    fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        Ok(self.view()?.host.map(|host| host.lease))
+    }
+
+    fn depths(&self) -> Result<Vec<QueueDepth>, StoreError> {
+        Ok(self.view()?.depths)
+    }
+
+    fn bus(&self) -> &Arc<Bus> {
+        &self.bus
+    }
+
+    fn ids(&self) -> &IdGenerator {
+        &self.ids
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>, StoreError> {
+        #[derive(Deserialize)]
+        struct All {
+            counters: Vec<CounterJson>,
+        }
+        let all: All = self.asking.get("/v1/counters", &[])?;
+        let counter = |counter: CounterJson| Counter {
+            name: counter.name,
+            labels: counter.labels,
+            value: counter.value,
+        };
+        Ok(all.counters.into_iter().map(counter).collect())
+    }
+
+    // What only a host reads, or what needs its files.
+
+    fn journal(&self, _task: TaskId, _run: u32) -> Result<Vec<Entry>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn earlier_children(&self, _parent: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn earlier_members(&self, _spawner: TaskId) -> Result<Vec<EarlierChild>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn pool_named(&self, _scope: TaskId, _name: &str) -> Result<Option<TaskId>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn is_source(&self, _task: TaskId, _pool: TaskId) -> Result<bool, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn last_sequence(&self, _parent: TaskId) -> Result<u64, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn checkpoint(&self, _task: TaskId, _name: &str) -> Result<Option<String>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn has_signal(&self, _task: TaskId, _name: &str) -> Result<bool, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
+        Err(local("serving"))
+    }
+}
+
+impl Remote {
+    /// All queues; or those that are paused, without a look at their tasks.
+    fn some_queues(&self, paused: &str) -> Result<Vec<QueueJson>, StoreError> {
+        #[derive(Deserialize)]
+        struct All {
+            queues: Vec<QueueJson>,
+        }
+        let query = [("paused", paused.to_owned())];
+        let all: All = self.asking.get("/v1/queues", &query)?;
+        Ok(all.queues)
+    }
+}
