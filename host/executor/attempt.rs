@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use wasmtime::{Store as Instance, UpdateDeadline};
 
-use super::Agents;
 use super::control::Control;
 use super::ended::{self, Ended, Fate, Verdict};
 use super::guest::{Guest, Next, Start};
@@ -14,7 +13,7 @@ use super::invoke::{Returned, invoke};
 use super::log::LogSink;
 use super::pages;
 use super::parking::Claim;
-use super::wasi;
+use super::{Agents, Live, wasi};
 use crate::journal::Cursor;
 use crate::limits::RetryPolicy;
 use crate::loader::Handler;
@@ -26,14 +25,16 @@ use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
 /// Epochs between two looks of a running guest: each lets others have the thread.
 const EPOCHS_PER_TURN: u64 = 1;
 
-/// Run a claimed task until it ends, or waits for so long that its instance goes.
-pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
+/// Run a claimed task until it ends, or waits for so long that its instance goes. It lives until its
+/// end is on disk, which is not waited for.
+pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
     let task = claim.task.clone();
+    let control = live.control.clone();
     let handler = match handler(&agents, &task) {
         Ok(handler) => handler,
         Err(failure) => {
             drop(claim);
-            return write(&agents, task.token(), End::Failed(failure, 0)).await;
+            return write(&agents, task.token(), End::Failed(failure, 0), live);
         }
     };
     let limit_ms = task
@@ -49,7 +50,7 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
         control.hint();
     }
     // A panic here would be a fault of ours; it must not leave the task running for ever.
-    let life = live(agents.clone(), claim, handler.clone(), control);
+    let life = instance(agents.clone(), claim, handler.clone(), control);
     let lived = caught(life).await;
     let (token, fate) = lived.unwrap_or_else(|panic| {
         tracing::error!(task = %task.id, %panic, "the host panicked while it ran this task");
@@ -66,9 +67,9 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, control: Arc<Control>) {
         Lived::Nothing => {}
         Lived::Ended(End::Failed(failure, _)) => {
             let rest_ms = backoff_ms(&handler.manifest.retry, task.attempt);
-            write(&agents, token, End::Failed(failure, rest_ms)).await;
+            write(&agents, token, End::Failed(failure, rest_ms), live);
         }
-        Lived::Ended(end) => write(&agents, token, end).await,
+        Lived::Ended(end) => write(&agents, token, end, live),
     }
 }
 
@@ -98,7 +99,7 @@ fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Failure> {
 
 /// The life of one instance. Answers with the claim that it had last, which a wait may have
 /// renewed. The instance and its slot are gone when this returns.
-async fn live(
+async fn instance(
     agents: Arc<Agents>,
     claim: Claim,
     handler: Arc<Handler>,
@@ -283,13 +284,19 @@ fn backoff_ms(policy: &RetryPolicy, attempt: u32) -> u64 {
     policy.delay_ms(attempt, rand::random())
 }
 
-async fn write(agents: &Agents, token: Token, end: End) {
-    match agents.store.finish(token, end).await {
-        Ok(()) => {}
-        // Another attempt has the task; what this one did is as if it had not been.
-        Err(StoreError::Stale(id)) => tracing::debug!(task = %id, "a stale attempt wrote nothing"),
-        Err(error) => {
-            tracing::error!(task = %token.task, %error, "the end of an attempt was not kept")
+fn write(agents: &Agents, token: Token, end: End, live: Live) {
+    let written = move |outcome| {
+        match outcome {
+            Ok(()) => {}
+            // Another attempt has the task; what this one did is as if it had not been.
+            Err(StoreError::Stale(id)) => {
+                tracing::debug!(task = %id, "a stale attempt wrote nothing");
+            }
+            Err(error) => {
+                tracing::error!(task = %token.task, %error, "the end of an attempt was not kept");
+            }
         }
-    }
+        drop(live);
+    };
+    agents.store.end(token, end, Box::new(written));
 }

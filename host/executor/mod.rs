@@ -111,19 +111,26 @@ pub struct Executor {
     _runtimes: [Runtime; 2],
 }
 
-/// One attempt, counted for as long as it lives.
-struct Live(Arc<watch::Sender<usize>>);
-
-impl Live {
-    fn begin(count: &Arc<watch::Sender<usize>>) -> Live {
-        count.send_modify(|live| *live += 1);
-        Live(count.clone())
-    }
+/// One attempt, which is counted and can be asked to stop until its end is written.
+struct Live {
+    task: TaskId,
+    control: Arc<Control>,
+    running: Arc<Mutex<HashMap<TaskId, Arc<Control>>>>,
+    count: Arc<watch::Sender<usize>>,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.0.send_modify(|live| *live -= 1);
+        // A dropped wait may be over already, and its task run in another instance.
+        let mut running = lock(&self.running);
+        if running
+            .get(&self.task)
+            .is_some_and(|other| Arc::ptr_eq(other, &self.control))
+        {
+            running.remove(&self.task);
+        }
+        drop(running);
+        self.count.send_modify(|live| *live -= 1);
     }
 }
 
@@ -195,29 +202,29 @@ impl Executor {
         let Some(mut claim) = self.agents.parking.resume(Claim { task, slot }) else {
             return;
         };
-        let id = claim.task.id;
         let agents = self.agents.clone();
-        let running = self.running.clone();
         let apart = self.apart.clone();
-        let live = Live::begin(&self.live);
-        // Before anyone can ask it to stop: the first thread that is free may be long in coming.
-        let control = Arc::new(Control::new());
-        lock(&running).insert(id, control.clone());
+        let live = self.begin(claim.task.id);
         self.guests.spawn(async move {
-            let _until_its_end_is_written = live;
             claim.slot.start().await;
             // Made here and in a place of its own: what is spawned is copied a few times, and this is large.
-            let attempt = Box::pin(attempt::run(agents, claim, control.clone()));
+            let attempt = Box::pin(attempt::run(agents, claim, live));
             turns::taking_turns(attempt, &apart).await;
-            // A dropped wait may be over already, and its task run in another instance.
-            let mut running = lock(&running);
-            if running
-                .get(&id)
-                .is_some_and(|other| Arc::ptr_eq(other, &control))
-            {
-                running.remove(&id);
-            }
         });
+    }
+
+    /// An attempt of a task is to be. Before anyone can ask it to stop: the first thread that is free may be
+    /// long in coming.
+    fn begin(&self, task: TaskId) -> Live {
+        let control = Arc::new(Control::new());
+        lock(&self.running).insert(task, control.clone());
+        self.live.send_modify(|live| *live += 1);
+        Live {
+            task,
+            control,
+            running: self.running.clone(),
+            count: self.live.clone(),
+        }
     }
 
     /// Ask the attempts of these tasks to stop; they are interrupted after the grace.

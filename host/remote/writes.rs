@@ -16,7 +16,7 @@ use crate::lease::{Lease, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target, Timing};
 use crate::store::{
-    Alter, CallBy, Cancelled, Dispatch, End, HandlerRow, Received, Record, Sent, Signal,
+    Alter, CallBy, Cancelled, Dispatch, End, HandlerRow, Heard, Received, Record, Sent, Signal,
     StoreError, Submitted, Suspension, Sweep, Urgency, Writes,
 };
 use crate::task::{NewTask, Task, TaskId, Token};
@@ -253,7 +253,7 @@ impl Writes for Remote {
         Err(local("running a task"))
     }
 
-    async fn finish(&self, _token: Token, _end: End) -> Result<(), StoreError> {
-        Err(local("running a task"))
+    fn end(&self, _token: Token, _end: End, heard: Heard) {
+        heard(Err(local("running a task")));
     }
 }

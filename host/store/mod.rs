@@ -26,7 +26,7 @@ pub use counter::Counter;
 pub use error::StoreError;
 pub use place::Place;
 pub use sweep::{Keep, Sweep};
-pub use writes::Writes;
+pub use writes::{Heard, Writes};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::bus::{Bus, Notice};
 use crate::panics::caught_in;
 use crate::store::kernel::{self, Kept, Turn};
 use crate::store::rows::Rows;
-use crate::store::{Dispatch, StoreError, Urgency};
+use crate::store::{Dispatch, Heard, StoreError, Urgency};
 use crate::task::{IdGenerator, StatusSet, Task, TaskId, Token};
 
 /// Jobs that one transaction takes: enough to share a sync, few enough to answer soon.
@@ -490,5 +490,33 @@ impl<F: FnMut(&mut Turn<'_>) -> Result<(), StoreError> + Send> Job for Tell<F> {
 
     fn heard(&self) -> bool {
         false
+    }
+}
+
+/// A job that an attempt does not wait for, and that tells how it ended.
+pub struct Report<F> {
+    /// The claim that it is done under.
+    pub token: Token,
+    /// What to do.
+    pub run: F,
+    /// Who hears of it.
+    pub heard: Heard,
+}
+
+impl<F: FnMut(&mut Turn<'_>) -> Result<(), StoreError> + Send> Job for Report<F> {
+    fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        (self.run)(turn)
+    }
+
+    fn settle(self: Box<Self>, outcome: Result<(), StoreError>) {
+        (self.heard)(outcome);
+    }
+
+    fn token(&self) -> Option<Token> {
+        Some(self.token)
+    }
+
+    fn heard(&self) -> bool {
+        true
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use super::kernel::{self, Turn};
-use super::writer::{Ask, Job, Message, Tell};
+use super::writer::{Ask, Job, Message, Report, Tell};
 use super::{
     Alter, CallBy, Cancelled, Dispatch, End, HandlerRow, Received, Record, Sent, Signal,
     StoreError, Submitted, Suspension, Sweep, Urgency,
@@ -106,9 +106,21 @@ pub trait Writes: Send + Sync + 'static {
     async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError>;
     /// The attempt waits. Refused when the wait could never end.
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
-    /// The attempt ended.
-    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError>;
+    /// The attempt ended. Does not wait; who hears of it does so when it is on disk, or when it is known that
+    /// it will not be.
+    fn end(&self, token: Token, end: End, heard: Heard);
+
+    /// The attempt ended, and that is on disk.
+    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let heard = move |outcome| drop(reply.send(outcome));
+        self.end(token, end, Box::new(heard));
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
 }
+
+/// Hears what became of something, from the thread that writes, which it does not keep for long.
+pub type Heard = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A store whose writes are done by a writer.
 pub trait Queued: Send + Sync + 'static {
@@ -271,11 +283,14 @@ impl<S: Queued> Writes for S {
         .await
     }
 
-    async fn finish(&self, token: Token, end: End) -> Result<(), StoreError> {
-        ask_under(self, Some(token), move |turn| {
-            kernel::finish(turn, token, &end)
-        })
-        .await
+    fn end(&self, token: Token, end: End, heard: Heard) {
+        let run = move |turn: &mut Turn<'_>| kernel::finish(turn, token, &end);
+        let job = Box::new(Report { token, run, heard });
+        if let Err(mpsc::SendError(Message::Job(job, _))) =
+            self.queue().send(Message::Job(job, Urgency::Soon))
+        {
+            job.settle(Err(StoreError::Closed));
+        }
     }
 }
 
