@@ -1,5 +1,6 @@
 //! A line to a server that a test holds up: altogether, or one that is about to commit.
 
+use std::collections::HashSet;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -70,12 +71,13 @@ impl Line {
         self.gate.change(|state| state.stalls = true);
     }
 
-    /// Hold the next transaction that is about to commit: all that it did is done, and not committed.
+    /// Hold the next transaction that has written and is about to commit: all that it did is done, and not
+    /// committed.
     pub fn hold_commit(&self) {
         self.gate.change(|state| state.holds = true);
     }
 
-    /// Let the next commit through, and cut its connection before the answer.
+    /// Let the next commit of something written through, and cut its connection before the answer.
     pub fn cut_after_commit(&self) {
         self.gate.change(|state| state.cuts = true);
     }
@@ -109,9 +111,11 @@ impl Gate {
         let mut from = BufReader::new(near.try_clone().unwrap());
         let mut first = true;
         let mut cut = false;
+        let mut writing = Writing::default();
         while let Some(message) = message(&mut from, first) {
             first = false;
-            if message.ends_with(b"commit\0") {
+            writing.hears(&message);
+            if message.ends_with(b"commit\0") && std::mem::take(&mut writing.has_written) {
                 let mut state = self.state.lock().unwrap();
                 cut = std::mem::take(&mut state.cuts);
                 if state.holds {
@@ -145,6 +149,40 @@ impl Gate {
         }
         let _ = near.shutdown(Shutdown::Both);
         let _ = far.shutdown(Shutdown::Both);
+    }
+}
+
+/// Whether a transaction has written: its last statement before the commit leaves a mark of it. Others only
+/// tell something, or have looked.
+#[derive(Default)]
+struct Writing {
+    /// Names of the statements that leave marks.
+    marks: HashSet<Vec<u8>>,
+    has_written: bool,
+}
+
+impl Writing {
+    fn hears(&mut self, message: &[u8]) {
+        let mut words = message
+            .get(5..)
+            .unwrap_or_default()
+            .split(|&byte| byte == 0);
+        match message.first() {
+            // Parse: the name of a statement, and its text.
+            Some(b'P') => {
+                let name = words.next().unwrap_or_default();
+                let text = String::from_utf8_lossy(words.next().unwrap_or_default());
+                if text.starts_with("insert into writers") {
+                    self.marks.insert(name.to_vec());
+                }
+            }
+            // Bind: a portal, and the name of its statement.
+            Some(b'B') => {
+                let name = words.nth(1).unwrap_or_default();
+                self.has_written |= self.marks.contains(name);
+            }
+            _ => {}
+        }
     }
 }
 
