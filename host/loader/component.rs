@@ -148,7 +148,14 @@ pub fn compile(engine: &Engine, component: Vec<u8>) -> Result<Component, Fault> 
     let engine = engine.clone();
     // The compiler cannot be interrupted; past its time it is left alone.
     std::thread::spawn(move || {
-        let _ = sender.send(Component::from_binary(&engine, &component));
+        let compile = || Component::from_binary(&engine, &component);
+        // Threads of its own: in those that all share, one of many functions would be done first.
+        let threads = rayon::ThreadPoolBuilder::new().thread_name(|_| "fishway-compile".to_owned());
+        let compiled = match threads.build() {
+            Ok(threads) => threads.install(compile),
+            Err(_) => compile(),
+        };
+        let _ = sender.send(compiled);
     });
     match receiver.recv_timeout(Duration::from_millis(limits::COMPILE_MS_MAX)) {
         Ok(Ok(component)) => Ok(component),

@@ -319,7 +319,7 @@ fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
             &handlers,
             &directory.join("data"),
         );
-        loader.unwrap().scan();
+        loader.unwrap().scan(|_| {});
         directory.join("data").join("compiled")
     });
     let to = data.join("compiled");
