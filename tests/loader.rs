@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 
+use fishway::clock::SystemClock;
 use fishway::executor::{Sandbox, Settings};
 use fishway::loader::{Change, Check, Digest, Loader, Origin};
 use fishway::task::{Options, Status};
@@ -561,6 +562,7 @@ fn a_file_that_changes_while_it_is_loaded_is_loaded_again_and_what_comes_late_is
         .set_modified(newer.modified().unwrap())
         .unwrap();
     gated.scan();
+    gated.scans.pop().unwrap().join().unwrap();
     let (told, _) = gated.open(&["slow", "wrong"]);
     assert_eq!(told, [""; 0]);
     assert!(gated.loader.get("one/newer").is_some());
@@ -627,6 +629,23 @@ fn slow_files_on_all_processors_hold_up_neither_another_nor_what_is_said_about_i
     assert!(told.starts_with(nobody), "{told}");
     assert_eq!(gated.loader.loading(), processors);
     assert_eq!(gated.open(&["slow"]).0.len(), processors);
+}
+
+#[test]
+fn nobody_waits_for_a_slow_file_to_be_told_what_is_missing() {
+    let shelf = Shelf::new();
+    let import = "(import \"a:b/c\" (instance (export \"give\" (func (result u32)))))";
+    let asks = giving(&format!("{import} (export \"ask\" (func $give))"));
+    shelf.put("asks.wat", asks);
+    shelf.put("slow.wat", giving("(export \"slow\" (func $give))"));
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    assert_eq!(gated.told(), "loaded asks");
+    let told = gated.told();
+    let nobody = "asks.wat: it imports a:b/c, which no handler exports";
+    assert!(told.starts_with(nobody), "{told}");
+    assert!(gated.loader.loads("slow"));
+    assert_eq!(gated.open(&["slow"]).0, ["loaded slow"]);
 }
 
 #[test]
@@ -789,6 +808,17 @@ async fn a_task_without_a_handler_is_held_until_one_is_dropped_in() {
     panic!("the new handler was not told");
 }
 
+/// Have a component that has a manifest stand still while it is loaded, until something is written to
+/// the answer: it is where its manifest is kept, which is read before.
+fn hold_up(world: &World, component: &[u8]) -> std::path::PathBuf {
+    let components = world.directory.path().join("data/components");
+    let pipe = components.join(format!("{}.toml", Digest::of(component).hex()));
+    let _ = std::fs::remove_file(&pipe);
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
+    pipe
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
     let mut world = World::start().await;
@@ -796,13 +826,7 @@ async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
     let text = giving("(export \"give\" (func $give))");
     std::fs::write(world.handlers().join("slow.wat"), &text).unwrap();
     std::fs::write(world.handlers().join("slow.toml"), "# slow").unwrap();
-    // What stands where its manifest is to be kept is read, and is nothing to be read from until
-    // somebody writes.
-    let digest = Digest::of(text.as_bytes()).hex();
-    let components = world.directory.path().join("data/components");
-    let pipe = components.join(format!("{digest}.toml"));
-    let kind = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
+    let pipe = hold_up(&world, text.as_bytes());
     world.restart().await;
     assert_eq!(world.host().loader().loading(), 1);
     assert_eq!(
@@ -819,11 +843,40 @@ async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
         .await;
     world.reach_status(parent, Status::Waiting).await;
     assert_eq!(world.detail(submitted).task.status, Status::Pending);
+    // What is dropped in beside it comes, and what comes after another slow one.
+    let other = giving("(export \"other\" (func $give))");
+    let other_pipe = hold_up(&world, other.as_bytes());
+    std::fs::write(world.handlers().join("other.toml"), "# slow").unwrap();
+    std::fs::write(world.handlers().join("other.wat"), &other).unwrap();
+    for late in ["late", "later"] {
+        let file = world.handlers().join(format!("{late}.wasm"));
+        std::fs::copy(guests::guest("echo"), file).unwrap();
+        let task = world.submit_to(late, json!(1), Options::default()).await;
+        assert_eq!(results(&world.end(task).await), json!(1));
+    }
+    assert!(world.host().loader().loads("slow"));
     std::fs::write(&pipe, "another").unwrap();
+    std::fs::write(&other_pipe, "another").unwrap();
     assert_eq!(results(&world.end(submitted).await), json!(7));
     world.end(parent).await;
     let changes = &mut world.host().changes().unwrap();
     let first = told(&changes.recv().await.unwrap());
     assert!(first.contains(&"loaded script".to_owned()), "{first:?}");
-    assert_eq!(told(&changes.recv().await.unwrap()), ["loaded slow"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_handler_that_is_still_being_loaded_waits_for_it() {
+    let clock = Arc::new(SystemClock);
+    let mut world = World::of_typed(Settings::default(), clock).await;
+    world.stop().await;
+    let typed = std::fs::read(world.handlers().join("typed.wasm")).unwrap();
+    let pipe = hold_up(&world, &typed);
+    world.restart().await;
+    assert!(world.host().loader().loads("typed"));
+    let steps = json!([{ "length": "abc" }]);
+    let caller = world.submit_to("caller", steps, Options::default()).await;
+    world.reach_status(caller, Status::Running).await;
+    world.run(json!([{ "return": 1 }])).await;
+    std::fs::write(&pipe, "another").unwrap();
+    assert_eq!(results(&world.end(caller).await), json!([3]));
 }

@@ -398,6 +398,10 @@ pub fn check_handler_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 fn io(path: &Path, error: &std::io::Error) -> LoaderError {
     LoaderError::Io {
         path: path.to_owned(),

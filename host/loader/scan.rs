@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::directory::{self, Candidate, Stamp, stamp_of};
 use super::load::Users;
 use super::loads::{Loads, Turn};
-use super::{Change, Digest, Handler, Loader, Problem, links};
+use super::{Change, Digest, Handler, Loader, Problem, links, processors};
 
 /// What a loader knows.
 pub struct State {
@@ -39,13 +39,12 @@ struct Found {
 impl State {
     /// Nothing is loaded.
     pub fn new() -> State {
-        let processors = std::thread::available_parallelism().map_or(2, usize::from);
         State {
             loaded: BTreeMap::new(),
             problems: BTreeMap::new(),
             unlinked: Vec::new(),
             earlier: BTreeMap::new(),
-            loads: Loads::on(processors),
+            loads: Loads::on(processors()),
             in_use: Users::new(),
         }
     }
