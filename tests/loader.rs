@@ -415,7 +415,7 @@ fn compiled_code_is_found_again_and_never_trusted_when_it_was_touched() {
     let shelf = Shelf::new();
     shelf.guest("echo", "one.wasm");
     let origin = |loader: &Loader| {
-        scan(&loader);
+        scan(loader);
         loader.get("one").unwrap().origin
     };
     assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
