@@ -9,7 +9,7 @@ mod stopping;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
 use crate::lease::{HEARTBEAT_MS, Lease, Life, Sign};
-use crate::loader::{Change, Loader, LoaderError, Watch};
+use crate::loader::{Change, Handler, Loader, LoaderError, Watch};
 use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
@@ -165,8 +165,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Start to serve. Everything is loaded, and what a dead host left running is put back, when
-    /// this returns.
+    /// Start to serve. Everything is loaded but for what is slow, and what a dead host left running
+    /// is put back, when this returns.
     pub async fn start(mut setup: Setup) -> Result<Host, HostError> {
         let own = process::own();
         let lock = Lock::take(&setup.data_dir, &own)?;
@@ -216,15 +216,21 @@ impl Host {
         mirrors: bool,
     ) -> Result<Host, HostError> {
         let (sender, changes) = mpsc::unbounded_channel();
-        let _ = sender.send(loader.scan());
+        let (told, mut loaded) = mpsc::unbounded_channel();
+        // What is quick is there from the first moment on; what is slow comes when it is ready.
+        let _ = scan(&loader, &told).await;
+        let settling = loader.clone();
+        let _ = tokio::task::spawn_blocking(move || settling.settle()).await;
+        let _ = sender.send(all(Vec::new(), &mut loaded));
+        let handlers = loader.handlers();
         store
-            .keep_handlers(rows(&loader), loader.directory().to_owned())
+            .keep_handlers(rows(&handlers), loader.directory().to_owned())
             .await?;
         if !mirrors {
             sharing::publish(&*store, &loader).await?;
         }
         let recovered = store.recover().await?;
-        forget(&*store, &loader, &sandbox);
+        forget(&*store, &loader, &handlers, &sandbox);
         sharing::fetch(&*store, &loader)?;
 
         let place = setup.place();
@@ -263,24 +269,29 @@ impl Host {
         };
         let (scanned, kept) = (loader.clone(), shared.clone());
         let looking = beside.run("looks for new handlers", async move {
-            while looks.recv().await.is_some() {
-                let loader = scanned.clone();
-                let Ok(changes) = tokio::task::spawn_blocking(move || loader.scan()).await else {
-                    continue;
+            loop {
+                let changes = tokio::select! {
+                    Some(()) = looks.recv() => {
+                        // It may load for long: meanwhile there are others.
+                        scan(&scanned, &told);
+                        continue;
+                    }
+                    Some(changes) = loaded.recv() => all(changes, &mut loaded),
+                    else => return Ok(()),
                 };
                 if changes.is_empty() {
                     continue;
                 }
+                let handlers = scanned.handlers();
                 // The commit that keeps them also starts what was held for want of them.
-                kept.keep_handlers(rows(&scanned), scanned.directory().to_owned())
+                kept.keep_handlers(rows(&handlers), scanned.directory().to_owned())
                     .await?;
                 if !mirrors {
                     sharing::publish(&*kept, &scanned).await?;
                 }
-                forget(&*kept, &scanned, &sandbox);
+                forget(&*kept, &scanned, &handlers, &sandbox);
                 let _ = sender.send(changes);
             }
-            Ok(())
         });
         let mut background = vec![clocks, keeping, beating, looking];
         if setup.database.is_some() {
@@ -581,9 +592,41 @@ pub fn serving(data_dir: &Path) -> Option<u32> {
     lock::holder(data_dir).map(|holder| holder.pid)
 }
 
-fn rows(loader: &Loader) -> Vec<HandlerRow> {
+/// Have the handlers directory looked at, by a thread of its own: it may load for minutes, and no end
+/// of the host waits for that. What has changed is told to `told`; the answer ends when it was told
+/// what needs no loading.
+fn scan(
+    loader: &Arc<Loader>,
+    told: &mpsc::UnboundedSender<Vec<Change>>,
+) -> tokio::sync::oneshot::Receiver<()> {
+    let (looked, answer) = tokio::sync::oneshot::channel();
+    let looked = std::sync::Mutex::new(Some(looked));
+    let (loader, told) = (loader.clone(), told.clone());
+    let scanning = std::thread::Builder::new().name("fishway-scan".to_owned());
+    let scanning = scanning.spawn(move || {
+        loader.scan(|changes| {
+            let _ = told.send(changes);
+            let looked = looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let _ = looked.map(|looked| looked.send(()));
+        });
+    });
+    if let Err(error) = scanning {
+        tracing::warn!(%error, "the handlers directory cannot be looked at now");
+    }
+    answer
+}
+
+/// These changes and what has come after them.
+fn all(mut changes: Vec<Change>, loaded: &mut mpsc::UnboundedReceiver<Vec<Change>>) -> Vec<Change> {
+    while let Ok(more) = loaded.try_recv() {
+        changes.extend(more);
+    }
+    changes
+}
+
+fn rows(handlers: &[Arc<Handler>]) -> Vec<HandlerRow> {
     let mut rows = Vec::new();
-    for handler in loader.handlers() {
+    for handler in handlers {
         let row = |name, function| HandlerRow {
             name,
             digest: handler.digest.to_string(),
@@ -604,15 +647,17 @@ fn rows(loader: &Loader) -> Vec<HandlerRow> {
     rows
 }
 
-/// Let go of components that no unfinished task needs.
-fn forget(store: &dyn Store, loader: &Loader, sandbox: &Sandbox) {
-    let needed = match store.digests_needed() {
+/// Let go of components that no unfinished task needs and that are not among the `handlers` that were
+/// kept last: what was replaced since then, a claim may name that is not committed yet.
+fn forget(store: &dyn Store, loader: &Loader, handlers: &[Arc<Handler>], sandbox: &Sandbox) {
+    let mut needed = match store.digests_needed() {
         Ok(needed) => needed
             .iter()
             .filter_map(|digest| digest.parse().ok())
             .collect::<HashSet<_>>(),
         Err(error) => return tracing::warn!(%error, "kept components are not looked through"),
     };
+    needed.extend(handlers.iter().map(|handler| handler.digest.clone()));
     if let Err(error) = loader.forget_kept(&needed) {
         tracing::warn!(%error, "a kept component cannot be removed");
     }

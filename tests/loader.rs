@@ -1,11 +1,13 @@
 //! The handlers directory: what is loaded, replaced, forgotten, refused.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 
+use fishway::clock::SystemClock;
 use fishway::executor::{Sandbox, Settings};
-use fishway::loader::{Change, Loader, Origin};
-use fishway::task::Status;
+use fishway::loader::{Change, Check, Digest, Loader, Origin};
+use fishway::task::{Options, Status};
 use serde_json::json;
 
 use crate::support::{PATIENCE, World, guests, options, results};
@@ -35,11 +37,43 @@ impl Shelf {
 
     fn loader(&self) -> Arc<Loader> {
         let sandbox = Sandbox::plain().unwrap();
+        self.open(&sandbox, sandbox.check())
+    }
+
+    fn open(&self, sandbox: &Sandbox, check: Check) -> Arc<Loader> {
         let (handlers, data) = (
             self.directory.path().join("handlers"),
             self.directory.path().join("data"),
         );
-        Arc::new(Loader::open(sandbox.engine().clone(), sandbox.check(), &handlers, &data).unwrap())
+        Arc::new(Loader::open(sandbox.engine().clone(), check, &handlers, &data).unwrap())
+    }
+
+    /// A loader that stands still at each component that exports one of these functions.
+    fn gated(&self, functions: &[&str]) -> Gated {
+        let gate = Arc::new(Gate::default());
+        let (arrives, arrived) = mpsc::channel();
+        let sandbox = Sandbox::plain().unwrap();
+        let (link, at) = (sandbox.check(), gate.clone());
+        let functions: Vec<String> = functions.iter().map(|one| one.to_string()).collect();
+        let check: Check = Arc::new(move |component| {
+            for function in &functions {
+                if component.get_export_index(None, function).is_some() {
+                    let _ = arrives.send(function.clone());
+                    at.pass(function);
+                }
+            }
+            link(component)
+        });
+        let loader = self.open(&sandbox, check);
+        let (tell, told) = mpsc::channel();
+        Gated {
+            loader,
+            gate,
+            arrived,
+            tell,
+            told,
+            scans: Vec::new(),
+        }
     }
 }
 
@@ -55,6 +89,88 @@ fn told(changes: &[Change]) -> Vec<String> {
         .collect()
 }
 
+/// All that a scan changes: handlers first, by name, then what is wrong.
+fn scan(loader: &Loader) -> Vec<String> {
+    let all = Mutex::new(Vec::new());
+    loader.scan(|changes| all.lock().unwrap().extend(told(&changes)));
+    let mut all = all.into_inner().unwrap();
+    all.sort_by_key(|one: &String| match one.split_once(' ') {
+        Some(("loaded" | "replaced", name)) => (0, name.to_owned()),
+        Some(("forgot", name)) => (1, name.to_owned()),
+        _ => (2, one.clone()),
+    });
+    all
+}
+
+/// What lets components pass by the name of one of their functions.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<BTreeSet<String>>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self, function: &str) {
+        let open = self.open.lock().unwrap();
+        let shut = |open: &mut BTreeSet<String>| !open.contains(function);
+        drop(self.opened.wait_while(open, shut).unwrap());
+    }
+
+    fn open(&self, function: &str) {
+        self.open.lock().unwrap().insert(function.to_owned());
+        self.opened.notify_all();
+    }
+}
+
+/// A loader whose scans stand still at a gate.
+struct Gated {
+    loader: Arc<Loader>,
+    gate: Arc<Gate>,
+    arrived: mpsc::Receiver<String>,
+    tell: mpsc::Sender<String>,
+    told: mpsc::Receiver<String>,
+    scans: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Gated {
+    /// Begin a scan, on a thread of its own.
+    fn scan(&mut self) {
+        let (loader, tell) = (self.loader.clone(), self.tell.clone());
+        self.scans.push(std::thread::spawn(move || {
+            loader.scan(|changes| {
+                told(&changes).into_iter().for_each(|one| {
+                    let _ = tell.send(one);
+                });
+            });
+        }));
+    }
+
+    /// A component has come to the gate.
+    fn arrived(&self) -> String {
+        self.arrived.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The next that is told.
+    fn told(&self) -> String {
+        self.told.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Let everything through that exports this, and have all scans end. Tells what else was told, and
+    /// came to the gate.
+    fn open(&mut self, functions: &[&str]) -> (Vec<String>, Vec<String>) {
+        for function in functions {
+            self.gate.open(function);
+        }
+        for scan in self.scans.drain(..) {
+            scan.join().unwrap();
+        }
+        (
+            self.told.try_iter().collect(),
+            self.arrived.try_iter().collect(),
+        )
+    }
+}
+
 #[test]
 fn new_files_are_loaded_changed_ones_replaced_and_gone_ones_forgotten() {
     let shelf = Shelf::new();
@@ -62,19 +178,19 @@ fn new_files_are_loaded_changed_ones_replaced_and_gone_ones_forgotten() {
     shelf.put(".hidden.wasm", "x");
     shelf.put("notes.txt", "x");
     let loader = shelf.loader();
-    assert_eq!(told(&loader.scan()), ["loaded one"]);
-    assert_eq!(told(&loader.scan()), [""; 0]);
+    assert_eq!(scan(&loader), ["loaded one"]);
+    assert_eq!(scan(&loader), [""; 0]);
     shelf.put("one.toml", "[limits]\nconcurrency = 2");
-    assert_eq!(told(&loader.scan()), ["replaced one"]);
+    assert_eq!(scan(&loader), ["replaced one"]);
     assert_eq!(
         loader.get("one").unwrap().manifest.limits.concurrency,
         Some(2)
     );
     shelf.guest("script", "one.wasm");
     shelf.guest("echo", "two.wasm");
-    assert_eq!(told(&loader.scan()), ["replaced one", "loaded two"]);
+    assert_eq!(scan(&loader), ["replaced one", "loaded two"]);
     std::fs::remove_file(shelf.path("two.wasm")).unwrap();
-    assert_eq!(told(&loader.scan()), ["forgot two"]);
+    assert_eq!(scan(&loader), ["forgot two"]);
 }
 
 #[test]
@@ -98,7 +214,7 @@ fn a_bad_file_is_reported_and_stops_no_other() {
     shelf.guest("echo", "twice.wasm");
     shelf.put("twice.wat", "(component)");
     let loader = shelf.loader();
-    let all = told(&loader.scan());
+    let all = scan(&loader);
     let mut found: Vec<&str> = all.iter().map(String::as_str).collect();
     found.sort_unstable();
     let check =
@@ -129,10 +245,10 @@ fn a_bad_file_is_reported_and_stops_no_other() {
     );
     assert_eq!(loader.handlers().len(), 1);
     assert_eq!(loader.problems().len(), 10);
-    assert_eq!(told(&loader.scan()), [""; 0], "a problem is told once");
+    assert_eq!(scan(&loader), [""; 0], "a problem is told once");
     // Mended, they are handlers.
     shelf.guest("echo", "empty.wasm");
-    assert_eq!(told(&loader.scan()), ["loaded empty"]);
+    assert_eq!(scan(&loader), ["loaded empty"]);
     assert_eq!(loader.problems().len(), 9);
 }
 
@@ -144,7 +260,7 @@ fn a_handler_that_asks_for_what_no_host_has_is_refused_when_it_is_loaded() {
     shelf.put("asks.wat", format!("(component {import} {exports})"));
     shelf.put("lacks.wat", format!("(component {exports})"));
     let loader = shelf.loader();
-    let told = told(&loader.scan());
+    let told = scan(&loader);
     let check = |index: usize, start: &str, word: &str| {
         let found: &String = &told[index];
         assert!(found.starts_with(start) && found.contains(word), "{found}");
@@ -176,7 +292,7 @@ fn functions_are_named_as_shortly_as_they_can_be_told_apart() {
                    (export \"c:z/others\" (instance $other))";
     shelf.put("many.wat", giving(exports));
     let loader = shelf.loader();
-    assert_eq!(told(&loader.scan()), ["loaded many"]);
+    assert_eq!(scan(&loader), ["loaded many"]);
     let handler = loader.component("many").unwrap();
     let names: Vec<String> = handler.task_types().map(|(name, _)| name).collect();
     let expected = [
@@ -207,7 +323,7 @@ fn a_function_of_what_no_json_stands_for_is_left_out_and_why_is_said() {
     );
     shelf.put("none.wat", giving(taking));
     let loader = shelf.loader();
-    let told = told(&loader.scan());
+    let told = scan(&loader);
     assert_eq!(told[0], "loaded some");
     let expected = "none.wat: it is not a task handler: it exports thing (neither interface nor function), take; take \
                     is no task: a resource cannot be JSON | export fishway:task/handler@0.1.0, with run: ";
@@ -239,7 +355,7 @@ fn a_call_of_another_handler_is_told_when_nobody_answers_it_or_with_other_types(
     );
     let loader = shelf.loader();
     let nobody = "it imports shop:orders/pricing@0.1.0, which no handler exports";
-    let all = told(&loader.scan());
+    let all = scan(&loader);
     assert_eq!(all[..2], ["loaded asks", "loaded other"]);
     assert!(
         all[2].starts_with(&format!("asks.wat: {nobody} | ")),
@@ -249,11 +365,11 @@ fn a_call_of_another_handler_is_told_when_nobody_answers_it_or_with_other_types(
         all[3].starts_with(&format!("other.wat: {nobody} | ")),
         "{all:?}"
     );
-    assert_eq!(told(&loader.scan()), [""; 0], "told once");
+    assert_eq!(scan(&loader), [""; 0], "told once");
     shelf.guest("typed", "typed.wasm");
     let expected = "other.wat: it imports length of shop:orders/pricing@0.1.0, which handler \"typed\" has with other \
                     types: expected string, found u32 at text of length | build both against the same WIT";
-    assert_eq!(told(&loader.scan()), ["loaded typed", expected]);
+    assert_eq!(scan(&loader), ["loaded typed", expected]);
     assert_eq!(loader.problems().len(), 1);
     // The function of a handler that the manifest names may stand in another version, or in none.
     shelf.put("top.wat", giving("(export \"give\" (func $give))"));
@@ -263,7 +379,7 @@ fn a_call_of_another_handler_is_told_when_nobody_answers_it_or_with_other_types(
         giving(&format!("{import} (export \"call\" (func $give))")),
     );
     shelf.put("calls.toml", "imports = { \"a:b/c\" = \"top\" }");
-    assert_eq!(told(&loader.scan()), ["loaded calls", "loaded top"]);
+    assert_eq!(scan(&loader), ["loaded calls", "loaded top"]);
     let calls = loader.component("calls").unwrap();
     let wanted = &calls.wanted[0];
     let found = loader.provider(&calls, &wanted.interface, &wanted.functions[0]);
@@ -273,7 +389,7 @@ fn a_call_of_another_handler_is_told_when_nobody_answers_it_or_with_other_types(
         "asks.wat",
         giving(&format!("{import} (export \"call\" (func $give))")),
     );
-    let told = told(&loader.scan());
+    let told = scan(&loader);
     let expected = "asks.wat: it cannot be linked: ";
     assert!(told[0].starts_with(expected), "{told:?}");
 }
@@ -283,10 +399,10 @@ fn a_bad_replacement_leaves_the_version_before_it_in_use() {
     let shelf = Shelf::new();
     shelf.guest("echo", "one.wasm");
     let loader = shelf.loader();
-    loader.scan();
+    scan(&loader);
     let before = loader.get("one").unwrap().digest.clone();
     shelf.put("one.wasm", "junk that is longer than nothing");
-    let told = told(&loader.scan());
+    let told = scan(&loader);
     assert!(
         told[0].ends_with("until then the version before it stays in use"),
         "{told:?}"
@@ -299,7 +415,7 @@ fn compiled_code_is_found_again_and_never_trusted_when_it_was_touched() {
     let shelf = Shelf::new();
     shelf.guest("echo", "one.wasm");
     let origin = |loader: &Loader| {
-        loader.scan();
+        scan(loader);
         loader.get("one").unwrap().origin
     };
     assert!(matches!(origin(&shelf.loader()), Origin::Compiled(_)));
@@ -347,7 +463,7 @@ fn many_copies_of_one_component_are_loaded_at_once_and_kept_once() {
     for copy in 0..8 {
         shelf.guest("echo", &format!("copy-{copy}.wasm"));
     }
-    assert_eq!(shelf.loader().scan().len(), 8);
+    assert_eq!(scan(&shelf.loader()).len(), 8);
     let names = |place: &str| -> Vec<String> {
         let entries = std::fs::read_dir(shelf.directory.path().join("data").join(place)).unwrap();
         entries
@@ -363,7 +479,7 @@ fn many_copies_of_one_component_are_loaded_at_once_and_kept_once() {
         names("compiled")
     );
     let loader = shelf.loader();
-    loader.scan();
+    scan(&loader);
     assert!(
         loader
             .handlers()
@@ -378,11 +494,11 @@ fn a_component_is_kept_until_nobody_needs_it() {
     shelf.guest("echo", "one.wasm");
     shelf.put("one.toml", "[limits]\nchildren = 2");
     let loader = shelf.loader();
-    loader.scan();
+    scan(&loader);
     let old = loader.get("one").unwrap().digest.clone();
     shelf.guest("script", "one.wasm");
     std::fs::remove_file(shelf.path("one.toml")).unwrap();
-    loader.scan();
+    scan(&loader);
     assert_ne!(loader.get("one").unwrap().digest, old);
     assert_eq!(loader.forget_kept(&[old.clone()].into()).unwrap(), 0);
     let kept = shelf.loader().by_digest("one", &old).unwrap();
@@ -392,6 +508,161 @@ fn a_component_is_kept_until_nobody_needs_it() {
     assert_eq!(loader.forget_kept(&Default::default()).unwrap(), 1);
     let gone = loader.by_digest("one", &old).err().unwrap().to_string();
     assert!(gone.contains("neither loaded nor kept"), "{gone}");
+}
+
+#[test]
+fn a_slow_file_holds_up_neither_what_is_new_nor_what_is_replaced_nor_what_is_gone() {
+    let shelf = Shelf::new();
+    shelf.put("slow.wat", giving("(export \"slow\" (func $give))"));
+    shelf.put("quick.wat", giving("(export \"give\" (func $give))"));
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    assert_eq!(gated.arrived(), "slow");
+    assert_eq!(gated.told(), "loaded quick");
+    shelf.put("late.wat", giving("(export \"give\" (func $give))"));
+    gated.scan();
+    assert_eq!(gated.told(), "loaded late");
+    shelf.put("quick.wat", giving("(export \"other\" (func $give))"));
+    gated.scan();
+    assert_eq!(gated.told(), "replaced quick");
+    assert!(gated.loader.get("quick/other").is_some());
+    std::fs::remove_file(shelf.path("late.wat")).unwrap();
+    gated.scan();
+    assert_eq!(gated.told(), "forgot late");
+    assert!(gated.loader.loads("slow"));
+    assert!(gated.loader.component("slow").is_none());
+    let (told, arrived) = gated.open(&["slow"]);
+    assert_eq!(told, ["loaded slow"]);
+    assert_eq!(arrived, [""; 0], "four scans loaded it once");
+    assert_eq!(gated.loader.loading(), 0);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_loaded_is_loaded_again_and_what_comes_late_is_dropped() {
+    let shelf = Shelf::new();
+    shelf.put("one.wat", giving("(export \"slow\" (func $give))"));
+    let mut gated = shelf.gated(&["slow", "wrong"]);
+    gated.scan();
+    assert_eq!(gated.arrived(), "slow");
+    shelf.put("one.wat", giving("(export \"newer\" (func $give))"));
+    gated.scan();
+    assert_eq!(gated.told(), "loaded one");
+    // One that is outdated has no problems either, and one that is back need not be loaded.
+    let newer = std::fs::metadata(shelf.path("one.wat")).unwrap();
+    let import = "(import \"wasi:thing/here\" (instance (export \"help\" (func))))";
+    let wrong = giving(&format!("{import} (export \"wrong\" (func $give))"));
+    shelf.put("one.wat", wrong);
+    gated.scan();
+    assert_eq!(gated.arrived(), "wrong");
+    shelf.put("one.wat", giving("(export \"newer\" (func $give))"));
+    let file = std::fs::File::options()
+        .write(true)
+        .open(shelf.path("one.wat"));
+    file.unwrap()
+        .set_modified(newer.modified().unwrap())
+        .unwrap();
+    gated.scan();
+    gated.scans.pop().unwrap().join().unwrap();
+    let (told, _) = gated.open(&["slow", "wrong"]);
+    assert_eq!(told, [""; 0]);
+    assert!(gated.loader.get("one/newer").is_some());
+    assert_eq!(gated.loader.problems().len(), 0);
+}
+
+#[test]
+fn a_file_that_is_removed_while_it_is_loaded_is_not_loaded() {
+    let shelf = Shelf::new();
+    shelf.put("one.wat", giving("(export \"slow\" (func $give))"));
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    assert_eq!(gated.arrived(), "slow");
+    std::fs::remove_file(shelf.path("one.wat")).unwrap();
+    gated.scan();
+    gated.scans.pop().unwrap().join().unwrap();
+    assert!(!gated.loader.loads("one"));
+    let (told, _) = gated.open(&["slow"]);
+    assert_eq!(told, [""; 0]);
+    assert!(gated.loader.component("one").is_none());
+}
+
+#[test]
+fn what_is_kept_of_a_component_that_is_being_loaded_is_not_removed() {
+    let shelf = Shelf::new();
+    let text = giving("(export \"slow\" (func $give))");
+    let digest = Digest::of(text.as_bytes());
+    shelf.put("one.wat", &text);
+    scan(&shelf.loader());
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    assert_eq!(gated.arrived(), "slow");
+    let nobody = Default::default();
+    assert_eq!(gated.loader.forget_kept(&nobody).unwrap(), 0);
+    assert!(gated.loader.kept(&digest).is_some());
+    let (told, _) = gated.open(&["slow"]);
+    assert_eq!(told, ["loaded one"]);
+    assert_eq!(gated.loader.forget_kept(&nobody).unwrap(), 0);
+    std::fs::remove_file(shelf.path("one.wat")).unwrap();
+    scan(&gated.loader);
+    assert_eq!(gated.loader.forget_kept(&nobody).unwrap(), 1);
+}
+
+#[test]
+fn slow_files_on_all_processors_hold_up_neither_another_nor_what_is_said_about_it() {
+    let shelf = Shelf::new();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    for slow in 0..processors {
+        let name = format!("slow-{slow}.wat");
+        shelf.put(&name, giving("(export \"slow\" (func $give))"));
+    }
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    for _ in 0..processors {
+        gated.arrived();
+    }
+    let import = "(import \"a:b/c\" (instance (export \"give\" (func (result u32)))))";
+    let asks = giving(&format!("{import} (export \"ask\" (func $give))"));
+    shelf.put("asks.wat", asks);
+    gated.scan();
+    assert_eq!(gated.told(), "loaded asks");
+    let told = gated.told();
+    let nobody = "asks.wat: it imports a:b/c, which no handler exports";
+    assert!(told.starts_with(nobody), "{told}");
+    assert_eq!(gated.loader.loading(), processors);
+    assert_eq!(gated.open(&["slow"]).0.len(), processors);
+}
+
+#[test]
+fn nobody_waits_for_a_slow_file_to_be_told_what_is_missing() {
+    let shelf = Shelf::new();
+    let import = "(import \"a:b/c\" (instance (export \"give\" (func (result u32)))))";
+    let asks = giving(&format!("{import} (export \"ask\" (func $give))"));
+    shelf.put("asks.wat", asks);
+    shelf.put("slow.wat", giving("(export \"slow\" (func $give))"));
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    assert_eq!(gated.told(), "loaded asks");
+    let told = gated.told();
+    let nobody = "asks.wat: it imports a:b/c, which no handler exports";
+    assert!(told.starts_with(nobody), "{told}");
+    assert!(gated.loader.loads("slow"));
+    assert_eq!(gated.open(&["slow"]).0, ["loaded slow"]);
+}
+
+#[test]
+fn nobody_is_said_to_be_missing_who_is_still_on_the_way() {
+    let shelf = Shelf::new();
+    let import = "(import \"a:b/c\" (instance (export \"give\" (func (result u32)))))";
+    let asks = giving(&format!("{import} (export \"ask\" (func $give))"));
+    shelf.put("asks.wat", asks);
+    let answers =
+        "(instance $one (export \"give\" (func $give))) (export \"a:b/c\" (instance $one))
+                   (export \"slow\" (func $give))";
+    shelf.put("answers.wat", giving(answers));
+    let mut gated = shelf.gated(&["slow"]);
+    gated.scan();
+    assert_eq!(gated.arrived(), "slow");
+    assert_eq!(gated.told(), "loaded asks");
+    assert_eq!(gated.open(&["slow"]).0, ["loaded answers"]);
 }
 
 #[test]
@@ -406,11 +677,11 @@ fn the_directory_is_watched() {
     shelf.put("late.wasm", &whole[..100]);
     shelf.put("late.wasm", &whole);
     changed.recv_timeout(PATIENCE).unwrap();
-    loader.scan();
+    scan(&loader);
     while loader.get("late").is_none() {
         // The two writes were far apart; there is another notice.
         changed.recv_timeout(PATIENCE).unwrap();
-        loader.scan();
+        scan(&loader);
     }
     assert_eq!(loader.problems().len(), 0);
 }
@@ -454,7 +725,7 @@ fn plain_core_modules_and_wasip1_modules_are_made_components() {
     let import = "(import \"wasi_snapshot_preview1\" \"sched_yield\" (func (result i32)))";
     shelf.put("preview1.wasm", module(import));
     let loader = shelf.loader();
-    assert_eq!(told(&loader.scan()), ["loaded plain", "loaded preview1"]);
+    assert_eq!(scan(&loader), ["loaded plain", "loaded preview1"]);
     let wasi = |name: &str| {
         loader
             .get(name)
@@ -535,4 +806,77 @@ async fn a_task_without_a_handler_is_held_until_one_is_dropped_in() {
         }
     }
     panic!("the new handler was not told");
+}
+
+/// Have a component that has a manifest stand still while it is loaded, until something is written to
+/// the answer: it is where its manifest is kept, which is read before.
+fn hold_up(world: &World, component: &[u8]) -> std::path::PathBuf {
+    let components = world.directory.path().join("data/components");
+    let pipe = components.join(format!("{}.toml", Digest::of(component).hex()));
+    let _ = std::fs::remove_file(&pipe);
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
+    pipe
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
+    let mut world = World::start().await;
+    world.stop().await;
+    let text = giving("(export \"give\" (func $give))");
+    std::fs::write(world.handlers().join("slow.wat"), &text).unwrap();
+    std::fs::write(world.handlers().join("slow.toml"), "# slow").unwrap();
+    let pipe = hold_up(&world, text.as_bytes());
+    world.restart().await;
+    assert_eq!(world.host().loader().loading(), 1);
+    assert_eq!(
+        results(&world.run(json!([{ "return": 1 }])).await),
+        json!(1)
+    );
+    // Work for it is taken, and waits for it.
+    let submitted = world
+        .submit_to("slow/give", json!({}), Options::default())
+        .await;
+    let child = json!({ "handler": "slow/give", "input": {} });
+    let parent = world
+        .submit(json!([{ "spawn": child }, { "wait-all": { "ids": ["$0"] } }]))
+        .await;
+    world.reach_status(parent, Status::Waiting).await;
+    assert_eq!(world.detail(submitted).task.status, Status::Pending);
+    // What is dropped in beside it comes, and what comes after another slow one.
+    let other = giving("(export \"other\" (func $give))");
+    let other_pipe = hold_up(&world, other.as_bytes());
+    std::fs::write(world.handlers().join("other.toml"), "# slow").unwrap();
+    std::fs::write(world.handlers().join("other.wat"), &other).unwrap();
+    for late in ["late", "later"] {
+        let file = world.handlers().join(format!("{late}.wasm"));
+        std::fs::copy(guests::guest("echo"), file).unwrap();
+        let task = world.submit_to(late, json!(1), Options::default()).await;
+        assert_eq!(results(&world.end(task).await), json!(1));
+    }
+    assert!(world.host().loader().loads("slow"));
+    std::fs::write(&pipe, "another").unwrap();
+    std::fs::write(&other_pipe, "another").unwrap();
+    assert_eq!(results(&world.end(submitted).await), json!(7));
+    world.end(parent).await;
+    let changes = &mut world.host().changes().unwrap();
+    let first = told(&changes.recv().await.unwrap());
+    assert!(first.contains(&"loaded script".to_owned()), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_handler_that_is_still_being_loaded_waits_for_it() {
+    let clock = Arc::new(SystemClock);
+    let mut world = World::of_typed(Settings::default(), clock).await;
+    world.stop().await;
+    let typed = std::fs::read(world.handlers().join("typed.wasm")).unwrap();
+    let pipe = hold_up(&world, &typed);
+    world.restart().await;
+    assert!(world.host().loader().loads("typed"));
+    let steps = json!([{ "length": "abc" }]);
+    let caller = world.submit_to("caller", steps, Options::default()).await;
+    world.reach_status(caller, Status::Running).await;
+    world.run(json!([{ "return": 1 }])).await;
+    std::fs::write(&pipe, "another").unwrap();
+    assert_eq!(results(&world.end(caller).await), json!([3]));
 }

@@ -311,15 +311,21 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         let store = host.client().store().clone();
         tokio::spawn(Traces::to(address).run(store))
     });
-    let handlers = host.loader().handlers().len();
+    let (handlers, loading) = (host.loader().handlers().len(), host.loader().loading());
     let took_ms = started.elapsed().as_millis();
     let names = match handlers {
-        0 => format!(
+        0 if loading == 0 => format!(
             "no handlers yet: put NAME.wasm into {}",
             args.handlers.display()
         ),
+        0 => "no handlers yet".to_owned(),
         1 => "1 handler".to_owned(),
         many => format!("{many} handlers"),
+    };
+    let names = match loading {
+        0 => names,
+        1 => format!("{names}, 1 file is still being loaded"),
+        many => format!("{names}, {many} files are still being loaded"),
     };
     let data = match global.database()? {
         Some(address) => address.place,

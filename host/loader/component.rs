@@ -8,7 +8,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::{Check, Digest, Handler, Origin, Problem, functions};
+use super::{Check, Digest, Handler, Origin, Problem, functions, processors};
 use crate::limits::{self, Manifest};
 
 /// The interface that makes a component a handler.
@@ -16,6 +16,9 @@ const HANDLER: &str = "fishway:task/handler@0.1.0";
 
 /// The interface of page generators, which tell items and run no task by themselves.
 pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
+
+/// One component is compiled on so many processors at most: beside it others are.
+const THREADS_MAX: usize = 8;
 
 /// What is wrong with a component, before it is known which file it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +151,16 @@ pub fn compile(engine: &Engine, component: Vec<u8>) -> Result<Component, Fault> 
     let engine = engine.clone();
     // The compiler cannot be interrupted; past its time it is left alone.
     std::thread::spawn(move || {
-        let _ = sender.send(Component::from_binary(&engine, &component));
+        let compile = || Component::from_binary(&engine, &component);
+        // Threads of its own: in those that all share, one of many functions would be done first.
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(THREADS_MAX.min(processors()))
+            .thread_name(|_| "fishway-compile".to_owned());
+        let compiled = match threads.build() {
+            Ok(threads) => threads.install(compile),
+            Err(_) => compile(),
+        };
+        let _ = sender.send(compiled);
     });
     match receiver.recv_timeout(Duration::from_millis(limits::COMPILE_MS_MAX)) {
         Ok(Ok(component)) => Ok(component),

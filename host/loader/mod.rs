@@ -3,23 +3,28 @@
 //! `NAME.wasm` (or `NAME.wat`) is handler NAME, and `NAME.toml` beside it its manifest. The daemon
 //! scans at the start and whenever the directory changes; the scheduler asks which names there are,
 //! the executor for components by digest, the command line for what is wrong. A bad file is a
-//! [`Problem`], and never keeps another from being loaded. Nothing here runs a guest.
+//! [`Problem`]; neither it nor a slow one keeps another from being loaded. Nothing here runs a guest.
 
 mod compiled;
 mod component;
 mod digest;
+mod directory;
 pub mod functions;
 mod keep;
 pub mod links;
+mod load;
+mod loads;
 pub mod manifest;
+mod scan;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch as watched;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -29,8 +34,10 @@ pub use digest::Digest;
 pub use functions::{Exported, Wanted};
 pub use keep::{Kept, write_atomically};
 pub use links::Unlinked;
+pub use load::check_file;
 pub use watch::Watch;
 
+use self::scan::State;
 use crate::limits::{self, Manifest};
 use crate::types::component_of;
 
@@ -168,41 +175,12 @@ pub struct Loader {
     compiled: compiled::Compiled,
     keep: keep::Keep,
     state: Mutex<State>,
-    /// One scan at a time.
-    scanning: Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    loaded: BTreeMap<String, Loaded>,
-    problems: BTreeMap<PathBuf, (Stamp, Problem)>,
-    /// What loaded handlers import and nobody exports.
-    unlinked: Vec<Problem>,
-    /// Components of earlier versions that a task asked for.
-    earlier: BTreeMap<Digest, Arc<Handler>>,
-}
-
-impl State {
-    fn handlers(&self) -> Vec<Arc<Handler>> {
-        let handler = |loaded: &Loaded| loaded.handler.clone();
-        self.loaded.values().map(handler).collect()
-    }
-}
-
-struct Loaded {
-    stamp: Stamp,
-    handler: Arc<Handler>,
-}
-
-/// What tells a file that changed from one that did not.
-type Stamp = Vec<(PathBuf, u64, Option<SystemTime>)>;
-
-/// The files of one name.
-struct Candidate {
-    name: String,
-    file: PathBuf,
-    manifest: Option<PathBuf>,
-    stamp: Stamp,
+    /// Whoever waits for a place, or for what is on its way, looks again.
+    moved: Condvar,
+    /// How many files are being loaded.
+    loading: watched::Sender<usize>,
+    /// One at a time looks at the directory, or applies what was loaded, and tells it.
+    turn: Mutex<()>,
 }
 
 impl Loader {
@@ -225,8 +203,10 @@ impl Loader {
             engine,
             check,
             handlers_dir,
-            state: Mutex::default(),
-            scanning: Mutex::default(),
+            state: Mutex::new(State::new()),
+            moved: Condvar::new(),
+            loading: watched::Sender::new(0),
+            turn: Mutex::default(),
         })
     }
 
@@ -240,90 +220,6 @@ impl Loader {
         check_file(&self.engine, &self.check, file)
     }
 
-    /// Compare the directory with what is loaded and apply the differences. Blocks while it
-    /// compiles.
-    pub fn scan(&self) -> Vec<Change> {
-        let _one_at_a_time = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
-        let (candidates, mut problems) = self.look();
-        let present: HashSet<String> = candidates.iter().map(|one| one.name.clone()).collect();
-        let fresh: Vec<Candidate> = {
-            let state = self.state();
-            candidates
-                .into_iter()
-                .filter(|one| {
-                    let known = state
-                        .loaded
-                        .get(&one.name)
-                        .is_some_and(|known| known.stamp == one.stamp);
-                    let failed = state
-                        .problems
-                        .get(&one.file)
-                        .is_some_and(|(stamp, _)| *stamp == one.stamp);
-                    !known && !failed
-                })
-                .collect()
-        };
-        let results = self.load_all(fresh);
-
-        let mut changes = Vec::new();
-        let mut state = self.state();
-        for (candidate, result) in results {
-            match result {
-                Ok(handler) => {
-                    state.problems.remove(&candidate.file);
-                    let handler = Arc::new(handler);
-                    let known = Loaded {
-                        stamp: candidate.stamp,
-                        handler: handler.clone(),
-                    };
-                    changes.push(match state.loaded.insert(candidate.name, known) {
-                        None => Change::Loaded(handler),
-                        Some(before) if same(&before.handler, &handler) => continue,
-                        Some(_) => Change::Replaced(handler),
-                    });
-                }
-                Err(mut problem) => {
-                    if state.loaded.contains_key(&candidate.name) {
-                        problem
-                            .hint
-                            .push_str("; until then the version before it stays in use");
-                    }
-                    problems.push((candidate.file, candidate.stamp, problem));
-                }
-            }
-        }
-        let gone: Vec<String> = state
-            .loaded
-            .keys()
-            .filter(|name| !present.contains(*name))
-            .cloned()
-            .collect();
-        for name in gone {
-            state.loaded.remove(&name);
-            changes.push(Change::Forgotten(name));
-        }
-        // A file that is gone or mended is no problem any more.
-        state
-            .problems
-            .retain(|file, (stamp, _)| stamp_of(file, Some(stamp)).as_ref() == Some(stamp));
-        for (file, stamp, problem) in problems {
-            let known = state.problems.insert(file, (stamp, problem.clone()));
-            if known.is_none_or(|(_, known)| known != problem) {
-                changes.push(Change::Failed(problem));
-            }
-        }
-        // After all are there: the one that answers may have come in the same scan.
-        let handlers = state.handlers();
-        let unlinked: Vec<Problem> = handlers
-            .iter()
-            .flat_map(|handler| links::unlinked(handler, &handlers))
-            .collect();
-        let new = unlinked.iter().filter(|one| !state.unlinked.contains(one));
-        changes.extend(new.cloned().map(Change::Failed));
-        state.unlinked = unlinked;
-        changes
-    }
-
     /// What is loaded, by name.
     pub fn handlers(&self) -> Vec<Arc<Handler>> {
         self.state().handlers()
@@ -331,9 +227,24 @@ impl Loader {
 
     /// What is wrong in the directory.
     pub fn problems(&self) -> Vec<Problem> {
-        let state = self.state();
-        let files = state.problems.values().map(|(_, problem)| problem);
-        files.chain(&state.unlinked).cloned().collect()
+        self.state().problems()
+    }
+
+    /// Whether a file of that name is being loaded.
+    pub fn loads(&self, name: &str) -> bool {
+        self.state().loading().any(|loading| loading == name)
+    }
+
+    /// How many files are being loaded.
+    pub fn loading(&self) -> usize {
+        *self.loading.borrow()
+    }
+
+    /// Ends when nothing is being loaded.
+    pub async fn through(&self) {
+        let mut loading = self.loading.subscribe();
+        // The sender lives in `self`, so this ends by that alone.
+        let _ = loading.wait_for(|loading| *loading == 0).await;
     }
 
     /// The handler that runs tasks of that type: a handler's name, or that of one of its functions.
@@ -347,8 +258,7 @@ impl Loader {
 
     /// The handler of that name, whatever tasks it runs.
     pub fn component(&self, name: &str) -> Option<Arc<Handler>> {
-        let state = self.state();
-        state.loaded.get(name).map(|loaded| loaded.handler.clone())
+        self.state().handler(name).cloned()
     }
 
     /// The task type that runs a function of an interface for `caller`, as things are now.
@@ -366,10 +276,10 @@ impl Loader {
         let name = component_of(task_type);
         {
             let state = self.state();
-            if let Some(loaded) = state.loaded.get(name)
-                && loaded.handler.digest == *digest
+            if let Some(handler) = state.handler(name)
+                && handler.digest == *digest
             {
-                return Ok(loaded.handler.clone());
+                return Ok(handler.clone());
             }
             if let Some(handler) = state.earlier.get(digest) {
                 return Ok(handler.clone());
@@ -381,9 +291,8 @@ impl Loader {
                 digest: digest.clone(),
             });
         };
-        let base = self.handlers_dir.clone();
-        let handler = self
-            .load(name, &file, manifest.as_deref(), &base)
+        let (handler, _in_use) = self
+            .load(name, &file, manifest.as_deref())
             .map_err(LoaderError::Unusable)?;
         let handler = Arc::new(handler);
         self.state().earlier.insert(digest.clone(), handler.clone());
@@ -399,13 +308,7 @@ impl Loader {
 
     /// Whether a component is loaded or kept.
     pub fn has(&self, digest: &Digest) -> bool {
-        let loaded = |state: &State| {
-            state
-                .loaded
-                .values()
-                .any(|one| one.handler.digest == *digest)
-        };
-        self.keep.find(digest).is_some() || loaded(&self.state())
+        self.keep.find(digest).is_some() || self.state().has(digest)
     }
 
     /// Keep a component that another host has loaded.
@@ -418,22 +321,19 @@ impl Loader {
         self.keep.keep(digest, bytes, manifest)
     }
 
-    /// Remove kept components that nobody needs: not `needed` by a task and not loaded. Tells how
-    /// many.
+    /// Remove kept components that nobody needs: not `needed` by a task, not loaded and not being
+    /// loaded. Tells how many.
     pub fn forget_kept(&self, needed: &HashSet<Digest>) -> Result<usize, LoaderError> {
-        let _no_scan = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
-        let mut used: HashSet<Digest> = state
-            .loaded
-            .values()
-            .map(|loaded| loaded.handler.digest.clone())
-            .collect();
-        used.extend(needed.iter().cloned());
-        state.earlier.retain(|digest, _| used.contains(digest));
+        let mut earlier = std::mem::take(&mut state.earlier);
+        earlier.retain(|digest, _| needed.contains(digest) || state.has(digest));
+        state.earlier = earlier;
         drop(state);
         let mut removed = 0;
         for digest in self.keep.all()? {
-            if !used.contains(&digest) {
+            // Nobody begins to use it while it is removed.
+            let state = self.state();
+            if !needed.contains(&digest) && !state.uses(&digest) {
                 self.keep.remove(&digest)?;
                 self.compiled.remove(&digest);
                 removed += 1;
@@ -448,221 +348,43 @@ impl Loader {
         Watch::start(&self.handlers_dir, on_change)
     }
 
-    /// The files of the directory: candidates, and what is wrong at first sight.
-    fn look(&self) -> (Vec<Candidate>, Vec<(PathBuf, Stamp, Problem)>) {
-        let mut components: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-        let mut manifests: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.handlers_dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let path = entry.path();
-            let (Some(stem), Some(ending)) = (
-                path.file_stem().and_then(|stem| stem.to_str()),
-                path.extension().and_then(|ending| ending.to_str()),
-            ) else {
-                continue;
-            };
-            if stem.starts_with('.') || !path.is_file() {
-                continue;
-            }
-            match ending {
-                "wasm" | "wat" => components.entry(stem.to_owned()).or_default().push(path),
-                "toml" => {
-                    manifests.insert(stem.to_owned(), path);
-                }
-                _ => {}
-            }
-        }
-        let mut candidates = Vec::new();
-        let mut problems = Vec::new();
-        let mut report = |file: &Path, what: String, hint: &str| {
-            let problem = Problem {
-                file: file.to_owned(),
-                what,
-                hint: hint.to_owned(),
-            };
-            if let Some(stamp) = stamp_of(file, None) {
-                problems.push((file.to_owned(), stamp, problem));
-            }
-        };
-        for (name, path) in &manifests {
-            if !components.contains_key(name) {
-                let what = format!("there is no {name}.wasm beside it");
-                report(path, what, "put the component beside it, or remove it");
-            }
-        }
-        for (name, files) in components {
-            if let [first, second, ..] = files.as_slice() {
-                let other = second.file_name().unwrap_or_default().to_string_lossy();
-                report(
-                    first,
-                    format!("{other} has the same name"),
-                    "keep one of the two",
-                );
-                continue;
-            }
-            let file = &files[0];
-            if let Err(what) = check_handler_name(&name) {
-                report(file, what, "rename the file");
-                continue;
-            }
-            let manifest = manifests.get(&name).cloned();
-            let mut stamp = stamp_of(file, None).unwrap_or_default();
-            if let Some(manifest) = &manifest {
-                stamp.extend(stamp_of(manifest, None).unwrap_or_default());
-            }
-            candidates.push(Candidate {
-                name,
-                file: file.clone(),
-                manifest,
-                stamp,
-            });
-        }
-        (candidates, problems)
-    }
-
-    /// Load several at once: compiling uses all cores, and one slow file holds up no other.
-    fn load_all(&self, candidates: Vec<Candidate>) -> Vec<(Candidate, Result<Handler, Problem>)> {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        let queue = Mutex::new(candidates.into_iter());
-        let results = Mutex::new(Vec::new());
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some(candidate) = next() {
-                        let base = self.handlers_dir.clone();
-                        let load = || {
-                            let manifest = candidate.manifest.as_deref();
-                            self.load(&candidate.name, &candidate.file, manifest, &base)
-                        };
-                        // A file that makes a parser panic is one bad file more.
-                        let result = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
-                            Err(Problem {
-                                file: candidate.file.clone(),
-                                what: "it is damaged in a way that no parser expects".to_owned(),
-                                hint: "build it again".to_owned(),
-                            })
-                        });
-                        results
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push((candidate, result));
-                    }
-                });
-            }
-        });
-        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-        results
-    }
-
-    fn load(
-        &self,
-        name: &str,
-        file: &Path,
-        manifest_file: Option<&Path>,
-        base: &Path,
-    ) -> Result<Handler, Problem> {
-        let (manifest, manifest_text) = read_manifest(manifest_file, base)?;
-        let bytes = component::read(file)?;
-        let digest = Digest::of(&bytes);
-        let (component, origin) = self
-            .compiled
-            .get_or_compile(&self.engine, &digest, || {
-                component::componentize(file, &bytes)
-            })
-            .map_err(|problem| problem.at(file))?;
-        let handler = component::handler(
-            &self.check,
-            name,
-            file,
-            &bytes,
-            digest,
-            manifest,
-            component,
-            origin,
-        )?;
-        self.keep
-            .keep(&handler.digest, &bytes, manifest_text.as_deref())
-            .map_err(|error| Problem {
-                file: file.to_owned(),
-                what: format!("it cannot be kept: {error}"),
-                hint: "make room in the data directory".to_owned(),
-            })?;
-        Ok(handler)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Look at one file without a host: for `handler check` and `handler describe`.
-pub fn check_file(engine: &Engine, check: &Check, file: &Path) -> Result<Handler, Problem> {
-    let name = file
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let hint = |what: String, hint: &str| Problem {
-        file: file.to_owned(),
-        what,
-        hint: hint.to_owned(),
-    };
-    check_handler_name(&name).map_err(|what| hint(what, "rename the file"))?;
-    let beside = file.with_extension("toml");
-    let base = file
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let base = base.canonicalize().unwrap_or_else(|_| base.to_owned());
-    let (manifest, _) = read_manifest(
-        Some(&beside)
-            .filter(|path| path.exists())
-            .map(|path| &**path),
-        &base,
-    )?;
-    let bytes = component::read(file)?;
-    let digest = Digest::of(&bytes);
-    let started = std::time::Instant::now();
-    let componentized =
-        component::componentize(file, &bytes).map_err(|problem| problem.at(file))?;
-    let compiled = component::compile(engine, componentized).map_err(|problem| problem.at(file))?;
-    let origin = Origin::Compiled(started.elapsed().as_millis() as u64);
-    component::handler(
-        check, &name, file, &bytes, digest, manifest, compiled, origin,
-    )
-}
-
-fn read_manifest(file: Option<&Path>, base: &Path) -> Result<(Manifest, Option<String>), Problem> {
-    let Some(file) = file else {
-        return Ok((Manifest::default(), None));
-    };
-    let problem = |what: String, hint: String| Problem {
-        file: file.to_owned(),
-        what,
-        hint,
-    };
-    let size = std::fs::metadata(file)
-        .map(|metadata| metadata.len())
-        .unwrap_or(0);
-    if size > limits::MANIFEST_BYTES_MAX {
-        return Err(problem(
-            format!("it has {size} bytes"),
-            "a manifest is a page, not a book".to_owned(),
-        ));
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        problem(
-            format!("it cannot be read: {error}"),
-            "a manifest is UTF-8 text".to_owned(),
-        )
-    })?;
-    let manifest = manifest::parse(&text, base).map_err(|error| problem(error.what, error.hint))?;
-    Ok((manifest, Some(text)))
+
+    /// Something has begun or come to its end: let those that wait for that look.
+    fn moved(&self) {
+        let loading = self.state().loading().count();
+        self.loading.send_if_modified(|known| {
+            let other = *known != loading;
+            *known = loading;
+            other
+        });
+        self.moved.notify_all();
+    }
+
+    /// Wait until something has begun or come to its end, or that long.
+    fn wait<'s>(
+        &self,
+        state: MutexGuard<'s, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'s, State> {
+        match until {
+            None => self
+                .moved
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let rest = until.saturating_duration_since(Instant::now());
+                let waited = self.moved.wait_timeout(state, rest);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
 }
 
 /// Whether a handler may have that name. Errors are sentences.
@@ -676,20 +398,8 @@ pub fn check_handler_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn same(one: &Handler, other: &Handler) -> bool {
-    one.digest == other.digest && one.manifest == other.manifest
-}
-
-/// Size and time of a file; with `like`, of all the files that it names.
-fn stamp_of(file: &Path, like: Option<&Stamp>) -> Option<Stamp> {
-    let one = |file: &Path| {
-        let metadata = std::fs::metadata(file).ok()?;
-        Some((file.to_owned(), metadata.len(), metadata.modified().ok()))
-    };
-    match like {
-        None => Some(vec![one(file)?]),
-        Some(like) => like.iter().map(|(file, ..)| one(file)).collect(),
-    }
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 fn io(path: &Path, error: &std::io::Error) -> LoaderError {

@@ -157,7 +157,7 @@ pub fn instance(ground: &Ground, handler: &str, calls: u32) -> Duration {
     let engine = sandbox.engine().clone();
     let (handlers, data) = (ground.handlers(), ground.directory.join("instances"));
     let loader = Loader::open(engine.clone(), sandbox.check(), &handlers, &data).unwrap();
-    loader.scan();
+    loader.scan(|_| {});
     let component = &loader.get(handler).unwrap().component;
     let mut linker = Linker::<()>::new(&engine);
     linker.define_unknown_imports_as_traps(component).unwrap();

@@ -72,7 +72,7 @@ fn loaded(ground: &Ground) -> Duration {
     let engine = sandbox.engine().clone();
     let started = Instant::now();
     let loader = Loader::open(engine, sandbox.check(), &ground.handlers(), &ground.data()).unwrap();
-    loader.scan();
+    loader.scan(|_| {});
     assert_eq!(loader.problems(), []);
     started.elapsed()
 }

@@ -31,7 +31,7 @@ fn a_function_that_the_compiler_would_take_minutes_for_is_refused_and_others_are
     let sandbox = Sandbox::plain().unwrap();
     let data = directory.path().join("data");
     let loader = Loader::open(sandbox.engine().clone(), sandbox.check(), &handlers, &data).unwrap();
-    loader.scan();
+    loader.scan(|_| {});
     assert!(loader.get("quick").is_some());
     assert!(loader.get("slow").is_none());
     let problems = loader.problems();

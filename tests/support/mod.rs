@@ -155,6 +155,7 @@ impl World {
         std::fs::write(self.handlers().join(format!("{name}.toml")), manifest).unwrap();
         self.stop().await;
         self.restart().await;
+        self.host().loader().through().await;
         assert!(
             self.host().loader().get(name).is_some(),
             "{:?}",
@@ -168,6 +169,7 @@ impl World {
         std::fs::copy(guests::guest(guest), to).unwrap();
         self.stop().await;
         self.restart().await;
+        self.host().loader().through().await;
         let problems = self.host().loader().problems();
         assert!(self.host().loader().get(guest).is_some(), "{problems:?}");
     }
@@ -319,7 +321,7 @@ fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
             &handlers,
             &directory.join("data"),
         );
-        loader.unwrap().scan();
+        loader.unwrap().scan(|_| {});
         directory.join("data").join("compiled")
     });
     let to = data.join("compiled");

@@ -109,6 +109,10 @@ impl Guest {
             Some(spawned) => spawned,
             None => {
                 let loader = self.agents.loader.clone();
+                if loader.provider(&self.handler, interface, function).is_err() {
+                    // A file that is still being loaded may answer.
+                    loader.through().await;
+                }
                 let handler = match loader.provider(&self.handler, interface, function) {
                     Ok(handler) => handler,
                     // Another attempt may find the handler that is missing now.

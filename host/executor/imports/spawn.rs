@@ -197,6 +197,7 @@ impl Guest {
         let known = self.known(handler)?;
         // What comes after other tasks may take some of its arguments from them.
         if options.after.is_empty()
+            && let Some(known) = known
             && let Some(exported) = known.function(handler)
         {
             types::check(&exported.function, input).map_err(|mismatch| {
@@ -206,9 +207,12 @@ impl Guest {
         Ok(())
     }
 
-    /// The handler that runs tasks of that type.
-    fn known(&self, task_type: &str) -> Result<Arc<Handler>, RefusedCall> {
+    /// The handler that runs tasks of that type; none when its file is still being loaded, which
+    /// holds the task until then.
+    fn known(&self, task_type: &str) -> Result<Option<Arc<Handler>>, RefusedCall> {
         let loader = &self.agents.loader;
+        let component = types::component_of(task_type);
+        let loads = loader.loads(component);
         if loader
             .get(task_type)
             .is_some_and(|handler| handler.generator)
@@ -217,9 +221,9 @@ impl Guest {
                 "\"{task_type}\" is a page generator, and runs no task by itself"
             )));
         }
-        let component = types::component_of(task_type);
         match (loader.get(task_type), loader.component(component)) {
-            (Some(handler), _) => Ok(handler),
+            (Some(handler), _) => Ok(Some(handler)),
+            (None, None) if loads => Ok(None),
             (None, None) => Err(RefusedCall::UnknownHandler(task_type.to_owned())),
             (None, Some(other)) => {
                 let known: Vec<String> = other.task_types().map(|(name, _)| name).collect();

@@ -16,6 +16,7 @@ use crate::executor::guest::{Guest, call_of};
 use crate::journal::{Answer, Call, Function, RefusedCall};
 use crate::store::StoreError;
 use crate::task::{Options, Place, Spawner, TaskId};
+use crate::types::component_of;
 use crate::workflow::{Definition, Format, Given, NewWorkflow, Problem, Role, parse, typed};
 
 /// The name of a workflow whose definition says none.
@@ -186,9 +187,15 @@ impl Guest {
             let next = step.options.on_complete.as_deref();
             own.chain(next.map(|name| (name, Role::Tasks)))
         });
+        let loader = &self.agents.loader;
         let runs = |name: &str, role| {
-            let handler = self.agents.loader.get(name);
-            handler.is_some_and(|handler| handler.generator == (role == Role::Pages))
+            let component = component_of(name);
+            let loads = loader.loads(component);
+            match loader.get(name) {
+                Some(handler) => handler.generator == (role == Role::Pages),
+                // A file that is still being loaded holds its jobs until then.
+                None => loads && loader.component(component).is_none(),
+            }
         };
         names
             .filter(|&(name, role)| seen.insert(name) && !runs(name, role))

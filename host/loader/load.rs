@@ -1,0 +1,169 @@
+//! One file made a handler: read, compiled, checked and kept.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use wasmtime::Engine;
+
+use super::directory::Candidate;
+use super::{
+    Check, Digest, Handler, Loader, Origin, Problem, check_handler_name, component, manifest,
+};
+use crate::limits::{self, Manifest};
+
+/// A component that nobody removes for as long as this lives.
+pub struct InUse<'l> {
+    loader: &'l Loader,
+    digest: Digest,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut state = self.loader.state();
+        if let Some(users) = state.in_use.get_mut(&self.digest) {
+            *users -= 1;
+            if *users == 0 {
+                state.in_use.remove(&self.digest);
+            }
+        }
+    }
+}
+
+/// Components that are being loaded, and by how many.
+pub type Users = HashMap<Digest, usize>;
+
+impl Loader {
+    /// Load a file of the directory, whatever is in it.
+    pub(super) fn load_candidate(
+        &self,
+        candidate: &Candidate,
+    ) -> Result<(Handler, InUse<'_>), Problem> {
+        let Candidate {
+            name,
+            file,
+            manifest,
+            ..
+        } = candidate;
+        let load = || self.load(name, file, manifest.as_deref());
+        // A file that makes a parser panic is one bad file more.
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
+            Err(Problem {
+                file: file.clone(),
+                what: "it is damaged in a way that no parser expects".to_owned(),
+                hint: "build it again".to_owned(),
+            })
+        })
+    }
+
+    /// Load a file. What it is kept by stays for as long as the answer is held, or it is loaded.
+    pub(super) fn load(
+        &self,
+        name: &str,
+        file: &Path,
+        manifest_file: Option<&Path>,
+    ) -> Result<(Handler, InUse<'_>), Problem> {
+        let (manifest, manifest_text) = read_manifest(manifest_file, &self.handlers_dir)?;
+        let bytes = component::read(file)?;
+        let digest = Digest::of(&bytes);
+        let in_use = self.using(&digest);
+        let (component, origin) = self
+            .compiled
+            .get_or_compile(&self.engine, &digest, || {
+                component::componentize(file, &bytes)
+            })
+            .map_err(|problem| problem.at(file))?;
+        let handler = component::handler(
+            &self.check,
+            name,
+            file,
+            &bytes,
+            digest,
+            manifest,
+            component,
+            origin,
+        )?;
+        self.keep
+            .keep(&handler.digest, &bytes, manifest_text.as_deref())
+            .map_err(|error| Problem {
+                file: file.to_owned(),
+                what: format!("it cannot be kept: {error}"),
+                hint: "make room in the data directory".to_owned(),
+            })?;
+        Ok((handler, in_use))
+    }
+
+    fn using(&self, digest: &Digest) -> InUse<'_> {
+        let mut state = self.state();
+        *state.in_use.entry(digest.clone()).or_default() += 1;
+        InUse {
+            loader: self,
+            digest: digest.clone(),
+        }
+    }
+}
+
+/// Look at one file without a host: for `handler check` and `handler describe`.
+pub fn check_file(engine: &Engine, check: &Check, file: &Path) -> Result<Handler, Problem> {
+    let name = file
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let hint = |what: String, hint: &str| Problem {
+        file: file.to_owned(),
+        what,
+        hint: hint.to_owned(),
+    };
+    check_handler_name(&name).map_err(|what| hint(what, "rename the file"))?;
+    let beside = file.with_extension("toml");
+    let base = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let base = base.canonicalize().unwrap_or_else(|_| base.to_owned());
+    let (manifest, _) = read_manifest(
+        Some(&beside)
+            .filter(|path| path.exists())
+            .map(|path| &**path),
+        &base,
+    )?;
+    let bytes = component::read(file)?;
+    let digest = Digest::of(&bytes);
+    let started = std::time::Instant::now();
+    let componentized =
+        component::componentize(file, &bytes).map_err(|problem| problem.at(file))?;
+    let compiled = component::compile(engine, componentized).map_err(|problem| problem.at(file))?;
+    let origin = Origin::Compiled(started.elapsed().as_millis() as u64);
+    component::handler(
+        check, &name, file, &bytes, digest, manifest, compiled, origin,
+    )
+}
+
+fn read_manifest(file: Option<&Path>, base: &Path) -> Result<(Manifest, Option<String>), Problem> {
+    let Some(file) = file else {
+        return Ok((Manifest::default(), None));
+    };
+    let problem = |what: String, hint: String| Problem {
+        file: file.to_owned(),
+        what,
+        hint,
+    };
+    let size = std::fs::metadata(file)
+        .map(|metadata| metadata.len())
+        .unwrap_or(0);
+    if size > limits::MANIFEST_BYTES_MAX {
+        return Err(problem(
+            format!("it has {size} bytes"),
+            "a manifest is a page, not a book".to_owned(),
+        ));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        problem(
+            format!("it cannot be read: {error}"),
+            "a manifest is UTF-8 text".to_owned(),
+        )
+    })?;
+    let manifest = manifest::parse(&text, base).map_err(|error| problem(error.what, error.hint))?;
+    Ok((manifest, Some(text)))
+}
