@@ -202,7 +202,7 @@ pub const INVARIANTS: &[Invariant] = &[
                    from sources
                    join groups on groups.task_id = sources.group_id
                    where sources.task_id = waiting.id and groups.kind = 'generator'
-                     and (sources.drained or groups.live > 0)))",
+                     and not sources.drained and groups.live > 0))",
     },
     Invariant {
         name: "wait-signal",

@@ -1689,6 +1689,13 @@ impl Machine {
         let Some(id) = waits.copied() else {
             return Err(format!("nothing waits, and nothing moves: {living:?}"));
         };
+        // One that tells pages waits for items, and for nothing else.
+        let task = &self.tasks[&id];
+        let item = |other: &Known| other.member && other.parent == task.parent && other.lives();
+        hold!(
+            task.handler != "pages" || self.tasks.values().any(item),
+            "{id} waits to tell a page, and no item lives: {task:?}"
+        );
         self.cancel(id, true)
     }
 

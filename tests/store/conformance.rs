@@ -225,6 +225,7 @@ macro_rules! conformance {
                 a_cancelled_generator_ends_its_source_and_its_items
                 a_source_that_is_cancelled_alone_tells_no_more
                 a_generator_that_is_closed_takes_no_more_pages
+                a_source_that_waits_ends_with_a_generator_that_is_cancelled_alone
                 a_generator_whose_source_was_deleted_cannot_go_on
                 a_source_is_not_retried_while_its_generator_ends
             }

@@ -23,14 +23,19 @@ pub fn cancel(
         at_ms: turn.now_ms,
         ..Cancelled::default()
     };
-    let mut open = vec![task];
-    while let Some(id) = open.pop() {
+    let mut open = vec![(task, Event::CancelRequested)];
+    while let Some((id, event)) = open.pop() {
         let before = turn.get(id)?.clone();
-        // A child may live on below a parent that has ended.
-        if !only {
-            open.extend(turn.rows.children(id)?);
+        match only {
+            // A child may live on below a parent that has ended.
+            false => {
+                let children = turn.rows.children(id)?.into_iter();
+                open.extend(children.map(|child| (child, Event::CancelRequested)));
+            }
+            // It is below, and has nothing to do any more: nobody else would ever end it.
+            true => open.extend(turn.source_unneeded(&before)?),
         }
-        match turn.drive(id, Event::CancelRequested) {
+        match turn.drive(id, event) {
             Ok(()) => {}
             Err(StoreError::Refused(_)) => continue,
             Err(error) => return Err(error),

@@ -160,6 +160,12 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("cancel requested", Event::CancelRequested),
+        (
+            "unneeded",
+            Event::Unneeded {
+                failure: failure(true),
+            },
+        ),
         ("hinted", Event::Hinted),
         ("clock ran out", Event::ClockRanOut),
         ("interrupted", Event::Interrupted),
