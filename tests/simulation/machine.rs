@@ -1668,10 +1668,12 @@ impl Machine {
         if self.living() != living {
             return Ok(());
         }
-        // A job that nobody makes whole any more is for people to cancel.
-        if let Some(job) = self.half_made_one() {
-            return self.cancel(job, false);
-        }
+        // All that could be made whole has been.
+        let half_made = self.half_made_one();
+        hold!(
+            half_made.is_none(),
+            "{half_made:?} takes no more units, and does not end"
+        );
         // Waits that hold each other, by any of several or by phases: nobody looks for those.
         let hangs = |id: &&TaskId| {
             let task = &self.tasks[*id];

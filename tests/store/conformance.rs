@@ -241,6 +241,7 @@ macro_rules! conformance {
                 a_lost_host_leaves_the_counts_of_a_job_exact
                 a_retry_of_a_job_runs_what_did_not_complete
                 a_half_made_job_is_cleared_away_and_never_run
+                a_unit_that_is_cancelled_while_a_job_is_made_does_to_it_what_a_failed_one_does
                 results_come_in_the_order_of_lines_a_page_at_a_time
                 a_job_knows_how_fast_it_is
                 a_unit_is_a_task_of_its_own

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Lost, Turn, jobs};
+use crate::group::Group;
 use crate::journal::Answer;
 use crate::store::{CallBy, Cancelled, StoreError};
 use crate::task::state::{Event, Refusal};
@@ -18,7 +19,9 @@ pub fn cancel(
     if let Some(by) = by {
         turn.claimed(by.token)?;
     }
-    turn.get(task)?;
+    // Units of a job that never was whole never start: alone, it would wait for them for ever.
+    let group = turn.get(task)?.group.as_deref();
+    let only = only && !group.is_some_and(Group::half_made);
     let mut cancelled = Cancelled {
         at_ms: turn.now_ms,
         ..Cancelled::default()
