@@ -556,7 +556,8 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
             group.sources = 0;
             effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
-        let more = group.half_made() && !task.cancel_requested;
+        // One that is closed, by a cancel or by a unit that did not complete, takes no more.
+        let more = group.half_made() && !group.closed;
         if group.sources == 0 && group.live == 0 && !more {
             task.status = if task.cancel_requested {
                 Status::Cancelled
@@ -571,7 +572,7 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
                     true => format!(
                         "{} of {} {} of the {kind} \"{name}\" did not complete",
                         group.failed - group.tolerated,
-                        group.spawned,
+                        group.spawned.max(group.expected),
                         group.kind.members(),
                     ),
                     false => format!("the {kind} \"{name}\" was not told all of its items"),

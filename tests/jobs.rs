@@ -5,9 +5,12 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 
 use fishway::client::Client;
 use fishway::clock::SystemClock;
+use fishway::group::OnFailure;
+use fishway::job::{NewJob, Unit};
 use fishway::store::Filter;
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::task::{Status, TaskId};
@@ -483,6 +486,47 @@ fn a_command_that_dies_while_it_makes_a_job_leaves_nothing_that_runs() {
     place.run(&["delete", id]).ok();
     assert!(list().is_empty());
     assert_eq!(place.run(&["list"]).ok(), "");
+}
+
+#[tokio::test]
+async fn a_job_that_failed_before_it_was_whole_says_that_it_is_to_be_cleared_away() {
+    let place = Place::with_guests();
+    let _host = place.serve();
+    let client = client(&place.path(".fishway"));
+    let new = NewJob {
+        name: "hasty".into(),
+        handler: "echo".into(),
+        options: Arc::default(),
+        on_failure: OnFailure::FailFast,
+        concurrency: None,
+        units: 3,
+        inputs: "a.jsonl".to_owned(),
+        by: fishway::daemon::process::own(),
+    };
+    let job = client.start_job(new.clone()).await.unwrap();
+    let units = (1..=2).map(|line| {
+        Ok::<_, fishway::client::ClientError>(Unit {
+            line,
+            input: "1".into(),
+        })
+    });
+    (client.fill_job(job, &new.handler, &new.options, units, false))
+        .await
+        .unwrap();
+    let unit = lines(place.run(&["list", "--parent", &job.to_string(), "--json"]));
+    place.run(&["cancel", unit[0]["id"].as_str().unwrap()]).ok();
+    let status = status(&place, "hasty");
+    assert_eq!(status["status"], "FAILED");
+    assert_eq!(status["progress"]["percentage"], Value::Null);
+    let hint = status["hint"].as_str().unwrap();
+    assert!(hint.contains("never whole: fishway delete"), "{hint}");
+    place.run(&["job", "resume", "hasty"]).refused(
+        1,
+        "before all of its units were there: 2 of 3",
+        "fishway delete",
+    );
+    place.run(&["delete", &job.to_string()]).ok();
+    assert!(listed(&place).is_empty());
 }
 
 /// Fifty kills of a job of ten thousand units, at places that a seed chooses.

@@ -6,7 +6,7 @@ pub struct Args {
     /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
-    /// Leave the tasks below them alone
+    /// Leave the tasks below them alone; of a generator, what tells its items ends with it
     #[arg(long)]
     only: bool,
 }

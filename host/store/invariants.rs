@@ -202,7 +202,7 @@ pub const INVARIANTS: &[Invariant] = &[
                    from sources
                    join groups on groups.task_id = sources.group_id
                    where sources.task_id = waiting.id and groups.kind = 'generator'
-                     and (sources.drained or groups.live > 0)))",
+                     and not sources.drained and groups.live > 0))",
     },
     Invariant {
         name: "wait-signal",
@@ -299,7 +299,7 @@ pub const INVARIANTS: &[Invariant] = &[
             join tasks on tasks.id = groups.task_id
             where tasks.ended_at_ms is null and (groups.spec is null or tasks.status = 'running')
               and groups.sources = 0 and groups.live = 0
-              and (groups.kind <> 'job' or groups.spawned >= groups.expected or tasks.cancel_requested)",
+              and (groups.kind <> 'job' or groups.spawned >= groups.expected or groups.closed)",
     },
     Invariant {
         name: "group-ended",

@@ -97,6 +97,11 @@ pub enum Event {
     },
     /// Somebody asks for its end.
     CancelRequested,
+    /// To the source of a generator: that was cancelled alone, and asks for no further page.
+    Unneeded {
+        /// Why it ends, naming the generator.
+        failure: Failure,
+    },
     /// To a producer: no finite source is left in its pools.
     Hinted,
     /// To a producer: it has added nothing for too long, or has gone on for too long.
@@ -182,6 +187,7 @@ impl Event {
             Event::UpstreamShut => "upstream shut",
             Event::UpstreamLost { .. } => "upstream lost",
             Event::CancelRequested => "cancel requested",
+            Event::Unneeded { .. } => "unneeded",
             Event::Hinted => "hinted",
             Event::ClockRanOut => "clock ran out",
             Event::Interrupted => "interrupted",
@@ -398,6 +404,10 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             end(next, Status::Skipped, now_ms, vec![])
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        Event::Unneeded { failure } => {
+            next.failure = Some(failure.clone());
+            end(next, Status::Cancelled, now_ms, vec![])
+        }
         // An attempt that has not begun is told when it begins.
         Event::Hinted if task.producer == Some(Stage::Open) => {
             next.producer = Some(Stage::Hinted);
@@ -541,6 +551,11 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 effects: vec![Effect::Stop],
             })
         }
+        // Its page is refused, unless the generator has another go before it is told.
+        Event::Unneeded { .. } => Ok(Change {
+            task: next,
+            effects: vec![],
+        }),
         Event::Hinted if task.producer == Some(Stage::Open) => {
             next.producer = Some(Stage::Hinted);
             Ok(Change {
@@ -600,6 +615,10 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             wake(next, timed_out(now_ms))
         }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        Event::Unneeded { failure } => {
+            next.failure = Some(failure.clone());
+            end(next, Status::Cancelled, now_ms, vec![])
+        }
         Event::Hinted if task.producer == Some(Stage::Open) => {
             let signal = wait.signal.is_some();
             next.producer = Some(Stage::Hinted);

@@ -83,6 +83,9 @@ impl Shown {
                 "no host serves it: fishway job resume {id} starts one"
             )),
             JobStatus::Paused => Some(format!("fishway job resume {id} lets it go on")),
+            JobStatus::Failed | JobStatus::Cancelled if self.group.half_made() => Some(format!(
+                "it was never whole: fishway delete {id} clears it away"
+            )),
             JobStatus::Failed | JobStatus::Cancelled => Some(format!(
                 "fishway retry {id} runs the units again that did not complete"
             )),

@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 const SECTOR_BYTES: u64 = 512;
 
@@ -290,6 +290,18 @@ impl Disk {
             _ => Luck::First(random.random()),
         };
         let (of_names, of_contents) = (chance(), chance());
+        self.leave(root, to, (of_names, of_contents), random);
+    }
+
+    /// The same, and nothing of what was not synced is left.
+    pub fn fail_at_worst(&self, root: &Path, to: &Path) {
+        let mut random = StdRng::seed_from_u64(0);
+        self.leave(root, to, (Luck::Nothing, Luck::Nothing), &mut random);
+    }
+
+    /// Put names and contents to another place, as much of them as luck has it.
+    fn leave(&self, root: &Path, to: &Path, luck: (Luck, Luck), random: &mut StdRng) {
+        let (of_names, of_contents) = luck;
         let mut names = self.names.clone();
         // In each directory, up to some point.
         let mut ended: Vec<&Path> = Vec::new();

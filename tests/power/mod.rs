@@ -10,6 +10,7 @@
 
 mod disk;
 mod kills;
+mod unsynced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -185,6 +186,10 @@ impl Scene {
             self.told(&["stop"], "stop");
             host.0.wait().unwrap();
         });
+        self.records()
+    }
+
+    fn records(&self) -> Vec<Record> {
         disk::read(&std::fs::read(self.path("journal")).unwrap())
     }
 }

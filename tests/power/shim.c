@@ -11,6 +11,9 @@
  *
  * Nothing is synced for real: whoever tells what the disk kept reads the record, not the disk.
  * SQLite's -shm is memory that happens to have a name, and is left out.
+ *
+ * With FISHWAY_POWER_DIES the program is killed right before it syncs the first page that it has
+ * written to a write-ahead log: others can read what is in no disk yet.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,6 +21,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -38,6 +42,7 @@ struct record {
 static int journal = -1;
 static char root[PATH_MAX], outside[PATH_MAX];
 static const char *label;
+static int dies, unsynced;
 static pthread_mutex_t threads = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -58,6 +63,7 @@ __attribute__((constructor)) static void begin(void) {
   if (!to || !below || !beside) return;
   if (!realpath(below, root) || !realpath(beside, outside)) die("realpath");
   label = getenv("FISHWAY_POWER_LABEL");
+  dies = getenv("FISHWAY_POWER_DIES") != NULL;
   journal = REAL(open64)(to, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   if (journal < 0) die(to);
 }
@@ -88,10 +94,13 @@ static int below(const char *path, const char *directory) {
   return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == 0);
 }
 
-static int shared_memory(const char *path) {
-  size_t length = strlen(path);
-  return length > 4 && strcmp(path + length - 4, "-shm") == 0;
+static int ends_in(const char *path, const char *end) {
+  size_t length = strlen(path), last = strlen(end);
+  return length > last && strcmp(path + length - last, end) == 0;
 }
+
+static int shared_memory(const char *path) { return ends_in(path, "-shm"); }
+static int log_of_writes(const char *path) { return ends_in(path, "-wal"); }
 
 /* Whether it is one of ours, and where it lies. */
 static int watched(const char *path) {
@@ -189,6 +198,8 @@ static ssize_t write_at(int fd, const void *data, size_t bytes, int64_t offset, 
     }
     written = placed ? REAL(pwrite64)(fd, data, bytes, offset) : REAL(write)(fd, data, bytes);
     if (written > 0) record(WRITTEN, inode_of(fd), offset, "", data, written);
+    /* Not the heads of the log and its frames: those are shorter than any page. */
+    if (written >= 512 && log_of_writes(path)) unsynced = 1;
   }
   unlock();
   return written;
@@ -232,6 +243,7 @@ static int syncing(const char *function, int fd) {
   struct stat64 found;
   if (fstat64(fd, &found)) return -1;
   lock();
+  if (dies && unsynced && log_of_writes(path)) kill(getpid(), SIGKILL);
   if (S_ISDIR(found.st_mode)) record(FOLDER_SYNCED, 0, 0, path, "", 0);
   else record(SYNCED, found.st_ino, 0, "", "", 0);
   unlock();

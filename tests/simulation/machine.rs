@@ -1668,10 +1668,12 @@ impl Machine {
         if self.living() != living {
             return Ok(());
         }
-        // A job that nobody makes whole any more is for people to cancel.
-        if let Some(job) = self.half_made_one() {
-            return self.cancel(job, false);
-        }
+        // All that could be made whole has been.
+        let half_made = self.half_made_one();
+        hold!(
+            half_made.is_none(),
+            "{half_made:?} takes no more units, and does not end"
+        );
         // Waits that hold each other, by any of several or by phases: nobody looks for those.
         let hangs = |id: &&TaskId| {
             let task = &self.tasks[*id];
@@ -1689,6 +1691,13 @@ impl Machine {
         let Some(id) = waits.copied() else {
             return Err(format!("nothing waits, and nothing moves: {living:?}"));
         };
+        // One that tells pages waits for items, and for nothing else.
+        let task = &self.tasks[&id];
+        let item = |other: &Known| other.member && other.parent == task.parent && other.lives();
+        hold!(
+            task.handler != "pages" || self.tasks.values().any(item),
+            "{id} waits to tell a page, and no item lives: {task:?}"
+        );
         self.cancel(id, true)
     }
 

@@ -225,6 +225,7 @@ macro_rules! conformance {
                 a_cancelled_generator_ends_its_source_and_its_items
                 a_source_that_is_cancelled_alone_tells_no_more
                 a_generator_that_is_closed_takes_no_more_pages
+                a_source_that_waits_ends_with_a_generator_that_is_cancelled_alone
                 a_generator_whose_source_was_deleted_cannot_go_on
                 a_source_is_not_retried_while_its_generator_ends
             }
@@ -240,6 +241,7 @@ macro_rules! conformance {
                 a_lost_host_leaves_the_counts_of_a_job_exact
                 a_retry_of_a_job_runs_what_did_not_complete
                 a_half_made_job_is_cleared_away_and_never_run
+                a_unit_that_is_cancelled_while_a_job_is_made_does_to_it_what_a_failed_one_does
                 results_come_in_the_order_of_lines_a_page_at_a_time
                 a_job_knows_how_fast_it_is
                 a_unit_is_a_task_of_its_own

@@ -57,6 +57,15 @@ pub(crate) fn refuse_resume(shown: &Shown) -> Option<Refused> {
             of("has completed: nothing of it is left to run"),
             format!("fishway job results {id} prints what came of it"),
         ),
+        JobStatus::Failed | JobStatus::Cancelled if group.half_made() => Refused::new(
+            of(&format!(
+                "{} before all of its units were there: {} of {}",
+                shown.task.status.predicate(),
+                group.spawned,
+                group.expected
+            )),
+            format!("fishway delete {id} clears it away"),
+        ),
         JobStatus::Failed | JobStatus::Cancelled => Refused::new(
             of(&format!(
                 "{}: {} of its {} units did not complete, and none is left to run",

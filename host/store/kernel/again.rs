@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Lost, Turn, jobs};
+use crate::group::Group;
 use crate::journal::Answer;
 use crate::store::{CallBy, Cancelled, StoreError};
 use crate::task::state::{Event, Refusal};
@@ -18,19 +19,26 @@ pub fn cancel(
     if let Some(by) = by {
         turn.claimed(by.token)?;
     }
-    turn.get(task)?;
+    // Units of a job that never was whole never start: alone, it would wait for them for ever.
+    let group = turn.get(task)?.group.as_deref();
+    let only = only && !group.is_some_and(Group::half_made);
     let mut cancelled = Cancelled {
         at_ms: turn.now_ms,
         ..Cancelled::default()
     };
-    let mut open = vec![task];
-    while let Some(id) = open.pop() {
+    let mut open = vec![(task, Event::CancelRequested)];
+    while let Some((id, event)) = open.pop() {
         let before = turn.get(id)?.clone();
-        // A child may live on below a parent that has ended.
-        if !only {
-            open.extend(turn.rows.children(id)?);
+        match only {
+            // A child may live on below a parent that has ended.
+            false => {
+                let children = turn.rows.children(id)?.into_iter();
+                open.extend(children.map(|child| (child, Event::CancelRequested)));
+            }
+            // It is below, and has nothing to do any more: nobody else would ever end it.
+            true => open.extend(turn.source_unneeded(&before)?),
         }
-        match turn.drive(id, Event::CancelRequested) {
+        match turn.drive(id, event) {
             Ok(()) => {}
             Err(StoreError::Refused(_)) => continue,
             Err(error) => return Err(error),

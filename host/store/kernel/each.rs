@@ -162,7 +162,7 @@ impl Turn<'_> {
             None => None,
         };
         let source = match earlier {
-            // It was left to run when the generator alone was cancelled.
+            // It ran when the generator alone was cancelled, and has not told its page yet.
             Some(source) if !source.status.is_terminal() => source,
             Some(source) if source.status == Status::Completed => {
                 // All of its items are there.
@@ -177,7 +177,6 @@ impl Turn<'_> {
             None => self.new_source(task, handler)?,
         };
         self.open_source(task.id, &source)?;
-        wake(&source, group, caused);
         Ok(None)
     }
 
@@ -191,8 +190,8 @@ impl Turn<'_> {
         self.rows.save_source(source.id, generator, open)
     }
 
-    /// One of its items goes on, and with it a generator that had ended. Who tells its items may have
-    /// been left to run.
+    /// One of its items goes on, and with it a generator that had ended. Who tells its items may still
+    /// run.
     pub(super) fn find_source(
         &mut self,
         task: &Task,
@@ -201,13 +200,11 @@ impl Turn<'_> {
         let Some(id) = self.rows.by_key(Some(task.id), SOURCE)? else {
             return Ok(());
         };
-        let (Some(source), Some(group)) = (self.find(id)?.cloned(), task.group.as_deref()) else {
-            return Ok(());
-        };
-        if !source.status.is_terminal() {
+        if let Some(source) = self.find(id)?.cloned()
+            && !source.status.is_terminal()
+        {
             self.open_source(task.id, &source)?;
             caused.push((task.id, Event::SourceOpened));
-            wake(&source, group, caused);
         }
         Ok(())
     }
@@ -268,6 +265,24 @@ impl Turn<'_> {
             caused.push((generator.id, Event::SourceOpened));
         }
         Ok(())
+    }
+
+    /// What the source of a generator hears that is cancelled alone.
+    pub(super) fn source_unneeded(
+        &mut self,
+        generator: &Task,
+    ) -> Result<Option<(TaskId, Event)>, StoreError> {
+        let kind = generator.group.as_deref().map(|group| group.kind);
+        if kind != Some(GroupKind::Generator) || generator.status.is_terminal() {
+            return Ok(None);
+        }
+        let source = self.rows.by_key(Some(generator.id), SOURCE)?;
+        let message = format!(
+            "the generator {}, whose items it tells, was cancelled",
+            generator.id
+        );
+        let failure = Failure::new(FailureKind::Members, message, true);
+        Ok(source.map(|source| (source, Event::Unneeded { failure })))
     }
 
     /// Whether a retry of a source would be of no use: its generator ends just now.
@@ -380,13 +395,6 @@ pub fn page(
         },
     };
     turn.drive(source.id, event)
-}
-
-/// While it was no source nobody told it that there is room.
-fn wake(source: &Task, group: &Group, caused: &mut Vec<(TaskId, Event)>) {
-    if source.status == Status::Waiting && !group.is_full() {
-        caused.push((source.id, Event::AwaitedArrived { by: None }));
-    }
 }
 
 /// The elements of an array, as they stand in it; or what there is in its place.

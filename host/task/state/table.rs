@@ -160,6 +160,12 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("cancel requested", Event::CancelRequested),
+        (
+            "unneeded",
+            Event::Unneeded {
+                failure: failure(true),
+            },
+        ),
         ("hinted", Event::Hinted),
         ("clock ran out", Event::ClockRanOut),
         ("interrupted", Event::Interrupted),
@@ -234,12 +240,16 @@ fn pool_events() -> Vec<(&'static str, Event)> {
 fn job_situations() -> Vec<(Status, &'static str, Task)> {
     let id = TaskId::from_i64(1);
     let fresh = NewTask::root("job", "null", Options::default()).into_task(id, NOW_MS, 0, None);
-    let of = |status, name, spawned, live, paused| {
+    let of = |status, name: &'static str, spawned, live, paused| {
+        let on_failure = match name.ends_with("fail-fast") {
+            true => OnFailure::FailFast,
+            false => OnFailure::Fail,
+        };
         let group = Group {
             spawned,
             live,
             paused,
-            ..Group::job("j".into(), OnFailure::Fail, None, 3)
+            ..Group::job("j".into(), on_failure, None, 3)
         };
         let task = Task {
             status,
@@ -251,6 +261,13 @@ fn job_situations() -> Vec<(Status, &'static str, Task)> {
     };
     vec![
         of(Status::Pending, "two of three units there", 2, 2, false),
+        of(
+            Status::Pending,
+            "one of three units there, fail-fast",
+            1,
+            1,
+            false,
+        ),
         of(Status::Pending, "all units there", 3, 3, false),
         of(Status::Running, "one unit lives", 3, 1, false),
         of(Status::Running, "the same, paused", 3, 1, true),
@@ -261,8 +278,8 @@ fn job_situations() -> Vec<(Status, &'static str, Task)> {
 }
 
 fn job_events() -> Vec<(&'static str, Event)> {
-    let ended = Event::MemberEnded {
-        status: Status::Completed,
+    let ended = |status| Event::MemberEnded {
+        status,
         optional: false,
         entry_bytes: 0,
     };
@@ -271,7 +288,8 @@ fn job_events() -> Vec<(&'static str, Event)> {
         ("unit started", Event::MemberStarted),
         ("paused", Event::Paused),
         ("resumed", Event::Resumed),
-        ("unit completed", ended),
+        ("unit completed", ended(Status::Completed)),
+        ("unit cancelled", ended(Status::Cancelled)),
         ("cancel requested, of the job", Event::CancelRequested),
     ]
 }

@@ -879,37 +879,80 @@ pub async fn a_generator_that_is_closed_takes_no_more_pages(world: &mut World) {
     world.finish(&task, page(&["1"], None)).await;
     complete_all(world, |_| {}).await;
     assert_eq!(told(world, id), "[[1]]");
-    // One that waited for room meanwhile is told that there is some.
-    let (_, id) = run_one(world, generator(1, &like(OnFailure::Fail))).await;
-    let task = source(world).await;
-    world.finish(&task, page(&["1"], Some("a"))).await;
-    assert_eq!(world.get(task.id).status, Status::Waiting);
-    world.store().cancel(id, true, None).await.unwrap();
-    let item = world.claim_up_to(1).await.remove(0);
-    world.complete(&item).await;
-    assert_eq!(world.get(task.id).status, Status::Waiting);
-    world.store().retry(id).await.unwrap();
-    let task = source(world).await;
-    world.finish(&task, page(&["2"], None)).await;
-    complete_all(world, |_| {}).await;
-    assert_eq!(inputs(world, id), "1 2");
-    assert_eq!(world.get(id).status, Status::Completed);
     // So does one whose generator goes on because an item of it does.
-    let (_, id) = run_one(world, generator(1, &like(OnFailure::Fail))).await;
+    let (_, id) = run_one(world, generator(2, &like(OnFailure::Fail))).await;
     let task = source(world).await;
     world.finish(&task, page(&["1"], Some("a"))).await;
+    let mut claimed = world.claim_up_to(2).await;
+    let task = claimed.remove(0);
+    assert_eq!(&*task.handler, "pages");
     world.store().cancel(id, true, None).await.unwrap();
-    let item = world.claim_up_to(1).await.remove(0);
-    world.fail(&item).await;
+    world.fail(&claimed[0]).await;
     assert_eq!(world.get(id).status, Status::Cancelled);
-    world.store().retry(item.id).await.unwrap();
+    world.store().retry(claimed[0].id).await.unwrap();
     complete_all(world, |_| {}).await;
     assert_eq!(world.get(id).status, Status::Running);
-    let task = source(world).await;
     world.finish(&task, page(&["2"], None)).await;
     complete_all(world, |_| {}).await;
     assert_eq!(inputs(world, id), "1 2");
     assert_eq!(world.get(id).status, Status::Completed);
+}
+
+pub async fn a_source_that_waits_ends_with_a_generator_that_is_cancelled_alone(world: &mut World) {
+    // For room, for a slot, for the end of its rest; and where nothing but the source lived.
+    for (window, items, delay_ms, stood) in [
+        (1, &["1"][..], 0, "waiting"),
+        (9, &["1"][..], 0, "ready"),
+        (9, &["1"][..], 100, "scheduled"),
+        (9, &[][..], 100, "scheduled"),
+    ] {
+        let (_, id) = run_one(world, generator(window, &like(OnFailure::Fail))).await;
+        let task = source(world).await;
+        let End::Page { items, cursor, .. } = page(items, Some("a")) else {
+            unreachable!()
+        };
+        let told = End::Page {
+            items,
+            cursor,
+            delay_ms,
+        };
+        world.finish(&task, told).await;
+        assert_eq!(world.show(&[task.id]), stood);
+        let cancelled = world.store().cancel(id, true, None).await.unwrap();
+        assert_eq!((cancelled.tasks, cancelled.stopping), (2, 0));
+        let ended = world.get(task.id);
+        assert_eq!(ended.status, Status::Cancelled);
+        let message = ended.failure.unwrap().message;
+        let expected = format!("the generator {id}, whose items it tells, was cancelled");
+        assert_eq!(message, expected);
+        // What is below it otherwise goes on.
+        complete_all(world, |_| {}).await;
+        assert_eq!(world.show(&[id, task.id]), "cancelled cancelled");
+        world.store().retry(id).await.unwrap();
+        let again = source(world).await;
+        assert_eq!(
+            (again.id, again.phase_input.as_deref()),
+            (task.id, Some("\"a\""))
+        );
+        world.finish(&again, page(&["2"], None)).await;
+        complete_all(world, |_| {}).await;
+        assert!(inputs(world, id).ends_with('2'));
+        assert_eq!(world.get(id).status, Status::Completed);
+    }
+    // While items run nobody takes it up; afterwards its retry is one of the generator.
+    let (_, id) = run_one(world, generator(1, &like(OnFailure::Fail))).await;
+    let task = source(world).await;
+    world.finish(&task, page(&["1"], Some("a"))).await;
+    world.store().cancel(id, true, None).await.unwrap();
+    let refusal = world.store().retry(task.id).await.unwrap_err();
+    assert!(matches!(refusal, StoreError::Refused(_)), "{refusal}");
+    complete_all(world, |_| {}).await;
+    world.store().retry(task.id).await.unwrap();
+    assert_eq!(world.get(id).status, Status::Running);
+    let again = source(world).await;
+    world.finish(&again, page(&["2"], None)).await;
+    complete_all(world, |_| {}).await;
+    assert_eq!(told(world, id), "[[1],[2]]");
 }
 
 pub async fn a_generator_whose_source_was_deleted_cannot_go_on(world: &mut World) {

@@ -289,7 +289,7 @@ pub async fn a_retry_of_a_job_runs_what_did_not_complete(world: &mut World) {
 }
 
 pub async fn a_half_made_job_is_cleared_away_and_never_run(world: &mut World) {
-    for there in [0, 2] {
+    for (there, only) in [(0, false), (2, false), (2, true)] {
         let job = world.store().start_job(new(3)).await.unwrap();
         if there > 0 {
             world
@@ -302,7 +302,9 @@ pub async fn a_half_made_job_is_cleared_away_and_never_run(world: &mut World) {
         assert!(pause(world, job, true).await);
         assert!(pause(world, job, false).await);
         assert_eq!(world.get(job).status, Status::Pending);
-        world.cancel(job).await;
+        // Its units never start, so they go with it even where it alone is cancelled.
+        let cancelled = world.store().cancel(job, only, None).await.unwrap();
+        assert_eq!(cancelled.tasks, there + 1);
         assert_eq!(world.get(job).status, Status::Cancelled);
         let all = world.store().child_ids(job).unwrap();
         for id in all.iter().chain([&job]) {
@@ -322,6 +324,58 @@ pub async fn a_half_made_job_is_cleared_away_and_never_run(world: &mut World) {
             sweep = world.store().sweep(sweep).await.unwrap();
         }
         assert!(world.list(Filter::default()).is_empty());
+    }
+}
+
+pub async fn a_unit_that_is_cancelled_while_a_job_is_made_does_to_it_what_a_failed_one_does(
+    world: &mut World,
+) {
+    for on_failure in [OnFailure::Fail, OnFailure::FailFast, OnFailure::Collect] {
+        let hasty = on_failure == OnFailure::FailFast;
+        let new = NewJob {
+            on_failure,
+            ..new(4)
+        };
+        let job = world.store().start_job(new).await.unwrap();
+        let lines = units([1, 2, 3]);
+        world.store().add_units(job, lines).await.unwrap();
+        let all = world.store().child_ids(job).unwrap();
+        world.cancel(all[1]).await;
+        let rest = world.store().add_units(job, units([4])).await;
+        if hasty {
+            // Nothing of it ever starts, and nobody has to clear it away before it has ended.
+            assert_eq!(world.show(&all), "cancelled cancelled cancelled");
+            let ended = world.get(job);
+            assert_eq!(ended.status, Status::Failed);
+            assert_eq!(counts(world, job), (3, 0, 0, 3));
+            let message = ended.failure.unwrap().message;
+            assert!(message.contains("of 4 units of the job"), "{message}");
+            let Err(StoreError::Refused(refusal)) = rest else {
+                panic!("{rest:?}");
+            };
+            assert!(matches!(refusal, Refusal::Ended { .. }), "{refusal}");
+            for id in all.iter().chain([&job]) {
+                let refused = world.store().retry(*id).await;
+                assert!(
+                    matches!(
+                        refused,
+                        Err(StoreError::Refused(Refusal::HalfMade { there: 3, .. }))
+                    ),
+                    "{refused:?}"
+                );
+            }
+            continue;
+        }
+        rest.unwrap();
+        for unit in world.claim_up_to(100).await {
+            world.complete(&unit).await;
+        }
+        let verdict = match on_failure {
+            OnFailure::Collect => Status::Completed,
+            _ => Status::Failed,
+        };
+        assert_eq!(world.get(job).status, verdict);
+        assert_eq!(counts(world, job), (4, 0, 3, 1));
     }
 }
 
