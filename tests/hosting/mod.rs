@@ -144,9 +144,10 @@ fn a_detached_host_outlives_its_terminal_and_whoever_started_it() {
     let mut shell = home.place.command(&[]);
     shell = {
         use std::os::unix::process::CommandExt;
-        let mut inner = Command::new("sh");
+        // Whoever runs the tests may have it ignored, which a shell cannot undo for itself.
+        let mut inner = Command::new("env");
         inner
-            .args(["-c", &script])
+            .args(["--default-signal=HUP", "sh", "-c", &script])
             .current_dir(shell.get_current_dir().unwrap())
             .process_group(0);
         inner
