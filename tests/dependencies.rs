@@ -131,7 +131,11 @@ fn every_dependency_has_a_licence_that_is_allowed() {
 
 #[test]
 fn every_dependency_comes_from_crates_io_with_its_checksum() {
-    for place in ["Cargo.lock", "tests/guests/Cargo.lock"] {
+    for place in [
+        "Cargo.lock",
+        "tests/guests/Cargo.lock",
+        "tests/fuzz/guided/Cargo.lock",
+    ] {
         let text = std::fs::read_to_string(root().join(place)).unwrap();
         let lock: toml::Table = text.parse().unwrap();
         for package in lock["package"].as_array().unwrap() {
