@@ -3,7 +3,8 @@
 //!
 //! The same inputs each time. `FISHWAY_FUZZ_ROUNDS=1000 FISHWAY_FUZZ_SEED=7 cargo test --release fuzz`
 //! makes a thousand times as many others; an input that fails is kept beside the tests' other files,
-//! and belongs into the corpus when what it found is mended.
+//! and belongs into the corpus when what it found is mended. `guided/` does the same targets, guided by
+//! coverage, before a release.
 
 mod targets;
 
