@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use fishway::executor::Sandbox;
 use fishway::limits::PROBLEMS_MAX;
@@ -15,6 +16,9 @@ use fishway::task::{
 use fishway::types::{self, Named, Type};
 use fishway::workflow::{self, Format, Given};
 use jiff::tz::TimeZoneDatabase;
+
+/// No answer takes that long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `NAME.toml`.
 pub fn manifest(input: &[u8]) {
@@ -119,6 +123,79 @@ pub fn component(input: &[u8]) {
     match check_file(sandbox.engine(), &sandbox.check(), &file) {
         Ok(handler) => assert!(handler.runs || !handler.functions.is_empty() || handler.generator),
         Err(problem) => assert!(!problem.what.is_empty() && !problem.hint.is_empty()),
+    }
+}
+
+/// A host's HTTP door, and what is behind it that a body may be about.
+pub struct Door {
+    agent: ureq::Agent,
+    url: String,
+    task: String,
+}
+
+impl Door {
+    /// The door at that address, of a host without tasks.
+    pub fn at(url: String) -> Door {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .new_agent();
+        let mut door = Door {
+            agent,
+            url,
+            task: String::new(),
+        };
+        // Two tasks that stay, so that no short beginning of an id means the one or the other alone:
+        // who waited for it would wait long.
+        let tasks = br#"{"handler": "echo", "inputs": [1, 2], "delay_ms": 3600000000}"#;
+        let (status, submitted) = door.ask("POST", "/v1/tasks/bulk", tasks);
+        assert_eq!(status, 201, "{submitted}");
+        let submitted: serde_json::Value = serde_json::from_str(&submitted).expect("it is JSON");
+        let task = submitted["tasks"][0]["id"].as_str();
+        door.task = task.expect("a task has an id").to_owned();
+        let job = br#"{"handler": "echo", "name": "job", "total": 1000000}"#;
+        let (status, started) = door.ask("POST", "/v1/jobs", job);
+        assert_eq!(status, 201, "{started}");
+        door
+    }
+
+    /// A body of a request, at every place that takes one.
+    pub fn body(&self, input: &[u8]) {
+        for place in [
+            "POST /v1/tasks",
+            "POST /v1/tasks/bulk",
+            "POST /v1/tasks/{task}/signals",
+            "POST /v1/tasks/{task}/cancel",
+            "POST /v1/wait",
+            "POST /v1/schedules",
+            "POST /v1/workflows/check",
+            "POST /v1/workflows",
+            "POST /v1/jobs",
+            "POST /v1/jobs/job/units",
+            "PATCH /v1/queues/q",
+            "POST /v1/prune",
+        ] {
+            let (method, path) = place.split_once(' ').expect("it has both");
+            let path = path.replace("{task}", &self.task);
+            let (status, answer) = self.ask(method, &path, input);
+            assert!((200..500).contains(&status), "{place}: {status} {answer}");
+            serde_json::from_str::<serde_json::Value>(&answer).expect("an answer is JSON");
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("content-type", "application/json")
+            .body(body)
+            .expect("it is a request");
+        let answer = self.agent.run(request);
+        let mut answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let text = answer.body_mut().read_to_string();
+        let text = text.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        (answer.status().as_u16(), text)
     }
 }
 
