@@ -1,15 +1,15 @@
 //! The host, put together: lock, lease, store, loader, executor, scheduler, and their orderly end.
 
 pub mod detached;
+mod handlers;
 mod lock;
 pub mod process;
 mod sharing;
 mod standing;
 mod stopping;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -17,18 +17,19 @@ use tokio::sync::{mpsc, watch};
 pub use self::standing::{LastHost, View, last_host};
 pub use self::stopping::{StopError, stop};
 
+use self::handlers::{all, forget, rows, scan};
 use self::lock::Lock;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
 use crate::lease::{HEARTBEAT_MS, Lease, Life, Sign};
-use crate::loader::{Change, Handler, Loader, LoaderError, Watch};
+use crate::loader::{Change, Loader, LoaderError, Watch};
 use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
 use crate::store::postgres::Address;
 use crate::store::sqlite::Role;
-use crate::store::{HandlerRow, Keep, Place, Store, StoreError};
+use crate::store::{Keep, Place, Store, StoreError};
 
 /// Where the handlers of other hosts are, in the data directory of one that has none of its own.
 const MIRROR: &str = "handlers";
@@ -590,81 +591,4 @@ pub fn seems_served(data_dir: &Path) -> bool {
 /// The process of the host that seems to serve a data directory.
 pub fn serving(data_dir: &Path) -> Option<u32> {
     lock::holder(data_dir).map(|holder| holder.pid)
-}
-
-/// Have the handlers directory looked at, by a thread of its own: it may load for minutes, and no end
-/// of the host waits for that. What has changed is told to `told`; the answer ends when it was told
-/// what needs no loading.
-fn scan(
-    loader: &Arc<Loader>,
-    told: &mpsc::UnboundedSender<Vec<Change>>,
-) -> tokio::sync::oneshot::Receiver<()> {
-    let (looked, answer) = tokio::sync::oneshot::channel();
-    let looked = std::sync::Mutex::new(Some(looked));
-    let (loader, told) = (loader.clone(), told.clone());
-    let scanning = std::thread::Builder::new().name("fishway-scan".to_owned());
-    let scanning = scanning.spawn(move || {
-        loader.scan(|changes| {
-            let _ = told.send(changes);
-            let looked = looked.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let _ = looked.map(|looked| looked.send(()));
-        });
-    });
-    if let Err(error) = scanning {
-        tracing::warn!(%error, "the handlers directory cannot be looked at now");
-    }
-    answer
-}
-
-/// These changes and what has come after them.
-fn all(mut changes: Vec<Change>, loaded: &mut mpsc::UnboundedReceiver<Vec<Change>>) -> Vec<Change> {
-    while let Ok(more) = loaded.try_recv() {
-        changes.extend(more);
-    }
-    changes
-}
-
-fn rows(handlers: &[Arc<Handler>]) -> Vec<HandlerRow> {
-    let mut rows = Vec::new();
-    for handler in handlers {
-        let row = |name, function| HandlerRow {
-            name,
-            digest: handler.digest.to_string(),
-            description: handler.manifest.description.clone(),
-            function,
-            generator: handler.generator,
-        };
-        let types = handler.task_types();
-        rows.extend(
-            types.map(|(name, exported)| {
-                row(name, exported.map(|exported| exported.function.clone()))
-            }),
-        );
-        if handler.generator {
-            rows.push(row(handler.name.clone(), None));
-        }
-    }
-    rows
-}
-
-/// Let go of components that no unfinished task needs and that are not among the `handlers` that were
-/// kept last: what was replaced since then, a claim may name that is not committed yet.
-fn forget(store: &dyn Store, loader: &Loader, handlers: &[Arc<Handler>], sandbox: &Sandbox) {
-    let mut needed = match store.digests_needed() {
-        Ok(needed) => needed
-            .iter()
-            .filter_map(|digest| digest.parse().ok())
-            .collect::<HashSet<_>>(),
-        Err(error) => return tracing::warn!(%error, "kept components are not looked through"),
-    };
-    needed.extend(handlers.iter().map(|handler| handler.digest.clone()));
-    if let Err(error) = loader.forget_kept(&needed) {
-        tracing::warn!(%error, "a kept component cannot be removed");
-    }
-    let loaded: HashSet<_> = loader
-        .handlers()
-        .iter()
-        .map(|handler| handler.digest.clone())
-        .collect();
-    sandbox.keep_prepared(|digest| needed.contains(digest) || loaded.contains(digest));
 }

@@ -109,11 +109,13 @@ impl Guest {
             Some(spawned) => spawned,
             None => {
                 let loader = self.agents.loader.clone();
-                if loader.provider(&self.handler, interface, function).is_err() {
+                let mut provider = loader.provider(&self.handler, interface, function);
+                if provider.is_err() {
                     // A file that is still being loaded may answer.
                     loader.through().await;
+                    provider = loader.provider(&self.handler, interface, function);
                 }
-                let handler = match loader.provider(&self.handler, interface, function) {
+                let handler = match provider {
                     Ok(handler) => handler,
                     // Another attempt may find the handler that is missing now.
                     Err(unlinked) => {
