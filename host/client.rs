@@ -28,13 +28,13 @@ use crate::store::{
 };
 use crate::task::state::Attempt;
 use crate::task::{
-    IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_name,
-    check_payload,
+    IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_after,
+    check_name, check_payload,
 };
 
 use crate::types::{self};
 
-/// Tasks that one transaction of a bulk submit keeps.
+/// Tasks that one transaction of a bulk submit keeps at most.
 pub const SUBMIT_BATCH: usize = 1_000;
 
 /// The verbs.
@@ -115,7 +115,8 @@ impl Client {
         &self.store
     }
 
-    /// Submit a task for each input, a thousand in each transaction. All inputs are checked first.
+    /// Submit a task for each input, a thousand in each transaction, or fewer when they are large or start
+    /// after many others. All inputs are checked first.
     pub async fn submit(
         &self,
         handler: &str,
@@ -129,6 +130,7 @@ impl Client {
         if let Some(next) = &options.on_complete {
             self.check_handler(next)?;
         }
+        (options.check_many(inputs.len())).map_err(|what| invalid(what, None))?;
         let many = inputs.len() > 1;
         if many && options.key.is_some() {
             return Err(invalid(
@@ -156,14 +158,15 @@ impl Client {
         let handler: Arc<str> = handler.into();
         let options = Arc::new(options);
         let mut submitted = Vec::with_capacity(inputs.len());
-        let mut inputs = inputs.into_iter().peekable();
-        while inputs.peek().is_some() {
-            let batch = inputs
-                .by_ref()
-                .take(SUBMIT_BATCH)
-                .map(|input| NewTask::root(handler.clone(), input, options.clone()))
+        let mut left = inputs.as_slice();
+        while !left.is_empty() {
+            let part = options.first_part(left).min(SUBMIT_BATCH);
+            let (batch, rest) = left.split_at(part);
+            let batch = (batch.iter())
+                .map(|input| NewTask::root(handler.clone(), input.as_str(), options.clone()))
                 .collect();
             submitted.extend(self.store.submit(batch).await?);
+            left = rest;
         }
         Ok(submitted)
     }
@@ -178,6 +181,14 @@ impl Client {
             id = self.child(id, key)?;
         }
         Ok(id)
+    }
+
+    /// The tasks that another one is to start after, by their names. Their number is checked before the first
+    /// is looked up.
+    pub fn resolve_after(&self, names: &[String]) -> Result<Vec<TaskId>, ClientError> {
+        let invalid = |what| ClientError::Invalid { what, line: None };
+        check_after(names.len()).map_err(invalid)?;
+        names.iter().map(|name| self.resolve(name)).collect()
     }
 
     fn resolve_id(&self, prefix: &str) -> Result<TaskId, ClientError> {

@@ -111,9 +111,10 @@ impl Call {
     /// A call that spawns children of one handler, each with the content that makes it the same;
     /// people are shown the beginning of the first input.
     pub fn spawn(handler: &str, input: &str, contents: &[u64]) -> Call {
-        let excerpt: String = input.chars().take(60).collect();
+        let handler = excerpt(handler);
+        let input: String = input.chars().take(60).collect();
         let (subject, content) = match contents {
-            [one] => (format!("{handler}, {excerpt}"), *one),
+            [one] => (format!("{handler}, {input}"), *one),
             many => {
                 let bytes: Vec<[u8; 8]> = many.iter().map(|one| one.to_le_bytes()).collect();
                 (
@@ -327,6 +328,14 @@ impl Cursor {
         self.number < self.frontier
     }
 
+    /// Whether the journal has exactly this as the next call.
+    pub fn has_next(&self, call: &Call) -> bool {
+        let next = self.entries.get(&(self.number + 1));
+        next.is_some_and(|next| {
+            next.call.function == call.function && next.call.content == call.content
+        })
+    }
+
     /// The next call is made.
     pub fn step(&mut self, call: &Call) -> Step {
         self.number += 1;
@@ -364,6 +373,15 @@ impl Cursor {
             None => Ok(()),
         }
     }
+}
+
+/// Longest part of a text that a record shows of it: a guest may name things by anything, and each call
+/// that is refused is a row.
+const EXCERPT_CHARS: usize = 200;
+
+/// The beginning of what a guest gave, for people. Calls are told apart by their content.
+pub fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT_CHARS).collect()
 }
 
 /// A hash of the parts of a call, the same on every machine and in every version.
@@ -455,6 +473,17 @@ mod tests {
             &[call(Function::Sleep, "5 ms")],
             "on replay, host call 1 is tasks.sleep(5 ms), but was one that leaves no record before",
         );
+    }
+
+    #[test]
+    fn the_next_call_of_the_journal_is_known_before_it_is_made() {
+        let recorded = entry(1, Function::Spawn, "20000 x echo", Answer::Tasks(vec![]));
+        let mut cursor = Cursor::new(vec![recorded]);
+        assert!(cursor.has_next(&call(Function::Spawn, "20000 x echo")));
+        assert!(!cursor.has_next(&call(Function::Spawn, "10000 x echo")));
+        assert!(!cursor.has_next(&call(Function::Submit, "20000 x echo")));
+        cursor.step(&call(Function::Spawn, "20000 x echo"));
+        assert!(!cursor.has_next(&call(Function::Spawn, "20000 x echo")));
     }
 
     #[test]

@@ -39,6 +39,32 @@ pub const FUNCTION_BYTES_MAX: u64 = 1 << 20;
 /// Longest time that compiling one component may take, in milliseconds.
 pub const COMPILE_MS_MAX: u64 = 120_000;
 
+/// Rows that one transaction makes or changes before it leaves the rest of its work to the next one. All
+/// transactions of a database stand in one line, so this is what a task waits for that somebody else's
+/// large request stands before: some tenths of a second. One verb that cannot be cut in two may go beyond.
+pub const TRANSACTION_ROWS: usize = 10_000;
+
+/// The same in bytes of inputs: what a disk takes in about that time, and what is in memory until then.
+pub const TRANSACTION_BYTES: usize = 16 << 20;
+
+/// Most tasks that one task may start after. Each is a row, and each is looked at when the task is made
+/// and when its upstream ends. A workflow has a bound of its own, see [`WORKFLOW_DEPENDENCIES_MAX`].
+pub const AFTER_MAX: usize = 1_000;
+
+/// Most rows that one request or one host call may ask for: a task is one, and each task that it starts
+/// after is one more. They are made in many transactions, but their ids are in one answer.
+pub const REQUEST_ROWS_MAX: usize = 1_000_000;
+
+/// Most inputs of one bulk request over HTTP: they and the ids that answer them are in memory at once.
+pub const INPUTS_MAX: usize = 100_000;
+
+/// Most tasks that one wait of a handler may name. Their rows are made in one transaction: a wait that is
+/// only half written could miss an end.
+pub const AWAITED_MAX: usize = 100_000;
+
+/// Most tasks that one wait over HTTP may name: all of them are in its answer.
+pub const AWAITED_PER_REQUEST_MAX: usize = 10_000;
+
 /// Largest document of a workflow, in bytes.
 pub const WORKFLOW_BYTES_MAX: usize = 64 << 20;
 

@@ -1094,3 +1094,86 @@ async fn a_thousand_children_wake_their_parent_once() {
     assert_eq!(sum, 499_500);
     assert_eq!(task.fence, 2, "claimed once to start and once to go on");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_that_start_after_many_are_made_in_several_transactions_and_are_one_answer() {
+    // Every wait is dropped and replayed, and what is spawned in parts is one answer then, too.
+    for settings in [Settings::default(), no_parking(Settings::default())] {
+        let world = World::set(settings).await;
+        let inputs: Vec<Value> = (0..20).map(|number| json!(number)).collect();
+        let named: Vec<Value> = (0..20)
+            .map(|number| json!(format!("$1.{number}")))
+            .collect();
+        let task = world
+            .run(json!([
+                { "spawn": { "handler": "echo", "input": "first" } },
+                { "spawn-all": { "handler": "echo", "inputs": inputs, "options": { "after": vec!["$0"; 1_000] } } },
+                { "wait-all": { "ids": named } },
+                { "spawn-all": { "handler": "echo", "inputs": [], "options": {} } },
+                { "sleep": 1 },
+                { "get": "$0" },
+            ]))
+            .await;
+        let found = results(&task);
+        let outcomes = found[2].as_array().unwrap();
+        let outputs: Vec<&Value> = outcomes.iter().map(|one| &one["output"]).collect();
+        assert_eq!(outputs, inputs.iter().collect::<Vec<_>>());
+        assert_eq!(found[3], json!([]));
+        let entries = world.client.store().child_ids(task.id).unwrap();
+        assert_eq!(entries.len(), 21, "each is made once");
+        assert_eq!(found[1].as_array().unwrap().len(), 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_a_guest_passes_have_bounds_and_a_sentence() {
+    let world = World::start().await;
+    let many = |name: &str, many: usize| vec![json!(name); many];
+    let found = world
+        .results(json!([
+            { "spawn": { "handler": "echo", "input": 1 } },
+            { "spawn": { "handler": "echo", "input": 2, "options": { "after": many("$0", 1_000) } } },
+            { "spawn": { "handler": "echo", "input": 3, "options": { "after": many("$0", 1_001) } } },
+            { "submit": { "handler": "echo", "input": 4, "options": { "after": many("$0", 1_001) } } },
+            { "spawn-all": { "handler": "echo", "inputs": many("x", 1_000), "options": { "after": many("$0", 1_000) } } },
+            { "wait-any": { "ids": many("$0", 100_000) } },
+            { "wait-all": { "ids": many("$0", 100_001) } },
+            { "wait-any": { "ids": many("$0", 100_001) } },
+        ]))
+        .await;
+    assert!(found[1].is_string(), "{}", found[1]);
+    for refused in [&found[2], &found[3]] {
+        assert!(
+            refused
+                .to_string()
+                .contains("after names 1001 tasks, more than 1000: let one task wait"),
+            "{refused}"
+        );
+    }
+    let refused = found[4].to_string();
+    assert!(
+        refused.contains("1000 tasks that each start after 1000 others"),
+        "{refused}"
+    );
+    assert_eq!(found[5]["output"], 1);
+    for refused in [&found[6], &found[7]] {
+        let words = "a wait for 100001 tasks, more than 100000: wait for them in several calls";
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phase_that_awaits_too_many_ends_the_attempt_with_the_reason() {
+    let world = World::start().await;
+    let task = world
+        .run(json!([
+            { "spawn": { "handler": "echo", "input": 1 } },
+            { "next-phase": { "phase": "next", "after": vec!["$0"; 100_001] } },
+        ]))
+        .await;
+    assert!(
+        failure(&task).contains("a wait for 100001 tasks, more than 100000"),
+        "{}",
+        failure(&task)
+    );
+}

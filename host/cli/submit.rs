@@ -57,11 +57,7 @@ pub struct Args {
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let inputs = inputs(&args.input, args.each)?;
     let client = global.client(args.wait)?;
-    let after: Result<Vec<_>, _> = args
-        .after
-        .iter()
-        .map(|prefix| client.resolve(prefix))
-        .collect();
+    let after = client.resolve_after(&args.after)?;
     if let Some(metadata) = &args.metadata
         && let Err(why) = check_metadata(metadata)
     {
@@ -77,7 +73,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         expires_ms: args.expires,
         attempts_max: args.attempts,
         on_complete: args.on_complete.map(Into::into),
-        after: after?,
+        after,
         metadata: args.metadata.map(Into::into),
     };
     if inputs.is_empty() {

@@ -24,15 +24,18 @@ use super::parking::{Claim, Parked};
 use super::slots::{Leave, Slot};
 use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
-use crate::limits::HANDLES_MAX;
+use crate::limits::{HANDLES_MAX, PAYLOAD_BYTES_MAX};
 use crate::loader::Handler;
 use crate::store::{CallBy, Record, StoreError, Suspension, Until, Urgency};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
-/// Records that an attempt may have on their way to the disk; then it waits for them, so that a
+/// Rows that an attempt may have on their way to the disk; then it waits for them, so that a
 /// guest that spawns without end fills the disk and not the memory.
 const UNCONFIRMED_MAX: usize = 2_000;
+
+/// The same in bytes of their payloads: four of the largest.
+const UNCONFIRMED_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
 
 /// Progress is handed on at most this often; the last of it always.
 const PROGRESS_REST: Duration = Duration::from_millis(50);
@@ -65,6 +68,7 @@ pub struct Guest {
     pub(super) checkpoints: HashMap<String, String>,
     progress: PendingProgress,
     unconfirmed: usize,
+    unconfirmed_bytes: usize,
 }
 
 /// What the guest has spawned.
@@ -145,6 +149,7 @@ impl Guest {
             checkpoints: HashMap::new(),
             progress: PendingProgress::default(),
             unconfirmed: 0,
+            unconfirmed_bytes: 0,
         }
     }
 
@@ -210,8 +215,9 @@ impl Guest {
     /// Hand something to the store. Waits only when very much is on its way already.
     pub async fn record(&mut self, records: Vec<Record>, urgency: Urgency) -> wasmtime::Result<()> {
         self.unconfirmed += records.iter().map(Record::rows).sum::<usize>();
+        self.unconfirmed_bytes += records.iter().map(Record::bytes).sum::<usize>();
         self.agents.store.record(self.token(), records, urgency);
-        if self.unconfirmed > UNCONFIRMED_MAX {
+        if self.unconfirmed > UNCONFIRMED_MAX || self.unconfirmed_bytes > UNCONFIRMED_BYTES_MAX {
             self.settle().await?;
         }
         Ok(())
@@ -262,9 +268,17 @@ impl Guest {
                 .flush()
                 .await
                 .map_err(|error| self.store_failed(&error))?;
-            self.unconfirmed = 0;
+            self.confirmed();
         }
         Ok(())
+    }
+
+    /// All that was recorded is on disk.
+    fn confirmed(&mut self) {
+        self.unconfirmed = 0;
+        self.unconfirmed_bytes = 0;
+        // The store has them now.
+        self.checkpoints.clear();
     }
 
     /// The store did not do it: the claim is lost, or the host is ending.
@@ -372,7 +386,7 @@ impl Guest {
         self.log.renew(task.token());
         let woken = task.wait.as_ref().and_then(|wait| wait.woken);
         self.task = task;
-        self.unconfirmed = 0;
+        self.confirmed();
         let Some(woken) = woken else {
             return Err(self.end(Verdict::Lost));
         };
@@ -436,7 +450,7 @@ pub fn call_of<'a>(
 ) -> Call {
     Call {
         function,
-        subject: subject.into(),
+        subject: crate::journal::excerpt(&subject.into()),
         content: crate::journal::content(parts),
     }
 }

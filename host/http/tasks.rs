@@ -15,6 +15,7 @@ use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::waiting::{patience, set, statuses};
 use crate::client::{Client, ClientError};
+use crate::limits::INPUTS_MAX;
 use crate::store::Filter;
 use crate::task::{Options, Task, TaskId};
 use crate::wire::{self, TaskJson, now_ms};
@@ -27,9 +28,6 @@ pub const PAGE_MAX: u64 = 1_000;
 
 /// Tasks that a page may leave out before it begins; each costs a step in an index.
 const SKIP_MAX: u64 = 1_000_000;
-
-/// Inputs of one bulk submit.
-const INPUTS_MAX: usize = 100_000;
 
 /// The routes of tasks.
 pub fn routes() -> OpenApiRouter<State> {
@@ -67,8 +65,9 @@ macro_rules! with_options {
             max_attempts: Option<u32>,
             /// Handler that goes on with the output.
             on_complete: Option<String>,
-            /// Start only when these tasks have completed: ids, or unique beginnings of ids.
+            /// Start only when these tasks have completed: ids, or unique beginnings of ids; at most 1,000.
             #[serde(default)]
+            #[schema(max_items = 1000)]
             after: Vec<String>,
             /// A JSON object that is kept with the task, shown, and told to its handler.
             #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]
@@ -81,8 +80,7 @@ macro_rules! with_options {
                 client: &Client,
                 key: Option<IdempotencyKey>,
             ) -> Result<Options, ClientError> {
-                let after: Result<Vec<_>, _> =
-                    self.after.iter().map(|name| client.resolve(name)).collect();
+                let after = client.resolve_after(&self.after)?;
                 let arc = |text: &Option<String>| text.as_deref().map(Into::into);
                 Ok(Options {
                     key: match key {
@@ -96,7 +94,7 @@ macro_rules! with_options {
                     expires_ms: self.expires_ms,
                     attempts_max: self.max_attempts,
                     on_complete: arc(&self.on_complete),
-                    after: after?,
+                    after,
                     metadata: self.metadata.as_ref().map(|text| text.get().into()),
                 })
             }
@@ -274,14 +272,15 @@ fn beginning(client: &Client, prefix: &str, most: u64) -> Result<Vec<Task>, Clie
 async fn submit(
     Extension(state): Extension<State>,
     key: Option<IdempotencyKey>,
-    Given(new): Given<NewTaskJson>,
+    Given(mut new): Given<NewTaskJson>,
 ) -> Result<Response, Problem> {
     let input = match &new.input {
         Some(input) => input.get().to_owned(),
         None => "null".to_owned(),
     };
-    let options = new.options(&state.client, key)?;
-    let made = state.client.submit(&new.handler, vec![input], options);
+    let handler = std::mem::take(&mut new.handler);
+    let options = state.read(move |client| new.options(client, key)).await?;
+    let made = state.client.submit(&handler, vec![input], options);
     let made = made.await?.pop();
     let made = made.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
     let task = state.read(move |client| {
@@ -311,10 +310,11 @@ async fn bulk(
         let what = format!("{} inputs, more than {INPUTS_MAX}", new.inputs.len());
         return Err(Problem::new(Kind::TooLarge, what).hint("submit them in several requests"));
     }
-    let options = new.options(&state.client, None)?;
     let inputs = std::mem::take(&mut new.inputs);
     let inputs = inputs.into_iter().map(|input| input.get().to_owned());
-    let made = state.client.submit(&new.handler, inputs.collect(), options);
+    let handler = std::mem::take(&mut new.handler);
+    let options = state.read(move |client| new.options(client, None)).await?;
+    let made = state.client.submit(&handler, inputs.collect(), options);
     let tasks = made.await?.into_iter().map(|one| SubmittedJson {
         id: one.id.to_string(),
         created: one.created,

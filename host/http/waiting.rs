@@ -12,14 +12,12 @@ use super::given::Given;
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::{Shared, State};
+use crate::limits::AWAITED_PER_REQUEST_MAX;
 use crate::task::{Status, StatusFilter, StatusSet, Task, TaskId, duration_ms};
 use crate::wire::{self, TaskJson, now_ms};
 
 /// Longest that one request waits; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
-
-/// Tasks that one wait is for.
-const AWAITED_MAX: usize = 10_000;
 
 /// The route of waits.
 pub fn routes() -> OpenApiRouter<State> {
@@ -114,8 +112,11 @@ async fn wait(
     Extension(state): Extension<State>,
     Given(wait): Given<WaitJson>,
 ) -> Result<Shown<WaitedJson>, Problem> {
-    if wait.ids.is_empty() || wait.ids.len() > AWAITED_MAX {
-        let what = format!("{} ids: a wait has 1 to {AWAITED_MAX}", wait.ids.len());
+    if wait.ids.is_empty() || wait.ids.len() > AWAITED_PER_REQUEST_MAX {
+        let what = format!(
+            "{} ids: a wait has 1 to {AWAITED_PER_REQUEST_MAX}",
+            wait.ids.len()
+        );
         return Err(Problem::new(Kind::Invalid, what));
     }
     let wanted: StatusSet = set(&statuses(Some(&wait.statuses.join(",")))?);

@@ -50,7 +50,8 @@ pub struct NewWorkflowJson {
     /// In place of the document's own.
     #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]
     metadata: Option<Box<RawValue>>,
-    /// Jobs that it may have; 100,000 when absent.
+    /// Jobs that it may have; 100,000 when absent, and at most.
+    #[schema(maximum = 100000)]
     jobs_max: Option<usize>,
 }
 
@@ -59,6 +60,18 @@ impl NewWorkflowJson {
         let text = self.metadata.as_ref().map(|text| text.get());
         let invalid = |why| Problem::new(Kind::Invalid, why);
         text.map_or(Ok(()), |text| check_metadata(text).map_err(invalid))
+    }
+
+    /// All jobs are made in one transaction, so a request may ask for fewer than usual, but not for more.
+    fn check_jobs_max(&self) -> Result<(), Problem> {
+        match self.jobs_max {
+            Some(most) if most > WORKFLOW_JOBS_MAX => Err(Problem::new(
+                Kind::Invalid,
+                format!("jobs_max is {most}, more than {WORKFLOW_JOBS_MAX}"),
+            )
+            .hint("divide the workflow, or use a map, a generator or a batch job for many alike")),
+            _ => Ok(()),
+        }
     }
 
     fn definition(&self) -> Result<Definition, Vec<workflow::Problem>> {
@@ -88,6 +101,7 @@ async fn run(
     Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     new.check_metadata()?;
+    new.check_jobs_max()?;
     let run = Run {
         key: match &key {
             Some(IdempotencyKey(key)) => Some(key.as_str().into()),

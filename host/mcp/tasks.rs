@@ -82,7 +82,7 @@ pub struct OptionsInput {
     max_attempts: Option<u32>,
     /// Handler that goes on with the output.
     on_complete: Option<String>,
-    /// Start only when these tasks have completed: ids.
+    /// Start only when these tasks have completed: ids, at most 1,000.
     #[serde(default)]
     after: Vec<String>,
     /// An object that is kept with the task, shown, and told to its handler.
@@ -91,7 +91,7 @@ pub struct OptionsInput {
 
 impl OptionsInput {
     fn options(self, client: &Client) -> Result<Options, ClientError> {
-        let after: Result<Vec<_>, _> = self.after.iter().map(|name| client.resolve(name)).collect();
+        let after = client.resolve_after(&self.after)?;
         let arc = |text: Option<String>| text.map(Into::into);
         Ok(Options {
             key: arc(self.key),
@@ -102,7 +102,7 @@ impl OptionsInput {
             expires_ms: self.expires_ms,
             attempts_max: self.max_attempts,
             on_complete: arc(self.on_complete),
-            after: after?,
+            after,
             metadata: (self.metadata).map(|object| Value::Object(object).to_string().into()),
         })
     }

@@ -67,6 +67,7 @@ pub struct Turn<'a> {
     changed: Vec<TaskId>,
     counts: counts::Counts,
     clocks: producers::Touched,
+    rows_touched: usize,
     /// Tasks that moved.
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
@@ -116,6 +117,7 @@ impl<'a> Turn<'a> {
             changed: Vec::new(),
             counts: counts::Counts::default(),
             clocks: producers::Touched::default(),
+            rows_touched: 0,
             notices: Vec::new(),
             stops: Vec::new(),
             hints: Vec::new(),
@@ -126,6 +128,11 @@ impl<'a> Turn<'a> {
     /// The same, where what a turn before kept is still so.
     pub fn keeping(self, kept: Kept) -> Turn<'a> {
         Turn { kept, ..self }
+    }
+
+    /// Rows that it has made or changed so far, more or less: what its time grows with.
+    pub fn rows_touched(&self) -> usize {
+        self.rows_touched
     }
 
     /// What the next turn may keep when this one is committed.
@@ -245,6 +252,7 @@ impl<'a> Turn<'a> {
 
     /// One event on one task; answers with the events that it causes.
     fn step(&mut self, id: TaskId, event: &Event) -> Result<Vec<(TaskId, Event)>, StoreError> {
+        self.rows_touched += 1;
         let now_ms = self.now_ms;
         let before = self.get(id)?;
         let status_before = before.status;
@@ -397,6 +405,7 @@ impl<'a> Turn<'a> {
                 true => self.rows.remove_wait(task.id, waiter)?,
                 false => self.rows.add_wait(task.id, waiter, USED, wanted)?,
             }
+            self.rows_touched += 1;
             self.relieve()?;
             let current = self.find(waiter)?.is_some_and(|waiter| {
                 waiter.status == Status::Waiting && stamp_of(waiter) == stamp

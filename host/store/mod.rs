@@ -38,7 +38,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::group::GroupKind;
 use crate::job::UnitResult;
-use crate::journal::{Call, Entry};
+use crate::journal::{Answer, Call, Entry};
 use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::task::edge::{Link, Links};
@@ -388,8 +388,31 @@ impl Record {
     /// Rows that it makes, more or less: how much memory and disk it stands for.
     pub fn rows(&self) -> usize {
         match self {
-            Record::Children(children) => children.each.len(),
+            Record::Task(new) => new.options.rows(),
+            Record::Children(children) => children.each.len() * children.options.rows(),
+            Record::Entry(entry) => match &entry.answer {
+                Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) => {
+                    1 + snapshot.named().count()
+                }
+                _ => 1,
+            },
             _ => 1,
+        }
+    }
+
+    /// Bytes of the payloads that it carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Record::Task(new) => new.input.len(),
+            Record::Children(children) => children.each.iter().map(|new| new.input.len()).sum(),
+            Record::Entry(entry) => match &entry.answer {
+                Answer::Document(Some(document)) => document.len(),
+                _ => 0,
+            },
+            Record::Output(value) => value.len(),
+            Record::Checkpoint { value, .. } => value.len(),
+            Record::Log(line) => line.message.len(),
+            Record::Drain(_) | Record::Progress(_) => 0,
         }
     }
 }

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::bus::{Bus, Notice};
+use crate::limits::TRANSACTION_ROWS;
 use crate::panics::caught_in;
 use crate::store::kernel::{self, Kept, Turn};
 use crate::store::rows::Rows;
 use crate::store::{Dispatch, Heard, StoreError, Urgency};
 use crate::task::{IdGenerator, StatusSet, Task, TaskId, Token};
 
-/// Jobs that one transaction takes: enough to share a sync, few enough to answer soon.
+/// Jobs that one transaction takes: enough to share a sync, few enough to answer soon. How many of them it
+/// does is bounded by their rows, too; see [`TRANSACTION_ROWS`].
 const JOBS_PER_TURN: usize = 1_024;
 
 /// How long a lazy job waits for company.
@@ -34,6 +36,10 @@ pub trait Job: Send {
     fn token(&self) -> Option<Token>;
     /// Whether somebody hears how it ended.
     fn heard(&self) -> bool;
+    /// Whether it has to be done after all jobs that came before it, also those of others.
+    fn after_all(&self) -> bool {
+        false
+    }
 }
 
 /// What an engine does for its writer: transactions, one at a time. It decides nothing.
@@ -184,12 +190,15 @@ impl<E: Engine> Writer<E> {
 
     fn work_off(&mut self) {
         let mut batch: Vec<Box<dyn Job>> = Vec::new();
+        let mut put_off = PutOff::default();
         let mut lazy_until: Option<Instant> = None;
         let mut open = true;
-        while open || !batch.is_empty() {
+        while open || !batch.is_empty() || !put_off.is_empty() {
             let mut due = false;
             let wake_at = lazy_until.into_iter().chain(self.engine.owes_at()).min();
             let mut message = match wake_at {
+                _ if !open => None,
+                _ if !put_off.is_empty() => self.queue.try_recv().ok(),
                 None => self.queue.recv().unwrap_or(Message::Close).into(),
                 Some(at) => match self
                     .queue
@@ -200,7 +209,7 @@ impl<E: Engine> Writer<E> {
                     Err(mpsc::RecvTimeoutError::Disconnected) => Some(Message::Close),
                 },
             };
-            due |= message.is_none();
+            due |= message.is_none() || !put_off.is_empty();
             while let Some(next) = message {
                 match next {
                     Message::Job(job, Urgency::Soon) => {
@@ -239,15 +248,45 @@ impl<E: Engine> Writer<E> {
             }
             if due {
                 lazy_until = None;
-                self.turn(std::mem::take(&mut batch));
+                self.share(std::mem::take(&mut batch), &mut put_off);
             }
         }
         self.engine.close();
     }
 
+    /// Do what has just come, and some of what was put off because it was too much for the transactions
+    /// before: neither waits for all of the other.
+    fn share(&mut self, batch: Vec<Box<dyn Job>>, put_off: &mut PutOff) {
+        let earlier = put_off.take();
+        let (fresh, bound) = put_off.sort(batch, &earlier);
+        // With nothing put off this is the usual transaction, and it is made for nudges as well.
+        let left = if fresh.is_empty() && !earlier.is_empty() {
+            Vec::new()
+        } else {
+            self.transaction(fresh)
+        };
+        let mut rest = if earlier.is_empty() {
+            earlier
+        } else {
+            self.transaction(earlier)
+        };
+        // What is bound may stand behind any of the others.
+        rest.extend(left);
+        rest.extend(bound);
+        put_off.jobs = rest;
+    }
+
+    /// Do these, commit, and answer: in one transaction, or in several where they have very many rows.
+    pub fn turn(&mut self, batch: Vec<Box<dyn Job>>) {
+        let mut left = self.transaction(batch);
+        while !left.is_empty() {
+            left = self.transaction(left);
+        }
+    }
+
     /// Do these in one transaction, commit it, and answer. Where one of them breaks it, each is done
-    /// alone.
-    pub fn turn(&mut self, mut batch: Vec<Box<dyn Job>>) {
+    /// alone. Those are left that the transaction has no room for.
+    fn transaction(&mut self, mut batch: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
         let mut done = self.transact(&mut batch);
         while let Err(broke) = &done
             && self.engine.again(&broke.error)
@@ -255,11 +294,15 @@ impl<E: Engine> Writer<E> {
             done = self.transact(&mut batch);
         }
         match done {
-            Ok(done) => self.settle(batch, done),
+            Ok(done) => {
+                let left = batch.split_off(done.outcomes.len());
+                self.settle(batch, done);
+                return left;
+            }
             Err(_) if batch.len() > 1 => {
                 // One of them broke the transaction. Alone, only that one fails.
                 for job in batch {
-                    self.turn(vec![job]);
+                    self.transaction(vec![job]);
                 }
             }
             Err(broke) => {
@@ -277,6 +320,7 @@ impl<E: Engine> Writer<E> {
                 }
             }
         }
+        Vec::new()
     }
 
     fn settle(&mut self, batch: Vec<Box<dyn Job>>, done: Done) {
@@ -354,6 +398,10 @@ impl<E: Engine> Writer<E> {
             turn.fresh_ids()?;
         }
         for job in batch.iter_mut() {
+            // The first is always done: what one verb needs, it gets.
+            if turn.rows_touched() >= TRANSACTION_ROWS {
+                break;
+            }
             let outcome = match job.token() {
                 Some(token) if self.lost.contains(&token) => Err(StoreError::Stale(token.task)),
                 _ => job.run(&mut turn),
@@ -382,6 +430,43 @@ impl<E: Engine> Writer<E> {
         Ok(done)
     }
 }
+
+/// What the transactions before had no room for, in its order.
+#[derive(Default)]
+struct PutOff {
+    jobs: Vec<Box<dyn Job>>,
+}
+
+impl PutOff {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    fn take(&mut self) -> Vec<Box<dyn Job>> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// What may be done before the jobs that came earlier, and what may not: what an attempt writes is
+    /// written in its order.
+    fn sort(&self, batch: Vec<Box<dyn Job>>, earlier: &[Box<dyn Job>]) -> (Jobs, Jobs) {
+        if earlier.is_empty() {
+            return (batch, Vec::new());
+        }
+        let attempts: HashSet<Token> = earlier.iter().filter_map(|job| job.token()).collect();
+        let (mut fresh, mut bound) = (Vec::new(), Vec::new());
+        for job in batch {
+            let token = job.token();
+            if job.after_all() || token.is_some_and(|token| attempts.contains(&token)) {
+                bound.push(job);
+            } else {
+                fresh.push(job);
+            }
+        }
+        (fresh, bound)
+    }
+}
+
+type Jobs = Vec<Box<dyn Job>>;
 
 /// How tasks ended, of those that moved.
 fn ended(notices: &[Notice]) -> StatusSet {
@@ -413,6 +498,7 @@ fn breaks_the_turn(error: &StoreError) -> bool {
 pub struct Ask<F, T> {
     run: F,
     token: Option<Token>,
+    after_all: bool,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -432,11 +518,20 @@ where
             Ask {
                 run,
                 token,
+                after_all: false,
                 value: None,
                 reply,
             },
             answer,
         )
+    }
+
+    /// The same, done after all that was asked for before.
+    pub fn after_all(self) -> Ask<F, T> {
+        Ask {
+            after_all: true,
+            ..self
+        }
     }
 }
 
@@ -466,6 +561,10 @@ where
 
     fn heard(&self) -> bool {
         true
+    }
+
+    fn after_all(&self) -> bool {
+        self.after_all
     }
 }
 

@@ -266,7 +266,8 @@ impl<S: Queued> Writes for S {
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        ask(self, |_| Ok(())).await
+        let (job, answer) = Ask::new(None, |_: &mut Turn<'_>| Ok(()));
+        put(self, job.after_all(), answer, Urgency::Soon).await
     }
 
     async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError> {

@@ -21,7 +21,7 @@ pub use children::{NewChild, NewChildren};
 pub use duration::duration_ms;
 pub use edge::Edge;
 pub use id::{IdGenerator, IdPrefix, TaskId};
-pub use options::{Options, check_metadata};
+pub use options::{Options, check_after, check_metadata};
 pub use payload::check_payload;
 pub use producer::Producer;
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};

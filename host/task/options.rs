@@ -26,7 +26,7 @@ pub struct Options {
     pub attempts_max: Option<u32>,
     /// Handler that goes on with the output.
     pub on_complete: Option<Arc<str>>,
-    /// Start only when these have completed.
+    /// Start only when these have completed; at most [`limits::AFTER_MAX`].
     pub after: Vec<TaskId>,
     /// A JSON object that is kept with the task and shown.
     pub metadata: Option<Json>,
@@ -58,8 +58,48 @@ impl Options {
         text
     }
 
+    /// Rows that a task with these makes: its own, and one for each task that it starts after.
+    pub fn rows(&self) -> usize {
+        1 + self.after.len()
+    }
+
+    /// How many of these inputs, from the first, one transaction makes tasks of that have these options;
+    /// at least one.
+    pub fn first_part(&self, inputs: &[String]) -> usize {
+        let most = (limits::TRANSACTION_ROWS / self.rows()).max(1);
+        let mut bytes = 0;
+        let fit = inputs.iter().take(most).take_while(|input| {
+            bytes += input.len();
+            bytes <= limits::TRANSACTION_BYTES
+        });
+        fit.count().max(1)
+    }
+
+    /// Whether one request may ask for so many tasks with these. The error is a sentence.
+    pub fn check_many(&self, tasks: usize) -> Result<(), String> {
+        let (each, most) = (self.rows(), limits::REQUEST_ROWS_MAX);
+        if tasks.saturating_mul(each) <= most {
+            return Ok(());
+        }
+        let after = match self.after.len() {
+            0 => String::new(),
+            many => format!(" that each start after {many} others"),
+        };
+        Err(format!(
+            "{tasks} tasks{after} are more than one call may make: at most {} of them",
+            most / each
+        ))
+    }
+
     /// What is wrong with them, as a sentence; nothing is `Ok`.
     pub fn check(&self) -> Result<(), String> {
+        check_after(self.after.len())?;
+        self.check_values()
+    }
+
+    /// The same without the number of tasks that it starts after. A handler that an older version let go
+    /// beyond that runs through its journal again before it is asked.
+    pub fn check_values(&self) -> Result<(), String> {
         let names = [
             ("key", &self.key),
             ("queue", &self.queue),
@@ -101,6 +141,18 @@ impl Options {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a task may start after so many others. The error is a sentence. Who reads names asks this before
+/// the first of them is looked up.
+pub fn check_after(many: usize) -> Result<(), String> {
+    if many <= limits::AFTER_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "after names {many} tasks, more than {}: let one task wait for them, and start after that one",
+        limits::AFTER_MAX
+    ))
 }
 
 /// Whether `text` may be a task's metadata. Errors are sentences.
@@ -170,6 +222,49 @@ mod tests {
                 ..Options::default()
             },
             "timeout is 0: an attempt needs some running time",
+        );
+        let after = |many: i64| Options {
+            after: (0..many).map(TaskId::from_i64).collect(),
+            ..Options::default()
+        };
+        check(after(1_000), "");
+        check(
+            after(1_001),
+            "after names 1001 tasks, more than 1000: let one task wait for them, and start after that one",
+        );
+        assert_eq!(after(1_001).check_values(), Ok(()));
+    }
+
+    #[test]
+    fn what_one_call_makes_is_bounded_and_cut_in_transactions_by_rows() {
+        let after = |many: i64| Options {
+            after: (0..many).map(TaskId::from_i64).collect(),
+            ..Options::default()
+        };
+        let inputs = vec!["{}".to_owned(); 20_000];
+        let part = |many: i64| after(many).first_part(&inputs);
+        assert_eq!(
+            [part(0), part(1), part(999), part(1_000)],
+            [10_000, 5_000, 10, 9]
+        );
+        assert_eq!(part(1_000_000), 1, "one that an older version let through");
+        assert_eq!(after(0).first_part(&inputs[..3]), 3);
+        let large = vec!["x".repeat(limits::PAYLOAD_BYTES_MAX); 5];
+        assert_eq!(after(0).first_part(&large), 4);
+        assert_eq!(after(0).check_many(1_000_000), Ok(()));
+        assert_eq!(
+            after(0).check_many(1_000_001),
+            Err(
+                "1000001 tasks are more than one call may make: at most 1000000 of them".to_owned()
+            )
+        );
+        assert_eq!(after(999).check_many(1_000), Ok(()));
+        assert_eq!(
+            after(999).check_many(1_001),
+            Err(
+                "1001 tasks that each start after 999 others are more than one call may make: at most 1000 of them"
+                    .to_owned()
+            )
         );
     }
 

@@ -277,3 +277,51 @@ async fn a_reader_that_comes_back_too_late_is_told_to_look_at_everything() {
     let mut early = Reader::open(&door, &format!("?last_event_id={}9", hello.id), None).await;
     assert_eq!(early.next().await.unwrap().kind, "reset");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_may_start_after_a_thousand_others_and_not_after_one_more() {
+    let door = Door::open().await;
+    let first = door
+        .post("/v1/tasks", json!({ "handler": "echo", "input": 1 }))
+        .await
+        .is(201)["id"]
+        .clone();
+    let after = |many: usize| vec![first.clone(); many];
+    let one = |many| json!({ "handler": "echo", "input": 2, "after": after(many) });
+    let several = |many| json!({ "handler": "echo", "inputs": [1, 2], "after": after(many) });
+    door.post("/v1/tasks", one(1_000)).await.is(201);
+    door.post("/v1/tasks/bulk", several(1_000)).await.is(201);
+    let words = "after names 1001 tasks, more than 1000: let one task wait for them";
+    let refused = door.post("/v1/tasks", one(1_001)).await;
+    refused.refused(422, "invalid", words);
+    let refused = door.post("/v1/tasks/bulk", several(1_001)).await;
+    refused.refused(422, "invalid", words);
+    // None of these names is looked up: that would find no task.
+    let unknown = json!({ "handler": "echo", "input": 2, "after": vec!["ZZZ"; 1_001] });
+    let refused = door.post("/v1/tasks", unknown).await;
+    refused.refused(422, "invalid", words);
+    // A thousand for each of a thousand would be a million rows of a request of 30 KB.
+    let many = json!({ "handler": "echo", "inputs": vec![1; 1_000], "after": after(1_000) });
+    let refused = door.post("/v1/tasks/bulk", many).await;
+    refused.refused(
+        422,
+        "invalid",
+        "1000 tasks that each start after 1000 others are more than one call may make: at most 999",
+    );
+    let tasks = door.get("/v1/tasks").await.is(200);
+    assert_eq!(
+        tasks["tasks"].as_array().unwrap().len(),
+        4,
+        "nothing of what was refused"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_may_make_fewer_jobs_of_a_workflow_than_usual_and_not_more() {
+    let door = Door::open().await;
+    let run = |most: usize| json!({ "document": { "jobs": { "a": { "handler": "echo" } } }, "jobs_max": most });
+    door.post("/v1/workflows", run(1)).await.is(201);
+    door.post("/v1/workflows", run(100_000)).await.is(201);
+    let refused = door.post("/v1/workflows", run(100_001)).await;
+    refused.refused(422, "invalid", "jobs_max is 100001, more than 100000");
+}

@@ -531,6 +531,12 @@ fn a_mistake_is_an_answer_that_says_what_to_do() {
         "path",
     );
     refused(
+        "submit",
+        json!({ "handler": "echo", "input": 1, "options": { "after": many(1_001) } }),
+        "after names 1001 tasks, more than 1000",
+        "",
+    );
+    refused(
         "job_start",
         json!({ "handler": "echo", "units": many(10_001) }),
         "10001 units",

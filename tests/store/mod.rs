@@ -9,6 +9,7 @@ mod invariants; // each of what holds of every database, broken on purpose
 mod model; // random sequences of verbs, and what holds after each
 mod producers; // random things that happen to producers, their pools and their clocks
 mod races; // two hosts again, one of them held just before its commit
+mod sharing; // what one transaction takes on, and what does not wait for it
 mod sqlite; // files: other processes, full disks, foreign and newer databases
 mod steps; // the same for maps and generators
 mod upgrade; // a database of each schema that there ever was

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::tasks::check_awaited;
 use super::types;
 use crate::executor::bindings::fishway::task::{context, types as wit};
 use crate::executor::guest::{Guest, Next, call_of};
@@ -56,6 +57,7 @@ impl context::Host for Guest {
     ) -> wasmtime::Result<()> {
         self.step(&call_of(Function::NextPhase, phase.clone(), []))?;
         let after = check_name("phase", &phase)
+            .and_then(|()| check_awaited(after.len()))
             .and_then(|()| types::task_ids(&after).map_err(|refusal| refusal.to_string()));
         match after {
             Ok(after) => {

@@ -13,7 +13,7 @@ use crate::executor::bindings::fishway::task::{pools, types as wit};
 use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::{Guest, call_of};
 use crate::group::{GroupPhase, OnFailure, PoolOptions, PoolStatus};
-use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
+use crate::journal::{self, Answer, Call, Function, RefusedCall, Snapshot};
 use crate::limits::DURATION_MS_MAX;
 use crate::store::{Record, StoreError, Until, Urgency};
 use crate::task::{
@@ -72,11 +72,11 @@ impl Guest {
     ) -> Answered<TaskId> {
         let checked = types::options(options);
         let plain = self.content(&handler, &input, checked.as_ref().ok());
-        let content = crate::journal::content([name.as_bytes(), &plain.to_le_bytes()]);
+        let content = journal::content([name.as_bytes(), &plain.to_le_bytes()]);
         let excerpt: String = input.chars().take(60).collect();
         let call = Call {
             function: Function::PoolSpawn,
-            subject: format!("{name}, {handler}, {excerpt}"),
+            subject: journal::excerpt(&format!("{name}, {handler}, {excerpt}")),
             content,
         };
         match self.step(&call)? {
@@ -303,7 +303,7 @@ impl Guest {
             .pool_named(self.task.scope, name)
             .map_err(|error| self.store_failed(&error))?;
         let Some(id) = found else {
-            return Ok(Err(RefusedCall::UnknownPool(name.to_owned())));
+            return Ok(Err(RefusedCall::UnknownPool(journal::excerpt(name))));
         };
         // Opened in an earlier phase, perhaps.
         let source = store

@@ -16,11 +16,45 @@ use crate::executor::guest::Guest;
 use crate::journal::{Answer, Call, RefusedCall, content};
 use crate::loader::Handler;
 use crate::store::{Record, Urgency};
-use crate::task::{NewChild, NewChildren, Options, Spawner, TaskId, check_name};
+use crate::task::{NewChild, NewChildren, Options, Spawner, TaskId, check_after, check_name};
 use crate::types;
 
+/// What the spawns of one call have in common.
+struct Alike<'a> {
+    phase: &'a str,
+    handler: &'a str,
+    options: String,
+}
+
+impl Alike<'_> {
+    fn new<'a>(phase: &'a str, handler: &'a str, options: Option<&Options>) -> Alike<'a> {
+        Alike {
+            phase,
+            handler,
+            // Once for all inputs: it names each task that they start after.
+            options: options.map(Options::fingerprint).unwrap_or_default(),
+        }
+    }
+
+    /// What makes the spawn with an input the same spawn.
+    fn content(&self, input: &str) -> u64 {
+        content([
+            self.handler.as_bytes(),
+            input.as_bytes(),
+            self.phase.as_bytes(),
+            self.options.as_bytes(),
+        ])
+    }
+}
+
+fn spawn_call(handler: &str, inputs: &[String], contents: &[u64]) -> Call {
+    Call::spawn(handler, inputs.first().map_or("", |input| input), contents)
+}
+
 impl Guest {
-    /// Children of one handler, one for each input, in one call.
+    /// Children of one handler, one for each input. What is more than one transaction may make is several
+    /// host calls for the journal, each with a number and a record of its own: an attempt that was cut off
+    /// between two of them goes on with the next.
     pub(super) async fn spawn_children(
         &mut self,
         handler: String,
@@ -29,15 +63,72 @@ impl Guest {
         urgency: Urgency,
     ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
         let checked = contract::options(options);
-        let contents: Vec<u64> = inputs
-            .iter()
-            .map(|input| self.content(&handler, input, checked.as_ref().ok()))
-            .collect();
-        let call = Call::spawn(
-            &handler,
-            inputs.first().map_or("", |input| input),
-            &contents,
-        );
+        let options = checked.as_ref().ok();
+        let alike = Alike::new(&self.task.phase, &handler, options);
+        let contents: Vec<u64> = inputs.iter().map(|input| alike.content(input)).collect();
+        let whole = spawn_call(&handler, &inputs, &contents);
+        let options = match checked {
+            // An older version made all of them in one call, whatever their number.
+            Ok(options)
+                if inputs.len() > options.first_part(&inputs) && !self.cursor.has_next(&whole) =>
+            {
+                options
+            }
+            checked => {
+                return self
+                    .spawn_once(whole, contents, handler, inputs, checked, urgency)
+                    .await;
+            }
+        };
+        let spawned = self.spawn_in_parts(&contents, &handler, inputs, options, urgency);
+        spawned.await
+    }
+
+    async fn spawn_in_parts(
+        &mut self,
+        contents: &[u64],
+        handler: &str,
+        all: Vec<String>,
+        options: Options,
+        urgency: Urgency,
+    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
+        let (options, shared) = (Arc::new(options), Arc::from(handler));
+        let mut spawned = Vec::with_capacity(all.len());
+        while spawned.len() < all.len() {
+            let left = &all[spawned.len()..];
+            let inputs = &left[..options.first_part(left)];
+            let contents = &contents[spawned.len()..][..inputs.len()];
+            let call = spawn_call(handler, inputs, contents);
+            match self.spawned_before(&call, inputs.len(), Some(&options))? {
+                Some(Ok(before)) => {
+                    spawned.extend(before);
+                    continue;
+                }
+                Some(Err(refusal)) => return Ok(Err(refusal)),
+                None => {}
+            }
+            // With the first part all of them are judged.
+            if spawned.is_empty()
+                && let Err(refusal) = self.judge(handler, &all, &options)?
+            {
+                return self.refuse(call, refusal).await;
+            }
+            let made = self.make(call, contents, &shared, inputs.to_vec(), &options, urgency);
+            spawned.extend(made.await?);
+        }
+        Ok(Ok(spawned))
+    }
+
+    /// Children in one call that is one call for the journal, too.
+    pub(super) async fn spawn_once(
+        &mut self,
+        call: Call,
+        contents: Vec<u64>,
+        handler: String,
+        inputs: Vec<String>,
+        checked: Result<Options, RefusedCall>,
+        urgency: Urgency,
+    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
         let options = checked.as_ref().ok();
         if let Some(spawned) = self.spawned_before(&call, inputs.len(), options)? {
             return Ok(spawned);
@@ -71,51 +162,87 @@ impl Guest {
         checked: Result<Options, RefusedCall>,
         urgency: Urgency,
     ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
-        let checked = checked.and_then(|options| {
-            for input in &inputs {
-                self.acceptable(&handler, input, &options)?;
-            }
-            match inputs.len() > 1 && options.key.is_some() {
-                true => Err(RefusedCall::Invalid(
-                    "one key cannot name several tasks".to_owned(),
-                )),
-                false => Ok(options),
-            }
-        });
-        let options = match checked {
-            Ok(options) => options,
+        let judged = match checked {
+            Ok(options) => self.judge(&handler, &inputs, &options)?.map(|()| options),
+            Err(refusal) => Err(refusal),
+        };
+        let options = match judged {
+            Ok(options) => Arc::new(options),
             Err(refusal) => return self.refuse(call, refusal).await,
         };
-        if let Some(refusal) = self.unknown_upstream(&options.after)? {
-            return self.refuse(call, refusal).await;
+        let handler = handler.into();
+        let made = self.make(call, &contents, &handler, inputs, &options, urgency);
+        Ok(Ok(made.await?))
+    }
+
+    /// Whether these children may be made. All of one call are judged before the first is made.
+    fn judge(
+        &mut self,
+        handler: &str,
+        inputs: &[String],
+        options: &Options,
+    ) -> wasmtime::Result<Result<(), RefusedCall>> {
+        if let Err(refusal) = self.all_acceptable(handler, inputs, options) {
+            return Ok(Err(refusal));
         }
-        let sequence = self.last_sequence()?;
-        let children = sequence + inputs.len() as u64;
-        let limits = self.handler.manifest.limits.clone();
+        if let Some(refusal) = self.unknown_upstream(&options.after)? {
+            return Ok(Err(refusal));
+        }
+        let children = self.last_sequence()? + inputs.len() as u64;
+        let limits = &self.handler.manifest.limits;
         if children > limits.children_max {
             let most = limits.children_max;
             let why = format!(
                 "the task would have {children} children, more than {most} (limits.children)"
             );
-            return self.refuse(call, RefusedCall::Limit(why)).await;
+            return Ok(Err(RefusedCall::Limit(why)));
         }
         if self.task.depth + 1 > limits.depth_max {
             let why = format!(
                 "the child would be {} levels deep (limits.depth)",
                 self.task.depth + 1
             );
-            return self.refuse(call, RefusedCall::Limit(why)).await;
+            return Ok(Err(RefusedCall::Limit(why)));
         }
+        Ok(Ok(()))
+    }
 
-        let handler: Arc<str> = handler.into();
-        let options = Arc::new(options);
+    fn all_acceptable(
+        &self,
+        handler: &str,
+        inputs: &[String],
+        options: &Options,
+    ) -> Result<(), RefusedCall> {
+        (options.check_many(inputs.len())).map_err(RefusedCall::Limit)?;
+        for input in inputs {
+            self.acceptable(handler, input, options)?;
+        }
+        match inputs.len() > 1 && options.key.is_some() {
+            true => Err(RefusedCall::Invalid(
+                "one key cannot name several tasks".to_owned(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Make children, or take up those of an earlier run that are the same.
+    async fn make(
+        &mut self,
+        call: Call,
+        contents: &[u64],
+        handler: &Arc<str>,
+        inputs: Vec<String>,
+        options: &Arc<Options>,
+        urgency: Urgency,
+    ) -> wasmtime::Result<Vec<TaskId>> {
+        let sequence = self.last_sequence()?;
         let number = self.cursor.number();
         let mut ids = Vec::with_capacity(inputs.len());
         let mut each = Vec::with_capacity(inputs.len());
         // One time for the whole call: it is the time of its record.
         let now_ms = self.durable_now_ms();
-        for (index, (input, content)) in inputs.into_iter().zip(contents).enumerate() {
-            let earlier = self.earlier(&options, content)?;
+        for (index, (input, &content)) in inputs.into_iter().zip(contents).enumerate() {
+            let earlier = self.earlier(options, content)?;
             let retry_of = match earlier {
                 Found::Same(id) => {
                     ids.push(id);
@@ -151,8 +278,8 @@ impl Guest {
                 place: None,
             };
             records.push(Record::Children(Box::new(NewChildren {
-                handler,
-                options,
+                handler: handler.clone(),
+                options: options.clone(),
                 created_at_ms: now_ms,
                 spawner,
                 run: self.task.run,
@@ -160,26 +287,21 @@ impl Guest {
                 each,
             })));
         }
-        if !all_new {
-            // The rows of the new children alone would not tell the whole answer.
+        if !all_new || ids.is_empty() {
+            // The rows of the new children alone would not tell the whole answer; where there are none, they
+            // would not tell that the call was made.
             let entry = self.entry(call, Answer::Tasks(ids.clone()));
             records.push(Record::Entry(Box::new(entry)));
         }
         if !records.is_empty() {
             self.record(records, urgency).await?;
         }
-        Ok(Ok(ids))
+        Ok(ids)
     }
 
     /// What makes a spawn the same spawn.
     pub(super) fn content(&self, handler: &str, input: &str, options: Option<&Options>) -> u64 {
-        let options = options.map(Options::fingerprint).unwrap_or_default();
-        content([
-            handler.as_bytes(),
-            input.as_bytes(),
-            self.task.phase.as_bytes(),
-            options.as_bytes(),
-        ])
+        Alike::new(&self.task.phase, handler, options).content(input)
     }
 
     /// Whether a task may be made of this.
@@ -190,6 +312,7 @@ impl Guest {
         options: &Options,
     ) -> Result<(), RefusedCall> {
         check_name("handler's name", handler).map_err(RefusedCall::Invalid)?;
+        check_after(options.after.len()).map_err(RefusedCall::Limit)?;
         check_input(input)?;
         if let Some(next) = options.on_complete.as_deref() {
             self.known(next)?;

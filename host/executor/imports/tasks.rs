@@ -3,8 +3,8 @@
 use super::types;
 use crate::executor::bindings::fishway::task::{tasks, types as wit};
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot};
-use crate::limits::DURATION_MS_MAX;
+use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot, excerpt};
+use crate::limits::{AWAITED_MAX, DURATION_MS_MAX};
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
 use crate::task::{NewTask, Status, StatusSet, TaskId, check_payload};
 
@@ -334,6 +334,9 @@ impl Guest {
 
     /// Why these cannot be waited for.
     fn unwaitable(&mut self, ids: &[TaskId], any: bool) -> wasmtime::Result<Option<RefusedCall>> {
+        if let Err(why) = check_awaited(ids.len()) {
+            return Ok(Some(RefusedCall::Limit(why)));
+        }
         if any && ids.is_empty() {
             let why = "wait-any of no tasks would never end".to_owned();
             return Ok(Some(RefusedCall::Invalid(why)));
@@ -414,7 +417,7 @@ impl Guest {
         let content = self.content(&handler, &input, checked.as_ref().ok());
         let call = Call {
             function: Function::Submit,
-            subject: handler.clone(),
+            subject: excerpt(&handler),
             content,
         };
         match self.step(&call)? {
@@ -494,6 +497,16 @@ fn wait_call(
         ids => format!("{} tasks", ids.len()),
     };
     call_of(function, subject, parts)
+}
+
+/// Whether one wait may be for so many tasks. The error is a sentence.
+pub(super) fn check_awaited(many: usize) -> Result<(), String> {
+    match many > AWAITED_MAX {
+        true => Err(format!(
+            "a wait for {many} tasks, more than {AWAITED_MAX}: wait for them in several calls"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Whether an input may be given to a task.

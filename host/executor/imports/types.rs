@@ -79,7 +79,8 @@ pub fn outcome(outcome: Outcome) -> types::Outcome {
     }
 }
 
-/// Options, as the guest gave them; checked.
+/// Options, as the guest gave them; checked, but for the number of tasks that they name, which is looked at
+/// when the call turns out to be new.
 pub fn options(given: Option<wit_tasks::Options>) -> Result<Options, RefusedCall> {
     let Some(given) = given else {
         return Ok(Options::default());
@@ -96,6 +97,6 @@ pub fn options(given: Option<wit_tasks::Options>) -> Result<Options, RefusedCall
         after: task_ids(&given.after)?,
         metadata: None,
     };
-    options.check().map_err(RefusedCall::Invalid)?;
+    options.check_values().map_err(RefusedCall::Invalid)?;
     Ok(options)
 }

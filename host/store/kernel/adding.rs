@@ -114,6 +114,7 @@ impl Turn<'_> {
         if let Some(group) = member_of {
             self.joined(group, replaces, status)?;
         }
+        self.rows_touched += edges.len();
         for (edge, position) in edges.iter().zip(0..) {
             self.rows.add_edge(edge, id, position)?;
         }
@@ -121,6 +122,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn insert(&mut self, task: Task) -> Result<(), StoreError> {
+        self.rows_touched += 1;
         self.relieve()?;
         self.rows.insert(&task)?;
         self.alarm = clock_of(&task).into_iter().chain(self.alarm).min();

@@ -13,6 +13,7 @@ use crate::task::{StatusSet, TaskId, Token};
 pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(), StoreError> {
     let run = turn.claimed(token)?.run;
     for record in records {
+        turn.rows_touched += 1;
         match record {
             Record::Task(new) => {
                 if new.spawner.is_some_and(|spawner| spawner.member) {
@@ -29,6 +30,7 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
                 if let Answer::Outcomes(snapshot) | Answer::TimedOut(snapshot) = &entry.answer {
                     let named: Vec<TaskId> = snapshot.named().collect();
                     turn.rows.expect(&named)?;
+                    turn.rows_touched += named.len();
                     for target in named {
                         turn.uses(token.task, target)?;
                     }
@@ -97,6 +99,7 @@ fn await_tasks(
         Until::Any(targets, wanted) => (targets, *wanted, false),
     };
     turn.rows.expect(targets)?;
+    turn.rows_touched += targets.len();
     let mut seen = HashSet::with_capacity(targets.len());
     let (mut missing, mut there, mut hanging) = (Vec::new(), Vec::new(), Vec::new());
     for &target in targets {

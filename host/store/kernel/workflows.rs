@@ -96,6 +96,7 @@ fn start(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Started, StoreError> 
         let task = turn.step_task(workflow.steps.as_slice(), place, &ids, spawner, &sources);
         turn.count_spawned(id, &task.handler)?;
         turn.insert(task)?;
+        turn.rows_touched += step.after.len();
         for (after, position) in step.after.iter().zip(0..) {
             let edge = Edge {
                 upstream: ids[after.step],
