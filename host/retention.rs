@@ -4,6 +4,8 @@
 //! sleeps until then. Tasks that end meanwhile are told by the scheduler; they bring that time
 //! forward only when nothing is due earlier. A tree that is held back by a task that lives is looked
 //! at again when that one has ended.
+//!
+//! Of several hosts with the same rules one deletes; the others ask now and then whether it is still there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +26,8 @@ pub struct Retention {
     clock: Arc<dyn Clock>,
     /// When to look next, in milliseconds since the Unix epoch.
     next_ms: AtomicU64,
+    /// Not to look before, as another host deletes by the same rules.
+    not_before_ms: AtomicU64,
     changed: Notify,
 }
 
@@ -34,6 +38,7 @@ impl Retention {
             keep,
             clock,
             next_ms: AtomicU64::new(0),
+            not_before_ms: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -63,6 +68,8 @@ impl Retention {
                 tracing::info!(tasks = sweep.tasks(), "deleted what is kept no longer");
             }
             let next_ms = sweep.next_ms().unwrap_or(NEVER);
+            let not_before_ms = if sweep.is_led_elsewhere() { next_ms } else { 0 };
+            self.not_before_ms.store(not_before_ms, Ordering::Release);
             self.next_ms.fetch_min(next_ms, Ordering::AcqRel);
         }
     }
@@ -71,7 +78,8 @@ impl Retention {
     async fn rest(&self, client: &Client, holders: Vec<TaskId>) {
         loop {
             let changed = self.changed.notified();
-            let next_ms = self.next_ms.load(Ordering::Acquire);
+            let not_before_ms = self.not_before_ms.load(Ordering::Acquire);
+            let next_ms = self.next_ms.load(Ordering::Acquire).max(not_before_ms);
             if next_ms <= self.clock.now_ms() {
                 return;
             }

@@ -237,12 +237,33 @@ pub trait ScheduleRows {
     fn functions(&mut self) -> Result<HashMap<String, Function>, StoreError>;
 }
 
-/// What a deletion finds and takes away.
+/// What a deletion finds and takes away, many tasks at a time: an engine that is far away does each of
+/// these in one or two statements.
 pub trait Removal {
     /// What of a task decides whether it may be deleted.
     fn brief(&mut self, id: TaskId) -> Result<Option<Brief>, StoreError>;
     /// Tasks that are another try of `id`.
     fn tries_of(&mut self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Whether this process is the one that deletes by these rules, of all hosts that have the same rules.
+    /// Where one host serves at a time it always is.
+    fn leads(&mut self, _rules: i32) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+    /// Whether the transaction may go on deleting. An engine whose other writers wait for the locks of
+    /// this transaction says no after some milliseconds.
+    fn has_time(&self) -> bool {
+        true
+    }
+    /// What decides whether these may be deleted, in the order of the ids. With `children` it names those of
+    /// each task; without, it only tells whether there are any.
+    fn candidates(
+        &mut self,
+        ids: &[TaskId],
+        hold: Hold,
+        children: bool,
+    ) -> Result<Vec<Candidate>, StoreError>;
+    /// Where these stand, those of them that have not ended.
+    fn living(&mut self, ids: &[TaskId]) -> Result<HashMap<TaskId, Status>, StoreError>;
     /// Ended tasks of a status at the top of a tree (they have no parent, or theirs was deleted),
     /// with the time of their end: those that ended after `after` and until `until_ms`, oldest
     /// first, at most `limit`.
@@ -253,23 +274,103 @@ pub trait Removal {
         until_ms: u64,
         limit: usize,
     ) -> Result<Vec<(u64, TaskId)>, StoreError>;
-    /// When the first of those ended that ended after `after_ms`.
-    fn next_top(&mut self, status: Status, after_ms: u64) -> Result<Option<u64>, StoreError>;
-    /// Delete the row of a task; what else there is of it becomes a remainder.
-    fn remove(&mut self, id: TaskId, completed: bool) -> Result<(), StoreError>;
-    /// A deleted task of which something may be left.
-    fn remainder(&mut self) -> Result<Option<TaskId>, StoreError>;
-    /// Delete at most `limit` other rows of a deleted task; answers with how many. The edges to
-    /// what comes after it stay when it had not completed: they say that it never will.
-    fn clear(&mut self, id: TaskId, limit: usize) -> Result<usize, StoreError>;
-    /// Children of a deleted task that are no orphans yet, at most `limit`.
-    fn left_children(&mut self, parent: TaskId, limit: usize) -> Result<Vec<TaskId>, StoreError>;
-    /// Nothing is left of a deleted task.
-    fn forget_remainder(&mut self, id: TaskId) -> Result<(), StoreError>;
-    /// A task outlives its parent.
-    fn orphan(&mut self, id: TaskId) -> Result<(), StoreError>;
-    /// All children of a task outlive it.
-    fn orphan_children(&mut self, parent: TaskId) -> Result<(), StoreError>;
+    /// For each of these: when the first of the tops of that status ended that ended after that time.
+    fn next_tops(&mut self, after: &[(Status, u64)]) -> Result<Vec<Option<u64>>, StoreError>;
+    /// Delete the rows of these tasks.
+    fn remove(&mut self, ids: &[TaskId]) -> Result<(), StoreError>;
+    /// Delete at most `limit` other rows of deleted tasks, or rows that weigh as much: a large payload
+    /// counts as the pages that it lies in. The edges to what comes after a task stay when it had not
+    /// completed: they say that it never will.
+    fn clear(&mut self, deleted: &[Deleted], limit: usize) -> Result<Cleared, StoreError>;
+    /// Deleted tasks of which something may be left, at most `limit`.
+    fn remainders(&mut self, limit: usize) -> Result<Vec<Deleted>, StoreError>;
+    /// Remember these for a later transaction: something may be left of them.
+    fn add_remainders(&mut self, deleted: &[Deleted]) -> Result<(), StoreError>;
+    /// Nothing is left of these.
+    fn forget_remainders(&mut self, ids: &[TaskId]) -> Result<(), StoreError>;
+    /// Children of deleted tasks that are no orphans yet, at most `limit`.
+    fn left_children(
+        &mut self,
+        parents: &[TaskId],
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError>;
+    /// These outlive their parents. All of them are candidates of this transaction.
+    fn orphan(&mut self, ids: &[TaskId]) -> Result<(), StoreError>;
+    /// The children of a task outlive it; at most `limit` of them at a time. Answers with how many.
+    fn orphan_children(&mut self, parent: TaskId, limit: usize) -> Result<usize, StoreError>;
+}
+
+/// What a deletion does about other transactions that have a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing: the task is only looked at.
+    No,
+    /// Hold the task until the commit, unless another transaction has it.
+    IfFree,
+    /// Wait for the other transaction, and hold the task until the commit.
+    Yes,
+}
+
+/// A task that may be deleted, perhaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Candidate {
+    /// There is no such task any more.
+    Gone,
+    /// Another transaction has it.
+    Busy,
+    /// What decides about it.
+    There(Facts),
+}
+
+/// What decides whether a task may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What its own row says.
+    pub brief: Brief,
+    /// A task that has not ended and uses it, and how.
+    pub user: Option<(TaskId, Status, Use)>,
+    /// The task that contains it, where that has not ended.
+    pub container: Option<(TaskId, Status)>,
+    /// Its children that are no orphans, where they were asked for.
+    pub children: Vec<TaskId>,
+    /// Whether it has any.
+    pub has_children: bool,
+}
+
+/// How a task uses another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    /// It starts after the other one.
+    ComesAfter,
+    /// It is another try of the other one.
+    Retries,
+    /// It knows the result of the other one, and may read it again.
+    Reads,
+    /// It submitted the other one.
+    Submitted,
+}
+
+impl Use {
+    /// All of them, by their numbers.
+    pub const ALL: [Use; 4] = [Use::ComesAfter, Use::Retries, Use::Reads, Use::Submitted];
+}
+
+/// A task whose own row is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// Which task it was.
+    pub id: TaskId,
+    /// Whether it had completed.
+    pub completed: bool,
+}
+
+/// What was deleted of deleted tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cleared {
+    /// How many rows, by their weight.
+    pub rows: usize,
+    /// Whether that was all.
+    pub whole: bool,
 }
 
 /// What of a task decides whether it may be deleted.

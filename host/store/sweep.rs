@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::rows::Deleted;
 use crate::task::{Status, StatusSet, TaskId};
 
 /// How long ended tasks are kept, by how they ended, in milliseconds.
@@ -31,6 +32,19 @@ impl Keep {
         self.0[status as usize]
     }
 
+    /// A number that hosts with the same rules have in common.
+    pub(super) fn number(&self) -> i32 {
+        let bytes = self.0.iter().flat_map(|ms| {
+            let ms = ms.map_or(0, |ms| ms.saturating_add(1));
+            ms.to_le_bytes()
+        });
+        // FNV-1a: the same in every version of the program.
+        let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        hash as i32
+    }
+
     /// The shortest time that any of these is kept.
     pub fn shortest(&self, statuses: StatusSet) -> Option<u64> {
         ended(statuses).filter_map(|status| self.of(status)).min()
@@ -51,16 +65,19 @@ pub struct Sweep {
     pub(super) keeps_up: bool,
     /// Whether the last tree was due long ago.
     pub(super) late: bool,
-    pub(super) walk: Option<Walk>,
-    /// Trees to look at next.
-    pub(super) page: VecDeque<(u64, TaskId)>,
+    /// Trees that are looked at.
+    pub(super) walks: Vec<Walk>,
+    /// Trees to look at next: when the top ended, the top, and what still holds it back.
+    pub(super) page: VecDeque<(u64, TaskId, Option<HeldBy>)>,
     /// Which of [`Status::ALL`] is looked through, and how far.
     pub(super) status: usize,
     pub(super) cursor: (u64, TaskId),
     /// Trees that are old enough but for something; the earlier ones are of the round before.
-    pub(super) held: HashMap<TaskId, Hold>,
-    pub(super) held_earlier: HashMap<TaskId, Hold>,
+    pub(super) held: HashMap<TaskId, HeldBy>,
+    pub(super) held_earlier: HashMap<TaskId, HeldBy>,
     pub(super) over: bool,
+    /// Another host deletes by the same rules.
+    pub(super) led_elsewhere: bool,
     pub(super) tasks: u64,
     pub(super) next_ms: Option<u64>,
 }
@@ -86,6 +103,16 @@ pub(super) struct Walk {
     pub tasks: u64,
     /// When all of it is old enough, in milliseconds since the Unix epoch.
     pub until_ms: u64,
+    /// The top, as it was when it was looked at last.
+    pub current: Option<Deleted>,
+    /// Whether that was in this transaction.
+    pub is_current: bool,
+    /// Whether only the top is looked at once more.
+    pub again: bool,
+    /// What this transaction has looked at.
+    pub seen: Vec<Deleted>,
+    /// Whether nothing more is to be done about it.
+    pub ended: bool,
 }
 
 impl Walk {
@@ -96,13 +123,18 @@ impl Walk {
             open: vec![top],
             tasks: 0,
             until_ms: 0,
+            current: None,
+            is_current: false,
+            again: false,
+            seen: Vec::new(),
+            ended: false,
         }
     }
 }
 
 /// What holds a tree back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum HeldBy {
     /// This task lives.
     Task(TaskId),
     /// Part of it is too young until then.
@@ -116,13 +148,14 @@ impl Sweep {
             dry,
             keeps_up: false,
             late: false,
-            walk: top.map(Walk::of),
+            walks: top.map(Walk::of).into_iter().collect(),
             page: VecDeque::new(),
             status: 0,
             cursor: (0, TaskId::from_i64(0)),
             held: HashMap::new(),
             held_earlier: HashMap::new(),
             over: false,
+            led_elsewhere: false,
             tasks: 0,
             next_ms: None,
         }
@@ -155,7 +188,7 @@ impl Sweep {
 
     /// The task that it deletes, and whether alone; none when it goes by age.
     pub fn tree(&self) -> Option<(TaskId, bool)> {
-        let top = self.walk.as_ref()?.top;
+        let top = self.walks.first()?.top;
         match self.aim {
             Aim::Tree => Some((top, false)),
             Aim::Only => Some((top, true)),
@@ -181,6 +214,29 @@ impl Sweep {
         }
     }
 
+    /// Whether every tree was looked at.
+    pub(super) fn is_exhausted(&self) -> bool {
+        let by_age = matches!(self.aim, Aim::Old(_));
+        let more = by_age && (self.status < Status::ALL.len() || !self.page.is_empty());
+        self.walks.is_empty() && !more
+    }
+
+    /// The same, left to the host that deletes by the same rules; to be asked again at that time.
+    pub(super) fn led_elsewhere(self, next_ms: u64) -> Sweep {
+        Sweep {
+            over: true,
+            led_elsewhere: true,
+            next_ms: Some(next_ms),
+            ..self
+        }
+    }
+
+    /// Whether another host deletes by the same rules. Then this one asks again at [`Sweep::next_ms`], and
+    /// not before.
+    pub fn is_led_elsewhere(&self) -> bool {
+        self.led_elsewhere
+    }
+
     /// Whether there is nothing left to be done now.
     pub fn over(&self) -> bool {
         self.over
@@ -198,9 +254,9 @@ impl Sweep {
 
     /// Tasks that live and hold back a tree that is old enough otherwise.
     pub fn holders(&self) -> Vec<TaskId> {
-        let holder = |hold: &Hold| match hold {
-            Hold::Task(task) => Some(*task),
-            Hold::Until(_) => None,
+        let holder = |hold: &HeldBy| match hold {
+            HeldBy::Task(task) => Some(*task),
+            HeldBy::Until(_) => None,
         };
         self.held.values().filter_map(holder).collect()
     }

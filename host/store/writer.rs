@@ -40,6 +40,11 @@ pub trait Job: Send {
     fn after_all(&self) -> bool {
         false
     }
+
+    /// Whether it may make new ids.
+    fn makes_ids(&self) -> bool {
+        true
+    }
 }
 
 /// What an engine does for its writer: transactions, one at a time. It decides nothing.
@@ -47,10 +52,15 @@ pub trait Engine: Send + 'static {
     /// The open transaction, for the kernel.
     type Rows<'a>: Rows;
 
-    /// Begin a transaction, which is about these tasks, and which somebody `asked` for, or nobody. What
+    /// Begin a transaction, which is about these tasks, and which `makes_ids`, perhaps. What
     /// goes wrong leaves nothing begun. A host, which `serves`, outlasts whoever stands
     /// in its way: what it has to write is not lost.
-    fn begin(&mut self, serves: bool, asked: bool, about: &[TaskId]) -> Result<Begun, StoreError>;
+    fn begin(
+        &mut self,
+        serves: bool,
+        makes_ids: bool,
+        about: &[TaskId],
+    ) -> Result<Begun, StoreError>;
     /// The transaction that was begun.
     fn rows(&mut self) -> Self::Rows<'_>;
     /// Commit it; when this returns without an error it is on disk.
@@ -363,8 +373,9 @@ impl<E: Engine> Writer<E> {
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
         let tokens = batch.iter().filter_map(|job| job.token());
         let about: Vec<TaskId> = tokens.map(|token| token.task).collect();
-        let (serves, asked) = (self.dispatch.is_some(), !batch.is_empty());
-        let begun = self.engine.begin(serves, asked, &about)?;
+        let makes_ids = batch.iter().any(|job| job.makes_ids());
+        let serves = self.dispatch.is_some();
+        let begun = self.engine.begin(serves, makes_ids, &about)?;
         let done = self.work(begun, batch).and_then(|mut done| {
             let left = Left {
                 notices: &done.notices,
@@ -500,6 +511,7 @@ pub struct Ask<F, T> {
     token: Option<Token>,
     after_all: bool,
     value: Option<T>,
+    makes_ids: bool,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -520,6 +532,7 @@ where
                 token,
                 after_all: false,
                 value: None,
+                makes_ids: true,
                 reply,
             },
             answer,
@@ -530,6 +543,14 @@ where
     pub fn after_all(self) -> Ask<F, T> {
         Ask {
             after_all: true,
+            ..self
+        }
+    }
+
+    /// The same, which makes no ids.
+    pub fn without_ids(self) -> Ask<F, T> {
+        Ask {
+            makes_ids: false,
             ..self
         }
     }
@@ -565,6 +586,10 @@ where
 
     fn after_all(&self) -> bool {
         self.after_all
+    }
+
+    fn makes_ids(&self) -> bool {
+        self.makes_ids
     }
 }
 

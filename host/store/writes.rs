@@ -172,7 +172,10 @@ impl<S: Queued> Writes for S {
     }
 
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
-        ask(self, move |turn| kernel::sweep(turn, sweep.clone())).await
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::sweep(turn, sweep.clone())
+        });
+        put(self, job.without_ids(), answer, Urgency::Soon).await
     }
 
     fn serve(&self, dispatch: Arc<dyn Dispatch>) {

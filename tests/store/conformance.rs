@@ -265,6 +265,9 @@ macro_rules! conformance {
                 a_sweep_tells_when_the_next_tree_is_due
                 a_deletion_is_done_in_small_transactions_and_goes_on_after_a_crash
                 a_sweep_that_keeps_up_does_more_at_once_when_it_is_late
+                a_tree_whose_top_is_retried_while_it_is_looked_at_stays
+                any_number_of_children_outlives_a_parent_that_is_deleted_alone
+                a_tree_of_many_levels_is_deleted_whole
                 a_retry_counts_a_deleted_upstream_as_what_it_was
                 a_deleted_key_may_be_used_again
                 a_wait_for_a_deleted_task_is_no_wait

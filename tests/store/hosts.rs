@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use fishway::clock::Clock;
 use fishway::lease::{HEARTBEAT_MS, Identity, Lease, SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
-use fishway::store::{Filter, StoreError};
-use fishway::task::{Options, Status, Task, TaskId};
+use fishway::store::{Filter, Keep, StoreError, Sweep};
+use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 
 use super::world::{PostgresEngine, World, done, keyed};
 
@@ -36,7 +37,6 @@ async fn two() -> (World, World) {
 }
 
 pub fn lease(world: &World, number: u64) -> Lease {
-    use fishway::clock::Clock;
     let now_ms = world.clock.now_ms();
     Lease {
         number,
@@ -416,6 +416,32 @@ async fn hosts_that_crowd_each_other_get_all_done() {
             statuses(&one, &[first.id, second.id]),
             [Status::Completed, Status::Completed]
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_hosts_with_the_same_rules_one_deletes_until_it_is_gone() {
+    let (mut one, two) = two().await;
+    let rules = |ms| Sweep::old(Keep::for_ever().with(StatusSet::terminal(), ms), false);
+    let sweep = async |world: &World, ms| {
+        let mut swept = rules(ms).keeping_up();
+        while !swept.over() {
+            swept = world.store().sweep(swept).await.unwrap();
+        }
+        (swept.over(), swept.is_led_elsewhere(), swept.next_ms())
+    };
+    assert_eq!(sweep(&one, 1).await, (true, false, None));
+    let later = Some(one.clock.now_ms() + 30_000);
+    assert_eq!(sweep(&two, 1).await, (true, true, later));
+    assert_eq!(sweep(&one, 1).await, (true, false, None));
+    // A person asks for it: that has nothing to do with it.
+    let asked = two.store().sweep(rules(1)).await.unwrap();
+    assert!(!asked.is_led_elsewhere());
+    assert_eq!(sweep(&two, 2).await, (true, false, None), "other rules");
+    one.close();
+    // The server misses the connection in the next moment.
+    while sweep(&two, 1).await.1 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -7,8 +7,8 @@ use fishway::group::PoolOptions;
 use fishway::lease::{SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
-use fishway::store::{Filter, StoreError, Sweep};
-use fishway::task::{NewTask, Options, Spawner, Status, Task, TaskId};
+use fishway::store::{Filter, Keep, StoreError, Sweep};
+use fishway::task::{NewTask, Options, Spawner, Status, StatusSet, Task, TaskId};
 
 use super::hosts::lease;
 use super::world::{PostgresEngine, START_MS, World, call_by, done, keyed};
@@ -379,6 +379,120 @@ async fn a_task_that_is_retried_while_it_is_deleted_is_either_and_never_both() {
             }
         }
     }
+}
+
+/// What has ended goes at once.
+fn keep_nothing() -> Keep {
+    Keep::for_ever().with(StatusSet::terminal(), 0)
+}
+
+async fn ended(world: &World) -> TaskId {
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    world.fail(&task).await;
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_by_age_waits_for_nobody_and_comes_again() {
+    let pair = Pair::new().await;
+    let (retried, other) = (ended(&pair.free).await, ended(&pair.free).await);
+    let retry = pair.held.store().retry(retried);
+    let delete = pair.free.store().sweep(Sweep::old(keep_nothing(), false));
+    let (task, swept, met) = pair.race(retry, delete).await;
+    task.unwrap();
+    assert_eq!(met, Met::Passed);
+    let swept = swept.unwrap();
+    assert_eq!((swept.tasks(), pair.free.get(retried).id), (1, retried));
+    assert_eq!(pair.free.store().statuses(&[other]).unwrap(), [None]);
+    let swept = pair.free.store().sweep(swept).await.unwrap();
+    assert_eq!(swept.next_ms(), Some(START_MS + 1_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_holds_up_nobody_else() {
+    let pair = Pair::new().await;
+    ended(&pair.free).await;
+    let delete = pair.held.store().sweep(Sweep::old(keep_nothing(), false));
+    let works = async {
+        let id = pair.free.submit("h").await;
+        let task = pair.free.start(id).await;
+        pair.free.complete(&task).await;
+    };
+    let (swept, (), met) = pair.race(delete, works).await;
+    assert_eq!((swept.unwrap().tasks(), met), (1, Met::Passed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_after_a_task_that_is_deleted_is_refused_or_keeps_it() {
+    let pair = Pair::new().await;
+    for turned in BOTH {
+        let (adds, deletes) = pair.hosts(turned);
+        let upstream = ended(adds).await;
+        let after = Options {
+            after: vec![upstream],
+            ..Options::default()
+        };
+        let add = adds.try_submit("after", after);
+        let delete = deletes.store().sweep(Sweep::of(upstream, false));
+        let (added, deleted, met) = match turned {
+            false => pair.race(add, delete).await,
+            true => {
+                let (deleted, added, met) = pair.race(delete, add).await;
+                (added, deleted, met)
+            }
+        };
+        assert_eq!(met, Met::Waited, "turned: {turned}");
+        match turned {
+            // It never starts, so it does not keep what it would come after.
+            false => {
+                let skipped = pair.status(added.unwrap());
+                assert_eq!((skipped, deleted.is_ok()), (Status::Skipped, true));
+            }
+            true => {
+                deleted.unwrap();
+                assert!(matches!(added, Err(StoreError::UnknownTask(_))));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_used_while_its_task_is_deleted_names_a_new_one() {
+    let pair = Pair::new().await;
+    let old = pair.free.submit_with("h", keyed("k")).await;
+    let task = pair.free.start(old).await;
+    pair.free.complete(&task).await;
+    let delete = pair.held.store().sweep(Sweep::of(old, false));
+    let again = pair.free.try_submit("h", keyed("k"));
+    let (deleted, again, met) = pair.race(delete, again).await;
+    deleted.unwrap();
+    assert_eq!(met, Met::Waited);
+    assert_ne!(again.unwrap(), old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_tasks_are_deleted_with_a_hundred_statements() {
+    let pair = Pair::new().await;
+    let tasks = (0..1_000).map(|_| NewTask::root("h", "{}", Options::default()));
+    let made = pair.free.store().submit(tasks.collect()).await.unwrap();
+    let ended: Vec<Task> = pair.free.claim_up_to(1_000).await;
+    let finished = ended.iter().map(|task| pair.free.try_finish(task, done()));
+    for finished in futures_util::future::join_all(finished).await {
+        finished.unwrap();
+    }
+    let before = pair.line.statements();
+    let mut sweep = Sweep::old(keep_nothing(), false);
+    let mut turns = 0;
+    while !sweep.over() {
+        sweep = pair.held.store().sweep(sweep).await.unwrap();
+        turns += 1;
+    }
+    assert_eq!(sweep.tasks(), made.len() as u64);
+    let statements = pair.line.statements() - before;
+    // What a transaction takes besides grows with none of the tasks.
+    let most = 60 + 20 * turns;
+    assert!(statements < most, "{statements} in {turns} transactions");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,10 @@ pub trait Engine: Send + Sync {
     fn examine(&self) -> Vec<Violation>;
     /// Change its database behind its back.
     fn change(&self, sql: &str);
+    /// Whether a deletion ends its transactions by a clock, and not by what it has deleted alone.
+    fn deletes_by_time(&self) -> bool {
+        false
+    }
 }
 
 pub struct SqliteEngine {
@@ -134,6 +138,10 @@ impl Engine for PostgresEngine {
         let name = name.split('?').next().unwrap();
         postgres::cluster().run(name, &format!("set search_path = fishway; {sql}"));
     }
+
+    fn deletes_by_time(&self) -> bool {
+        true
+    }
 }
 
 pub struct World {
@@ -181,8 +189,18 @@ impl World {
         self.store.as_deref().unwrap()
     }
 
+    /// See [`Engine::deletes_by_time`].
+    pub fn deletes_by_time(&self) -> bool {
+        self.engine.deletes_by_time()
+    }
+
     pub fn shared(&self) -> Arc<dyn Store> {
         self.store.clone().unwrap()
+    }
+
+    /// End this host.
+    pub fn close(&mut self) {
+        self.store = None;
     }
 
     /// Close the store and open it anew, as another host would.

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ struct Gate {
     moved: Condvar,
     /// A commit is held.
     held: Notify,
+    /// Statements that were sent.
+    statements: AtomicU64,
 }
 
 #[derive(Default)]
@@ -64,6 +67,11 @@ impl Line {
     pub fn url(&self, database: &str) -> String {
         let port = self.port;
         format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
+
+    /// How many statements were sent, all clients together.
+    pub fn statements(&self) -> u64 {
+        self.gate.statements.load(Ordering::Relaxed)
     }
 
     /// Carry nothing from now on.
@@ -113,8 +121,11 @@ impl Gate {
         let mut cut = false;
         let mut writing = Writing::default();
         while let Some(message) = message(&mut from, first) {
-            first = false;
+            let first_of_all = std::mem::take(&mut first);
             writing.hears(&message);
+            if !first_of_all && matches!(message.first(), Some(b'B' | b'Q')) {
+                self.statements.fetch_add(1, Ordering::Relaxed);
+            }
             if message.ends_with(b"commit\0") && std::mem::take(&mut writing.has_written) {
                 let mut state = self.state.lock().unwrap();
                 cut = std::mem::take(&mut state.cuts);

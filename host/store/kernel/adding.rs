@@ -23,15 +23,16 @@ pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, 
         for &upstream in &new.options.after {
             turn.get(upstream)?;
         }
+        // One that is deleted at this moment has no key any more.
         if let Some(key) = &new.options.key
             && let Some(earlier) = turn.rows.by_key(None, key)?
-            && turn.get(earlier)?.handler != new.handler
+            && let Some(found) = turn.find(earlier)?
+            && found.handler != new.handler
         {
-            let (key, handler) = (key.clone(), turn.get(earlier)?.handler.clone());
             return Err(StoreError::KeyTaken {
-                key,
+                key: key.clone(),
                 id: earlier,
-                handler,
+                handler: found.handler.clone(),
             });
         }
     }
@@ -79,8 +80,8 @@ impl Turn<'_> {
         let parent = new.spawner.map(|spawner| spawner.parent);
         if let (Some(key), None) = (&new.options.key, new.retry_of)
             && let Some(earlier) = self.rows.by_key(parent, key)?
+            && let Some(found) = self.find(earlier)?
         {
-            let found = self.get(earlier)?;
             if parent.is_none() && found.handler != new.handler {
                 let (key, handler) = (key.clone(), found.handler.clone());
                 return Err(StoreError::KeyTaken {

@@ -4,11 +4,20 @@
 //! lives elsewhere. Then its top goes, and with it the tree is gone for people; the rest follows,
 //! in as many transactions as it takes. Each of them asks again whether a task may go: one that
 //! somebody has retried in between stays, as an orphan, with all below it.
+//!
+//! Many trees are walked side by side, so that an engine that is far away is asked once about hundreds of
+//! tasks. What a transaction decides about, the engine holds until the commit; so other transactions
+//! may write beside it.
 
+mod walk;
+
+use std::collections::{HashSet, VecDeque};
+
+use self::walk::{Stays, Stopped, hold_back, next_due, next_tree, refusal, seen, stays};
 use super::Turn;
 use crate::store::StoreError;
-use crate::store::rows::Brief;
-use crate::store::sweep::{Aim, Hold, Keep, Sweep, Walk};
+use crate::store::rows::{Brief, Candidate, Deleted, Hold};
+use crate::store::sweep::{Aim, HeldBy, Sweep, Walk};
 use crate::task::edge::Gate;
 use crate::task::{Edge, Status, StatusSet, TaskId};
 
@@ -19,109 +28,42 @@ const ROWS_PER_TURN: usize = 500;
 /// the writer and in the rest that follows, so that it comes nearer however many do.
 const ROWS_PER_LATE_TURN: usize = 2_000;
 
-/// A sweep that is to keep up is late when a tree was due so long ago.
-const LATE_MS: u64 = 1_000;
-
 /// Tasks that one transaction looks at.
 const LOOKS_PER_TURN: usize = 2_000;
 
-/// Trees that are found at once.
-const PAGE: usize = 100;
+/// Tasks that are looked at, or deleted, together: enough to share the way to a server, few enough for
+/// some milliseconds.
+const TOGETHER: usize = 250;
+
+/// When to look again at a tree of which another transaction has a task.
+const BUSY_MS: u64 = 1_000;
+
+/// How soon a host takes over from the one that deleted by the same rules.
+const SUCCESSION_MS: u64 = 30_000;
 
 /// The stamp of a row that is no wait any more: it says that the waiter uses the result of a task
 /// that it does not contain, which is kept for as long as the waiter lives.
 pub(super) const USED: i64 = -1;
 
-/// What one transaction may still do.
-struct Budget {
-    rows: usize,
-    looks: usize,
-}
-
-impl Budget {
-    fn delete(&mut self, rows: usize) {
-        self.rows = self.rows.saturating_sub(rows);
-    }
-
-    fn look(&mut self) {
-        self.looks = self.looks.saturating_sub(1);
-    }
-
-    fn spent(&self) -> bool {
-        self.rows == 0 || self.looks == 0
-    }
-}
-
-/// Why a task stays.
-enum Stays {
-    /// It has not ended.
-    Lives(Status),
-    /// A task that has not ended uses it.
-    Needed {
-        by: TaskId,
-        status: Status,
-        how: &'static str,
-    },
-}
-
-/// What a walk through a tree has found.
-enum Found {
-    /// There is more to look at.
-    More,
-    /// This one stays.
-    Stays(TaskId, Stays),
-    /// All of it may go, from `until_ms` of the walk on.
-    Free,
-}
-
 /// See [`Writes::sweep`](crate::store::Writes::sweep).
 pub fn sweep(turn: &mut Turn<'_>, mut sweep: Sweep) -> Result<Sweep, StoreError> {
     turn.flush()?;
-    let mut budget = Budget {
-        rows: match sweep.late {
-            true => ROWS_PER_LATE_TURN,
-            false => ROWS_PER_TURN,
-        },
-        looks: LOOKS_PER_TURN,
-    };
-    while !budget.spent() {
-        // What is left of earlier deletions goes first, whoever began them.
-        if !sweep.dry && clear(turn, &mut sweep, &mut budget)? {
-            continue;
-        }
-        let walk = match sweep.walk.take() {
-            Some(walk) => Some(walk),
-            None => next_tree(turn, &mut sweep, &mut budget)?,
-        };
-        let Some(mut walk) = walk else {
-            sweep.over = true;
-            sweep.late = false;
-            sweep.next_ms = next_due(turn, &sweep)?;
-            break;
-        };
-        match look(turn, &sweep, &mut walk, &mut budget)? {
-            Found::More => sweep.walk = Some(walk),
-            Found::Stays(task, why) => match (sweep.aim, why) {
-                (Aim::Old(_), Stays::Lives(_)) => hold(&mut sweep, walk.top, Hold::Task(task)),
-                (Aim::Old(_), Stays::Needed { by, .. }) => {
-                    hold(&mut sweep, walk.top, Hold::Task(by));
-                }
-                (_, why) => return Err(refusal(walk.top, task, why)),
-            },
-            Found::Free if walk.until_ms > turn.now_ms => {
-                hold(&mut sweep, walk.top, Hold::Until(walk.until_ms));
-            }
-            Found::Free if sweep.dry => sweep.tasks += walk.tasks,
-            Found::Free => {
-                if sweep.aim == Aim::Only {
-                    turn.rows.orphan_children(walk.top)?;
-                }
-                if let Some(brief) = turn.rows.brief(walk.top)? {
-                    remove(turn, &mut sweep, &mut budget, walk.top, &brief)?;
-                }
-            }
-        }
+    if let (true, Aim::Old(keep)) = (sweep.keeps_up, sweep.aim)
+        && !turn.rows.leads(keep.number())?
+    {
+        let next_ms = turn.now_ms.saturating_add(SUCCESSION_MS);
+        return Ok(sweep.led_elsewhere(next_ms));
     }
+    // What was found in an earlier transaction may have changed since.
+    for walk in &mut sweep.walks {
+        walk.is_current = false;
+        walk.seen.clear();
+    }
+    let mut work = Work::new(&sweep);
+    let done = work.run(turn, &mut sweep);
+    // Also when a task stays: what was deleted before is deleted.
+    work.remember(turn)?;
+    done?;
     Ok(sweep)
 }
 
@@ -159,216 +101,352 @@ impl Turn<'_> {
     }
 }
 
-fn hold(sweep: &mut Sweep, top: TaskId, why: Hold) {
-    sweep.held.insert(top, why);
+/// What one transaction may still do.
+struct Budget {
+    rows: usize,
+    looks: usize,
 }
 
-fn refusal(id: TaskId, task: TaskId, why: Stays) -> StoreError {
-    match why {
-        Stays::Lives(status) => StoreError::Lives {
-            id,
-            live: task,
-            status,
-        },
-        Stays::Needed { by, status, how } => StoreError::Needed {
-            id,
+impl Budget {
+    fn delete(&mut self, rows: usize) {
+        self.rows = self.rows.saturating_sub(rows);
+    }
+
+    fn look(&mut self, tasks: usize) {
+        self.looks = self.looks.saturating_sub(tasks);
+    }
+
+    fn together(&self) -> usize {
+        TOGETHER.min(self.rows).min(self.looks)
+    }
+
+    fn spent(&self) -> bool {
+        self.rows == 0 || self.looks == 0
+    }
+}
+
+/// A deleted task whose other rows are to go, too.
+struct Left {
+    task: Deleted,
+    /// Whether it is remembered in a row of its own.
+    stored: bool,
+    /// Whether it may have children.
+    has_children: bool,
+}
+
+/// What one transaction does.
+struct Work {
+    budget: Budget,
+    left: VecDeque<Left>,
+    /// Those of which another transaction has a child.
+    stuck: Vec<Left>,
+    /// Whether there may be more of what earlier transactions have left.
+    remainders: bool,
+}
+
+impl Work {
+    fn new(sweep: &Sweep) -> Work {
+        let rows = if sweep.late {
+            ROWS_PER_LATE_TURN
+        } else {
+            ROWS_PER_TURN
+        };
+        Work {
+            budget: Budget {
+                rows,
+                looks: LOOKS_PER_TURN,
+            },
+            left: VecDeque::new(),
+            stuck: Vec::new(),
+            remainders: !sweep.dry,
+        }
+    }
+
+    fn run(&mut self, turn: &mut Turn<'_>, sweep: &mut Sweep) -> Result<(), StoreError> {
+        loop {
+            // What is left of earlier deletions goes first, whoever began them.
+            if self.remainders && self.left.is_empty() {
+                self.find_remainders(turn)?;
+            }
+            if !self.left.is_empty() {
+                self.clear(turn, sweep)?;
+            } else if !sweep.is_exhausted() {
+                self.look(turn, sweep)?;
+            } else {
+                return self.finish(turn, sweep);
+            }
+            if self.budget.spent() || !turn.rows.has_time() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// There is nothing more to look at.
+    fn finish(&mut self, turn: &mut Turn<'_>, sweep: &mut Sweep) -> Result<(), StoreError> {
+        sweep.late = false;
+        sweep.next_ms = next_due(turn, sweep)?;
+        if self.stuck.is_empty() {
+            sweep.over = true;
+        } else if sweep.keeps_up {
+            let again_ms = turn.now_ms.saturating_add(BUSY_MS);
+            sweep.next_ms = sweep.next_ms.into_iter().chain([again_ms]).min();
+            sweep.over = true;
+        }
+        Ok(())
+    }
+
+    fn find_remainders(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let found = turn.rows.remainders(TOGETHER)?;
+        let stuck: HashSet<TaskId> = self.stuck.iter().map(|left| left.task.id).collect();
+        let found = found.into_iter().filter(|task| !stuck.contains(&task.id));
+        self.left.extend(found.map(|task| Left {
             task,
-            by,
-            status,
-            how,
-        },
+            stored: true,
+            has_children: true,
+        }));
+        self.remainders = !self.left.is_empty();
+        Ok(())
     }
-}
 
-/// The next tree that is old enough by the end of its top.
-fn next_tree(
-    turn: &mut Turn<'_>,
-    sweep: &mut Sweep,
-    budget: &mut Budget,
-) -> Result<Option<Walk>, StoreError> {
-    let Aim::Old(keep) = sweep.aim else {
-        return Ok(None);
-    };
-    loop {
-        while let Some((ended_at_ms, top)) = sweep.page.pop_front() {
-            budget.look();
-            sweep.cursor = (ended_at_ms, top);
-            let due_ms =
-                ended_at_ms.saturating_add(keep.of(Status::ALL[sweep.status]).unwrap_or(0));
-            sweep.late = sweep.keeps_up && turn.now_ms.saturating_sub(due_ms) > LATE_MS;
-            let stands = match sweep.held_earlier.get(&top) {
-                None => None,
-                Some(&held) => still(turn, held)?.then_some(held),
-            };
-            match stands {
-                Some(held) => hold(sweep, top, held),
-                None => return Ok(Some(Walk::of(top))),
+    /// What could not be cleared away is for a later transaction.
+    fn remember(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let left = self.left.drain(..).chain(self.stuck.drain(..));
+        let new: Vec<Deleted> = left
+            .filter(|left| !left.stored)
+            .map(|left| left.task)
+            .collect();
+        if !new.is_empty() {
+            turn.rows.add_remainders(&new)?;
+        }
+        Ok(())
+    }
+
+    /// Delete the other rows of some deleted tasks, and then their children.
+    fn clear(&mut self, turn: &mut Turn<'_>, sweep: &mut Sweep) -> Result<(), StoreError> {
+        let some = self.left.len().min(TOGETHER);
+        let some: Vec<Left> = self.left.drain(..some).collect();
+        let tasks: Vec<Deleted> = some.iter().map(|left| left.task).collect();
+        let cleared = turn.rows.clear(&tasks, self.budget.rows)?;
+        self.budget.delete(cleared.rows);
+        if !cleared.whole || self.budget.rows == 0 {
+            // The rest is for the next transaction.
+            self.budget.rows = 0;
+            self.left.extend(some);
+            return Ok(());
+        }
+        let (parents, done): (Vec<Left>, Vec<Left>) =
+            some.into_iter().partition(|left| left.has_children);
+        forget(turn, &done)?;
+        if !parents.is_empty() {
+            self.clear_children(turn, sweep, parents)?;
+        }
+        Ok(())
+    }
+
+    fn clear_children(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sweep: &mut Sweep,
+        parents: Vec<Left>,
+    ) -> Result<(), StoreError> {
+        let limit = TOGETHER.min(self.budget.rows);
+        let ids: Vec<TaskId> = parents.iter().map(|left| left.task.id).collect();
+        let children = turn.rows.left_children(&ids, limit)?;
+        let all = children.len() < limit;
+        let mut busy = false;
+        if !children.is_empty() {
+            let (mut orphans, mut gone) = (Vec::new(), Vec::new());
+            let found = turn.rows.candidates(&children, Hold::IfFree, false)?;
+            for (&child, found) in children.iter().zip(found) {
+                match found {
+                    Candidate::Gone => {}
+                    Candidate::Busy => busy = true,
+                    Candidate::There(facts) if stays(&facts).is_some() => orphans.push(child),
+                    Candidate::There(facts) => gone.push(Left {
+                        task: deleted(child, &facts.brief),
+                        stored: false,
+                        has_children: facts.has_children,
+                    }),
+                }
+            }
+            if !orphans.is_empty() {
+                turn.rows.orphan(&orphans)?;
+                self.budget.delete(orphans.len());
+            }
+            self.remove(turn, sweep, gone)?;
+        }
+        match (busy, all) {
+            (true, _) => self.stuck.extend(parents),
+            // Behind their children, so that few are left half deleted.
+            (false, false) => self.left.extend(parents),
+            (false, true) => forget(turn, &parents)?,
+        }
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sweep: &mut Sweep,
+        gone: Vec<Left>,
+    ) -> Result<(), StoreError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<TaskId> = gone.iter().map(|left| left.task.id).collect();
+        turn.rows.remove(&ids)?;
+        for id in &ids {
+            turn.touched.remove(id);
+        }
+        sweep.tasks += ids.len() as u64;
+        self.budget.delete(ids.len());
+        for left in gone.into_iter().rev() {
+            self.left.push_front(left);
+        }
+        Ok(())
+    }
+
+    /// Go on with the walks, and begin new ones.
+    fn look(&mut self, turn: &mut Turn<'_>, sweep: &mut Sweep) -> Result<(), StoreError> {
+        let looks = self.gather(turn, sweep)?;
+        let ids: Vec<TaskId> = looks.iter().map(|(_, id)| *id).collect();
+        let hold = match sweep.aim {
+            _ if sweep.dry => Hold::No,
+            Aim::Old(_) => Hold::IfFree,
+            Aim::Tree | Aim::Only => Hold::Yes,
+        };
+        let found = match ids.as_slice() {
+            [] => Vec::new(),
+            ids => turn.rows.candidates(ids, hold, sweep.aim != Aim::Only)?,
+        };
+        for ((at, id), found) in looks.into_iter().zip(found) {
+            if sweep.walks[at].ended {
+                continue;
+            }
+            match seen(sweep, at, id, found) {
+                Ok(()) => {}
+                Err(Stopped::Gone) => sweep.walks[at].ended = true,
+                Err(Stopped::Busy) => {
+                    let again_ms = turn.now_ms.saturating_add(BUSY_MS);
+                    hold_back(sweep, at, HeldBy::Until(again_ms));
+                }
+                Err(Stopped::Stays(task, why)) => match (sweep.aim, why) {
+                    (Aim::Old(_), Stays::Lives(_)) => hold_back(sweep, at, HeldBy::Task(task)),
+                    (Aim::Old(_), Stays::Needed { by, .. }) => {
+                        hold_back(sweep, at, HeldBy::Task(by));
+                    }
+                    (_, why) => return Err(refusal(sweep.walks[at].top, task, why)),
+                },
+                Err(Stopped::Unknown) => return Err(StoreError::UnknownTask(id)),
             }
         }
-        let Some(&status) = Status::ALL.get(sweep.status) else {
-            return Ok(None);
-        };
-        if let Some(keep_ms) = keep.of(status) {
-            let until_ms = turn.now_ms.saturating_sub(keep_ms);
-            let page = turn.rows.tops(status, sweep.cursor, until_ms, PAGE)?;
-            sweep.page.extend(page);
-        }
-        if sweep.page.is_empty() {
-            sweep.status += 1;
-            sweep.cursor = (0, TaskId::from_i64(0));
-        }
+        self.settle(turn, sweep)
     }
-}
 
-/// Whether what held a tree back still does.
-fn still(turn: &mut Turn<'_>, hold: Hold) -> Result<bool, StoreError> {
-    match hold {
-        Hold::Until(until_ms) => Ok(until_ms > turn.now_ms),
-        Hold::Task(task) => Ok(lives(turn, task)?.is_some()),
-    }
-}
-
-/// When the next tree is old enough, as far as that is a matter of time.
-fn next_due(turn: &mut Turn<'_>, sweep: &Sweep) -> Result<Option<u64>, StoreError> {
-    let Aim::Old(keep) = sweep.aim else {
-        return Ok(None);
-    };
-    let held = sweep.held.values().filter_map(|hold| match hold {
-        Hold::Until(until_ms) => Some(*until_ms),
-        Hold::Task(_) => None,
-    });
-    let mut next = held.min();
-    for status in Status::ALL {
-        if let Some(keep_ms) = keep.of(status) {
-            let after_ms = turn.now_ms.saturating_sub(keep_ms);
-            let ended = turn.rows.next_top(status, after_ms)?;
-            let due = ended.map(|ended_at_ms| ended_at_ms.saturating_add(keep_ms));
-            next = due.into_iter().chain(next).min();
-        }
-    }
-    Ok(next)
-}
-
-/// Go on with a walk.
-fn look(
-    turn: &mut Turn<'_>,
-    sweep: &Sweep,
-    walk: &mut Walk,
-    budget: &mut Budget,
-) -> Result<Found, StoreError> {
-    while let Some(id) = walk.open.pop() {
-        if budget.looks == 0 {
-            walk.open.push(id);
-            return Ok(Found::More);
-        }
-        budget.look();
-        let Some(brief) = turn.rows.brief(id)? else {
-            match sweep.aim {
-                Aim::Old(_) => continue,
-                _ if id != walk.top => continue,
-                _ => return Err(StoreError::UnknownTask(id)),
+    /// The tasks that are looked at next, each with the walk that it belongs to.
+    fn gather(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sweep: &mut Sweep,
+    ) -> Result<Vec<(usize, TaskId)>, StoreError> {
+        let most = self.budget.together();
+        let mut looks = Vec::with_capacity(most);
+        for (at, walk) in sweep.walks.iter_mut().enumerate() {
+            while looks.len() < most
+                && let Some(id) = walk.open.pop()
+            {
+                looks.push((at, id));
             }
-        };
-        if let Some(why) = stays(turn, id, &brief)? {
-            return Ok(Found::Stays(id, why));
         }
-        if id == walk.top
-            && let Some(by) = brief.parent
-            && let Some(status) = lives(turn, by)?
+        while looks.len() < most
+            && let Some(top) = next_tree(turn, sweep, &mut self.budget)?
         {
-            // Its row is the record of its spawn.
-            let how = "contains";
-            return Ok(Found::Stays(id, Stays::Needed { by, status, how }));
+            looks.push((sweep.walks.len(), top));
+            sweep.walks.push(Walk {
+                open: Vec::new(),
+                ..Walk::of(top)
+            });
         }
-        if let Aim::Old(keep) = sweep.aim {
-            let until_ms = old_from(&keep, walk, id, &brief);
-            walk.until_ms = walk.until_ms.max(until_ms);
-        }
-        walk.tasks += 1;
-        if sweep.aim != Aim::Only {
-            walk.open.extend(turn.rows.children(id)?);
-        }
+        self.budget.look(looks.len());
+        Ok(looks)
     }
-    Ok(Found::Free)
-}
 
-/// When a task of the tree is old enough: by the rule for its own end or, where there is none, by
-/// the rule for its top.
-fn old_from(keep: &Keep, walk: &mut Walk, id: TaskId, brief: &Brief) -> u64 {
-    let own = keep.of(brief.status);
-    if id == walk.top {
-        // One that was retried since and ended otherwise may be kept for ever.
-        walk.keep_ms = own.unwrap_or(u64::MAX);
-    }
-    let keep_ms = own.unwrap_or(walk.keep_ms);
-    brief.ended_at_ms.unwrap_or(0).saturating_add(keep_ms)
-}
-
-/// The status of a task that has not ended.
-fn lives(turn: &mut Turn<'_>, id: TaskId) -> Result<Option<Status>, StoreError> {
-    let status = turn.standing(id)?.map(|standing| standing.status);
-    Ok(status.filter(|status| !status.is_terminal()))
-}
-
-/// Why a task has to stay, whatever else happens to its tree.
-fn stays(turn: &mut Turn<'_>, id: TaskId, brief: &Brief) -> Result<Option<Stays>, StoreError> {
-    if !brief.status.is_terminal() {
-        return Ok(Some(Stays::Lives(brief.status)));
-    }
-    let after = turn.rows.downstreams(id)?;
-    let tries = turn.rows.tries_of(id)?;
-    let waits = turn.rows.waits(id)?;
-    let users = (after.into_iter().map(|(by, _)| (by, "comes after")))
-        .chain(tries.into_iter().map(|by| (by, "is another try of")))
-        .chain(waits.into_iter().map(|(by, ..)| (by, "uses the result of")))
-        .chain(brief.origin.map(|by| (by, "submitted")));
-    for (by, how) in users {
-        if let Some(status) = lives(turn, by)? {
-            return Ok(Some(Stays::Needed { by, status, how }));
-        }
-    }
-    Ok(None)
-}
-
-/// Delete some of what is left of a deleted task, and its children; whether there was any.
-fn clear(turn: &mut Turn<'_>, sweep: &mut Sweep, budget: &mut Budget) -> Result<bool, StoreError> {
-    let Some(id) = turn.rows.remainder()? else {
-        return Ok(false);
-    };
-    budget.delete(turn.rows.clear(id, budget.rows)?);
-    if budget.rows == 0 {
-        return Ok(true);
-    }
-    let children = turn.rows.left_children(id, budget.rows)?;
-    if children.is_empty() {
-        turn.rows.forget_remainder(id)?;
-        budget.delete(1);
-    }
-    for child in children {
-        let Some(brief) = turn.rows.brief(child)? else {
-            continue;
-        };
-        match stays(turn, child, &brief)? {
-            Some(_) => {
-                turn.rows.orphan(child)?;
-                budget.delete(1);
+    /// Delete the trees whose walks have come to their end, as far as the transaction may.
+    fn settle(&mut self, turn: &mut Turn<'_>, sweep: &mut Sweep) -> Result<(), StoreError> {
+        let mut gone = Vec::new();
+        // Rows that the deletions below take of what this transaction may delete.
+        let mut rows = self.budget.rows;
+        for at in 0..sweep.walks.len() {
+            let walk = &mut sweep.walks[at];
+            if walk.ended || !walk.open.is_empty() {
+                continue;
             }
-            None => remove(turn, sweep, budget, child, &brief)?,
+            if walk.until_ms > turn.now_ms {
+                let until_ms = walk.until_ms;
+                hold_back(sweep, at, HeldBy::Until(until_ms));
+            } else if sweep.dry {
+                walk.ended = true;
+                sweep.tasks += walk.tasks;
+            } else if !walk.is_current {
+                // It was looked at in an earlier transaction, and may have been retried since.
+                walk.open.push(walk.top);
+                walk.again = true;
+            } else if rows == 0 {
+                continue;
+            } else if sweep.aim == Aim::Only {
+                let top = walk.top;
+                let orphans = turn.rows.orphan_children(top, rows)?;
+                if orphans == rows {
+                    // There may be more of them.
+                    walk.is_current = false;
+                    self.budget.rows = 0;
+                    continue;
+                }
+                rows -= orphans;
+                self.budget.delete(orphans);
+                gone.extend(top_of(walk, false));
+            } else if walk.seen.len() as u64 == walk.tasks && walk.seen.len() <= rows {
+                rows -= walk.seen.len();
+                walk.ended = true;
+                let seen = walk.seen.drain(..).map(|task| Left {
+                    task,
+                    stored: false,
+                    has_children: false,
+                });
+                gone.extend(seen);
+            } else {
+                rows -= 1;
+                gone.extend(top_of(walk, true));
+            }
         }
+        sweep.walks.retain(|walk| !walk.ended);
+        self.remove(turn, sweep, gone)
     }
-    Ok(true)
 }
 
-fn remove(
-    turn: &mut Turn<'_>,
-    sweep: &mut Sweep,
-    budget: &mut Budget,
-    id: TaskId,
-    brief: &Brief,
-) -> Result<(), StoreError> {
-    turn.rows.remove(id, brief.status == Status::Completed)?;
-    turn.touched.remove(&id);
-    sweep.tasks += 1;
-    budget.delete(1);
-    Ok(())
+/// The top of a tree that may go; what is below follows where there may be anything.
+fn top_of(walk: &mut Walk, has_children: bool) -> Option<Left> {
+    walk.ended = true;
+    walk.current.map(|task| Left {
+        task,
+        stored: false,
+        has_children,
+    })
+}
+
+fn deleted(id: TaskId, brief: &Brief) -> Deleted {
+    Deleted {
+        id,
+        completed: brief.status == Status::Completed,
+    }
+}
+
+/// Nothing is left of these.
+fn forget(turn: &mut Turn<'_>, done: &[Left]) -> Result<(), StoreError> {
+    let stored = done.iter().filter(|left| left.stored);
+    let ids: Vec<TaskId> = stored.map(|left| left.task.id).collect();
+    match ids.as_slice() {
+        [] => Ok(()),
+        ids => turn.rows.forget_remainders(ids),
+    }
 }

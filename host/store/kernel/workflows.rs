@@ -43,7 +43,10 @@ fn earlier(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Option<Started>, St
     let Some(id) = turn.rows.by_key(parent, key)? else {
         return Ok(None);
     };
-    let found = turn.get(id)?;
+    // One that is deleted at this moment has no key any more.
+    let Some(found) = turn.find(id)? else {
+        return Ok(None);
+    };
     if &*found.handler != WORKFLOW {
         return Err(StoreError::KeyTaken {
             key: key.clone(),

@@ -68,6 +68,8 @@ pub struct PgEngine {
     pub ahead: Arc<super::ServerClock>,
     pub outside: Arc<Mutex<Option<Outside>>>,
     pub host: Option<u64>,
+    /// The rules by which this host deletes, of all that have the same; known for this connection.
+    pub leads: Option<i32>,
     /// This process, in what its transactions leave.
     pub writer: i64,
     pub run: Run,
@@ -80,6 +82,7 @@ pub struct Run {
     xid: i64,
     number: u64,
     now_ms: u64,
+    began_at: Option<Instant>,
     alone: bool,
     serves: bool,
     /// What was told by others, until the transaction that heard it is committed.
@@ -95,12 +98,17 @@ pub struct Run {
 impl Engine for PgEngine {
     type Rows<'a> = PgRows<'a>;
 
-    fn begin(&mut self, serves: bool, asked: bool, about: &[TaskId]) -> Result<Begun, StoreError> {
+    fn begin(
+        &mut self,
+        serves: bool,
+        makes_ids: bool,
+        about: &[TaskId],
+    ) -> Result<Begun, StoreError> {
         self.run.serves = serves;
         self.run.state = State::default();
         self.run.number += 1;
         // Those that are no hosts have one node for their ids between them.
-        self.run.alone = self.run.next_alone || (asked && self.node == NODE_VISITOR);
+        self.run.alone = self.run.next_alone || (makes_ids && self.node == NODE_VISITOR);
         let begun = self.begin_about(about);
         if begun.is_err() {
             self.rollback();
@@ -116,17 +124,16 @@ impl Engine for PgEngine {
             node: i64::from(self.node),
             alone: self.run.alone,
             now_ms: self.run.now_ms,
+            began_at: self.run.began_at.unwrap_or_else(Instant::now),
+            leads: &mut self.leads,
         }
     }
 
     fn commit(&mut self, left: &Left<'_>) -> Result<(), StoreError> {
         const TELL: &str = "select pg_notify(:channel, :what)";
-        let mut steps = self
-            .run
-            .state
-            .bulk
-            .take(i64::from(self.node), self.run.now_ms);
-        let wrote = self.run.state.wrote || !steps.is_empty();
+        let run = &mut self.run;
+        let mut steps = run.state.take(i64::from(self.node), run.now_ms);
+        let wrote = run.state.wrote;
         if wrote {
             steps.push(self.mark().leave(self.run.now_ms));
         }
@@ -260,6 +267,7 @@ impl PgEngine {
             .as_ref()
             .map_or(server_ms, |clock| clock.now_ms());
         self.run.now_ms = now_ms;
+        self.run.began_at = Some(Instant::now());
         if !about.is_empty() {
             self.rows().keep(about, &found[before..])?;
         }
@@ -283,6 +291,7 @@ impl PgEngine {
             return Ok(());
         }
         self.link = None;
+        self.leads = None;
         if self.run.away_since.is_some() {
             std::thread::sleep(Duration::from_millis(100));
         }

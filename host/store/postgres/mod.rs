@@ -330,6 +330,7 @@ impl Parts {
             ahead: self.ahead,
             outside: self.outside,
             host: None,
+            leads: None,
             writer: rand::random(),
             run: engine::Run::default(),
         };

@@ -12,6 +12,7 @@
 
 mod claims;
 mod groups;
+mod kin;
 mod loading;
 mod payloads;
 
@@ -31,6 +32,7 @@ use crate::task::state::Attempt;
 use crate::task::{Edge, StatusSet, Task, TaskId};
 
 pub use self::groups::{members_running, pool_named, source};
+pub use self::kin::{by_key, child_ids, last_sequence};
 pub use self::loading::loading;
 use self::loading::wait;
 pub use self::payloads::{fill, fill_group, payload, whole};
@@ -39,6 +41,8 @@ pub use self::payloads::{fill, fill_group, payload, whole};
 #[derive(Default)]
 pub struct State {
     pub(super) bulk: Bulk,
+    /// Statements that nobody asks an answer of, to be sent behind what is gathered.
+    later: Vec<Step>,
     /// Whether anything was written already.
     pub(super) wrote: bool,
     /// Tasks that were read, are locked, and were not asked for yet.
@@ -63,6 +67,14 @@ pub struct State {
 }
 
 impl State {
+    /// What is gathered, as statements.
+    pub(super) fn take(&mut self, node: i64, now_ms: u64) -> Vec<Step> {
+        let mut steps = self.bulk.take(node, now_ms);
+        steps.append(&mut self.later);
+        self.wrote |= !steps.is_empty();
+        steps
+    }
+
     /// A task was locked and read; nothing is known yet of what hangs on it.
     fn is_locked(&mut self, id: TaskId, task: Option<Task>) {
         self.tasks.insert(id, task);
@@ -87,14 +99,21 @@ pub struct PgRows<'a> {
     pub alone: bool,
     /// The time.
     pub now_ms: u64,
+    /// When the transaction began, by the clock of this machine.
+    pub began_at: std::time::Instant,
+    /// The rules by which this host deletes, of all that have the same rules.
+    pub leads: &'a mut Option<i32>,
 }
 
 impl PgRows<'_> {
     /// What is gathered, to be sent.
-    fn gathered(&mut self) -> Vec<Step> {
-        let steps = self.state.bulk.take(self.node, self.now_ms);
-        self.state.wrote |= !steps.is_empty();
-        steps
+    pub(super) fn gathered(&mut self) -> Vec<Step> {
+        self.state.take(self.node, self.now_ms)
+    }
+
+    /// Have this done before anything else is asked.
+    pub(super) fn later(&mut self, step: Step) {
+        self.state.later.push(step);
     }
 
     /// Send what is gathered: what is asked next may see it.
@@ -541,52 +560,4 @@ impl PgRows<'_> {
     pub(super) fn brief_of(&mut self, id: TaskId) -> Result<Option<Brief>, StoreError> {
         Ok(self.looked_at(id)?.map(|(_, brief)| brief))
     }
-}
-
-/// The newest task with that key among the children of `parent`, or among those without one.
-pub fn by_key(
-    link: &Link,
-    parent: Option<TaskId>,
-    key: &str,
-) -> Result<Option<TaskId>, StoreError> {
-    const ROOT: &str = "\
-        select id
-        from tasks
-        where key = :key and parent_id is null
-        order by id desc
-        limit 1";
-    const CHILD: &str = "\
-        select id
-        from tasks
-        where key = :key and parent_id = :parent
-        order by id desc
-        limit 1";
-    let sql = if parent.is_none() { ROOT } else { CHILD };
-    link.one(sql, named! { "key": key, "parent": parent }, |row| {
-        columns::id(row, 0)
-    })
-}
-
-/// Rank of the last child; 0 when there is none.
-pub fn last_sequence(link: &Link, parent: TaskId) -> Result<u64, StoreError> {
-    const SQL: &str = "\
-        select sequence
-        from tasks
-        where parent_id = :parent
-        order by sequence desc
-        limit 1";
-    let last = link.one(SQL, named! { "parent": parent }, |row| {
-        columns::unsigned(row, 0)
-    })?;
-    Ok(last.unwrap_or(0))
-}
-
-/// Ids of the children, in the order in which they were spawned.
-pub fn child_ids(link: &Link, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
-    const SQL: &str = "\
-        select id
-        from tasks
-        where parent_id = :parent
-        order by sequence, id";
-    link.many(SQL, named! { "parent": parent }, |row| columns::id(row, 0))
 }

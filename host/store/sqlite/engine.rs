@@ -41,7 +41,7 @@ impl Engine for SqliteEngine {
     fn begin(
         &mut self,
         serves: bool,
-        _asked: bool,
+        _makes_ids: bool,
         _about: &[TaskId],
     ) -> Result<Begun, StoreError> {
         loop {
