@@ -35,6 +35,7 @@ pub mod retention;
 pub mod scheduler;
 pub mod store;
 pub mod telemetry;
+pub mod throttle;
 pub mod wire;
 
 // Doors.

@@ -66,7 +66,7 @@ fn a_line_is_encrypted_as_the_address_asks_and_never_to_a_server_that_is_not_tru
     for mode in ["require", "verify-ca", "verify-full"] {
         for (host, trusted) in [("localhost", "other.crt"), ("127.0.0.1", "ours.crt")] {
             let (ran, encrypted, clear) = ask(host, mode, trusted);
-            ran.refused(1, "no encrypted line to the PostgreSQL server", "trusted");
+            ran.refused(1, "database postgres gives no encrypted line", "trusted");
             assert_eq!((encrypted, clear), (false, false), "{mode} {host}");
         }
     }

@@ -1,32 +1,64 @@
-//! Where the server is and how it is spoken to: the URL, TLS, and what a server that says no means.
+//! Where the servers are: the URL, what it asks for, and the address as people may see it.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
+use super::servers::Known;
 use crate::store::StoreError;
 
 /// The oldest server that is understood: `pg_current_xact_id` and `pg_xact_status` of 64 bits.
 const VERSION_MIN: i32 = 130_000;
 
-/// How long a server may take until it has let us in.
+/// How long one server may take until it has let us in, where the URL does not say. A busy one takes a
+/// second; with twice this a failover to the next is still a matter of seconds.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A server's address, without its password in any message.
+/// How long what was sent may stay without a word from the other machine. A packet that was lost is sent
+/// again several times in that time.
+const UNHEARD: Duration = Duration::from_secs(15);
+
+/// How long a connection is idle until the system asks whether the other machine is still there, how
+/// often it asks again, and how often at most.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// The servers of a database, without its password in any message.
 #[derive(Clone)]
 pub struct Address {
-    config: Config,
-    tls: Tls,
+    /// What each connection is asked to be like; it names no server.
+    pub(super) config: Config,
+    pub(super) servers: Vec<Server>,
+    pub(super) tls: Tls,
+    pub(super) target: Target,
+    /// How long one server may take until it has let us in.
+    pub(super) connect_timeout: Duration,
+    /// Whether each connection begins with another server.
+    pub(super) spread: bool,
+    /// What connections have learnt about the servers, for all that use this address.
+    pub(super) known: Arc<Known>,
     /// The address as people may see it.
     pub place: String,
 }
 
+/// One of the servers that a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its name, which its certificate has to have, or the directory of its socket.
+    pub host: Host,
+    /// Its address, where the URL has it: then the name is not looked up.
+    pub ip: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+}
+
 /// Whether the line is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tls {
+pub enum Tls {
     /// Never.
     Disable,
     /// Where the server can, and its certificate is one that this machine trusts.
@@ -35,26 +67,28 @@ enum Tls {
     Require,
 }
 
+/// Which servers are good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Any that lets us in.
+    Any,
+    /// One that is no standby.
+    Primary,
+    /// One that is no standby, and whose transactions may write unless they say otherwise.
+    ReadWrite,
+}
+
 impl Address {
     /// The address that a URL names, `postgres://user:password@host:port/database?sslmode=...`.
     pub fn parse(url: &str) -> Result<Address, StoreError> {
-        let bad = |why: String| StoreError::Server {
-            what: format!("the database URL is wrong: {why}"),
-            hint: Some(
-                "it is like postgres://user:password@host:5432/database?sslmode=require".to_owned(),
-            ),
-            passing: false,
-        };
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let mut tls = Tls::Prefer;
+        let (mut tls, mut target) = (Tls::Prefer, None);
         let mut rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.strip_prefix("sslmode=") {
-                None => rest.push(pair),
-                Some("disable") => tls = Tls::Disable,
-                Some("allow" | "prefer") => tls = Tls::Prefer,
-                Some("require" | "verify-ca" | "verify-full") => tls = Tls::Require,
-                Some(other) => return Err(bad(format!("there is no sslmode {other}"))),
+            match pair.split_once('=') {
+                Some(("sslmode", mode)) => tls = tls_of(mode)?,
+                Some(("target_session_attrs", wanted)) => target = Some(target_of(wanted)?),
+                _ => rest.push(pair),
             }
         }
         let plain = match rest.is_empty() {
@@ -62,89 +96,29 @@ impl Address {
             false => format!("{base}?{}", rest.join("&")),
         };
         // What the parser says may quote the URL, and with it the password.
-        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
+        let parsed: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map(ToString::to_string);
             bad(why.unwrap_or_else(|| "it cannot be read".to_owned()))
         })?;
-        if config.get_hosts().is_empty() {
-            return Err(bad("it names no host".to_owned()));
-        }
-        config
-            .application_name("fishway")
-            .connect_timeout(CONNECT)
-            .keepalives_idle(Duration::from_secs(10))
-            .tcp_user_timeout(Duration::from_secs(15));
-        let place = place(&config);
-        Ok(Address { config, tls, place })
-    }
-
-    /// What the pool of readers connects with, and whether that is encrypted.
-    pub async fn manager(&self) -> Result<deadpool_postgres::Manager, StoreError> {
-        let how = deadpool_postgres::ManagerConfig {
-            recycling_method: deadpool_postgres::RecyclingMethod::Fast,
+        let servers = servers(&parsed)?;
+        let asked = |key: &str| {
+            let key = format!("{key}=");
+            rest.iter().any(|pair| pair.starts_with(&key))
         };
-        // The first connection tells whether the server can.
-        let encrypted = match self.tls {
-            Tls::Disable => false,
-            Tls::Require => true,
-            Tls::Prefer => {
-                let tried = self.encrypted(SslMode::Require).await;
-                tried.is_ok()
-            }
-        };
-        let mut config = self.config.clone();
-        Ok(match encrypted {
-            true => {
-                config.ssl_mode(SslMode::Require);
-                deadpool_postgres::Manager::from_config(config, connector()?, how)
-            }
-            false => {
-                config.ssl_mode(SslMode::Disable);
-                deadpool_postgres::Manager::from_config(config, NoTls, how)
-            }
-        })
-    }
-
-    async fn encrypted(&self, mode: SslMode) -> Result<(Client, Line), StoreError> {
-        let mut config = self.config.clone();
-        config.ssl_mode(mode);
-        let connecting = config.connect(connector()?);
-        let (client, line) = self.in_time(connecting).await?;
-        Ok((client, Line::Encrypted(Box::new(line))))
-    }
-
-    async fn plain(&self) -> Result<(Client, Line), StoreError> {
-        let mut config = self.config.clone();
-        config.ssl_mode(SslMode::Disable);
-        let (client, line) = self.in_time(config.connect(NoTls)).await?;
-        Ok((client, Line::Plain(Box::new(line))))
-    }
-
-    async fn in_time<T>(
-        &self,
-        connecting: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(CONNECT, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.refused(&error)),
-            Err(_) => Err(StoreError::Server {
-                what: format!("{} does not answer", self.place),
-                hint: Some("see that the server runs and can be reached from here".to_owned()),
-                passing: true,
+        Ok(Address {
+            config: without_servers(&parsed, asked),
+            tls,
+            // Of several servers all but one are standbys, to which nothing can be written.
+            target: target.unwrap_or(match servers.len() {
+                1 => Target::Any,
+                _ => Target::Primary,
             }),
-        }
-    }
-
-    /// Connect; the line is to be driven for as long as the client is used.
-    pub async fn connect(&self) -> Result<(Client, Line), StoreError> {
-        match self.tls {
-            Tls::Disable => self.plain().await,
-            Tls::Require => self.encrypted(SslMode::Require).await,
-            Tls::Prefer => match self.encrypted(SslMode::Prefer).await {
-                // Its certificate may be its own; without `require` it need not be trusted.
-                Err(StoreError::Server { passing: false, .. }) => self.plain().await,
-                other => other,
-            },
-        }
+            connect_timeout: parsed.get_connect_timeout().copied().unwrap_or(CONNECT),
+            spread: parsed.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            known: Arc::default(),
+            place: place(&servers, &parsed),
+            servers,
+        })
     }
 
     /// Refuse a server that is too old.
@@ -162,123 +136,119 @@ impl Address {
             passing: false,
         })
     }
+}
 
-    fn refused(&self, error: &tokio_postgres::Error) -> StoreError {
-        let place = &self.place;
-        let server = |what: String, hint: &str, passing| StoreError::Server {
-            what,
-            hint: Some(hint.to_owned()),
-            passing,
-        };
-        let Some(said) = error.as_db_error() else {
-            let why = reason(error);
-            let io = std::error::Error::source(error)
-                .is_some_and(|source| source.is::<std::io::Error>());
-            let tls = error.to_string().contains("TLS");
-            return match tls {
-                true => server(
-                    format!("no encrypted line to {place}: {why}"),
-                    "the server's certificate is to be trusted by this machine and name the host; sslmode=disable does without",
-                    false,
-                ),
-                false => server(
-                    format!("{place} cannot be reached: {why}"),
-                    "see that the server runs and can be reached from here",
-                    io,
-                ),
-            };
-        };
-        let message = said.message();
-        match *said.code() {
-            SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => server(
-                format!("{place} does not let us in: {message}"),
-                "see the user and the password in the URL, and pg_hba.conf of the server",
-                false,
-            ),
-            SqlState::INVALID_CATALOG_NAME => server(
-                format!("{place}: {message}"),
-                "make it with createdb, or name another in the URL",
-                false,
-            ),
-            _ => match super::explain(error) {
-                StoreError::Server {
-                    what,
-                    hint,
-                    passing,
-                } => StoreError::Server {
-                    what: format!("{place}: {what}"),
-                    hint,
-                    passing,
-                },
-                other => other,
-            },
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            Host::Tcp(name) => write!(f, "{name}:{}", self.port),
+            #[cfg(unix)]
+            Host::Unix(path) => write!(f, "{}:{}", path.display(), self.port),
         }
     }
 }
 
-/// What drives a connection, and tells what the server says without being asked.
-pub enum Line {
-    /// In the clear.
-    Plain(Box<Connection<Socket, tokio_postgres::tls::NoTlsStream>>),
-    /// Encrypted.
-    Encrypted(
-        Box<
-            Connection<
-                Socket,
-                <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream,
-            >,
-        >,
-    ),
-}
-
-impl Line {
-    /// The next thing that the server says without being asked; nothing when the line is closed.
-    pub fn poll_message(
-        &mut self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<tokio_postgres::AsyncMessage, tokio_postgres::Error>>> {
-        match self {
-            Line::Plain(line) => line.poll_message(context),
-            Line::Encrypted(line) => line.poll_message(context),
-        }
-    }
-
-    /// Drive it to its end.
-    pub async fn drive(mut self) {
-        while let Some(Ok(_)) = std::future::poll_fn(|context| self.poll_message(context)).await {}
-    }
-}
-
-fn connector() -> Result<MakeRustlsConnect, StoreError> {
-    let known = MakeRustlsConnect::with_native_certs().map(|(known, _)| known);
-    known.map_err(|errors| StoreError::Server {
-        what: format!("the certificates that this machine trusts cannot be read: {errors:?}"),
-        hint: Some("install ca-certificates, or use sslmode=disable".to_owned()),
+fn bad(why: String) -> StoreError {
+    StoreError::Server {
+        what: format!("the database URL is wrong: {why}"),
+        hint: Some(
+            "it is like postgres://user:password@host:5432/database?sslmode=require".to_owned(),
+        ),
         passing: false,
-    })
-}
-
-/// What an error is about, without what it is wrapped in.
-pub fn reason(error: &tokio_postgres::Error) -> String {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        why = error.to_string();
-        source = error.source();
     }
-    why
 }
 
-fn place(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        #[cfg(unix)]
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => String::new(),
+fn tls_of(mode: &str) -> Result<Tls, StoreError> {
+    match mode {
+        "disable" => Ok(Tls::Disable),
+        "allow" | "prefer" => Ok(Tls::Prefer),
+        "require" | "verify-ca" | "verify-full" => Ok(Tls::Require),
+        other => Err(bad(format!("there is no sslmode {other}"))),
+    }
+}
+
+fn target_of(wanted: &str) -> Result<Target, StoreError> {
+    match wanted {
+        "any" => Ok(Target::Any),
+        "primary" => Ok(Target::Primary),
+        "read-write" => Ok(Target::ReadWrite),
+        "read-only" | "standby" | "prefer-standby" => Err(bad(format!(
+            "target_session_attrs={wanted} asks for a server that cannot be written; primary, read-write and any can be asked for"
+        ))),
+        other => Err(bad(format!("there is no target_session_attrs {other}"))),
+    }
+}
+
+fn servers(config: &Config) -> Result<Vec<Server>, StoreError> {
+    let (hosts, ips, ports) = (
+        config.get_hosts(),
+        config.get_hostaddrs(),
+        config.get_ports(),
+    );
+    if hosts.is_empty() {
+        return Err(bad("it names no host".to_owned()));
+    }
+    let fits = |many: usize| many <= 1 || many == hosts.len();
+    if !(ips.is_empty() || ips.len() == hosts.len()) || !fits(ports.len()) {
+        return Err(bad(
+            "it has another number of hosts than of ports or addresses".to_owned(),
+        ));
+    }
+    let server = |(at, host): (usize, &Host)| Server {
+        host: host.clone(),
+        ip: ips.get(at).copied(),
+        port: ports.get(at).or(ports.first()).copied().unwrap_or(5_432),
     };
-    let port = config.get_ports().first().copied().unwrap_or(5_432);
+    Ok(hosts.iter().enumerate().map(server).collect())
+}
+
+/// What a URL says besides its servers, with our own defaults for what was not `asked` for.
+fn without_servers(parsed: &Config, asked: impl Fn(&str) -> bool) -> Config {
+    let mut config = Config::new();
+    if let Some(user) = parsed.get_user() {
+        config.user(user);
+    }
+    if let Some(password) = parsed.get_password() {
+        config.password(password);
+    }
+    if let Some(database) = parsed.get_dbname() {
+        config.dbname(database);
+    }
+    if let Some(options) = parsed.get_options() {
+        config.options(options);
+    }
+    let name = parsed.get_application_name().unwrap_or("fishway");
+    let idle = match asked("keepalives_idle") {
+        true => parsed.get_keepalives_idle(),
+        false => KEEPALIVE_IDLE,
+    };
+    let interval = parsed.get_keepalives_interval();
+    let retries = parsed.get_keepalives_retries();
+    let unheard = parsed.get_tcp_user_timeout().copied();
+    config
+        .application_name(name)
+        .ssl_mode(SslMode::Disable)
+        .ssl_negotiation(parsed.get_ssl_negotiation())
+        .channel_binding(parsed.get_channel_binding())
+        .keepalives(parsed.get_keepalives())
+        .keepalives_idle(idle)
+        .keepalives_interval(interval.unwrap_or(KEEPALIVE_INTERVAL))
+        .keepalives_retries(retries.unwrap_or(KEEPALIVE_RETRIES))
+        .tcp_user_timeout(unheard.unwrap_or(UNHEARD));
+    config
+}
+
+fn place(servers: &[Server], config: &Config) -> String {
+    let names: Vec<String> = servers.iter().map(Server::to_string).collect();
     let database = config.get_dbname().or(config.get_user()).unwrap_or("");
-    format!("the PostgreSQL server at {host}:{port}, database {database}")
+    match names.as_slice() {
+        [one] => format!("the PostgreSQL server at {one}, database {database}"),
+        [all @ .., last] => format!(
+            "the PostgreSQL servers at {} and {last}, database {database}",
+            all.join(", ")
+        ),
+        [] => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -306,6 +276,53 @@ mod tests {
             "the PostgreSQL server at db:5432, database me",
             Tls::Prefer,
         );
+        check(
+            "postgres://me:secret@a,b:2,c/work?sslmode=prefer",
+            "the PostgreSQL servers at a:5432, b:2 and c:5432, database work",
+            Tls::Prefer,
+        );
+    }
+
+    #[test]
+    fn what_the_url_asks_for_counts() {
+        let check = |query: &str, timeout_s: u64, target: Target, spread: bool| {
+            let address = Address::parse(&format!("postgres://me@a,b/work?{query}")).unwrap();
+            let found = (address.connect_timeout, address.target, address.spread);
+            let expected = (Duration::from_secs(timeout_s), target, spread);
+            assert_eq!(found, expected, "{query}");
+        };
+        check("", 5, Target::Primary, false);
+        check("connect_timeout=2", 2, Target::Primary, false);
+        check("connect_timeout=0", 5, Target::Primary, false);
+        check("target_session_attrs=any", 5, Target::Any, false);
+        check(
+            "target_session_attrs=read-write&connect_timeout=30",
+            30,
+            Target::ReadWrite,
+            false,
+        );
+        check(
+            "load_balance_hosts=random&target_session_attrs=primary",
+            5,
+            Target::Primary,
+            true,
+        );
+        let one = Address::parse("postgres://me@a").unwrap();
+        assert_eq!(one.target, Target::Any, "there is no other");
+        let config = |query: &str| {
+            let address = Address::parse(&format!("postgres://me@a?{query}")).unwrap();
+            let config = address.config;
+            (
+                config.get_keepalives_idle().as_secs(),
+                config.get_tcp_user_timeout().unwrap().as_secs(),
+                config.get_application_name().unwrap().to_owned(),
+            )
+        };
+        assert_eq!(config(""), (10, 15, "fishway".to_owned()));
+        assert_eq!(
+            config("keepalives_idle=60&tcp_user_timeout=90&application_name=x"),
+            (60, 90, "x".to_owned())
+        );
     }
 
     #[test]
@@ -324,6 +341,10 @@ mod tests {
             "postgres://me:secret@db:port/work",
             "postgres://me:secret@db/work?sslmode=maybe",
             "postgres://me:secret@db/work?colour=red",
+            "postgres://me:secret@db/work?target_session_attrs=standby",
+            "postgres://me:secret@db/work?target_session_attrs=maybe",
+            "postgres://me:secret@db/work?connect_timeout=soon",
+            "postgres://me:secret@a,b/work?hostaddr=127.0.0.1",
             "postgres://",
         ] {
             let Err(error) = Address::parse(url) else {

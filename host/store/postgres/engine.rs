@@ -17,23 +17,28 @@ use super::answers::{Fate, Mark};
 use super::columns;
 use super::listen::{CHANNEL, Telling};
 use super::rows::{PgRows, State, loading};
-use super::schema::SCHEMA;
+use super::schema::{self, SCHEMA};
+use super::servers::Connected;
 use super::sql::{Link, Names, Step, Value, named};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::writer::{Begun, Engine, Left, Outside};
 use crate::task::id::NODE_VISITOR;
 use crate::task::{IdGenerator, TaskId};
+use crate::throttle::Throttle;
 
 /// The lock that all who write share, or one has alone. The numbers are ours: "fish".
 const SHARED: &str = "select pg_advisory_xact_lock_shared(1718186856, 0)";
 pub const ALONE: &str = "select pg_advisory_xact_lock(1718186856, 0)";
 
 /// How long a host does without the server before it ends.
-const AWAY_HOST: Duration = Duration::from_secs(60);
+pub const AWAY_HOST: Duration = Duration::from_secs(60);
 
 /// How long anybody else does.
-const AWAY_VISITOR: Duration = Duration::from_secs(5);
+pub const AWAY_VISITOR: Duration = Duration::from_secs(5);
+
+/// Between two lines of the log that say so.
+pub const SAID_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often work is done again that others were in the way of.
 const TRIES_MAX: u32 = 30;
@@ -73,6 +78,8 @@ pub struct PgEngine {
     /// This process, in what its transactions leave.
     pub writer: i64,
     pub run: Run,
+    /// Says that the server is away, and not ten times a second.
+    pub said: Throttle,
 }
 
 /// What one transaction, and the next, are to be like.
@@ -165,7 +172,11 @@ impl Engine for PgEngine {
         run.heard = None;
         run.next_alone = false;
         run.tries = 0;
-        run.away_since = None;
+        if let Some(since) = run.away_since.take() {
+            let away_ms = since.elapsed().as_millis() as u64;
+            tracing::info!(away_ms, "the database is back");
+            self.said.reset();
+        }
         Ok(())
     }
 
@@ -201,7 +212,9 @@ impl Engine for PgEngine {
                 } else {
                     AWAY_VISITOR
                 };
-                tracing::warn!(why = %what, "the database is away; still trying");
+                if let Some(left_out) = self.said.pass(Instant::now()) {
+                    tracing::warn!(why = %what, left_out, "the database is away; still trying");
+                }
                 since.elapsed() < patience
             }
             _ => false,
@@ -231,7 +244,8 @@ impl Engine for PgEngine {
 impl PgEngine {
     fn begin_about(&mut self, about: &[TaskId]) -> Result<Begun, StoreError> {
         const NOW: &str = "\
-            select (extract(epoch from clock_timestamp()) * 1000)::bigint, pg_current_xact_id()::text::bigint";
+            select (extract(epoch from clock_timestamp()) * 1000)::bigint, pg_current_xact_id()::text::bigint,
+              (select number from version)";
         const NEWEST: &str = "select max(id) from tasks";
         let visitor = self.run.alone && self.node == NODE_VISITOR;
         let mut steps = vec![Step::Plain("begin")];
@@ -253,6 +267,9 @@ impl PgEngine {
         let now = found[place]
             .first()
             .ok_or_else(|| columns::damaged("no time".to_owned()))?;
+        // Read with the lock in hand, which a migration takes alone: nobody writes into tables that a
+        // newer fishway has changed.
+        schema::refuse_newer(columns::get(now, 2)?, &self.address.place)?;
         self.run.xid = columns::get(now, 1)?;
         let server_ms = columns::unsigned(now, 0)?;
         if visitor
@@ -295,7 +312,13 @@ impl PgEngine {
         if self.run.away_since.is_some() {
             std::thread::sleep(Duration::from_millis(100));
         }
-        let link = connect(&self.address, &self.runtime, &self.names, SETTINGS)?;
+        let link = connect(&self.address, &self.runtime, &self.names, Duration::ZERO)?;
+        self.use_link(link)
+    }
+
+    /// Write through this connection from now on.
+    pub fn use_link(&mut self, link: Link) -> Result<(), StoreError> {
+        link.plain(SETTINGS)?;
         if self.node != NODE_VISITOR {
             self.node = own_node(&link, self.node)?;
             self.ids.set_node(self.node);
@@ -374,17 +397,21 @@ pub fn merged(one: Option<Outside>, other: Option<Outside>) -> Option<Outside> {
     })
 }
 
-/// A connection of one's own, in our schema.
+/// A connection of one's own, in our schema. A server that lets nobody in for now is asked again, with
+/// so much patience.
 pub fn connect(
     address: &Address,
     runtime: &Arc<Runtime>,
     names: &Names,
-    settings: &str,
+    patience: Duration,
 ) -> Result<Link, StoreError> {
-    let (client, line) = runtime.block_on(address.connect())?;
+    let Connected {
+        client,
+        line,
+        watch,
+    } = runtime.block_on(address.connect_within(patience))?;
     runtime.spawn(line.drive());
-    let link = Link::own(runtime.clone(), client, names);
-    link.plain(settings)?;
+    let link = Link::own(runtime.clone(), client, watch, names);
     link.plain(&format!("set search_path = {SCHEMA}"))?;
     Ok(link)
 }

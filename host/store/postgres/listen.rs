@@ -9,6 +9,7 @@ use tokio_postgres::AsyncMessage;
 
 use super::address::Address;
 use super::engine::merged;
+use super::servers::Connected;
 use crate::store::writer::{Left, Message, Outside};
 use crate::task::{Status, StatusSet};
 
@@ -110,7 +111,12 @@ impl Listener {
 
     /// Listen until the connection is lost.
     async fn listen_once(&self) {
-        let Ok((client, mut line)) = self.address.connect().await else {
+        let Ok(Connected {
+            client,
+            mut line,
+            watch,
+        }) = self.address.connect().await
+        else {
             return;
         };
         let (told, mut notices) = tokio::sync::mpsc::unbounded_channel();
@@ -127,10 +133,12 @@ impl Listener {
                 }
             }
         });
-        let listening = client.batch_execute("listen fishway").await;
+        let listening = client.batch_execute("listen fishway");
+        let listening = watch.answer(super::sql::ANSWER, listening).await;
         // What was told before that was not heard.
-        let mut open = listening.is_ok() && self.nudge(anything());
-        while open {
+        let mut open = matches!(listening, Some(Ok(()))) && self.nudge(anything());
+        // A server that has fallen silent tells nothing any more, whatever the line looks like.
+        while open && !watch.is_outdated() {
             open = match tokio::time::timeout(REST_TOLD, notices.recv()).await {
                 Ok(Some(notice)) => match heard(notice.payload(), self.node) {
                     Some(outside) => self.nudge(outside),

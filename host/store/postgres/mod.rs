@@ -20,6 +20,7 @@ mod listen;
 mod looks;
 pub mod moving;
 mod nodes;
+mod pool;
 mod producers;
 mod queues;
 mod reads;
@@ -27,6 +28,7 @@ mod removal;
 mod rows;
 mod schedules;
 mod schema;
+mod servers;
 mod signals;
 mod sql;
 
@@ -38,11 +40,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use deadpool::managed::PoolError;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::SqlState;
 
 pub use self::address::Address;
 
+use self::pool::Pool;
 use self::sql::{Link, Names, wait_for};
 use crate::bus::Bus;
 use crate::clock::{Clock, SystemClock};
@@ -52,6 +56,7 @@ use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
 use crate::task::IdGenerator;
 use crate::task::id::NODE_VISITOR;
+use crate::throttle::Throttle;
 
 /// Connections that read at once.
 const READERS: usize = 8;
@@ -78,7 +83,7 @@ pub struct PostgresStore {
     ids: Arc<IdGenerator>,
     clock: Arc<ServerClock>,
     queue: mpsc::Sender<writer::Message>,
-    pool: deadpool_postgres::Pool,
+    pool: Pool,
     names: Names,
     runtime: Background,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -134,23 +139,16 @@ impl PostgresStore {
             })
             .map_err(failed)?;
         let node = begun.recv().map_err(|_| StoreError::Closed)??;
-        let manager = wait_for(runtime.handle()?, {
-            let address = address.clone();
-            async move { address.manager().await }
-        })??;
-        let pool = deadpool_postgres::Pool::builder(manager)
+        let readers = pool::Readers {
+            address: address.clone(),
+            settings: "set default_transaction_read_only = on; set jit = off;
+                set search_path = fishway",
+        };
+        let pool = Pool::builder(readers)
             .max_size(READERS)
             .create_timeout(Some(sql::ANSWER))
             .wait_timeout(Some(sql::ANSWER))
-            .post_create(deadpool_postgres::Hook::async_fn(|client, _| {
-                Box::pin(async move {
-                    let settings = "set default_transaction_read_only = on; set jit = off;
-                        set search_path = fishway";
-                    let set = client.batch_execute(settings).await;
-                    set.map_err(deadpool_postgres::HookError::Backend)
-                })
-            }))
-            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|error| StoreError::Failed {
                 why: error.to_string(),
@@ -225,8 +223,8 @@ impl PostgresStore {
                     link.let_go();
                     found
                 }
-                Err(deadpool_postgres::PoolError::Timeout(_)) => Err(sql::silent()),
-                Err(deadpool_postgres::PoolError::Backend(error)) => Err(explain(&error)),
+                Err(PoolError::Timeout(_)) => Err(sql::silent()),
+                Err(PoolError::Backend(error)) => Err(error),
                 Err(error) => Err(StoreError::Failed {
                     why: error.to_string(),
                 }),
@@ -301,12 +299,12 @@ impl Parts {
                 why: error.to_string(),
             })?;
         let runtime = Arc::new(runtime);
-        let link = engine::connect(
-            &self.address,
-            &runtime,
-            &self.names,
-            "set client_min_messages = warning",
-        )?;
+        let patience = match self.role {
+            Role::Host => engine::AWAY_HOST,
+            Role::Visitor => engine::AWAY_VISITOR,
+        };
+        let link = engine::connect(&self.address, &runtime, &self.names, patience)?;
+        link.plain("set client_min_messages = warning")?;
         let version = link.one(VERSION, sql::named! {}, |row| columns::get(row, 0))?;
         self.address.check_version(version.unwrap_or(0))?;
         schema::migrate(&link, &self.address.place)?;
@@ -333,8 +331,10 @@ impl Parts {
             leads: None,
             writer: rand::random(),
             run: engine::Run::default(),
+            said: Throttle::new(engine::SAID_AGAIN),
         };
-        engine.connected()?;
+        // One connection is enough, as a server may have none left.
+        engine.use_link(link)?;
         Ok(writer::Writer {
             engine,
             queue: self.queue,
@@ -387,7 +387,7 @@ impl Clock for ServerClock {
 /// What the server says, in our terms.
 fn explain(error: &tokio_postgres::Error) -> StoreError {
     let Some(said) = error.as_db_error() else {
-        let why = address::reason(error);
+        let why = servers::reason(error);
         if error.is_closed()
             || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
         {

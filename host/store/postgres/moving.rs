@@ -23,8 +23,9 @@ pub fn fill(address: &Address, from: &dyn Origin, told: &dyn Fn(u64)) -> Result<
         address,
         &runtime.into(),
         &Names::default(),
-        "set lock_timeout = '15s'",
+        engine::AWAY_VISITOR,
     )?;
+    link.plain("set lock_timeout = '15s'")?;
     schema::migrate(&link, &address.place)?;
     link.plain("begin")?;
     let filled = fill_locked(&link, address, from, told);

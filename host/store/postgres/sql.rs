@@ -17,6 +17,8 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Row, Statement};
 
 use super::explain;
+use super::pool::Reader;
+use super::servers::Watch;
 use crate::store::StoreError;
 use crate::task::TaskId;
 
@@ -213,21 +215,17 @@ enum Runner {
 impl Runner {
     fn run<T: Send + 'static>(
         &self,
+        watch: &Watch,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let answered = match self {
-            Runner::Own(runtime) => {
-                runtime.block_on(async { tokio::time::timeout(ANSWER, work).await })
-            }
+            Runner::Own(runtime) => runtime.block_on(watch.answer(ANSWER, work)),
             Runner::Other(handle, answer) => {
-                let answer = *answer;
-                wait_for(
-                    handle,
-                    async move { tokio::time::timeout(answer, work).await },
-                )?
+                let (watch, answer) = (watch.clone(), *answer);
+                wait_for(handle, async move { watch.answer(answer, work).await })?
             }
         };
-        answered.map_err(|_| silent())
+        answered.ok_or_else(silent)
     }
 }
 
@@ -256,6 +254,7 @@ pub fn wait_for<T: Send + 'static>(
 pub struct Link {
     client: Client,
     runner: Runner,
+    watch: Watch,
     numbered: Arc<Mutex<HashMap<String, Arc<Numbered>>>>,
     /// Whether an answer did not come.
     lost: AtomicBool,
@@ -267,7 +266,7 @@ enum Client {
         Arc<tokio_postgres::Client>,
         Arc<Mutex<HashMap<String, Statement>>>,
     ),
-    Pooled(Arc<deadpool_postgres::Object>),
+    Pooled(Arc<Reader>),
 }
 
 impl Client {
@@ -319,23 +318,25 @@ impl Step {
 
 impl Link {
     /// A connection that a thread has with a runtime to itself.
-    pub fn own(runtime: Arc<Runtime>, client: tokio_postgres::Client, names: &Names) -> Link {
+    pub fn own(
+        runtime: Arc<Runtime>,
+        client: tokio_postgres::Client,
+        watch: Watch,
+        names: &Names,
+    ) -> Link {
         Link {
             client: Client::Own(Arc::new(client), Arc::default()),
             runner: Runner::Own(runtime),
+            watch,
             numbered: names.0.clone(),
             lost: AtomicBool::new(false),
         }
     }
 
     /// A connection of a pool, for a while, whose answers may take so long.
-    pub fn pooled(
-        handle: Handle,
-        client: deadpool_postgres::Object,
-        names: &Names,
-        answer: Duration,
-    ) -> Link {
+    pub fn pooled(handle: Handle, client: Reader, names: &Names, answer: Duration) -> Link {
         Link {
+            watch: client.watch.clone(),
             client: Client::Pooled(Arc::new(client)),
             runner: Runner::Other(handle, answer),
             numbered: names.0.clone(),
@@ -347,7 +348,7 @@ impl Link {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let answer = self.runner.run(work);
+        let answer = self.runner.run(&self.watch, work);
         if answer.is_err() {
             self.lost.store(true, Ordering::Relaxed);
         }
@@ -460,7 +461,7 @@ impl Link {
             && let Client::Pooled(client) = self.client
             && let Some(client) = Arc::into_inner(client)
         {
-            drop(deadpool_postgres::Object::take(client));
+            drop(Reader::take(client));
         }
     }
 

@@ -1,0 +1,603 @@
+//! Connecting: to which of the servers of an address, for how long, and what a server that says no
+//! means. And whether a server that does not answer a statement answers anybody.
+//!
+//! Every server, and every address of its name, has its turn and its own time. The one that let us in
+//! last comes first, one that fell silent comes last.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rand::seq::SliceRandom;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::address::{Address, Server, Target, Tls};
+use crate::store::StoreError;
+
+/// Addresses of one name that are tried: more than any cluster has servers.
+const ADDRESSES_MAX: usize = 8;
+
+/// How long a statement may take until somebody looks whether its server answers others.
+const PROBE_AFTER: Duration = Duration::from_secs(4);
+
+/// How often in a row a server has to leave such a look without an answer until it counts as silent: one
+/// that is only busy answers the second.
+const SILENT_PROBES: u32 = 2;
+
+/// Between two attempts at a first connection that a server has refused for now.
+const FIRST_REST: Duration = Duration::from_millis(250);
+
+/// A server, by its place in the URL and the address of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    server: usize,
+    ip: Option<IpAddr>,
+}
+
+/// What connections have learnt about the servers of an address.
+#[derive(Default)]
+pub struct Known {
+    servers: Mutex<Learnt>,
+    /// How often a server fell silent: connections that are older than the last time are of no use.
+    silences: AtomicU64,
+    probe: tokio::sync::Mutex<Option<Probe>>,
+}
+
+#[derive(Default)]
+struct Learnt {
+    /// The one that let us in last.
+    last: Option<Endpoint>,
+    /// The one that fell silent, until it lets us in again.
+    silent: Option<Endpoint>,
+}
+
+/// A look whether a server answers.
+#[derive(Clone, Copy)]
+struct Probe {
+    of: Endpoint,
+    begun: Instant,
+    answered: bool,
+}
+
+impl Known {
+    fn servers(&self) -> MutexGuard<'_, Learnt> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a server fell silent so far.
+    pub fn silences(&self) -> u64 {
+        self.silences.load(Ordering::Acquire)
+    }
+
+    fn let_us_in(&self, endpoint: Endpoint) {
+        let mut servers = self.servers();
+        servers.last = Some(endpoint);
+        if servers.silent == Some(endpoint) {
+            servers.silent = None;
+        }
+    }
+
+    fn fell_silent(&self, endpoint: Endpoint) {
+        self.servers().silent = Some(endpoint);
+        self.silences.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A connection, and what it was made with.
+pub struct Connected {
+    /// Asks.
+    pub client: Client,
+    /// Is to be driven for as long as the client is used.
+    pub line: Line,
+    /// Looks after the server while it does not answer.
+    pub watch: Watch,
+}
+
+/// Why a server was not used.
+struct Refusal {
+    /// What it does or says, as it follows its name in a sentence.
+    reason: String,
+    hint: String,
+    /// Whether it may be different in a moment.
+    passing: bool,
+    /// Who has answered.
+    heard: Heard,
+}
+
+/// Who has answered an attempt to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Heard {
+    /// Nobody.
+    Nobody,
+    /// The machine: no server listens there.
+    Machine,
+    /// The server.
+    Server,
+}
+
+impl Address {
+    /// Connect to the first server that is good enough.
+    pub async fn connect(&self) -> Result<Connected, StoreError> {
+        self.connect_any().await.map_err(|(error, _)| error)
+    }
+
+    /// The same, but try for so long again what a server has refused for now: it has no connection left,
+    /// is about to start, or to become the primary. Where no server answers, that is said at once.
+    pub async fn connect_within(&self, patience: Duration) -> Result<Connected, StoreError> {
+        let since = Instant::now();
+        let mut said = false;
+        loop {
+            let (error, answered) = match self.connect_any().await {
+                Ok(connected) => return Ok(connected),
+                Err(refused) => refused,
+            };
+            let passing = matches!(error, StoreError::Server { passing: true, .. });
+            if !passing || !answered || since.elapsed() >= patience {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!(why = %error, "the database lets nobody in for now; still trying");
+            }
+            tokio::time::sleep(FIRST_REST).await;
+        }
+    }
+
+    /// On failure also whether any server has answered.
+    async fn connect_any(&self) -> Result<Connected, (StoreError, bool)> {
+        let mut refusals = Vec::new();
+        for server in self.in_turn() {
+            let endpoints = match self.endpoints(server).await {
+                Ok(endpoints) => endpoints,
+                Err(refusal) => {
+                    refusals.push((self.servers[server].to_string(), refusal));
+                    continue;
+                }
+            };
+            let several = endpoints.len() > 1;
+            for endpoint in endpoints {
+                match self.connect_to(endpoint).await {
+                    Ok(connected) => {
+                        self.known.let_us_in(endpoint);
+                        return Ok(connected);
+                    }
+                    Err(refusal) => {
+                        let name = self.servers[server].to_string();
+                        let name = match endpoint.ip.filter(|_| several) {
+                            Some(ip) => format!("{name} ({ip})"),
+                            None => name,
+                        };
+                        refusals.push((name, refusal));
+                    }
+                }
+            }
+        }
+        let answered = (refusals.iter()).any(|(_, refusal)| refusal.heard == Heard::Server);
+        Err((self.all_refused(refusals), answered))
+    }
+
+    /// The servers in the order in which they are tried.
+    fn in_turn(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.servers.len()).collect();
+        let servers = self.known.servers();
+        let [last, silent] = [servers.last, servers.silent].map(|one| one.map(|one| one.server));
+        drop(servers);
+        if self.spread {
+            order.shuffle(&mut rand::rng());
+        } else {
+            order.sort_by_key(|server| Some(*server) != last);
+        }
+        order.sort_by_key(|server| Some(*server) == silent);
+        order
+    }
+
+    /// The addresses of a server in the order in which they are tried.
+    async fn endpoints(&self, server: usize) -> Result<Vec<Endpoint>, Refusal> {
+        let Server { host, ip, port } = &self.servers[server];
+        let name = match (host, ip) {
+            (Host::Tcp(name), None) => name,
+            _ => return Ok(vec![Endpoint { server, ip: *ip }]),
+        };
+        let unknown = |why: String| Refusal {
+            reason: format!("cannot be reached: {why}"),
+            hint: "see that the name is right, and that this machine can look it up".to_owned(),
+            passing: true,
+            heard: Heard::Nobody,
+        };
+        let looked_up = tokio::net::lookup_host((name.as_str(), *port));
+        let found = tokio::time::timeout(self.connect_timeout, looked_up).await;
+        let found =
+            found.map_err(|_| unknown("its name cannot be looked up in time".to_owned()))?;
+        let found = found.map_err(|error| unknown(error.to_string()))?;
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for ip in found.map(|address| Some(address.ip())) {
+            let endpoint = Endpoint { server, ip };
+            if !endpoints.contains(&endpoint) {
+                endpoints.push(endpoint);
+            }
+        }
+        if self.spread {
+            endpoints.shuffle(&mut rand::rng());
+        }
+        let servers = self.known.servers();
+        let (last, silent) = (servers.last, servers.silent);
+        endpoints.sort_by_key(|one| (Some(*one) == silent, Some(*one) != last && !self.spread));
+        endpoints.truncate(ADDRESSES_MAX);
+        match endpoints.is_empty() {
+            true => Err(unknown("its name has no address".to_owned())),
+            false => Ok(endpoints),
+        }
+    }
+
+    /// Connect to one server, in the time that one has, and see that it is good enough.
+    async fn connect_to(&self, endpoint: Endpoint) -> Result<Connected, Refusal> {
+        // What comes before the connection belongs to it: a server may fall silent just then.
+        let silences = self.known.silences();
+        let connecting = async {
+            let (client, mut line) = self.let_in(endpoint).await?;
+            self.good_enough(&client, &mut line).await?;
+            Ok((client, line))
+        };
+        let silent = || Refusal {
+            reason: format!(
+                "does not answer within {} s",
+                self.connect_timeout.as_secs()
+            ),
+            hint: "see that the server runs and can be reached from here".to_owned(),
+            passing: true,
+            heard: Heard::Nobody,
+        };
+        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let (client, line) = connected.unwrap_or_else(|_| Err(silent()))?;
+        let watch = Watch {
+            address: self.clone(),
+            endpoint,
+            silences,
+        };
+        Ok(Connected {
+            client,
+            line,
+            watch,
+        })
+    }
+
+    async fn let_in(&self, endpoint: Endpoint) -> Result<(Client, Line), Refusal> {
+        match self.tls {
+            Tls::Disable => self.plain(endpoint).await,
+            Tls::Require => self.encrypted(endpoint, SslMode::Require).await,
+            Tls::Prefer => match self.encrypted(endpoint, SslMode::Prefer).await {
+                // Its certificate may be its own; without `require` it need not be trusted.
+                Err(Refusal { passing: false, .. }) => self.plain(endpoint).await,
+                other => other,
+            },
+        }
+    }
+
+    async fn encrypted(&self, at: Endpoint, mode: SslMode) -> Result<(Client, Line), Refusal> {
+        let mut config = self.config_of(at);
+        config.ssl_mode(mode);
+        let connected = config.connect(connector()?).await;
+        let (client, line) = connected.map_err(|error| refused(&error))?;
+        Ok((client, Line::Encrypted(Box::new(line))))
+    }
+
+    async fn plain(&self, at: Endpoint) -> Result<(Client, Line), Refusal> {
+        let connected = self.config_of(at).connect(NoTls).await;
+        let (client, line) = connected.map_err(|error| refused(&error))?;
+        Ok((client, Line::Plain(Box::new(line))))
+    }
+
+    fn config_of(&self, endpoint: Endpoint) -> Config {
+        let server = &self.servers[endpoint.server];
+        let mut config = self.config.clone();
+        match &server.host {
+            Host::Tcp(name) => config.host(name),
+            #[cfg(unix)]
+            Host::Unix(path) => config.host_path(path),
+        };
+        if let Some(ip) = endpoint.ip {
+            config.hostaddr(ip);
+        }
+        config.port(server.port);
+        config
+    }
+
+    /// Refuse a server that is not what the URL asks for.
+    async fn good_enough(&self, client: &Client, line: &mut Line) -> Result<(), Refusal> {
+        const SQL: &str = "select pg_is_in_recovery(), current_setting('transaction_read_only')";
+        if self.target == Target::Any {
+            return Ok(());
+        }
+        let said = line
+            .ask(client, SQL)
+            .await
+            .map_err(|error| refused(&error))?;
+        let found = said.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((row.get(0) == Some("t"), row.get(1) == Some("on")))
+            }
+            _ => None,
+        });
+        let (standby, read_only) = found.unwrap_or_default();
+        let reason = match (standby, read_only) {
+            (true, _) => "is a standby",
+            (false, true) if self.target == Target::ReadWrite => {
+                "does not allow writes (default_transaction_read_only)"
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal {
+            reason: reason.to_owned(),
+            hint: "name the primary in the URL, or promote this one".to_owned(),
+            passing: true,
+            heard: Heard::Server,
+        })
+    }
+
+    /// What it comes to that no server is of use.
+    fn all_refused(&self, mut refusals: Vec<(String, Refusal)>) -> StoreError {
+        let passing = refusals.iter().any(|(_, refusal)| refusal.passing);
+        let place = &self.place;
+        if refusals.len() == 1 {
+            let (_, refusal) = refusals.remove(0);
+            return StoreError::Server {
+                what: format!("{place} {}", refusal.reason),
+                hint: Some(refusal.hint),
+                passing,
+            };
+        }
+        let reasons: Vec<String> = (refusals.iter())
+            .map(|(name, refusal)| format!("{name} {}", refusal.reason))
+            .collect();
+        let hints = refusals.iter().map(|(_, refusal)| &refusal.hint);
+        let alike = hints.clone().all(|hint| *hint == refusals[0].1.hint);
+        StoreError::Server {
+            what: match self.servers.len() {
+                1 => format!("{place} cannot be used: {}", reasons.join("; ")),
+                _ => format!("none of {place} can be used: {}", reasons.join("; ")),
+            },
+            hint: Some(match alike {
+                true => refusals[0].1.hint.clone(),
+                false => {
+                    "see that one of them is the primary, and can be reached from here".to_owned()
+                }
+            }),
+            passing,
+        }
+    }
+
+    /// Whether a server answers a new connection, or one that looked at the same time.
+    async fn answers(&self, endpoint: Endpoint, asked: Instant) -> bool {
+        let mut last = self.known.probe.lock().await;
+        if let Some(probe) = *last
+            && probe.of == endpoint
+            && probe.begun >= asked
+        {
+            return probe.answered;
+        }
+        let begun = Instant::now();
+        let looked = tokio::time::timeout(self.connect_timeout, self.looks_alive(endpoint)).await;
+        let answered = looked.unwrap_or(false);
+        *last = Some(Probe {
+            of: endpoint,
+            begun,
+            answered,
+        });
+        answered
+    }
+
+    async fn looks_alive(&self, endpoint: Endpoint) -> bool {
+        match self.let_in(endpoint).await {
+            // A pooler lets us in by itself: the answer has to come from behind it.
+            Ok((client, mut line)) => {
+                let _ = line.ask(&client, "select 1").await;
+                true
+            }
+            // One that says no is there, and will end what it does not go on with.
+            Err(refusal) => refusal.heard > Heard::Nobody,
+        }
+    }
+}
+
+/// Looks after a server while it does not answer a statement.
+///
+/// A statement may take long for good reasons. So a new connection is tried meanwhile: where that is
+/// answered, the statement is waited for; where it is not, again and again, the server is silent.
+#[derive(Clone)]
+pub struct Watch {
+    address: Address,
+    endpoint: Endpoint,
+    /// How often a server had fallen silent when the connection was made.
+    silences: u64,
+}
+
+impl Watch {
+    /// Wait for an answer: for `longest`, or until the server is silent. None when it did not come.
+    pub async fn answer<T>(&self, longest: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let until = Instant::now() + longest;
+        let mut unanswered = 0;
+        while unanswered < SILENT_PROBES {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return None;
+            }
+            // Who was left without an answer once is asked again at once.
+            let pause = if unanswered == 0 {
+                PROBE_AFTER.min(rest)
+            } else {
+                Duration::ZERO
+            };
+            if let Ok(answer) = tokio::time::timeout(pause, &mut work).await {
+                return Some(answer);
+            }
+            let answers = self.address.answers(self.endpoint, Instant::now());
+            tokio::select! {
+                answer = &mut work => return Some(answer),
+                answers = answers => unanswered = if answers { 0 } else { unanswered + 1 },
+            }
+        }
+        if !self.is_outdated() {
+            let server = self.address.servers[self.endpoint.server].to_string();
+            tracing::warn!(%server, "the database server has fallen silent");
+            self.address.known.fell_silent(self.endpoint);
+        }
+        None
+    }
+
+    /// Whether a server has fallen silent since the connection was made.
+    pub fn is_outdated(&self) -> bool {
+        self.address.known.silences() != self.silences
+    }
+}
+
+/// What drives a connection, and tells what the server says without being asked.
+pub enum Line {
+    /// In the clear.
+    Plain(Box<Connection<Socket, tokio_postgres::tls::NoTlsStream>>),
+    /// Encrypted.
+    Encrypted(
+        Box<
+            Connection<
+                Socket,
+                <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream,
+            >,
+        >,
+    ),
+}
+
+impl Line {
+    /// The next thing that the server says without being asked; nothing when the line is closed.
+    pub fn poll_message(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<tokio_postgres::AsyncMessage, tokio_postgres::Error>>> {
+        match self {
+            Line::Plain(line) => line.poll_message(context),
+            Line::Encrypted(line) => line.poll_message(context),
+        }
+    }
+
+    /// Drive it to its end.
+    pub async fn drive(mut self) {
+        while let Some(Ok(_)) = std::future::poll_fn(|context| self.poll_message(context)).await {}
+    }
+
+    /// Ask something and drive the line until the answer is there.
+    async fn ask(
+        &mut self,
+        client: &Client,
+        sql: &str,
+    ) -> Result<Vec<SimpleQueryMessage>, tokio_postgres::Error> {
+        let mut asked = pin!(client.simple_query(sql));
+        let mut open = true;
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(answer) = asked.as_mut().poll(context) {
+                return Poll::Ready(answer);
+            }
+            while open {
+                match self.poll_message(context) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => open = false,
+                    Poll::Pending => break,
+                }
+            }
+            asked.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+fn connector() -> Result<MakeRustlsConnect, Refusal> {
+    let known = MakeRustlsConnect::with_native_certs().map(|(known, _)| known);
+    known.map_err(|errors| Refusal {
+        reason: format!(
+            "cannot be spoken to: the certificates that this machine trusts cannot be read: {errors:?}"
+        ),
+        hint: "install ca-certificates, or use sslmode=disable".to_owned(),
+        passing: false,
+        heard: Heard::Nobody,
+    })
+}
+
+/// What an error is about, without what it is wrapped in.
+pub fn reason(error: &tokio_postgres::Error) -> String {
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        why = error.to_string();
+        source = error.source();
+    }
+    why
+}
+
+/// What it means that a server did not let us in.
+fn refused(error: &tokio_postgres::Error) -> Refusal {
+    let Some(said) = error.as_db_error() else {
+        return unsaid(error);
+    };
+    let message = said.message();
+    let refusal = |reason: String, hint: &str, passing| Refusal {
+        reason,
+        hint: hint.to_owned(),
+        passing,
+        heard: Heard::Server,
+    };
+    match *said.code() {
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => refusal(
+            format!("does not let us in: {message}"),
+            "see the user and the password in the URL, and pg_hba.conf of the server",
+            false,
+        ),
+        SqlState::INVALID_CATALOG_NAME => refusal(
+            format!("says: {message}"),
+            "make it with createdb, or name another in the URL",
+            false,
+        ),
+        _ => {
+            let meant = super::explain(error);
+            let passing = matches!(
+                meant,
+                StoreError::Server { passing: true, .. } | StoreError::Crowded { .. }
+            );
+            let hint = meant
+                .hint()
+                .unwrap_or_else(|| "see the log of the server".to_owned());
+            refusal(format!("says: {message}"), &hint, passing)
+        }
+    }
+}
+
+/// The same, where the server has said nothing that is known.
+fn unsaid(error: &tokio_postgres::Error) -> Refusal {
+    let why = reason(error);
+    let io = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    if error.to_string().contains("TLS") {
+        return Refusal {
+            reason: format!("gives no encrypted line: {why}"),
+            hint: "the server's certificate is to be trusted by this machine and name the host; sslmode=disable does without".to_owned(),
+            passing: false,
+            heard: Heard::Server,
+        };
+    }
+    Refusal {
+        reason: format!("cannot be reached: {why}"),
+        hint: "see that the server runs and can be reached from here".to_owned(),
+        passing: io.is_some() || error.is_closed(),
+        heard: match io {
+            Some(
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut,
+            ) => Heard::Nobody,
+            _ => Heard::Machine,
+        },
+    }
+}
