@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use self::sharing::MIRROR;
 pub use self::standing::{LastHost, View, last_host};
 pub use self::stopping::{StopError, stop};
 
 use self::handlers::{all, forget, rows, scan};
 use self::lock::Lock;
+use self::sharing::{Mirror, Publisher, Sharing};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
@@ -30,9 +32,6 @@ use crate::scheduler::Scheduler;
 use crate::store::postgres::Address;
 use crate::store::sqlite::Role;
 use crate::store::{Keep, Place, Store, StoreError};
-
-/// Where the handlers of other hosts are, in the data directory of one that has none of its own.
-const MIRROR: &str = "handlers";
 
 /// How long a host that is in a hurry, or has failed, waits for what it has interrupted.
 const HURRY: Duration = Duration::from_secs(1);
@@ -176,12 +175,13 @@ impl Host {
             setup.clock = clock;
         }
         // A host that has no handlers of its own serves those of the others.
-        let mirrors = setup.database.is_some() && !setup.handlers_dir.exists();
-        if mirrors {
+        let mut mirror = None;
+        if setup.database.is_some() && !setup.handlers_dir.exists() {
             setup.handlers_dir = setup.data_dir.join(MIRROR);
-            let made = std::fs::create_dir_all(&setup.handlers_dir);
-            made.map_err(|_| LoaderError::NoDirectory(setup.handlers_dir.clone()))?;
-            sharing::mirror(&*store, &setup.handlers_dir)?;
+            let opened = Mirror::open(&setup.handlers_dir);
+            let mut opened = opened.map_err(|error| unwritable(&setup.handlers_dir, &error))?;
+            opened.follow(&*store)?;
+            mirror = Some(opened);
         }
         let sandbox = Sandbox::pooled(setup.settings.instances_max())?;
         let check = sandbox.check();
@@ -193,9 +193,18 @@ impl Host {
             &setup.data_dir,
         )?);
         let lease = take_lease(&*store, &setup, own).await?;
+        let sharing = match mirror {
+            Some(mirror) => Sharing::Mirrors(mirror.into()),
+            None if setup.database.is_some() => {
+                let publisher = Publisher::of(&setup.data_dir, lease, loader.directory());
+                let publisher = publisher.map_err(|error| unwritable(&setup.data_dir, &error))?;
+                Sharing::Publishes(publisher.into())
+            }
+            None => Sharing::Alone,
+        };
         standing::forget(&setup.data_dir);
         let (data_dir, clock) = (setup.data_dir.clone(), setup.clock.clone());
-        let begun = Host::begin(setup, lock, store.clone(), loader, sandbox, lease, mirrors).await;
+        let begun = Host::begin(setup, lock, store.clone(), loader, sandbox, lease, sharing).await;
         if let Err(error) = &begun {
             let error = error.to_string();
             let sign = Sign::Ended(Some(error.clone()));
@@ -214,8 +223,9 @@ impl Host {
         loader: Arc<Loader>,
         sandbox: Arc<Sandbox>,
         lease: u64,
-        mirrors: bool,
+        sharing: Sharing,
     ) -> Result<Host, HostError> {
+        let sharing = Arc::new(sharing);
         let (sender, changes) = mpsc::unbounded_channel();
         let (told, mut loaded) = mpsc::unbounded_channel();
         // What is quick is there from the first moment on; what is slow comes when it is ready.
@@ -227,9 +237,7 @@ impl Host {
         store
             .keep_handlers(rows(&handlers), loader.directory().to_owned())
             .await?;
-        if !mirrors {
-            sharing::publish(&*store, &loader).await?;
-        }
+        sharing.handlers_changed(&store, &loader).await?;
         let recovered = store.recover().await?;
         forget(&*store, &loader, &handlers, &sandbox);
         sharing::fetch(&*store, &loader)?;
@@ -268,7 +276,7 @@ impl Host {
                 None
             }
         };
-        let (scanned, kept) = (loader.clone(), shared.clone());
+        let (scanned, kept, telling) = (loader.clone(), shared.clone(), sharing.clone());
         let looking = beside.run("looks for new handlers", async move {
             loop {
                 let changes = tokio::select! {
@@ -287,18 +295,14 @@ impl Host {
                 // The commit that keeps them also starts what was held for want of them.
                 kept.keep_handlers(rows(&handlers), scanned.directory().to_owned())
                     .await?;
-                if !mirrors {
-                    sharing::publish(&*kept, &scanned).await?;
-                }
+                telling.handlers_changed(&kept, &scanned).await?;
                 forget(&*kept, &scanned, &handlers, &sandbox);
                 let _ = sender.send(changes);
             }
         });
-        let mut background = vec![clocks, keeping, beating, looking];
-        if setup.database.is_some() {
-            let sharing = share(shared.clone(), loader.clone(), mirrors);
-            background.push(beside.run("looks for what other hosts share", sharing));
-        }
+        let following = sharing.follow(shared.clone(), loader.clone());
+        let following = beside.run("looks for what other hosts share", following);
+        let background = vec![clocks, keeping, beating, looking, following];
         Ok(Host {
             place,
             clock: setup.clock,
@@ -425,7 +429,7 @@ impl Host {
     async fn sign(&self, sign: Sign) -> Result<(), StoreError> {
         match self.store.sign_lease(self.lease, sign).await? {
             true => Ok(()),
-            false => Err(StoreError::LeaseLost),
+            false => Err(standing::lease_lost(&*self.store, self.lease)),
         }
     }
 
@@ -543,26 +547,11 @@ fn new_lease(setup: &Setup, holder: crate::lease::Identity, number: u64) -> Leas
     }
 }
 
-/// Have what other hosts share, for as long as this one serves.
-async fn share(
-    store: Arc<dyn Store>,
-    loader: Arc<Loader>,
-    mirrors: bool,
-) -> Result<(), StoreError> {
-    loop {
-        tokio::time::sleep(sharing::REST).await;
-        let (store, loader) = (store.clone(), loader.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            sharing::fetch(&*store, &loader)?;
-            if mirrors {
-                // The watch of the directory loads what changes.
-                sharing::mirror(&*store, loader.directory())?;
-            }
-            Ok::<_, StoreError>(())
-        });
-        if let Ok(Err(error)) = looked.await {
-            tracing::warn!(%error, "what other hosts share cannot be looked at");
-        }
+/// The data directory, or a directory in it, that the host cannot write.
+fn unwritable(path: &Path, error: &std::io::Error) -> LoaderError {
+    LoaderError::Io {
+        path: path.to_owned(),
+        why: error.to_string(),
     }
 }
 
@@ -576,7 +565,7 @@ async fn beat(
     loop {
         clock.sleep_until(next_ms).await;
         if !store.sign_lease(number, Sign::Beat).await? {
-            return Err(StoreError::LeaseLost);
+            return Err(standing::lease_lost(&*store, number));
         }
         // Those that a sleeping machine has missed are not made up for.
         next_ms = (next_ms + HEARTBEAT_MS).max(clock.now_ms());

@@ -1,4 +1,5 @@
 mod functions;
+mod published;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,15 +33,32 @@ enum Verb {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Show all of one handler: interfaces, functions with their types, limits, retries, grants
+    /// Show one handler: interfaces, functions with types, limits, retries, grants
     Describe {
         /// A file, or the name of a handler of the directory that was served last
         #[arg(value_name = "FILE|NAME")]
         handler: String,
     },
+    /// List what the hosts of a database publish for hosts without handlers of their own
+    ///
+    /// Of a name that several publish, the one that changed last is mirrored. What a host has
+    /// published that is gone stays until another host publishes and removes it, or until fishway
+    /// handler unpublish takes it out.
+    Published,
+    /// Stop publishing handlers of hosts that are gone
+    ///
+    /// Hosts without handlers of their own drop them within seconds. Tasks in progress go on with the
+    /// component that they started with. A host that serves publishes what is in its directory: to take
+    /// that back, remove the file there.
+    Unpublish(published::UnpublishArgs),
 }
 
-pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    match &args.verb {
+        Verb::Published => return published::list(global),
+        Verb::Unpublish(args) => return published::unpublish(global, args).await,
+        Verb::List { .. } | Verb::Check { .. } | Verb::Describe { .. } => {}
+    }
     if let Some(remote) = global.remote(false)? {
         return of_remote(global, &remote, &args.verb);
     }
@@ -62,6 +80,7 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
                 }
             }
         }
+        Verb::Published | Verb::Unpublish(_) => Ok(Done::OK),
     }
 }
 
@@ -93,6 +112,7 @@ fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Do
         }
         Verb::List { .. } => global.here("handler list DIR").map(|()| Done::OK),
         Verb::Check { .. } => global.here("handler check").map(|()| Done::OK),
+        Verb::Published | Verb::Unpublish(_) => Ok(Done::OK),
     }
 }
 

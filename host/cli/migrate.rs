@@ -50,7 +50,6 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     for digest in file.digests_needed()? {
         if let Some((bytes, manifest)) = kept.find(&digest) {
             let component = SharedComponent {
-                name: String::new(),
                 digest,
                 bytes,
                 manifest,

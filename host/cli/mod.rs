@@ -334,7 +334,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Backup(args) => backup::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Metrics(args) => metrics::run(&global, &args),
-        Command::Handler(args) => handler::run(&global, args),
+        Command::Handler(args) => handler::run(&global, args).await,
         Command::New(args) => new::run(&global, args),
         Command::Dev(args) => dev::run(&global, args).await,
         Command::Build(args) => build::run(&global, args),

@@ -1,74 +1,111 @@
-//! Handlers that several hosts share through their database, by digest: what one has loaded, another
-//! serves without a copy of its files.
+//! Handlers that several hosts share through their database: what one has loaded, another serves
+//! without a copy of its files.
 //!
 //! A host publishes what it loads from a directory of its own. One without such a directory mirrors
-//! what the others have published. And whatever a task goes on with that is not here is fetched.
+//! what the others publish: it takes over what is new or has changed, component or manifest, and lets
+//! go of what is published no more. Of a name that several hosts publish, it runs what changed last.
+//! And the component of a task in progress that is not here is fetched by its digest.
 
-use std::path::Path;
-use std::time::Duration;
+mod mirror;
+mod publisher;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+pub use self::mirror::Mirror;
+pub use self::publisher::Publisher;
 
 use crate::loader::{Digest, Loader};
-use crate::store::{SharedComponent, Store, StoreError};
+use crate::store::{Store, StoreError};
+use crate::throttle::Throttle;
 
-/// How often a host looks for what others have published. What it looks at is small.
-pub const REST: Duration = Duration::from_secs(1);
+/// How often a host looks whether others have published something. It reads one row.
+const REST: Duration = Duration::from_secs(1);
 
-/// Let the others have what is loaded here, as far as they have not.
-pub async fn publish(store: &dyn Store, loader: &Loader) -> Result<(), StoreError> {
-    let known = store.shared_components()?;
-    for handler in loader.handlers() {
-        let digest = handler.digest.to_string();
-        let there = known
-            .iter()
-            .any(|(name, known)| *name == handler.name && *known == digest);
-        let Some((bytes, manifest)) = (match there {
-            true => None,
-            false => loader.kept(&handler.digest),
-        }) else {
-            continue;
-        };
-        let component = SharedComponent {
-            name: handler.name.clone(),
-            digest,
-            bytes,
-            manifest,
-        };
-        store.share_component(component).await?;
-    }
-    Ok(())
+/// How often a host says that it cannot look.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
+
+/// Where the handlers of other hosts are, in the data directory of one that has none of its own.
+/// Nothing else is in there.
+pub const MIRROR: &str = "mirrored";
+
+/// What a host has to do with the handlers of other hosts.
+pub enum Sharing {
+    /// Nothing: it has the database for itself.
+    Alone,
+    /// It publishes its own.
+    Publishes(Mutex<Publisher>),
+    /// It mirrors those of the others.
+    Mirrors(Mutex<Mirror>),
 }
 
-/// Bring the directory to what the others have published. Answers whether that changed it.
-pub fn mirror(store: &dyn Store, directory: &Path) -> Result<bool, StoreError> {
-    let mut changed = false;
-    for (name, digest) in store.shared_components()? {
-        let file = directory.join(format!("{name}.wasm"));
-        let here = std::fs::read(&file)
-            .ok()
-            .map(|bytes| Digest::of(&bytes).to_string());
-        if here.as_ref() == Some(&digest) {
-            continue;
-        }
-        let Some(component) = store.shared_component(&digest)? else {
-            continue;
-        };
-        let manifest = directory.join(format!("{name}.toml"));
-        let written = match &component.manifest {
-            Some(text) => crate::loader::write_atomically(&manifest, text.as_bytes()),
-            None => match std::fs::remove_file(&manifest) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        };
-        let written =
-            written.and_then(|()| crate::loader::write_atomically(&file, &component.bytes));
-        if let Err(error) = written {
-            tracing::warn!(%error, file = %file.display(), "a handler of another host cannot be written");
-            continue;
-        }
-        changed = true;
+impl Sharing {
+    /// The handlers here were loaded, replaced or forgotten: let the others know.
+    pub async fn handlers_changed(
+        self: &Arc<Sharing>,
+        store: &Arc<dyn Store>,
+        loader: &Arc<Loader>,
+    ) -> Result<(), StoreError> {
+        self.beside(store, loader, |sharing, store, loader| async move {
+            match &*sharing {
+                Sharing::Publishes(publisher) => {
+                    publisher.lock().await.publish(&*store, &loader).await
+                }
+                Sharing::Alone | Sharing::Mirrors(_) => Ok(()),
+            }
+        })
+        .await
     }
-    Ok(changed)
+
+    /// Follow what others share, for as long as this host serves.
+    pub async fn follow(
+        self: Arc<Sharing>,
+        store: Arc<dyn Store>,
+        loader: Arc<Loader>,
+    ) -> Result<(), StoreError> {
+        if matches!(*self, Sharing::Alone) {
+            return Ok(());
+        }
+        let mut said = Throttle::new(SAID_AGAIN);
+        loop {
+            tokio::time::sleep(REST).await;
+            let looked = self.beside(&store, &loader, |sharing, store, loader| async move {
+                fetch(&*store, &loader)?;
+                match &*sharing {
+                    Sharing::Alone => Ok(()),
+                    Sharing::Publishes(publisher) => {
+                        publisher.lock().await.follow(&*store, &loader).await
+                    }
+                    // The watch of the directory loads what changes.
+                    Sharing::Mirrors(mirror) => mirror.lock().await.follow(&*store),
+                }
+            });
+            if let Err(error) = looked.await
+                && let Some(left_out) = said.pass(Instant::now())
+            {
+                tracing::warn!(%error, left_out, "what other hosts share cannot be looked at");
+            }
+        }
+    }
+
+    /// Do something on a thread that may wait for the database.
+    async fn beside<Work>(
+        self: &Arc<Sharing>,
+        store: &Arc<dyn Store>,
+        loader: &Arc<Loader>,
+        work: impl FnOnce(Arc<Sharing>, Arc<dyn Store>, Arc<Loader>) -> Work + Send + 'static,
+    ) -> Result<(), StoreError>
+    where
+        Work: Future<Output = Result<(), StoreError>>,
+    {
+        let (sharing, store, loader) = (self.clone(), store.clone(), loader.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let done =
+            tokio::task::spawn_blocking(move || runtime.block_on(work(sharing, store, loader)));
+        done.await.unwrap_or(Err(StoreError::Closed))
+    }
 }
 
 /// Fetch what unfinished tasks go on with and is not here. Answers whether there was anything.

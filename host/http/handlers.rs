@@ -15,6 +15,7 @@ use super::State;
 use super::given::{demand, read};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
+use crate::daemon::MIRROR;
 use crate::limits::COMPONENT_BYTES_MAX;
 use crate::loader::{self, Loader};
 use crate::wire::{self, HandlerJson};
@@ -101,6 +102,13 @@ async fn put(
                 "fishway serve --http-allow-upload lets it; or put the file into its directory",
             ),
         );
+    }
+    if state.loader.directory().ends_with(MIRROR) && state.client.store().server_clock().is_some() {
+        let what =
+            "this host mirrors the handlers that other hosts publish, and has none of its own";
+        let hint =
+            "send it to a host with a handlers directory: fishway handler published names them";
+        return Err(Problem::new(Kind::Forbidden, what).hint(hint));
     }
     demand(request.headers(), "application/wasm")?;
     let most = usize::try_from(COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);

@@ -271,6 +271,7 @@ pub fn handler(
         name: name.to_owned(),
         digest,
         manifest,
+        manifest_text: None,
         imports,
         exports,
         runs,

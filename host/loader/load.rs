@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use wasmtime::Engine;
 
@@ -73,7 +74,7 @@ impl Loader {
                 component::componentize(file, &bytes)
             })
             .map_err(|problem| problem.at(file))?;
-        let handler = component::handler(
+        let mut handler = component::handler(
             &self.check,
             name,
             file,
@@ -90,6 +91,7 @@ impl Loader {
                 what: format!("it cannot be kept: {error}"),
                 hint: "make room in the data directory".to_owned(),
             })?;
+        handler.manifest_text = manifest_text.map(Arc::from);
         Ok((handler, in_use))
     }
 

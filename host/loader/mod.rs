@@ -53,6 +53,8 @@ pub struct Handler {
     pub digest: Digest,
     /// What its manifest says.
     pub manifest: Manifest,
+    /// The text of its manifest; none where it has none.
+    pub manifest_text: Option<Arc<str>>,
     /// Interfaces that it asks for.
     pub imports: Vec<String>,
     /// Interfaces that it offers.

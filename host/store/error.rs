@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::lease::SILENCE_MS_MAX;
 use crate::task::state::Refusal;
 use crate::task::{Status, TaskId};
 
@@ -172,6 +173,12 @@ pub enum StoreError {
     /// Another host has the lease, though this one was there.
     #[error("another host has taken over the data directory")]
     LeaseLost,
+    /// The lease of a host that shares a database was ended by another host, or ran out.
+    #[error("the lease of this host has ended: {why}; its tasks go on elsewhere")]
+    LeaseEnded {
+        /// What the lease says.
+        why: String,
+    },
     /// A host that was asked over HTTP says no, or cannot be asked.
     #[error("{what}")]
     Remote {
@@ -246,7 +253,8 @@ impl StoreError {
                 format!("fishway get {task} shows what it does, and what it waits for")
             }
             StoreError::NewerSchema { .. } => {
-                "use the version that made it; the file was left as it is".to_owned()
+                "use the version that made it, for every host; the database was left as it is"
+                    .to_owned()
             }
             StoreError::Foreign { .. } => "choose another directory with --data".to_owned(),
             StoreError::Full { .. } => {
@@ -259,6 +267,10 @@ impl StoreError {
             StoreError::Locked { .. } => {
                 "another program holds a lock on it; end that one and try again".to_owned()
             }
+            StoreError::LeaseEnded { .. } => format!(
+                "a host is given up when the database has heard nothing from it for {} s: see that its machine was not asleep and reaches the database, then start it again",
+                SILENCE_MS_MAX / 1_000
+            ),
             StoreError::LeaseLost => {
                 "one host serves a data directory; see that nobody removes host.lock".to_owned()
             }

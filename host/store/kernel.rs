@@ -33,7 +33,9 @@ pub use attempts::{finish, record, suspend};
 pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
-pub use hosts::{keep_handlers, recover, share_component, sign_lease, take_lease, tick};
+pub use hosts::{
+    keep_handlers, publish, recover, share_component, sign_lease, take_lease, tick, unpublish,
+};
 pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};
 pub use queues::set_queue;

@@ -169,15 +169,29 @@ pub trait Store: Writes {
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {
         None
     }
-    /// Handlers that hosts share through the store: name and digest.
-    fn shared_components(&self) -> Result<Vec<(String, String)>, StoreError> {
+    /// How many changes of the published handlers there were. Cheap, to be asked each second.
+    fn published_revision(&self) -> Result<i64, StoreError> {
+        Ok(0)
+    }
+    /// What hosts publish for each other, by name; of one name the newest first, which is the one that
+    /// hosts without handlers of their own run.
+    fn published(&self) -> Result<Vec<PublishedHandler>, StoreError> {
         Ok(Vec::new())
+    }
+    /// Change what a publisher has.
+    async fn publish(&self, _publication: Publication) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Take out what hosts have published that serve no more: handlers of these names, or all of them.
+    /// Answers how many there were.
+    async fn unpublish(&self, _names: Option<Vec<String>>) -> Result<u64, StoreError> {
+        Ok(0)
     }
     /// A component that hosts share.
     fn shared_component(&self, _digest: &str) -> Result<Option<SharedComponent>, StoreError> {
         Ok(None)
     }
-    /// Share a component with other hosts.
+    /// Keep a component that unfinished tasks need.
     async fn share_component(&self, _component: SharedComponent) -> Result<(), StoreError> {
         Ok(())
     }
@@ -257,14 +271,50 @@ pub struct Lane {
 /// A component with its manifest, as hosts share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedComponent {
-    /// The handler.
-    pub name: String,
     /// Names what is in it.
     pub digest: String,
     /// The component.
     pub bytes: Vec<u8>,
     /// The text of its manifest.
     pub manifest: Option<String>,
+}
+
+/// A handler that a publisher has, without its component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedHandler {
+    /// Its name.
+    pub name: String,
+    /// The digest of its component.
+    pub digest: String,
+    /// The text of its manifest.
+    pub manifest: Option<String>,
+    /// The data directory that published it; empty when a fishway did that names none.
+    pub publisher: String,
+    /// The number of the host that serves that data directory, or served it last; 0 when that is not known.
+    pub host: u64,
+    /// The handlers directory of that host.
+    pub directory: String,
+    /// Of several of one name, the one with the highest counts.
+    pub revision: i64,
+    /// When it was published or changed, in milliseconds since the Unix epoch.
+    pub changed_at_ms: u64,
+    /// Whether that host serves.
+    pub serves: bool,
+}
+
+/// A change of what a publisher has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// The data directory that publishes.
+    pub publisher: String,
+    /// The number of the host that serves it.
+    pub host: u64,
+    /// The handlers directory of that host.
+    pub directory: String,
+    /// Handlers that are new or have changed, by name.
+    pub changed: Vec<(String, SharedComponent)>,
+    /// Names of handlers that it has no more.
+    pub withdrawn: Vec<String>,
 }
 
 /// What a host offers to a lane.

@@ -8,7 +8,9 @@ use crate::journal::Entry;
 use crate::lease::{Lease, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
-use crate::store::{Counter, HandlerRow, Lane, LogLine, SharedComponent, Signal, StoreError};
+use crate::store::{
+    Counter, HandlerRow, Lane, LogLine, Publication, SharedComponent, Signal, StoreError,
+};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
@@ -142,6 +144,15 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     /// Keep a component for other hosts.
     fn share_component(&mut self, _component: &SharedComponent) -> Result<(), StoreError> {
         Ok(())
+    }
+    /// Change what a publisher has.
+    fn publish(&mut self, _publication: &Publication) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Take out what publishers have that serve no more, under these names or all. Answers how many
+    /// handlers that were.
+    fn unpublish(&mut self, _names: Option<&[String]>) -> Result<u64, StoreError> {
+        Ok(0)
     }
     /// Ready tasks of a lane with their priority: higher priority first, then older first.
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;

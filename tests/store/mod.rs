@@ -8,6 +8,7 @@ mod hosts; // two hosts on one PostgreSQL, and what they do at once
 mod invariants; // each of what holds of every database, broken on purpose
 mod model; // random sequences of verbs, and what holds after each
 mod producers; // random things that happen to producers, their pools and their clocks
+mod published; // what hosts publish for each other, and what is kept of it
 mod races; // two hosts again, one of them held just before its commit
 mod sharing; // what one transaction takes on, and what does not wait for it
 mod sqlite; // files: other processes, full disks, foreign and newer databases

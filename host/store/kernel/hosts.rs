@@ -3,7 +3,7 @@
 use super::{ALARMS_PER_TURN, Turn, schedules};
 use crate::lease::{Lease, Sign};
 use crate::store::rows::Alarm;
-use crate::store::{HandlerRow, SharedComponent, StoreError};
+use crate::store::{HandlerRow, Publication, SharedComponent, StoreError};
 use crate::task::state::Event;
 
 /// See [`Writes::recover`](crate::store::Writes::recover).
@@ -37,6 +37,16 @@ pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool,
 /// See [`Store::share_component`](crate::store::Store::share_component).
 pub fn share_component(turn: &mut Turn<'_>, component: &SharedComponent) -> Result<(), StoreError> {
     turn.rows.share_component(component)
+}
+
+/// See [`Store::publish`](crate::store::Store::publish).
+pub fn publish(turn: &mut Turn<'_>, publication: &Publication) -> Result<(), StoreError> {
+    turn.rows.publish(publication)
+}
+
+/// See [`Store::unpublish`](crate::store::Store::unpublish).
+pub fn unpublish(turn: &mut Turn<'_>, names: Option<&[String]>) -> Result<u64, StoreError> {
+    turn.rows.unpublish(names)
 }
 
 /// See [`Writes::tick`](crate::store::Writes::tick).

@@ -30,7 +30,8 @@ use crate::store::kernel::{self, Turn};
 use crate::store::writes;
 use crate::store::{
     Counter, Crowd, EarlierChild, Filter, HandlerRow, HostWork, LogLevel, LogLine, LogPosition,
-    Node, QueueDepth, QueueStanding, Rank, Recent, SharedComponent, Store, StoreError,
+    Node, Publication, PublishedHandler, QueueDepth, QueueStanding, Rank, Recent, SharedComponent,
+    Store, StoreError,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -419,8 +420,22 @@ impl Store for PostgresStore {
         Some(self.clock.clone())
     }
 
-    fn shared_components(&self) -> Result<Vec<(String, String)>, StoreError> {
-        self.read(components::all)
+    fn published_revision(&self) -> Result<i64, StoreError> {
+        self.read(components::revision)
+    }
+
+    fn published(&self) -> Result<Vec<PublishedHandler>, StoreError> {
+        self.read(components::published)
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), StoreError> {
+        let publish = move |turn: &mut Turn<'_>| kernel::publish(turn, &publication);
+        writes::ask(self, publish).await
+    }
+
+    async fn unpublish(&self, names: Option<Vec<String>>) -> Result<u64, StoreError> {
+        let unpublish = move |turn: &mut Turn<'_>| kernel::unpublish(turn, names.as_deref());
+        writes::ask(self, unpublish).await
     }
 
     fn shared_component(&self, digest: &str) -> Result<Option<SharedComponent>, StoreError> {

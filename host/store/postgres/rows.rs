@@ -27,7 +27,7 @@ use super::{edges, items};
 use crate::journal::Entry;
 use crate::queue::Queue;
 use crate::store::rows::{Alarm, Brief, EndedItem, Rows, Source, Standing};
-use crate::store::{Counter, HandlerRow, Lane, LogLine, SharedComponent, StoreError};
+use crate::store::{Counter, HandlerRow, Lane, LogLine, Publication, SharedComponent, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Edge, StatusSet, Task, TaskId};
 
@@ -497,6 +497,14 @@ impl Rows for PgRows<'_> {
 
     fn share_component(&mut self, component: &SharedComponent) -> Result<(), StoreError> {
         super::components::share(self, component)
+    }
+
+    fn publish(&mut self, publication: &Publication) -> Result<(), StoreError> {
+        super::components::publish(self, publication)
+    }
+
+    fn unpublish(&mut self, names: Option<&[String]>) -> Result<u64, StoreError> {
+        super::components::unpublish(self, names)
     }
 
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError> {

@@ -5,13 +5,14 @@
 //! database with a higher number is left as it is.
 
 use super::columns;
+use super::engine::ALONE;
 use super::sql::{Link, named};
 use crate::store::StoreError;
 
 /// Where our tables are.
 pub const SCHEMA: &str = "fishway";
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// Text is compared by its bytes, as in the other engine, whatever the language of the database.
 ///
@@ -333,6 +334,44 @@ create table writers (
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 "#;
 
+/// Handlers by publisher, with their manifests: what one takes back, the others let go of. What was
+/// shared before has no publisher that is known, and stays until it is published anew or taken out.
+const THIRD: &str = r#"
+create table published (
+  -- The data directory that published it, and the host that serves that directory, or did.
+  publisher text collate "C" not null,
+  name text collate "C" not null,
+  digest text not null,
+  manifest text,
+  host bigint not null,
+  directory text not null,
+  -- Of several of one name, the one with the highest counts.
+  revision bigint not null,
+  changed_at_ms bigint not null,
+  primary key (publisher, name)
+);
+create index published_name on published (name, revision);
+
+-- Counts the changes, so that who follows them looks at one row.
+create table publications (
+  only_row boolean primary key check (only_row),
+  revision bigint not null
+);
+insert into publications values (true, 1);
+
+insert into published
+select '', files.name, files.digest, components.manifest, 0, '', 1,
+  (extract(epoch from clock_timestamp()) * 1000)::bigint
+from files
+join components on components.digest = files.digest;
+drop table files;
+
+-- Since when nobody publishes it; it is kept for a while, for tasks that are just being claimed.
+alter table components add column unpublished_at_ms bigint;
+update components set unpublished_at_ms = 0
+where digest not in (select digest from published);
+"#;
+
 /// Bring the database to today's schema, whoever else is about to.
 pub fn migrate(link: &Link, place: &str) -> Result<(), StoreError> {
     // Most of the time there is nothing to do, and nobody to wait for.
@@ -352,6 +391,8 @@ pub fn migrate(link: &Link, place: &str) -> Result<(), StoreError> {
 
 fn migrate_locked(link: &Link, place: &str) -> Result<(), StoreError> {
     link.plain("select pg_advisory_xact_lock(hashtextextended('fishway schema', 0))")?;
+    // What hosts of an older fishway are about to write is written before, and nothing after.
+    link.plain(ALONE)?;
     // Another process may have been faster.
     let found = version(link, place)?;
     if found == 0 {
@@ -378,7 +419,6 @@ fn version(link: &Link, place: &str) -> Result<i64, StoreError> {
         select count(*), count(*) filter (where tablename = 'version')
         from pg_tables
         where schemaname = :schema";
-    let known = MIGRATIONS.len() as i64;
     let (tables, ours): (i64, i64) = link
         .one(TABLES, named! { "schema": SCHEMA }, |row| {
             Ok((columns::get(row, 0)?, columns::get(row, 1)?))
@@ -398,9 +438,19 @@ fn version(link: &Link, place: &str) -> Result<i64, StoreError> {
             columns::get(row, 0)
         })?
         .unwrap_or(0);
-    if found > known {
-        let path = place.into();
-        return Err(StoreError::NewerSchema { path, found, known });
-    }
+    refuse_newer(found, place)?;
     Ok(found)
+}
+
+/// Refuse a database that a newer fishway has brought up to its own schema.
+pub fn refuse_newer(found: i64, place: &str) -> Result<(), StoreError> {
+    let known = MIGRATIONS.len() as i64;
+    match found > known {
+        true => Err(StoreError::NewerSchema {
+            path: place.into(),
+            found,
+            known,
+        }),
+        false => Ok(()),
+    }
 }

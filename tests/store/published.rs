@@ -1,0 +1,104 @@
+//! What hosts publish for each other: how long components are kept that nobody publishes.
+
+use fishway::lease::Sign;
+use fishway::store::{Publication, SharedComponent};
+
+use super::hosts::lease;
+use super::world::{PostgresEngine, World};
+
+/// For how long a component is kept at least that nobody publishes any more.
+const KEPT_MS: u64 = 600_000;
+
+async fn world() -> World {
+    let world = World::new(PostgresEngine::new());
+    let lease = lease(&world, 1);
+    assert!(world.store().take_lease(lease).await.unwrap());
+    world
+}
+
+fn publication(changed: &[(&str, &str)], withdrawn: &[&str]) -> Publication {
+    let component = |digest: &str| SharedComponent {
+        digest: digest.to_owned(),
+        bytes: vec![1],
+        manifest: None,
+    };
+    Publication {
+        publisher: "one".to_owned(),
+        host: 1,
+        directory: "/handlers".to_owned(),
+        changed: (changed.iter())
+            .map(|(name, digest)| ((*name).to_owned(), component(digest)))
+            .collect(),
+        withdrawn: withdrawn.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_nobody_publishes_is_kept_while_a_task_needs_it_and_a_while_longer() {
+    let world = world().await;
+    let store = world.store();
+    // The dispatch of tests claims with the handler's name as the digest.
+    let (needed, old, new) = ("sha256:h", "sha256:old", "sha256:new");
+    let there = |digest: &str| store.shared_component(digest).unwrap().is_some();
+    let first = publication(&[("h", needed), ("x", old)], &[]);
+    store.publish(first).await.unwrap();
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    store
+        .publish(publication(&[("x", new)], &["h"]))
+        .await
+        .unwrap();
+    assert!(there(needed) && there(old), "one may just be claimed");
+
+    world.clock.advance(KEPT_MS);
+    store.publish(publication(&[], &[])).await.unwrap();
+    assert!(there(needed), "a task runs it");
+    assert!(!there(old));
+    assert!(there(new), "it is published");
+
+    world.complete(&task).await;
+    store.publish(publication(&[], &[])).await.unwrap();
+    assert!(!there(needed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_the_publications_hears_of_each_change_and_of_nothing_else() {
+    let world = world().await;
+    let store = world.store();
+    let revision = || store.published_revision().unwrap();
+    let begun = revision();
+    store
+        .publish(publication(&[("x", "sha256:x")], &[]))
+        .await
+        .unwrap();
+    let published = revision();
+    assert!(published > begun);
+    store.publish(publication(&[], &[])).await.unwrap();
+    assert_eq!(revision(), published, "nothing has changed");
+    assert_eq!(store.unpublish(None).await.unwrap(), 0, "its host serves");
+    assert_eq!(revision(), published);
+    store.sign_lease(1, Sign::Ended(None)).await.unwrap();
+    assert_eq!(store.unpublish(None).await.unwrap(), 1);
+    assert!(revision() > published);
+    assert_eq!(store.published().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_publisher_of_a_name_takes_it_back_for_those_that_are_gone() {
+    let world = world().await;
+    let store = world.store();
+    let gone = Publication {
+        publisher: "gone".to_owned(),
+        host: 0,
+        ..publication(&[("x", "sha256:x"), ("y", "sha256:y")], &[])
+    };
+    store.publish(gone).await.unwrap();
+    store
+        .publish(publication(&[("x", "sha256:x2")], &[]))
+        .await
+        .unwrap();
+    store.publish(publication(&[], &["x"])).await.unwrap();
+    let left = store.published().unwrap();
+    let left: Vec<&str> = left.iter().map(|handler| &*handler.name).collect();
+    assert_eq!(left, ["y"], "an older one must not come back");
+}
