@@ -235,7 +235,7 @@ fn a_database_of_a_newer_schema_or_another_program_is_left_as_it_is() {
     );
     place
         .run(&["serve"])
-        .refused(1, "has schema 99", "the file was left as it is");
+        .refused(1, "has schema 99", "was left as it is");
     assert_eq!(std::fs::read(&file).unwrap(), before);
     std::fs::write(
         &file,

@@ -52,6 +52,8 @@ mod scaling;
 mod schedules;
 /// The guest that most tests are programs for.
 mod script;
+/// Handlers that hosts share through their database.
+mod sharing;
 /// Messages to tasks: sent, kept, received, refused.
 mod signals;
 /// Whatever may happen, in any order, from a seed.

@@ -106,6 +106,20 @@ fn hosts(
     Ok(hosts)
 }
 
+/// Why the host with this lease has it no more.
+pub fn lease_lost(store: &dyn Store, number: u64) -> StoreError {
+    // The hosts of one data directory go by its lock file, those that share a database by their leases.
+    if store.server_clock().is_none() {
+        return StoreError::LeaseLost;
+    }
+    let leases = store.leases().unwrap_or_default();
+    let own = leases.into_iter().find(|lease| lease.number == number);
+    let why = own.and_then(|lease| lease.error);
+    StoreError::LeaseEnded {
+        why: why.unwrap_or_else(|| "another host ended it".to_owned()),
+    }
+}
+
 fn stands(store: &dyn Store, data_dir: &Path, clock: &dyn Clock, mut lease: Lease) -> LastHost {
     if let Some(left) = left(data_dir).filter(|left| left.number == lease.number) {
         (lease.ended_at_ms, lease.error) = (Some(left.at_ms), Some(left.error));

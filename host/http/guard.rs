@@ -175,8 +175,8 @@ impl Guard {
             return Ok(());
         }
         self.check_origin(headers)?;
-        // Whether it lives, a supervisor may ask that has no token; nothing else is told.
-        if request.uri().path() == super::host::HEALTH {
+        // Whether it lives and is ready, a supervisor may ask that has no token.
+        if [super::host::HEALTH, super::ready::READY].contains(&request.uri().path()) {
             return Ok(());
         }
         self.check_token(headers, peer)

@@ -22,6 +22,7 @@ mod parts;
 mod pools;
 pub mod problem;
 mod queues;
+mod ready;
 mod schedules;
 mod server;
 mod shown;
@@ -68,6 +69,9 @@ pub struct Shared {
     client: Client,
     loader: Arc<Loader>,
     data_dir: PathBuf,
+    /// The number of the host's lease.
+    number: u64,
+    ready: ready::Readiness,
     guard: Guard,
     allow_upload: bool,
     bounds: Bounds,

@@ -8,8 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Problem;
 use super::{
-    State, events, graph, handlers, host, jobs, keeping, overview, parts, pools, queues, schedules,
-    tasks, waiting, workflows,
+    State, events, graph, handlers, host, jobs, keeping, overview, parts, pools, queues, ready,
+    schedules, tasks, waiting, workflows,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -48,6 +48,7 @@ pub fn routes() -> OpenApiRouter<State> {
         .merge(handlers::routes())
         .merge(events::routes())
         .merge(host::routes())
+        .merge(ready::routes())
         .merge(overview::routes())
 }
 

@@ -103,6 +103,8 @@ impl Http {
             client: setup.client,
             loader: setup.loader,
             data_dir: setup.data_dir,
+            number: setup.number,
+            ready: super::ready::Readiness::default(),
             guard: setup.guard,
             allow_upload: setup.allow_upload,
             feed: feed.clone(),

@@ -7,6 +7,7 @@ mod events;
 mod guard;
 mod jobs;
 mod keeping;
+mod ready;
 mod remote;
 mod traces;
 mod why;
