@@ -2,6 +2,8 @@
 //!
 //! A model reads all of an answer, and has little room: payloads and lists are cut, and say how to get the rest.
 
+use std::collections::HashSet;
+
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -116,14 +118,14 @@ impl From<anyhow::Error> for Trouble {
     }
 }
 
-/// A hint that names commands, for one who has tools.
+/// A hint of the command line for a client that has tools: commands become tools, flags become arguments. What
+/// no tool does is left to a person, and said to be.
 pub fn by_tools(hint: &str) -> String {
-    const TOOLS: [(&str, &str); 5] = [
+    const TOOLS: [(&str, &str); 4] = [
         ("fishway serve HANDLERS_DIR", "host_start"),
         ("fishway start HANDLERS_DIR", "host_start"),
         ("fishway start", "host_start"),
         ("fishway status", "host_status"),
-        ("fishway list --parent", "list with parent"),
     ];
     let mut text = hint.to_owned();
     for (command, tool) in TOOLS {
@@ -133,7 +135,38 @@ pub fn by_tools(hint: &str) -> String {
         let words = known.name.replace('_', " ");
         text = text.replace(&format!("fishway {words} "), &format!("{} ", known.name));
     }
-    text
+    let text = flags_as_arguments(&text);
+    match text.contains("fishway ") || text.contains("--") {
+        true => format!("a person with a terminal can help: {text}"),
+        false => text,
+    }
+}
+
+/// The same text with `--format csv` as `format csv` and ` --failed` as ` with failed`, where a tool has such an
+/// argument.
+fn flags_as_arguments(text: &str) -> String {
+    let arguments: HashSet<String> = super::all()
+        .iter()
+        .flat_map(|known| known.arguments())
+        .collect();
+    let mut parts = text.split("--");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|one: char| !one.is_ascii_lowercase() && one != '-');
+        let (flag, rest) = part.split_at(end.unwrap_or(part.len()));
+        let argument = flag.replace('-', "_");
+        if !arguments.contains(&argument) {
+            shown.push_str("--");
+            shown.push_str(part);
+            continue;
+        }
+        if shown.ends_with(' ') && !shown.ends_with("; ") {
+            shown.push_str("with ");
+        }
+        shown.push_str(&argument);
+        shown.push_str(rest);
+    }
+    shown
 }
 
 /// What the protocol is told.
@@ -252,13 +285,38 @@ mod tests {
         );
         check(
             "fishway retry 0SA runs those again; fishway job results 0SA --failed shows them",
-            "retry 0SA runs those again; job_results 0SA --failed shows them",
+            "retry 0SA runs those again; job_results 0SA with failed shows them",
         );
         check(
             "fishway serve HANDLERS_DIR loads the handlers of a directory",
             "host_start loads the handlers of a directory",
         );
         check("give more of the id", "give more of the id");
+    }
+
+    #[test]
+    fn a_hint_names_arguments_where_it_named_flags() {
+        let check = |hint: &str, expected: &str| assert_eq!(by_tools(hint), expected);
+        check(
+            "fishway list --parent 0SA shows its children",
+            "list with parent 0SA shows its children",
+        );
+        check(
+            "fishway pool list --all shows the pools that there are",
+            "pool_list with all shows the pools that there are",
+        );
+        check(
+            "each line is a JSON document; --format csv reads records under a header",
+            "each line is a JSON document; format csv reads records under a header",
+        );
+        check(
+            "choose another directory with --data",
+            "a person with a terminal can help: choose another directory with --data",
+        );
+        check(
+            "fishway prune deletes what ended",
+            "a person with a terminal can help: fishway prune deletes what ended",
+        );
     }
 
     #[test]

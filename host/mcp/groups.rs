@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::Door;
 use super::answer::{
@@ -34,9 +33,11 @@ pub struct PoolsInput {
     /// Also those that have ended.
     #[serde(default)]
     all: bool,
-    /// Only what comes after this one in the list: `next` of the page before.
+    /// `next` of the page before.
     after: Option<String>,
-    /// At most so many, 1 to 200; 20 when absent.
+    /// Entries of a page; 20 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
@@ -80,7 +81,7 @@ pub struct PoolInput {
 }
 
 /// A pool.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct PoolOutput {
     pool: TaskJson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,12 +111,12 @@ async fn pool(door: Arc<Door>, input: PoolInput, _call: Call) -> Result<PoolOutp
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamesInput {
-    /// Only what comes after this name: `next` of the page before.
+    /// `next` of the page before.
     after: Option<String>,
 }
 
 /// A page of queues.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct QueuesOutput {
     /// By name.
     queues: Vec<QueueJson>,
@@ -149,7 +150,7 @@ async fn queues(door: Arc<Door>, input: NamesInput, _call: Call) -> Result<Queue
 }
 
 /// A page of schedules.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct SchedulesOutput {
     /// By name.
     schedules: Vec<ScheduleJson>,

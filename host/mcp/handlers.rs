@@ -5,7 +5,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::ToSchema;
 
 use super::Door;
 use super::answer::{Trouble, fit};
@@ -24,14 +23,16 @@ pub fn tools() -> Vec<Known> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListInput {
-    /// Only what comes after this name: `next` of the page before.
+    /// `next` of the page before.
     after: Option<String>,
-    /// At most so many, 1 to 200; 200 when absent.
+    /// Entries of a page; 200 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
 /// A handler in a list.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct ListedJson {
     /// What `submit` names.
     name: String,
@@ -44,7 +45,7 @@ pub struct ListedJson {
 }
 
 /// A page of handlers.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct ListOutput {
     /// By name.
     handlers: Vec<ListedJson>,
@@ -127,7 +128,7 @@ pub struct DescribeInput {
 }
 
 /// What a handler takes and gives.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct DescribedJson {
     /// What `submit` names.
     name: String,
@@ -146,7 +147,7 @@ pub struct DescribedJson {
 }
 
 /// A handler, or the functions of a component.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct DescribeOutput {
     handlers: Vec<DescribedJson>,
     #[serde(skip_serializing_if = "Option::is_none")]

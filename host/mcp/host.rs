@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::answer::Trouble;
 use super::tool::{Call, Known, tool};
@@ -38,7 +37,7 @@ pub fn tools() -> Vec<Known> {
 pub struct NothingInput {}
 
 /// The host.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct HostOutput {
     host: HostJson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,14 +92,13 @@ pub struct StartInput {
 }
 
 /// The host that serves.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct StartOutput {
     /// Its process.
     pid: u32,
     /// Whether it was there already; then it goes on as it was started.
     already: bool,
     /// What it prints, as a file.
-    #[schema(value_type = String)]
     log: PathBuf,
 }
 
@@ -162,7 +160,7 @@ pub struct StopInput {
 }
 
 /// Whether one was stopped.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct StopOutput {
     /// Whether there was one.
     stopped: bool,

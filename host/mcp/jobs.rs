@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
 use super::Door;
 use super::answer::{LISTED_BYTES_MAX, Trouble, by_tools, cut_payload, cut_text, fit};
-use super::tasks::limit;
+use super::tasks::{limit, texts};
 use super::tool::{Call, Known, tool};
 use super::waiting::{PATIENCE_S, REST, patience};
 use crate::cli::job::inputs::{Format, Inputs};
@@ -80,9 +79,12 @@ enum OnFailureInput {
 pub struct StartInput {
     /// Handler that shall run each unit.
     handler: String,
-    /// An input for each unit, any JSON; at most 10,000. Either these or `path`.
+    /// An input for each unit, at most 10,000. For inputs that are no objects use `units_jsonl`.
+    #[schemars(schema_with = "super::schemas::objects")]
     units: Option<Vec<Value>>,
-    /// A file with the units, absolute or relative to the directory of this server: JSON lines, or CSV with a
+    /// In place of `units`: any JSON as text, one input per line.
+    units_jsonl: Option<String>,
+    /// In place of `units`: a file with them, absolute or relative to the directory of this server: JSON lines, or CSV with a
     /// header. Up to 10,000,000 lines.
     path: Option<String>,
     /// How the file is written; csv when its name ends so, else jsonl.
@@ -90,6 +92,7 @@ pub struct StartInput {
     /// A name by which you, or a later session, know the job again; that of the file when absent.
     name: Option<String>,
     /// Units that run at once; as many as the host has slots when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     concurrency: Option<u32>,
     /// What a failed unit does; fail when absent.
     #[serde(default)]
@@ -97,17 +100,20 @@ pub struct StartInput {
     /// Queue that the units go into.
     queue: Option<String>,
     /// Higher runs first; 0 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     priority: Option<i32>,
     /// Running time of one attempt, in milliseconds.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     timeout_ms: Option<u64>,
     /// Attempts at each unit; as the handler's manifest says when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     max_attempts: Option<u32>,
     /// Where no host serves, start one that ends with the job and not with this session. True when absent.
     start_host: Option<bool>,
 }
 
 /// A job that was started.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct StartOutput {
     /// Its id; null when the file is still being checked.
     job_id: Option<String>,
@@ -184,30 +190,33 @@ fn name(input: &StartInput) -> Result<String, Trouble> {
         return Err(Trouble::new("\"-\" is no file")
             .hint("give the units as `units`, or write them to a file and name it"));
     }
-    match (&input.units, &input.path) {
-        (Some(units), None) if units.len() > UNITS_MAX => Err(Trouble::new(format!(
-            "{} units, more than {UNITS_MAX}",
-            units.len()
-        ))
-        .hint("write them to a file, a JSON document on each line, and give its `path`")),
-        (Some(_), None) => Ok(input.name.clone().unwrap_or_else(|| "job".to_owned())),
-        (None, Some(path)) => {
+    let many = match (&input.units, &input.units_jsonl, &input.path) {
+        (Some(units), None, None) => units.len(),
+        (None, Some(text), None) => text.lines().count(),
+        (None, None, Some(path)) => {
             let stem = std::path::Path::new(path).file_stem();
             let stem = stem.map(|stem| stem.to_string_lossy().into_owned());
             let name = input.name.clone().or(stem);
-            Ok(name.unwrap_or_else(|| "job".to_owned()))
+            return Ok(name.unwrap_or_else(|| "job".to_owned()));
         }
-        _ => Err(Trouble::new("a job has either `units` or a `path`")
-            .hint("give a few inputs as `units`, many as a file")),
+        _ => {
+            return Err(
+                Trouble::new("a job has one of `units`, `units_jsonl` and `path`")
+                    .hint("give a few inputs as `units`, many as a file"),
+            );
+        }
+    };
+    if many > UNITS_MAX {
+        return Err(Trouble::new(format!("{many} units, more than {UNITS_MAX}"))
+            .hint("write them to a file, a JSON document on each line, and give its `path`"));
     }
+    Ok(input.name.clone().unwrap_or_else(|| "job".to_owned()))
 }
 
 fn inputs(input: &mut StartInput) -> anyhow::Result<Inputs> {
-    match (input.units.take(), &input.path) {
-        (Some(units), _) => {
-            let lines = units.iter().map(|unit| format!("{unit}\n"));
-            Ok(Inputs::of_lines("an assistant", lines.collect()))
-        }
+    let units = input.units.take().map(|units| texts(&units).join("\n"));
+    match (units.or(input.units_jsonl.take()), &input.path) {
+        (Some(lines), _) => Ok(Inputs::of_lines("an assistant", lines)),
         (None, path) => {
             let format = input.format.map(|format| match format {
                 FormatInput::Jsonl => Format::Jsonl,
@@ -296,11 +305,13 @@ pub struct StatusInput {
     /// The job's id, a unique beginning of it, or its name: then the newest of that name.
     job: String,
     /// Wait for its end, in seconds: 0 to 300; 0 when absent. 25 suits most clients.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 0, max = 300))]
     timeout_s: Option<u64>,
 }
 
 /// A job.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct JobOutput {
     job: JobJson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -395,17 +406,19 @@ pub struct ResultsInput {
     /// The job's id, a unique beginning of it, or its name: then the newest of that name.
     job: String,
     /// Only units after this line: `next_line` of the page before.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::wire::whole::whole")]
     after_line: u64,
     /// Only units that did not complete.
     #[serde(default)]
     failed: bool,
-    /// At most so many, 1 to 200; 100 when absent.
+    /// Entries of a page; 100 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
 /// A page of results.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct ResultsOutput {
     job_id: String,
     /// Where the job stands.
@@ -487,7 +500,7 @@ pub struct JobInput {
 }
 
 /// What a stop did.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct StopOutput {
     /// Whether it was this call that stopped it; false where it was stopped already, or has ended.
     stopped: bool,
@@ -516,7 +529,7 @@ async fn stop(door: Arc<Door>, input: JobInput, _call: Call) -> Result<StopOutpu
 }
 
 /// What a resume did.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct ResumeOutput {
     job_id: String,
     /// The process of the host that runs it now.
@@ -557,14 +570,16 @@ async fn resume(door: Arc<Door>, input: JobInput, _call: Call) -> Result<ResumeO
 pub struct ListInput {
     /// Only those of this status: creating, running, paused, completed, failed, cancelled.
     status: Option<String>,
-    /// Only what comes after this one in the list: `next` of the page before.
+    /// `next` of the page before.
     after: Option<String>,
-    /// At most so many, 1 to 200; 20 when absent.
+    /// Entries of a page; 20 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
 /// A page of jobs.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct ListOutput {
     jobs: Vec<JobJson>,
     /// What `after` has to be for the next page; null when this is the last.

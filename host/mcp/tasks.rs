@@ -5,7 +5,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 
 use super::answer::{LISTED_BYTES_MAX, PAYLOAD_BYTES_MAX, Trouble, beginning, cut, cut_text, fit};
 use super::tool::{Call, Known, tool};
@@ -71,14 +70,19 @@ pub struct OptionsInput {
     /// Queue that it goes into; "default" when absent.
     queue: Option<String>,
     /// Higher runs first; 0 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     priority: Option<i32>,
     /// Start no earlier than this from now, in milliseconds.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     delay_ms: Option<u64>,
     /// Running time of one attempt, in milliseconds; as the handler's manifest says when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     timeout_ms: Option<u64>,
     /// Expire when it has not started by then, in milliseconds from now.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     expires_ms: Option<u64>,
     /// Attempts in all; as the handler's manifest says when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     max_attempts: Option<u32>,
     /// Handler that goes on with the output.
     on_complete: Option<String>,
@@ -114,24 +118,44 @@ impl OptionsInput {
 pub struct SubmitInput {
     /// Handler that shall run it: a name that handler_list shows, such as "count" or "shop/price".
     handler: String,
-    /// The task's input, any JSON; null when absent. Not with `inputs`.
+    /// The task's input. For one that is no object use `input_json`.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(schema_with = "super::schemas::object")]
     input: Option<Value>,
-    /// In place of `input`: a task for each of these, at most 10,000. All are checked first, then kept a
-    /// thousand in each transaction.
+    /// In place of `input`: any JSON as text, such as `[1, 2]`. Its bytes reach the handler unchanged. null when all
+    /// four are absent.
+    input_json: Option<String>,
+    /// In place of `input`: a task for each of these, at most 10,000.
+    #[schemars(schema_with = "super::schemas::objects")]
     inputs: Option<Vec<Value>>,
-    /// Options of the task, or of each of them.
+    /// In place of `inputs`: any JSON as text, one input per line.
+    inputs_jsonl: Option<String>,
+    /// Options of each task.
     #[serde(default)]
     options: OptionsInput,
 }
 
-/// A null that is there is an input.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+/// The JSON text of each value.
+pub fn texts(values: &[Value]) -> Vec<String> {
+    values.iter().map(Value::to_string).collect()
+}
+
+/// The lines of a text that have something in them.
+pub fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A null that is there is a value.
+pub fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }
 
 /// What was submitted.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct SubmitOutput {
     /// The tasks' ids, in the order of their inputs; the first 1,000.
     ids: Vec<String>,
@@ -158,14 +182,18 @@ tool!(
 );
 
 async fn submit(door: Arc<Door>, input: SubmitInput, _call: Call) -> Result<SubmitOutput, Trouble> {
-    let inputs = match (input.input, input.inputs) {
-        (Some(_), Some(_)) => {
-            return Err(Trouble::new("`input` and `inputs` exclude each other")
-                .hint("give the one task its `input`, or many their `inputs`"));
-        }
-        (one, None) => vec![one.unwrap_or_default()],
-        (None, Some(many)) => many,
-    };
+    let one = input.input.map(|one| vec![one.to_string()]);
+    let text = input.input_json.map(|text| vec![text]);
+    let many = input.inputs.map(|many| texts(&many));
+    let lines = input.inputs_jsonl.as_deref().map(lines);
+    let mut given = [one, text, many, lines].into_iter().flatten();
+    let inputs = given.next().unwrap_or_else(|| vec!["null".to_owned()]);
+    if given.next().is_some() {
+        return Err(Trouble::new(
+            "`input`, `input_json`, `inputs` and `inputs_jsonl` exclude each other",
+        )
+        .hint("give one task its `input`, or many tasks their `inputs`"));
+    }
     if inputs.is_empty() || inputs.len() > INPUTS_MAX {
         let what = format!("{} inputs: one call has 1 to {INPUTS_MAX}", inputs.len());
         return Err(
@@ -174,7 +202,6 @@ async fn submit(door: Arc<Door>, input: SubmitInput, _call: Call) -> Result<Subm
     }
     let options = input.options;
     let options = door.read(move |client| options.options(client)).await?;
-    let inputs = inputs.iter().map(Value::to_string).collect();
     let made = door.client.submit(&input.handler, inputs, options).await?;
     Ok(SubmitOutput {
         ids: (made.iter().take(IDS_TOLD))
@@ -190,12 +217,12 @@ async fn submit(door: Arc<Door>, input: SubmitInput, _call: Call) -> Result<Subm
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdInput {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job of a workflow.
+    /// Id, a unique beginning of one, or WORKFLOW:KEY.
     pub id: String,
 }
 
 /// A task.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct TaskOutput {
     task: TaskJson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,14 +281,16 @@ pub struct ListInput {
     key: Option<String>,
     /// Only the children of this task, in the order in which they were spawned: for a workflow its jobs.
     parent: Option<String>,
-    /// Only what comes after this one in the list: `next` of the page before.
+    /// `next` of the page before.
     after: Option<String>,
-    /// At most so many, 1 to 200; 20 when absent.
+    /// Entries of a page; 20 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
 /// A page of tasks.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct TasksOutput {
     tasks: Vec<TaskJson>,
     /// What `after` has to be for the next page; null when this is the last.
@@ -359,16 +388,18 @@ fn parent(client: &Client, name: &str) -> Result<TaskId, ClientError> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogsInput {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job of a workflow.
+    /// Id, a unique beginning of one, or WORKFLOW:KEY.
     id: String,
     /// Only what comes after this place: `next` of the page before.
     after: Option<String>,
-    /// At most so many lines, 1 to 200; 100 when absent.
+    /// lines of a page; 100 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
 /// A page of a log.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct LogsOutput {
     lines: Vec<LogJson>,
     /// What `after` has to be for what comes next.
@@ -435,12 +466,13 @@ fn position(text: &str) -> Option<LogPosition> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceInput {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job of a workflow.
+    /// Id, a unique beginning of one, or WORKFLOW:KEY.
     id: String,
     /// Without the first so many lines: `next_line` of the part before.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::wire::whole::whole")]
     after_line: usize,
     /// At most so many lines, 1 to 1,000; 200 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     lines: Option<usize>,
     /// Show results, and messages in full.
     #[serde(default)]
@@ -448,7 +480,7 @@ pub struct TraceInput {
 }
 
 /// A part of a trace.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct TraceOutput {
     /// A tree: a line for each task, and below it why it failed or what it gave.
     tree: String,
@@ -514,7 +546,7 @@ async fn trace(door: Arc<Door>, input: TraceInput, _call: Call) -> Result<TraceO
 }
 
 /// What of a task has a length of its own.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema, ToSchema)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// What it was submitted with.
@@ -531,17 +563,17 @@ pub enum Part {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadInput {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job of a workflow.
+    /// Id, a unique beginning of one, or WORKFLOW:KEY.
     id: String,
     /// Which payload.
     part: Part,
     /// Where to begin, in bytes: `next_offset` of the part before.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::wire::whole::whole")]
     offset: usize,
 }
 
 /// A part of a payload.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct PayloadOutput {
     /// The text of the JSON, from the offset.
     text: String,
@@ -607,7 +639,7 @@ pub struct CancelInput {
 }
 
 /// What became of one of several.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct DoneJson {
     /// As it was named.
     id: String,
@@ -622,7 +654,7 @@ pub struct DoneJson {
 }
 
 /// What became of each.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct DoneOutput {
     /// In the order of the ids.
     results: Vec<DoneJson>,
@@ -745,17 +777,20 @@ async fn retry(door: Arc<Door>, input: RetryInput, _call: Call) -> Result<DoneOu
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalInput {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job of a workflow.
+    /// Id, a unique beginning of one, or WORKFLOW:KEY.
     id: String,
     /// Name by which the task asks for it: `awaited_signal` of a task that waits for one.
     name: String,
-    /// Its value, any JSON; null when absent.
-    #[serde(default)]
-    value: Value,
+    /// Its value. For one that is no object use `value_json`.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(schema_with = "super::schemas::object")]
+    value: Option<Value>,
+    /// In place of `value`: any JSON as text, such as `true`. null when both are absent.
+    value_json: Option<String>,
 }
 
 /// What was sent.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct SignalOutput {
     /// The task.
     id: String,
@@ -780,7 +815,13 @@ tool!(
 async fn signal(door: Arc<Door>, input: SignalInput, _call: Call) -> Result<SignalOutput, Trouble> {
     let name = input.id;
     let id = door.read(move |client| client.resolve(&name)).await?;
-    let value = input.value.to_string();
+    let value = match (input.value, input.value_json) {
+        (Some(_), Some(_)) => {
+            return Err(Trouble::new("`value` and `value_json` exclude each other"));
+        }
+        (value, None) => value.unwrap_or_default().to_string(),
+        (None, Some(text)) => text,
+    };
     let sent = door.client.signal(id, &input.name, &value).await?;
     Ok(SignalOutput {
         id: id.to_string(),

@@ -1,22 +1,21 @@
 //! What a tool is: its name and what a model is told of it, what it takes and gives, and what it does.
 //!
-//! Each noun's file declares its tools with [`tool!`] and lists them; [`super`] finds and calls them. Schemas
-//! of what is taken come from schemars, those of what is given from the shapes of `wire` ([`super::schemas`]).
+//! Each noun's file declares its tools with [`tool!`] and lists them; [`super`] finds and calls them. The schema
+//! of the arguments is derived and made plain ([`super::schemas`]). Answers have no schema: it would be four
+//! fifths of the list, and a model reads the answer itself.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use rmcp::RoleServer;
-use rmcp::handler::server::tool::schema_for_input;
 use rmcp::model::{JsonObject, ProgressNotificationParam, ToolAnnotations};
 use rmcp::service::RequestContext;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use utoipa::ToSchema;
 
 use super::answer::{Text, Trouble};
-use super::schemas::output_schema;
+use super::schemas::input_schema;
 use super::{Answering, Door};
 
 /// What a call may change.
@@ -47,7 +46,7 @@ pub trait Tool: 'static {
     /// What it takes.
     type Input: DeserializeOwned + JsonSchema + Send + 'static;
     /// What it gives.
-    type Output: Serialize + ToSchema + Send + 'static;
+    type Output: Serialize + Send + 'static;
 
     /// Do it.
     fn call(
@@ -82,6 +81,17 @@ impl Known {
         }
     }
 
+    /// The names of its arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let described = self.described();
+        let properties = described.input_schema.get("properties");
+        let properties = properties.and_then(serde_json::Value::as_object);
+        properties
+            .into_iter()
+            .flat_map(|properties| properties.keys().cloned())
+            .collect()
+    }
+
     /// As a client is told of it.
     pub fn described(&self) -> rmcp::model::Tool {
         (self.about)()
@@ -105,18 +115,15 @@ fn described<T: Tool>() -> rmcp::model::Tool {
     let effect = T::EFFECT;
     let reads = effect == Effect::Reads;
     let hints = ToolAnnotations::from_raw(
-        Some(T::TITLE.to_owned()),
+        None,
         Some(reads),
         Some(matches!(effect, Effect::Ends | Effect::Stops)),
         Some(effect != Effect::Adds),
         // What a handler may reach outside, its manifest says.
         Some(!reads),
     );
-    // A schema that is no object would be a mistake in this program, which a test finds.
-    let input = schema_for_input::<T::Input>().unwrap_or_default();
-    rmcp::model::Tool::new(T::NAME, T::ABOUT, input)
+    rmcp::model::Tool::new(T::NAME, T::ABOUT, Arc::new(input_schema::<T::Input>()))
         .with_title(T::TITLE)
-        .with_raw_output_schema(Arc::new(output_schema::<T::Output>()))
         .with_annotations(hints)
 }
 

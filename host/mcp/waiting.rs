@@ -7,7 +7,6 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
 use super::Door;
 use super::answer::{Trouble, cut, fit};
@@ -53,11 +52,13 @@ pub struct WaitInput {
     #[serde(default)]
     statuses: Vec<String>,
     /// How long at most, in seconds: 0 to 300; 25 when absent, because many clients give up soon after.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 0, max = 300))]
     timeout_s: Option<u64>,
 }
 
 /// How a wait ended.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct WaitOutput {
     /// Whether all (or with `any` one) are where they were waited for. False: the time ran out; the tasks go on.
     done: bool,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 
 use super::answer::{LISTED_BYTES_MAX, PAYLOAD_BYTES_MAX, Trouble, cut, fit};
 use super::tasks::{TasksOutput, limit, statuses};
@@ -15,7 +14,7 @@ use crate::client::{ClientError, Jobs, Run};
 use crate::group::GroupKind;
 use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::Filter;
-use crate::task::StatusSet;
+use crate::task::{StatusSet, check_payload};
 use crate::wire::{self, StartedJson, WorkflowDetailJson, now_ms};
 use crate::workflow::{Definition, Format, Given, Problem, parse};
 
@@ -42,33 +41,71 @@ macro_rules! with_document {
         #[derive(Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            /// The workflow: an object such as {"name": "etl", "jobs": [{"key": "extract", "handler": "fetch",
-            /// "payload": {"day": 1}}, {"key": "count", "dependsOn": ["extract"]}]}; or, as a string, the text of a
-            /// JSON or TOML file: then problems name its lines. A job's handler is the one called like its key
-            /// where it names none.
-            document: Value,
-            /// The name of one that says none.
+            /// The workflow, such as {"name": "etl", "jobs": [{"key": "extract", "handler": "fetch", "payload": {"day": 1}},
+            /// {"key": "count", "dependsOn": ["extract"]}]}. A job without a `handler` uses the one named like its key.
+            #[serde(default)]
+            #[schemars(schema_with = "super::schemas::object")]
+            document: Option<Value>,
+            /// In place of `document`: the text of a JSON or TOML file. Problems then name its lines.
+            document_text: Option<String>,
+            /// Name of a workflow whose document has none.
             name: Option<String>,
             /// In place of the document's own input.
+            #[serde(default, deserialize_with = "super::tasks::present")]
+            #[schemars(schema_with = "super::schemas::object")]
             input: Option<Value>,
+            /// In place of `input`: any JSON as text.
+            input_json: Option<String>,
             $($(#[$doc])* $field: $type,)*
         }
 
         impl $name {
-            fn definition(&self) -> Result<Definition, Vec<Problem>> {
-                let text = match &self.document {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
+            fn read(self) -> Result<Document, Trouble> {
+                let text = match (self.document, self.document_text) {
+                    (Some(Value::String(text)), None) | (None, Some(text)) => text,
+                    (Some(object), None) => object.to_string(),
+                    _ => {
+                        return Err(Trouble::new(
+                            "a workflow has either a `document` or a `document_text`",
+                        ));
+                    }
                 };
-                let told = Given {
-                    name: self.name.as_deref().unwrap_or("workflow"),
-                    input: self.input.as_ref().map(|input| input.to_string().into()),
-                    jobs_max: WORKFLOW_JOBS_MAX,
+                let input = match (self.input, self.input_json) {
+                    (Some(_), Some(_)) => {
+                        return Err(Trouble::new("`input` and `input_json` exclude each other"));
+                    }
+                    (input, None) => input.map(|input| input.to_string()),
+                    (None, text) => text,
                 };
-                parse(&text, Format::of("", &text), &told)
+                if let Some(input) = &input {
+                    check_payload(input).map_err(Trouble::new)?;
+                }
+                Ok(Document {
+                    text,
+                    name: self.name,
+                    input,
+                })
             }
         }
     };
+}
+
+/// A document that was read, and what is said beside it.
+struct Document {
+    text: String,
+    name: Option<String>,
+    input: Option<String>,
+}
+
+impl Document {
+    fn definition(self) -> Result<Definition, Vec<Problem>> {
+        let told = Given {
+            name: self.name.as_deref().unwrap_or("workflow"),
+            input: self.input.map(Into::into),
+            jobs_max: WORKFLOW_JOBS_MAX,
+        };
+        parse(&self.text, Format::of("", &self.text), &told)
+    }
 }
 
 with_document! {
@@ -87,7 +124,7 @@ with_document! {
 }
 
 /// One thing that is wrong with a document.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct PlaceJson {
     /// The line, from 1.
     line: usize,
@@ -100,7 +137,7 @@ pub struct PlaceJson {
 }
 
 /// What is wrong with a document, if anything is.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct CheckOutput {
     /// Whether nothing is.
     valid: bool,
@@ -124,7 +161,8 @@ tool!(
 );
 
 async fn check(door: Arc<Door>, input: CheckInput, _call: Call) -> Result<CheckOutput, Trouble> {
-    let checked = door.read(move |client| match input.definition() {
+    let document = input.read()?;
+    let checked = door.read(move |client| match document.definition() {
         Ok(definition) => client.check_workflow(&definition),
         Err(problems) => Ok(Err(problems)),
     });
@@ -152,7 +190,7 @@ async fn check(door: Arc<Door>, input: CheckInput, _call: Call) -> Result<CheckO
 }
 
 /// A workflow that was made.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct RunOutput {
     workflow: StartedJson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,8 +215,9 @@ async fn run(door: Arc<Door>, input: RunInput, _call: Call) -> Result<RunOutput,
         metadata: (input.metadata.clone()).map(|object| Value::Object(object).to_string().into()),
     };
     // Large ones take a while to read.
+    let document = input.read()?;
     let definition = blocking(move || {
-        input
+        document
             .definition()
             .map_err(|problems| ClientError::Problems(problems).into())
     });
@@ -211,12 +250,14 @@ pub struct GetInput {
     status: Vec<String>,
     /// Only jobs that come after the one with this key: `next` of the page before.
     after: Option<String>,
-    /// At most so many jobs, 1 to 200; 20 when absent.
+    /// jobs of a page; 20 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 
 /// A workflow and some of its jobs.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub struct GetOutput {
     workflow: WorkflowDetailJson,
     /// What `after` has to be for the next page of jobs; null when this is the last.
@@ -283,9 +324,11 @@ pub struct ListInput {
     status: Vec<String>,
     /// Only of this name.
     name: Option<String>,
-    /// Only what comes after this one in the list: `next` of the page before.
+    /// `next` of the page before.
     after: Option<String>,
-    /// At most so many, 1 to 200; 20 when absent.
+    /// Entries of a page; 20 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
 }
 

@@ -7,6 +7,7 @@ mod handler;
 pub mod job;
 pub mod trace;
 pub mod walk;
+pub mod whole;
 
 pub use handler::{FunctionJson, HandlerJson, handler, output_schema};
 
