@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::State;
-use super::feed::{Feed, Place, Reading, Wanted};
+use super::feed::{EventJson, Feed, Place, PlaceEventJson, Reading, Start, Wanted};
 use super::given::Asked;
 use super::problem::{Kind, Problem};
 use super::waiting::statuses;
@@ -57,7 +57,7 @@ struct EventsQuery {
 /// are missing: look at everything again. A stream goes on where it broke off by Last-Event-ID.
 #[utoipa::path(get, path = "/v1/events", operation_id = "follow_events", tag = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
-    responses((status = 200, body = String, content_type = "text/event-stream")))]
+    responses((status = 200, body = EventJson, content_type = "text/event-stream")))]
 async fn events(
     Extension(state): Extension<State>,
     headers: HeaderMap,
@@ -73,12 +73,10 @@ async fn events(
     let last = headers.get("last-event-id");
     let last = last.and_then(|last| last.to_str().ok()).map(str::to_owned);
     let last = last.or(query.last_event_id.clone());
-    let after = match last.as_deref() {
-        None | Some("") => None,
-        Some(text) => Some(Place::of_text(text).ok_or_else(|| {
-            Problem::new(Kind::Usage, format!("\"{text}\" is no id of an event"))
-                .hint("send the id of the last event as it came, or none")
-        })?),
+    // An id of another server, or of nobody's, is what a browser sends after the address has moved.
+    let from = match last.as_deref() {
+        None | Some("") => Start::Now,
+        Some(text) => Place::of_text(text).map_or(Start::Unknown, Start::After),
     };
     let filters = statuses(query.status.as_deref())?;
     let wanted = state
@@ -99,7 +97,7 @@ async fn events(
     let reader = Reader {
         feed: state.feed.clone(),
         wanted,
-        reading: state.feed.read(after),
+        reading: state.feed.read(from),
         state: state.clone(),
         begun: false,
     };
@@ -152,8 +150,8 @@ impl Reader {
                     }
                 }
                 Err(RecvError::Lagged(_)) => {
-                    self.reading = self.feed.read(None);
-                    return Some(self.reset().into());
+                    self.reading = self.feed.read(Start::Now);
+                    return Some(self.place(EventJson::Reset).into());
                 }
                 Err(RecvError::Closed) => return None,
             }
@@ -161,20 +159,24 @@ impl Reader {
     }
 
     fn greeting(&mut self) -> Bytes {
-        let place = self.feed.place(self.reading.after);
-        let mut text = match self.reading.reset {
-            true => self.reset(),
-            false => format!("event: hello\nid: {place}\ndata: {{\"id\":\"{place}\"}}\n\n"),
-        }
-        .into_bytes();
+        let event = if self.reading.reset {
+            EventJson::Reset
+        } else {
+            EventJson::Hello
+        };
+        let mut text = self.place(event).into_bytes();
         for piece in std::mem::take(&mut self.reading.missed) {
             text.extend_from_slice(&piece.read(&self.wanted, self.reading.after));
         }
         text.into()
     }
 
-    fn reset(&self) -> String {
+    /// An event that says where the reader stands.
+    fn place(&self, event: fn(PlaceEventJson) -> EventJson) -> String {
         let place = self.feed.place(self.reading.after);
-        format!("event: reset\nid: {place}\ndata: {{\"id\":\"{place}\"}}\n\n")
+        let id = place.to_string();
+        let mut text = String::new();
+        event(PlaceEventJson { id }).write(&mut text, place);
+        text
     }
 }

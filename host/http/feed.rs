@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
+use utoipa::ToSchema;
 
 use super::Bounds;
 use crate::bus::{All, Bus, Notice};
@@ -56,15 +57,84 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// An event of a task, as it is told.
-#[derive(Serialize)]
-struct Told<'a> {
+/// A task that changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaskEventJson {
+    /// Its id.
+    #[schema(value_type = String)]
     id: TaskId,
+    /// Its status now.
+    #[schema(value_type = wire::StatusJson)]
     status: Status,
-    task_type: &'a str,
-    queue: &'a str,
+    /// The handler that runs it.
+    #[schema(value_type = String)]
+    task_type: Arc<str>,
+    /// The queue that it is in.
+    #[schema(value_type = String)]
+    queue: Arc<str>,
+    /// Its parent.
+    #[schema(value_type = Option<String>)]
     parent_task_id: Option<TaskId>,
+    /// The root of its tree.
+    #[schema(value_type = String)]
     root_task_id: TaskId,
+}
+
+/// Something besides a single task that changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangedEventJson {
+    /// `queues`, `schedules`, `handlers`, `jobs`, or `tasks` that are not listed one by one.
+    #[schema(value_type = String)]
+    what: &'static str,
+    /// How many, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<usize>,
+}
+
+/// Where a reader stands in the stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlaceEventJson {
+    /// The id to send as Last-Event-ID.
+    pub id: String,
+}
+
+/// One event of the stream: the line `event` says which, the line `data` has the object.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "event", content = "data", rename_all = "lowercase")]
+pub enum EventJson {
+    /// The first event of a stream.
+    Hello(PlaceEventJson),
+    /// Events are missing: look at everything again.
+    Reset(PlaceEventJson),
+    /// A task changed.
+    Task(TaskEventJson),
+    /// Something else changed.
+    Changed(ChangedEventJson),
+}
+
+impl EventJson {
+    /// Append it as the stream has it.
+    pub fn write(&self, text: &mut String, place: Place) {
+        let (kind, data) = match self {
+            EventJson::Hello(data) => ("hello", wire::text(data)),
+            EventJson::Reset(data) => ("reset", wire::text(data)),
+            EventJson::Task(data) => ("task", wire::text(data)),
+            EventJson::Changed(data) => ("changed", wire::text(data)),
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "event: {kind}\nid: {place}\ndata: {data}\n\n");
+    }
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what comes next.
+    Now,
+    /// After this event.
+    After(Place),
+    /// After an event that this host never sent: the reader has missed an unknown number of events.
+    Unknown,
 }
 
 /// Some events, as text.
@@ -221,17 +291,17 @@ impl Feed {
     }
 
     /// Read on after a place, or from now on.
-    pub fn read(&self, after: Option<Place>) -> Reading {
+    pub fn read(&self, from: Start) -> Reading {
         let kept = lock(&self.kept);
         let coming = self.pieces.subscribe();
-        let from = match after {
-            None => kept.last,
-            Some(place)
+        let from = match from {
+            Start::Now => kept.last,
+            Start::After(place)
                 if place.host == self.host && (kept.gone..=kept.last).contains(&place.number) =>
             {
                 place.number
             }
-            Some(_) => {
+            Start::After(_) | Start::Unknown => {
                 return Reading {
                     missed: Vec::new(),
                     reset: true,
@@ -268,12 +338,10 @@ impl Feed {
         let mut kept = lock(&self.kept);
         let mut number = kept.last;
         let (mut text, mut events) = (String::new(), Vec::new());
-        let mut add = |text: &mut String, kind: &str, data: &str, notice: Option<Notice>| {
+        let mut add = |text: &mut String, event: &EventJson, notice: Option<Notice>| {
             number += 1;
             let start = text.len();
-            let place = self.place(number);
-            // Writing to a string cannot fail.
-            let _ = write!(text, "event: {kind}\nid: {place}\ndata: {data}\n\n");
+            event.write(text, self.place(number));
             events.push(Event {
                 number,
                 notice,
@@ -283,29 +351,25 @@ impl Feed {
         let tasks = last_of_each(all.notices);
         let many = tasks.len();
         for notice in tasks {
-            let data = wire::text(&Told {
+            let event = EventJson::Task(TaskEventJson {
                 id: notice.task,
                 status: notice.status,
-                task_type: &notice.handler,
-                queue: &notice.queue,
+                task_type: notice.handler.clone(),
+                queue: notice.queue.clone(),
                 parent_task_id: notice.parent,
                 root_task_id: notice.root,
             });
-            add(&mut text, "task", &data, Some(notice));
+            add(&mut text, &event, Some(notice));
         }
-        let mut others: Vec<&str> = said;
+        let mut others: Vec<&'static str> = said;
         if all.outside || all.missing > 0 {
             others.push("tasks");
         }
         others.dedup();
         let before_others = text.len();
         for what in others {
-            add(
-                &mut text,
-                "changed",
-                &format!("{{\"what\":\"{what}\"}}"),
-                None,
-            );
+            let event = EventJson::Changed(ChangedEventJson { what, count: None });
+            add(&mut text, &event, None);
         }
         if events.is_empty() {
             return;
@@ -314,10 +378,13 @@ impl Feed {
         let whole = match many > TOLD_MAX {
             false => text.clone(),
             true => {
-                let place = self.place(number);
-                let data = format!("{{\"what\":\"tasks\",\"count\":{many}}}");
-                let mut whole =
-                    format!("event: changed\nid: {place}\ndata: {data}\n\n").into_bytes();
+                let event = EventJson::Changed(ChangedEventJson {
+                    what: "tasks",
+                    count: Some(many),
+                });
+                let mut whole = String::new();
+                event.write(&mut whole, self.place(number));
+                let mut whole = whole.into_bytes();
                 whole.extend_from_slice(&text[before_others..]);
                 whole.into()
             }
@@ -398,7 +465,7 @@ mod tests {
 
     /// The numbers of the events that a reader gets who comes back to a place.
     fn told(feed: &Feed, host: u64, number: u64) -> Option<Vec<String>> {
-        let reading = feed.read(Some(Place { host, number }));
+        let reading = feed.read(Start::After(Place { host, number }));
         if reading.reset {
             return None;
         }

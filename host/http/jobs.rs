@@ -23,6 +23,7 @@ use crate::job::{JobStatus, Made, NewJob, Unit};
 use crate::limits::JOB_LINE_MAX;
 use crate::task::{Options, Task, TaskId, check_payload};
 use crate::wire::job::{self as shape, JobJson, UnitJson};
+use crate::wire::whole;
 
 /// Units of one body.
 const UNITS_MAX: usize = 100_000;
@@ -41,48 +42,68 @@ pub fn routes() -> OpenApiRouter<State> {
         .routes(routes!(resume))
 }
 
+/// What a failed unit does to its job. `skip` would be the same as `collect`: a job's output has only counts.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum OnFailureJson {
+    /// The others finish, then the job has failed.
+    Fail,
+    /// The others are cancelled.
+    FailFast,
+    /// The job completes all the same.
+    Collect,
+}
+
 /// A batch job that is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJobJson {
     /// Handler that shall run each unit.
+    #[schema(min_length = 1, max_length = 200)]
     handler: String,
     /// Its name, for people; `job` when absent.
+    #[schema(min_length = 1, max_length = 200)]
     name: Option<String>,
     /// The inputs of its first units, or of all; at most 100,000. They are lines 1, 2 and so on.
     #[serde(default)]
-    #[schema(value_type = Vec<serde_json::Value>)]
+    #[schema(value_type = Vec<serde_json::Value>, max_items = 100000)]
     inputs: Vec<Box<RawValue>>,
     /// How many units it will have; as many as there are inputs when absent. None starts before all are there.
+    #[serde(default, deserialize_with = "whole::optional")]
     #[schema(maximum = 10000000)]
     total: Option<u64>,
     /// Where the units come from, for people.
     source: Option<String>,
     /// What a failed unit does: `fail` (the others finish, then the job has failed; when absent), `fail-fast`
     /// (they are cancelled) or `collect` (the job completes all the same).
-    on_failure: Option<String>,
+    on_failure: Option<OnFailureJson>,
     /// Units that run at once; as many as there is room for when absent.
+    #[serde(default, deserialize_with = "whole::optional")]
     #[schema(minimum = 1)]
     concurrency: Option<u32>,
     /// Queue that the units go into.
+    #[schema(min_length = 1, max_length = 200)]
     queue: Option<String>,
     /// Higher runs first; 0 when absent.
+    #[serde(default, deserialize_with = "whole::optional")]
     priority: Option<i32>,
     /// Running time of one attempt.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1, maximum = 316224000000u64)]
     timeout_ms: Option<u64>,
     /// Attempts at each unit; as the handler's manifest says when absent.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1, maximum = 1000)]
     max_attempts: Option<u32>,
 }
 
 impl NewJobJson {
     fn job(&self) -> Result<NewJob, Problem> {
-        let word = self.on_failure.as_deref().unwrap_or("fail");
-        // `skip` would say the same as `collect`: a job's output has only counts.
-        let on_failure = OnFailure::from_word(word).filter(|one| *one != OnFailure::Skip);
-        let on_failure = on_failure.ok_or_else(|| {
-            Problem::new(Kind::Invalid, format!("on_failure is \"{word}\""))
-                .hint("it is fail, fail-fast or collect")
-        })?;
+        let on_failure = match self.on_failure {
+            None | Some(OnFailureJson::Fail) => OnFailure::Fail,
+            Some(OnFailureJson::FailFast) => OnFailure::FailFast,
+            Some(OnFailureJson::Collect) => OnFailure::Collect,
+        };
         let there = self.inputs.len() as u64;
         let units = self.total.unwrap_or(there);
         if units < there {

@@ -2,7 +2,7 @@
 
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder, SecurityRequirement};
+use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder, SecurityRequirement, Server};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -66,9 +66,12 @@ pub fn finish(mut api: OpenApi) -> OpenApi {
             Content::new(Some(Ref::from_schema_name(Problem::name()))),
         )
         .build();
+    // A generator of clients makes a type of errors from the ranges; `default` is for readers that know no ranges.
     let tell = |operation: &mut Operation| {
         let responses = &mut operation.responses.responses;
-        responses.insert("default".to_owned(), problem.clone().into());
+        for range in ["4XX", "5XX", "default"] {
+            responses.insert(range.to_owned(), problem.clone().into());
+        }
     };
     for item in api.paths.paths.values_mut() {
         let operations = [
@@ -93,6 +96,8 @@ pub fn finish(mut api: OpenApi) -> OpenApi {
     components
         .security_schemes
         .insert("token".to_owned(), SecurityScheme::Http(bearer));
+    // Relative to where the description was read: a host does not know by which address it is reached.
+    api.servers = Some(vec![Server::new("/")]);
     let none: [&str; 0] = [];
     // Either the token or, where the host is bound to loopback alone, nothing.
     api.security = Some(vec![

@@ -11,7 +11,7 @@ use super::given::{Asked, Given};
 use super::problem::Problem;
 use super::shown::Shown;
 use crate::queue::QueueChange;
-use crate::wire::{self, QueueJson};
+use crate::wire::{self, QueueJson, whole};
 
 /// The routes of queues.
 pub fn routes() -> OpenApiRouter<State> {
@@ -73,13 +73,13 @@ pub struct QueueChangeJson {
     paused: Option<bool>,
     /// Tasks of it that run at once; null for no limit.
     #[serde(default, deserialize_with = "told")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000000)]
     concurrency: Option<Option<u32>>,
 }
 
 /// Null is something that was said.
 fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+    whole::optional(deserializer).map(Some)
 }
 
 /// Pause a queue, resume it, or limit how many of its tasks run at once

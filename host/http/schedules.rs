@@ -18,7 +18,7 @@ use crate::client::{Client, ClientError};
 use crate::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::{Alter, StoreError};
 use crate::task::{Options, check_payload};
-use crate::wire::{self, ScheduleJson, TaskJson, now_ms};
+use crate::wire::{self, ScheduleJson, TaskJson, now_ms, whole};
 
 /// The routes of schedules.
 pub fn routes() -> OpenApiRouter<State> {
@@ -80,8 +80,10 @@ enum OverlapJson {
 #[serde(deny_unknown_fields)]
 pub struct NewScheduleJson {
     /// Its name.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// Handler that shall run its tasks; a schedule has either this or a document.
+    #[schema(min_length = 1, max_length = 200)]
     handler: Option<String>,
     /// Document of a workflow that is run in place of a handler's task: the text of its JSON or TOML.
     document: Option<String>,
@@ -89,10 +91,13 @@ pub struct NewScheduleJson {
     #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
     /// When clocks show this: five fields, or @hourly, @daily, @weekly, @monthly, @yearly.
+    #[schema(min_length = 1, max_length = 200)]
     cron: Option<String>,
     /// Clocks of this time zone; UTC when absent.
     zone: Option<String>,
     /// Again and again, the first time after this.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1000, maximum = 316224000000u64)]
     every_ms: Option<u64>,
     /// What becomes of times that pass while no host runs; once when absent.
     missed: Option<MissedJson>,
@@ -102,16 +107,25 @@ pub struct NewScheduleJson {
     #[serde(default)]
     replace: bool,
     /// Queue that the tasks go into.
+    #[schema(min_length = 1, max_length = 200)]
     queue: Option<String>,
     /// Higher runs first; 0 when absent.
+    #[serde(default, deserialize_with = "whole::optional")]
     priority: Option<i32>,
     /// Running time of one attempt.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1, maximum = 316224000000u64)]
     timeout_ms: Option<u64>,
     /// Expire when a task has not started so long after it was submitted.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(maximum = 316224000000u64)]
     expires_ms: Option<u64>,
     /// Attempts in all; as the handler's manifest says when absent.
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1, maximum = 1000)]
     max_attempts: Option<u32>,
     /// Handler that goes on with the output.
+    #[schema(min_length = 1, max_length = 200)]
     on_complete: Option<String>,
     /// A JSON object that is kept with the tasks, shown, and told to their handler.
     #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]

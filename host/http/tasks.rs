@@ -18,7 +18,7 @@ use crate::client::{Client, ClientError};
 use crate::limits::INPUTS_MAX;
 use crate::store::Filter;
 use crate::task::{Options, Task, TaskId};
-use crate::wire::{self, TaskJson, now_ms};
+use crate::wire::{self, TaskJson, now_ms, whole};
 
 /// Tasks of one page, where nobody says otherwise.
 pub const PAGE: u64 = 50;
@@ -50,20 +50,32 @@ macro_rules! with_options {
             $($(#[$doc])* $field: $type,)*
             /// Submitting again under the same key gives the first task. The header Idempotency-Key
             /// says the same.
+            #[schema(min_length = 1, max_length = 200)]
             key: Option<String>,
             /// Queue that it goes into.
+            #[schema(min_length = 1, max_length = 200)]
             queue: Option<String>,
             /// Higher runs first; 0 when absent.
+            #[serde(default, deserialize_with = "whole::optional")]
             priority: Option<i32>,
             /// Start no earlier than this from now.
+            #[serde(default, deserialize_with = "whole::optional")]
+            #[schema(maximum = 316224000000u64)]
             delay_ms: Option<u64>,
             /// Running time of one attempt.
+            #[serde(default, deserialize_with = "whole::optional")]
+            #[schema(minimum = 1, maximum = 316224000000u64)]
             timeout_ms: Option<u64>,
             /// Expire when it has not started by then.
+            #[serde(default, deserialize_with = "whole::optional")]
+            #[schema(maximum = 316224000000u64)]
             expires_ms: Option<u64>,
             /// Attempts in all; as the handler's manifest says when absent.
+            #[serde(default, deserialize_with = "whole::optional")]
+            #[schema(minimum = 1, maximum = 1000)]
             max_attempts: Option<u32>,
             /// Handler that goes on with the output.
+            #[schema(min_length = 1, max_length = 200)]
             on_complete: Option<String>,
             /// Start only when these tasks have completed: ids, or unique beginnings of ids; at most 1,000.
             #[serde(default)]
@@ -106,6 +118,7 @@ with_options! {
     /// A task that is to be.
     NewTaskJson {
         /// Handler that shall run it.
+        #[schema(min_length = 1, max_length = 200)]
         handler: String,
         /// Its input; null when absent.
         #[schema(value_type = Option<serde_json::Value>)]
@@ -117,9 +130,10 @@ with_options! {
     /// Tasks that are to be: one for each input.
     BulkJson {
         /// Handler that shall run them.
+        #[schema(min_length = 1, max_length = 200)]
         handler: String,
         /// An input for each; at most 100,000.
-        #[schema(value_type = Vec<serde_json::Value>)]
+        #[schema(value_type = Vec<serde_json::Value>, min_items = 1, max_items = 100000)]
         inputs: Vec<Box<RawValue>>,
     }
 }

@@ -85,6 +85,7 @@ pub fn is_there(status: Status, wanted: StatusSet) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct WaitJson {
     /// Ids, unique beginnings of ids, or `WORKFLOW:KEY`; at most 10,000.
+    #[schema(min_items = 1, max_items = 10000)]
     ids: Vec<String>,
     /// Wait for the first of them.
     #[serde(default)]

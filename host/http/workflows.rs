@@ -20,7 +20,7 @@ use crate::group::GroupKind;
 use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::Filter;
 use crate::task::check_metadata;
-use crate::wire::{self, StartedJson, WorkflowDetailJson, now_ms};
+use crate::wire::{self, StartedJson, WorkflowDetailJson, now_ms, whole};
 use crate::workflow::{self, Definition, Format, Given as Told, parse};
 
 /// The routes of workflows.
@@ -46,12 +46,14 @@ pub struct NewWorkflowJson {
     input: Option<Box<RawValue>>,
     /// Running again under the same key gives the first workflow. The header Idempotency-Key says the
     /// same.
+    #[schema(min_length = 1, max_length = 200)]
     key: Option<String>,
     /// In place of the document's own.
     #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]
     metadata: Option<Box<RawValue>>,
     /// Jobs that it may have; 100,000 when absent, and at most.
-    #[schema(maximum = 100000)]
+    #[serde(default, deserialize_with = "whole::optional")]
+    #[schema(minimum = 1, maximum = 100000)]
     jobs_max: Option<usize>,
 }
 

@@ -39,7 +39,7 @@ pub type Word = Cow<'static, str>;
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[allow(dead_code, missing_docs)]
-enum StatusJson {
+pub enum StatusJson {
     Pending,
     Running,
     Waiting,

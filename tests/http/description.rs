@@ -132,3 +132,85 @@ fn a_python_client_can_be_made_of_the_description() {
             .exists()
     );
 }
+
+/// The integers of a request's body: each with the least or the greatest value that its schema takes, and with
+/// the value one further.
+fn edges(operation: &serde_json::Value, shapes: &serde_json::Value) -> Vec<(String, i64, i64)> {
+    let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let Some(name) = body["$ref"].as_str() else {
+        return Vec::new();
+    };
+    let shape = &shapes[name.rsplit('/').next().unwrap()];
+    let mut found = Vec::new();
+    for (field, schema) in shape["properties"].as_object().into_iter().flatten() {
+        let integer = serde_json::json!("integer");
+        let kind = &schema["type"];
+        if *kind != integer
+            && !kind
+                .as_array()
+                .is_some_and(|kinds| kinds.contains(&integer))
+        {
+            continue;
+        }
+        for (edge, step) in [("minimum", -1), ("maximum", 1)] {
+            if let Some(edge) = schema[edge].as_i64() {
+                found.push((field.clone(), edge, edge + step));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn integers_are_taken_to_their_edges_and_not_one_further_and_with_a_fraction_of_zero() {
+    let door = Door::open().await;
+    let api = serde_json::to_value(document()).unwrap();
+    let least = [
+        (
+            "/v1/tasks",
+            "post",
+            serde_json::json!({ "handler": "echo" }),
+        ),
+        (
+            "/v1/tasks/bulk",
+            "post",
+            serde_json::json!({ "handler": "echo", "inputs": [1] }),
+        ),
+        ("/v1/jobs", "post", serde_json::json!({ "handler": "echo" })),
+        (
+            "/v1/schedules",
+            "post",
+            serde_json::json!({ "name": "s", "handler": "echo", "every_ms": 60_000, "replace": true }),
+        ),
+        (
+            "/v1/workflows",
+            "post",
+            serde_json::json!({ "document": { "name": "w", "jobs": [{ "key": "echo" }] } }),
+        ),
+        ("/v1/queues/{name}", "patch", serde_json::json!({})),
+    ];
+    let mut tried = 0;
+    for (path, method, body) in least {
+        for (field, edge, beyond) in
+            edges(&api["paths"][path][method], &api["components"]["schemas"])
+        {
+            let send = async |value: serde_json::Value| {
+                let mut body = body.clone();
+                body[&field] = value;
+                let path = path.replace("{name}", "q");
+                door.send(&method.to_uppercase(), &path, body).await.status
+            };
+            let place = format!("{path} {field} {edge}");
+            assert!(send(edge.into()).await < 300, "{place}");
+            assert!(send((edge as f64).into()).await < 300, "{place}.0");
+            let status = send(beyond.into()).await;
+            assert!(
+                (400..500).contains(&status),
+                "{place}: {beyond} gives {status}"
+            );
+            assert_eq!(send((edge as f64 + 0.5).into()).await, 400, "{place}.5");
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}

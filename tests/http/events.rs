@@ -147,9 +147,8 @@ async fn a_reader_that_comes_back_after_a_restart_is_told_to_look_at_everything(
     assert_eq!(first.kind, "reset");
     let id = echo(&door).await;
     reader.end_of(id).await;
-    door.get("/v1/events?last_event_id=x")
-        .await
-        .refused(400, "usage", "no id of an event");
+    let mut reader = Reader::open(&door, "", Some("of another server")).await;
+    assert_eq!(reader.next().await.unwrap().kind, "reset");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -570,7 +570,7 @@ fn a_mistake_is_an_answer_that_says_what_to_do() {
     refused(
         "job_start",
         json!({ "handler": "echo" }),
-        "either `units` or a `path`",
+        "one of `units`, `units_jsonl` and `path`",
         "",
     );
     refused(
