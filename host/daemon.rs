@@ -2,6 +2,7 @@
 
 pub mod detached;
 mod handlers;
+mod leasing;
 mod lock;
 pub mod process;
 mod sharing;
@@ -19,19 +20,20 @@ pub use self::standing::{LastHost, View, last_host};
 pub use self::stopping::{StopError, stop};
 
 use self::handlers::{all, forget, rows, scan};
+use self::leasing::{beat, take_lease};
 use self::lock::Lock;
 use self::sharing::{Mirror, Publisher, Sharing};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
-use crate::lease::{HEARTBEAT_MS, Lease, Life, Sign};
+use crate::lease::{HEARTBEAT_MS, LeaseKey, Sign};
 use crate::loader::{Change, Loader, LoaderError, Watch};
 use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
 use crate::store::postgres::Address;
 use crate::store::sqlite::Role;
-use crate::store::{Keep, Place, Store, StoreError};
+use crate::store::{Beat, Keep, Place, Store, StoreError};
 
 /// How long a host that is in a hurry, or has failed, waits for what it has interrupted.
 const HURRY: Duration = Duration::from_secs(1);
@@ -150,8 +152,7 @@ impl Broken {
 pub struct Host {
     place: Place,
     clock: Arc<dyn Clock>,
-    /// The number of its lease.
-    lease: u64,
+    lease: LeaseKey,
     failed: watch::Sender<Option<Broken>>,
     store: Arc<dyn Store>,
     loader: Arc<Loader>,
@@ -209,7 +210,7 @@ impl Host {
             let error = error.to_string();
             let sign = Sign::Ended(Some(error.clone()));
             if store.sign_lease(lease, sign).await.is_err() {
-                standing::leave(&data_dir, lease, clock.now_ms(), error);
+                standing::leave(&data_dir, lease.number, clock.now_ms(), error);
             }
         }
         begun
@@ -222,7 +223,7 @@ impl Host {
         store: Arc<dyn Store>,
         loader: Arc<Loader>,
         sandbox: Arc<Sandbox>,
-        lease: u64,
+        lease: LeaseKey,
         sharing: Sharing,
     ) -> Result<Host, HostError> {
         let sharing = Arc::new(sharing);
@@ -238,7 +239,8 @@ impl Host {
             .keep_handlers(rows(&handlers), loader.directory().to_owned())
             .await?;
         sharing.handlers_changed(&store, &loader).await?;
-        let recovered = store.recover().await?;
+        let restarts_max = setup.settings.restarts_max;
+        let recovered = store.recover(restarts_max).await?;
         forget(&*store, &loader, &handlers, &sandbox);
         sharing::fetch(&*store, &loader)?;
 
@@ -263,7 +265,12 @@ impl Host {
         let keeping = retention.watch(Client::new(shared.clone()));
         let keeping = beside.run("deletes old tasks", keeping);
         let next_ms = setup.clock.now_ms() + HEARTBEAT_MS;
-        let beating = beat(shared.clone(), setup.clock.clone(), lease, next_ms);
+        let sign = Beat {
+            lease,
+            restarts_max,
+            attempts: executor.attempts(),
+        };
+        let beating = beat(shared.clone(), setup.clock.clone(), sign, next_ms);
         let beating = beside.run("keeps the lease", beating);
 
         let (changed, mut looks) = mpsc::unbounded_channel();
@@ -332,12 +339,12 @@ impl Host {
 
     /// The number of its lease: each host of a data directory has another one.
     pub fn number(&self) -> u64 {
-        self.lease
+        self.lease.number
     }
 
     /// Say where it answers HTTP, for whoever asks where it is.
     pub fn say_address(&self, url: &str) -> std::io::Result<()> {
-        standing::say_address(&self.place.directory, self.lease, url)
+        standing::say_address(&self.place.directory, self.lease.number, url)
     }
 
     /// Attempts that a dead host left behind and that were put back.
@@ -412,7 +419,7 @@ impl Host {
         if !matches!(signed, Ok(Ok(()))) && self.sign_anew(sign).await.is_err() {
             standing::leave(
                 &self.place.directory,
-                self.lease,
+                self.lease.number,
                 self.clock.now_ms(),
                 error,
             );
@@ -475,100 +482,11 @@ impl Beside {
     }
 }
 
-/// Become the one that serves. The lock is ours already; but where somebody has removed its file,
-/// two may have one each.
-async fn take_lease(
-    store: &dyn Store,
-    setup: &Setup,
-    own: crate::lease::Identity,
-) -> Result<u64, HostError> {
-    let served = |pid| HostError::AlreadyServed {
-        pid,
-        data_dir: setup.data_dir.clone(),
-    };
-    if setup.database.is_some() {
-        return take_one_of_many(store, setup, own).await;
-    }
-    let last = last_host(store, &setup.data_dir, &*setup.clock)?;
-    // Of one in another container the lock says more than its last sign of life.
-    if let Some(last) = &last
-        && last.standing.serves()
-        && last.lease.holder != own
-        && process::life(&last.lease.holder) == Life::Lives
-    {
-        return Err(served(Some(last.lease.holder.pid)));
-    }
-    let number = last.map_or(1, |last| last.lease.number + 1);
-    match store.take_lease(new_lease(setup, own, number)).await? {
-        true => Ok(number),
-        false => Err(served(None)),
-    }
-}
-
-/// Become one of those that serve. A host of this machine whose process has ended serves no more,
-/// whatever is left of its lease; of those of other machines their leases tell.
-async fn take_one_of_many(
-    store: &dyn Store,
-    setup: &Setup,
-    own: crate::lease::Identity,
-) -> Result<u64, HostError> {
-    loop {
-        let leases = store.leases()?;
-        for lease in leases.iter().filter(|lease| lease.ended_at_ms.is_none()) {
-            let here = lease.holder.boot.is_some() && lease.holder.boot == own.boot;
-            if here && process::life(&lease.holder) == Life::Ended {
-                let died = Sign::Ended(Some("its process ended without a word".to_owned()));
-                store.sign_lease(lease.number, died).await?;
-            }
-        }
-        let number = leases.first().map_or(1, |lease| lease.number + 1);
-        // Another may just have taken that number.
-        if store
-            .take_lease(new_lease(setup, own.clone(), number))
-            .await?
-        {
-            return Ok(number);
-        }
-    }
-}
-
-fn new_lease(setup: &Setup, holder: crate::lease::Identity, number: u64) -> Lease {
-    let now_ms = setup.clock.now_ms();
-    Lease {
-        number,
-        holder,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        grace_ms: u64::try_from(setup.grace.as_millis()).unwrap_or(u64::MAX),
-        since_ms: now_ms,
-        heartbeat_at_ms: now_ms,
-        stopping_at_ms: None,
-        ended_at_ms: None,
-        error: None,
-    }
-}
-
 /// The data directory, or a directory in it, that the host cannot write.
 fn unwritable(path: &Path, error: &std::io::Error) -> LoaderError {
     LoaderError::Io {
         path: path.to_owned(),
         why: error.to_string(),
-    }
-}
-
-/// Say now and then that the host lives, for those who cannot see its process.
-async fn beat(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    number: u64,
-    mut next_ms: u64,
-) -> Result<(), StoreError> {
-    loop {
-        clock.sleep_until(next_ms).await;
-        if !store.sign_lease(number, Sign::Beat).await? {
-            return Err(standing::lease_lost(&*store, number));
-        }
-        // Those that a sleeping machine has missed are not made up for.
-        next_ms = (next_ms + HEARTBEAT_MS).max(clock.now_ms());
     }
 }
 

@@ -129,11 +129,19 @@ pub struct Lease {
     pub error: Option<String>,
 }
 
-/// What a host says in its lease.
+/// Which lease is meant. The number alone does not tell: a standby that takes over may lack the last
+/// leases, and then their numbers are given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseKey {
+    /// Its number.
+    pub number: u64,
+    /// When it was taken, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// What a host says in its lease, besides that it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sign {
-    /// It lives.
-    Beat,
     /// It takes no more work.
     Stopping,
     /// It ends, by this error if there is one.
@@ -156,6 +164,14 @@ pub enum Standing {
 }
 
 impl Lease {
+    /// What names it.
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey {
+            number: self.number,
+            since_ms: self.since_ms,
+        }
+    }
+
     /// Where its host stands at `now_ms`, of whose process `life` was seen.
     pub fn standing(&self, life: Life, now_ms: u64) -> Standing {
         let silent = now_ms.saturating_sub(self.heartbeat_at_ms) > SILENCE_MS_MAX;

@@ -128,9 +128,20 @@ pub const SCHEDULE_CATCH_UP_MAX: usize = 100;
 /// not listen, and fills the disk.
 pub const SIGNALS_UNREAD_MAX: u64 = 10_000;
 
-/// A task that was running each of this many times when its host died is failed, not run for
-/// ever: it is likely to be what kills the host.
+/// How often a run is begun again because its host died or lost it, where the host is not told
+/// otherwise. Then the task is failed, not run for ever: it is likely to be what kills the host.
 pub const RESTARTS_MAX: u32 = 10;
+
+/// Rest of a task of which a host could not read what it needs because the database was away or in
+/// somebody's hands, in milliseconds. The host has tried for a while already.
+pub const READ_REST_MS: u64 = 5_000;
+
+/// Rest of a task of which something cannot be read though the database is there, in milliseconds: twice
+/// as long each time.
+pub const UNREAD_REST_MS_MIN: u64 = 1_000;
+
+/// The longest such rest, in milliseconds.
+pub const UNREAD_REST_MS_MAX: u64 = 60_000;
 
 /// Items of one map: they are kept in one transaction, which nobody else writes beside. More than
 /// that is the work of a generator.

@@ -31,6 +31,12 @@ pub fn text(store: &dyn Store) -> Result<String, StoreError> {
     plain(
         &mut text,
         &counters,
+        counter::ATTEMPTS_LOST,
+        "Attempts that were put back: their host died, did not run them, or could not read what they need.",
+    );
+    plain(
+        &mut text,
+        &counters,
         counter::CHILD_TASKS_SPAWNED,
         "Child tasks that tasks have spawned.",
     );

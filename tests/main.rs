@@ -32,6 +32,8 @@ mod jobs;
 mod languages;
 /// The handlers directory.
 mod loader;
+/// Attempts that their host cannot go on with, or has lost.
+mod lost;
 /// The door for assistants, by the official client and by raw lines.
 mod mcp;
 /// Pools, from inside a guest.

@@ -168,7 +168,7 @@ async fn running_time_before_a_wait_counts_when_the_instance_was_dropped() {
     let spent_ms = |fence: u64| {
         world.until(move |client| {
             let task = client.task(task).unwrap();
-            (task.status == Status::Waiting && task.fence == fence).then_some(task.spent_ms)
+            (task.status == Status::Waiting && task.fence.number == fence).then_some(task.spent_ms)
         })
     };
     let first_ms = spent_ms(1).await;
@@ -395,7 +395,7 @@ async fn a_handler_that_returns_earlier_on_replay_fails_with_the_call_that_it_le
         world
             .until(|client| {
                 let task = client.task(task).unwrap();
-                (task.status == Status::Waiting && task.fence == fence).then_some(())
+                (task.status == Status::Waiting && task.fence.number == fence).then_some(())
             })
             .await;
         if fence == 2 {

@@ -1,6 +1,9 @@
 //! Several hosts on one PostgreSQL: processes of the program, with real guests, and what may happen to
 //! them and to the server.
 
+mod administrators;
+mod lost;
+
 use std::sync::Arc;
 
 use fishway::client::Client;

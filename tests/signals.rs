@@ -52,7 +52,7 @@ async fn signals_of_a_name_are_received_in_the_order_of_their_sending() {
             { "signal-receive": { "name": "stop", "timeout": 0 } },
         ]))
         .await;
-    assert_eq!(task.fence, 1, "it kept its slot");
+    assert_eq!(task.fence.number, 1, "it kept its slot");
     assert_eq!(
         results(&task).as_array().unwrap()[4..],
         [

@@ -77,6 +77,17 @@ pub struct HostArgs {
     /// Time that running tasks have to end when the host stops
     #[arg(long, env = "FISHWAY_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
     pub grace: u64,
+    /// How often a task begins again at the same attempt because its host died or lost it; then it fails,
+    /// as it may be what kills the host
+    #[arg(
+        long,
+        env = "FISHWAY_RESTARTS",
+        value_name = "N",
+        default_value_t = crate::limits::RESTARTS_MAX,
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000),
+        hide_short_help = true
+    )]
+    pub restarts: u32,
     /// Delete tasks, with all below them, so long after they ended [default: never]
     #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP", value_parser = duration_ms)]
     pub keep: Option<u64>,
@@ -269,6 +280,7 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     }
     settings.parked_max = usize::from(args.parked);
     settings.park = Duration::from_millis(args.park);
+    settings.restarts_max = args.restarts;
     let grace = Duration::from_millis(args.grace);
     crate::daemon::process::raise_open_files();
     let mut host = Host::start(Setup {

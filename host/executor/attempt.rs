@@ -20,6 +20,7 @@ use crate::loader::Handler;
 use crate::panics::caught;
 use crate::store::{End, StoreError};
 use crate::task::producer::Stage;
+use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
 
 /// Epochs between two looks of a running guest: each lets others have the thread.
@@ -50,18 +51,18 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
         control.hint();
     }
     // A panic here would be a fault of ours; it must not leave the task running for ever.
-    let life = instance(agents.clone(), claim, handler.clone(), control);
+    let life = instance(agents.clone(), claim, handler.clone(), control.clone());
     let lived = caught(life).await;
     let (token, fate) = lived.unwrap_or_else(|panic| {
         tracing::error!(task = %task.id, %panic, "the host panicked while it ran this task");
         let message = format!("the host failed while it ran this task: {panic}");
-        (
-            task.token(),
-            Lived::Ended(End::Failed(
-                Failure::new(FailureKind::Trap, message, true),
-                0,
-            )),
-        )
+        // A wait may have renewed the claim.
+        let token = Token {
+            task: task.id,
+            fence: control.claim().unwrap_or(task.fence),
+        };
+        let failure = Failure::new(FailureKind::Trap, message, true);
+        (token, Lived::Ended(End::Failed(failure, 0)))
     });
     match fate {
         Lived::Nothing => {}
@@ -116,17 +117,11 @@ async fn instance(
     match pages::unfit(&*agents.store, &claim.task, &handler) {
         Ok(None) => {}
         Ok(Some(why)) => return (token, failed(FailureKind::Component, why, false)),
-        Err(error) => {
-            tracing::debug!(%error, "the attempt cannot start");
-            return (token, Lived::Nothing);
-        }
+        Err(error) => return (token, unread(&agents, token, &error)),
     }
     let guest = match guest(&agents, claim, handler, control.clone()) {
         Ok(guest) => guest,
-        Err(GuestError::Store(error)) => {
-            tracing::debug!(%error, "the attempt cannot start");
-            return (token, Lived::Nothing);
-        }
+        Err(GuestError::Store(error)) => return (token, unread(&agents, token, &error)),
         Err(GuestError::Grant(why)) => return (token, failed(FailureKind::Component, why, true)),
     };
     let mut instance = Instance::new(agents.sandbox.engine(), guest);
@@ -151,7 +146,7 @@ async fn instance(
     let verdict = control.verdict();
     let guest = instance.data_mut();
     let lived = match returned {
-        Err(why) => from_fate(ended::interrupted(why)),
+        Err(why) => from_fate(&agents, ended::interrupted(why)),
         Ok(Err(trap)) => {
             // An epoch's interrupt says nothing by itself.
             if let (None, Some(why)) = (&guest.verdict, verdict)
@@ -161,7 +156,7 @@ async fn instance(
                 guest.verdict = Some(Verdict::Interrupted(why));
             }
             guest.log.flush();
-            from_fate(guest.fate(&trap))
+            from_fate(&agents, guest.fate(&trap))
         }
         Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(failure, 0)),
         Ok(Ok(Ok(Returned::Output(output)))) => returned_well(guest, output),
@@ -206,7 +201,8 @@ fn guest(
         }
     };
     // A run that was never interrupted and never waited has no journal yet.
-    let begun = task.restarts > 0 || task.wait.is_some() || task.fence > u64::from(task.run) + 1;
+    let begun =
+        task.restarts > 0 || task.wait.is_some() || task.fence.number > u64::from(task.run) + 1;
     let mut cursor = match begun {
         true => Cursor::new(
             agents
@@ -272,11 +268,28 @@ fn returned_well(guest: &mut Guest, output: String) -> Lived {
     })
 }
 
-fn from_fate(fate: Fate) -> Lived {
+fn from_fate(agents: &Agents, fate: Fate) -> Lived {
     match fate {
         Fate::Nothing => Lived::Nothing,
         Fate::Interrupted => Lived::Ended(End::Interrupted),
+        Fate::GivenUp(loss) => given_up(agents, loss),
         Fate::Failed(failure) => Lived::Ended(End::Failed(failure, 0)),
+    }
+}
+
+fn given_up(agents: &Agents, loss: Loss) -> Lived {
+    let restarts_max = agents.settings.restarts_max;
+    Lived::Ended(End::Lost { loss, restarts_max })
+}
+
+/// What the attempt begins with cannot be read.
+fn unread(agents: &Agents, token: Token, error: &StoreError) -> Lived {
+    match error.loss() {
+        None => Lived::Nothing,
+        Some(loss) => {
+            tracing::warn!(task = %token.task, %error, "the attempt cannot start and is given back");
+            given_up(agents, loss)
+        }
     }
 }
 

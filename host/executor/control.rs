@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::task::Fence;
+
 /// Why an attempt is ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
@@ -17,6 +19,8 @@ pub enum Interrupt {
     Asked,
     /// The host stops, and the grace has passed.
     HostStops,
+    /// The task has been claimed anew: this attempt has lost its claim, and may write nothing.
+    Replaced,
 }
 
 /// The reins; shared by whoever runs the attempt and whoever may end it.
@@ -28,6 +32,8 @@ pub struct Control {
 
 #[derive(Debug)]
 struct State {
+    /// The claim that the attempt runs under; none while it waits.
+    claim: Option<Fence>,
     limit: Duration,
     spent: Duration,
     running_since: Option<Instant>,
@@ -36,10 +42,11 @@ struct State {
 }
 
 impl Control {
-    /// The reins of an attempt that does not run yet: it can be asked to stop already.
-    pub fn new() -> Control {
+    /// The reins of an attempt under a claim, that does not run yet: it can be asked to stop already.
+    pub fn new(claim: Fence) -> Control {
         Control {
             state: Mutex::new(State {
+                claim: Some(claim),
                 limit: Duration::MAX,
                 spent: Duration::ZERO,
                 running_since: None,
@@ -55,6 +62,24 @@ impl Control {
         let mut state = self.state();
         (state.limit, state.spent) = (limit, spent);
         state.running_since = Some(Instant::now());
+    }
+
+    /// The attempt goes on under another claim: its wait is over.
+    pub fn claimed(&self, claim: Fence) {
+        self.state().claim = Some(claim);
+    }
+
+    /// That the attempt waits is on disk. It may have been claimed again since.
+    pub fn waits(&self, claim: Fence) {
+        let mut state = self.state();
+        if state.claim == Some(claim) {
+            state.claim = None;
+        }
+    }
+
+    /// The claim that the attempt runs under; none while it waits.
+    pub fn claim(&self) -> Option<Fence> {
+        self.state().claim
     }
 
     /// The guest stops running; answers with the running time so far.

@@ -6,6 +6,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::control::Interrupt;
 use crate::limits::HANDLES_MAX;
+use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind};
 
 /// Why an attempt ends by a trap of the host's own.
@@ -15,6 +16,8 @@ pub enum Verdict {
     Dropped,
     /// The claim is lost; nothing may be written.
     Lost,
+    /// The host cannot go on with it, though its claim stands.
+    GivenUp(Loss),
     /// Ended from outside.
     Interrupted(Interrupt),
     /// It failed.
@@ -33,6 +36,8 @@ pub enum Fate {
     Nothing,
     /// Ended from outside, which is no fault of its own.
     Interrupted,
+    /// The host could not go on with it.
+    GivenUp(Loss),
     /// It failed.
     Failed(Failure),
 }
@@ -46,6 +51,7 @@ pub fn fate(
 ) -> Fate {
     match verdict {
         Some(Verdict::Dropped | Verdict::Lost) => return Fate::Nothing,
+        Some(Verdict::GivenUp(loss)) => return Fate::GivenUp(loss),
         Some(Verdict::Interrupted(why)) => return interrupted(why),
         Some(Verdict::Failed(failure)) => return Fate::Failed(failure),
         None => {}
@@ -126,6 +132,7 @@ pub fn interrupted(why: Interrupt) -> Fate {
     match why {
         // The task itself knows whether it was cancelled, ended by a clock, or given back.
         Interrupt::HostStops | Interrupt::Asked => Fate::Interrupted,
+        Interrupt::Replaced => Fate::Nothing,
         Interrupt::Timeout => failed(
             FailureKind::Timeout,
             "it used up its running time (the timeout of the task, or limits.timeout of its manifest)".to_owned(),
@@ -208,6 +215,13 @@ mod tests {
         assert_eq!(fate(Some(Verdict::Lost), None, &[], &trap()), Fate::Nothing);
         let stopped = Some(Verdict::Interrupted(Interrupt::HostStops));
         assert_eq!(fate(stopped, None, &[], &trap()), Fate::Interrupted);
+        let replaced = Some(Verdict::Interrupted(Interrupt::Replaced));
+        assert_eq!(fate(replaced, None, &[], &trap()), Fate::Nothing);
+        let given_up = Some(Verdict::GivenUp(Loss::Away));
+        assert_eq!(
+            fate(given_up, None, &[], &trap()),
+            Fate::GivenUp(Loss::Away)
+        );
         let asked = Some(Verdict::Interrupted(Interrupt::Asked));
         assert_eq!(fate(asked, None, &[], &trap()), Fate::Interrupted);
     }

@@ -281,10 +281,15 @@ impl Guest {
         self.checkpoints.clear();
     }
 
-    /// The store did not do it: the claim is lost, or the host is ending.
-    pub fn store_failed(&mut self, error: &crate::store::StoreError) -> wasmtime::Error {
-        tracing::debug!(task = %self.task.id, %error, "the attempt ends without a result");
-        self.end(Verdict::Lost)
+    /// The store did not do it. The attempt is given back, unless its claim is lost or the host is ending.
+    pub fn store_failed(&mut self, error: &StoreError) -> wasmtime::Error {
+        self.end(match error.loss() {
+            None => Verdict::Lost,
+            Some(loss) => {
+                tracing::warn!(task = %self.task.id, %error, "the attempt cannot go on and is given back");
+                Verdict::GivenUp(loss)
+            }
+        })
     }
 
     /// How far the guest says it is.
@@ -342,7 +347,7 @@ impl Guest {
             spent_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
         };
         let agents = self.agents.clone();
-        let parked = Parked::enter(&agents.parking, &self.task);
+        let parked = Parked::enter(&agents.parking, &self.task, &self.control);
         // Before the wait is written, so that the same transaction can give the slot to a child.
         let (slots, leave) = match self.slot.take().map(Slot::leave) {
             Some((slots, leave)) if parked.stays() => (Some(slots), leave),
@@ -354,6 +359,7 @@ impl Guest {
         };
         let claimed = match agents.store.suspend(self.token(), suspension).await {
             Ok(()) => {
+                self.control.waits(self.task.fence);
                 match parked.stays() {
                     true => drop(leave),
                     // It goes with the instance.

@@ -37,9 +37,10 @@ pub use slots::Slots;
 use self::control::{Control, Interrupt};
 use self::parking::{Claim, Parking};
 use crate::clock::Clock;
+use crate::limits;
 use crate::loader::Loader;
-use crate::store::Store;
-use crate::task::{Task, TaskId};
+use crate::store::{Attempts, Store};
+use crate::task::{Task, TaskId, Token};
 
 /// What a host may set.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,8 @@ pub struct Settings {
     pub park: Duration,
     /// How long an attempt may go on after it was asked to stop.
     pub grace: Duration,
+    /// How often a run is begun again because its host died or lost it; then its task fails.
+    pub restarts_max: u32,
 }
 
 impl Default for Settings {
@@ -62,6 +65,7 @@ impl Default for Settings {
             parked_max: 256,
             park: Duration::from_secs(10),
             grace: Duration::from_secs(5),
+            restarts_max: limits::RESTARTS_MAX,
         }
     }
 }
@@ -105,24 +109,44 @@ pub struct Executor {
     guests: tokio::runtime::Handle,
     /// And those that compute have others.
     apart: tokio::runtime::Handle,
-    running: Arc<Mutex<HashMap<TaskId, Arc<Control>>>>,
+    running: Arc<Running>,
     /// Attempts that have not written their end yet, or whose instance is still there.
     live: Arc<watch::Sender<usize>>,
     _runtimes: [Runtime; 2],
+}
+
+/// The reins of the attempts of this host, the newest of each task.
+#[derive(Default)]
+struct Running(Mutex<HashMap<TaskId, Arc<Control>>>);
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Control>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt is here from before its claim is told until after its end is on disk, and both are done by
+/// the thread that writes: so what that thread does not find here nobody runs.
+impl Attempts for Running {
+    fn holds(&self, token: Token) -> bool {
+        let running = self.lock();
+        let control = running.get(&token.task);
+        control.is_some_and(|control| control.claim() == Some(token.fence))
+    }
 }
 
 /// One attempt, which is counted and can be asked to stop until its end is written.
 struct Live {
     task: TaskId,
     control: Arc<Control>,
-    running: Arc<Mutex<HashMap<TaskId, Arc<Control>>>>,
+    running: Arc<Running>,
     count: Arc<watch::Sender<usize>>,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         // A dropped wait may be over already, and its task run in another instance.
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         if running
             .get(&self.task)
             .is_some_and(|other| Arc::ptr_eq(other, &self.control))
@@ -204,7 +228,7 @@ impl Executor {
         };
         let agents = self.agents.clone();
         let apart = self.apart.clone();
-        let live = self.begin(claim.task.id);
+        let live = self.begin(claim.task.token());
         self.guests.spawn(async move {
             claim.slot.start().await;
             // Made here and in a place of its own: what is spawned is copied a few times, and this is large.
@@ -215,9 +239,14 @@ impl Executor {
 
     /// An attempt of a task is to be. Before anyone can ask it to stop: the first thread that is free may be
     /// long in coming.
-    fn begin(&self, task: TaskId) -> Live {
-        let control = Arc::new(Control::new());
-        lock(&self.running).insert(task, control.clone());
+    fn begin(&self, token: Token) -> Live {
+        let task = token.task;
+        let control = Arc::new(Control::new(token.fence));
+        let before = self.running.lock().insert(task, control.clone());
+        // Whoever ran the task here has ended, or has lost its claim without having heard of it.
+        if let Some(before) = before {
+            before.stop(Interrupt::Replaced, Duration::ZERO);
+        }
         self.live.send_modify(|live| *live += 1);
         Live {
             task,
@@ -227,9 +256,14 @@ impl Executor {
         }
     }
 
+    /// What runs here, for whoever compares it with the database.
+    pub fn attempts(&self) -> Arc<dyn Attempts> {
+        self.running.clone()
+    }
+
     /// Ask the attempts of these tasks to stop; they are interrupted after the grace.
     pub fn stop(&self, tasks: &[TaskId]) {
-        let running = lock(&self.running);
+        let running = self.running.lock();
         for task in tasks {
             if let Some(control) = running.get(task) {
                 control.stop(Interrupt::Asked, self.agents.settings.grace);
@@ -239,7 +273,7 @@ impl Executor {
 
     /// Let the attempts of these tasks know that they should come to an end.
     pub fn hint(&self, tasks: &[TaskId]) {
-        let running = lock(&self.running);
+        let running = self.running.lock();
         for control in tasks.iter().filter_map(|task| running.get(task)) {
             control.hint();
         }
@@ -250,15 +284,11 @@ impl Executor {
     pub async fn drain(&self, grace: Duration) {
         self.slots.close();
         self.agents.parking.clear();
-        for control in lock(&self.running).values() {
+        for control in self.running.lock().values() {
             control.stop(Interrupt::HostStops, grace);
         }
         // Not the slots: an attempt gives its slot back before its end is written.
         let mut live = self.live.subscribe();
         let _ = live.wait_for(|live| *live == 0).await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

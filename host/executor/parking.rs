@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::control::Control;
 use super::slots::Slot;
-use crate::task::{Task, TaskId};
+use crate::task::{Fence, Task, TaskId};
 
 /// A task that was claimed, with the slot that it runs in.
 pub struct Claim {
@@ -26,8 +27,9 @@ pub struct Parking {
 /// Where an instance waits for its claim.
 struct Place {
     run: u32,
-    /// The claim that the instance waits in. Another host may have had one since.
-    fence: u64,
+    /// The claim under which the instance began to wait.
+    fence: Fence,
+    control: Arc<Control>,
     claim: oneshot::Sender<Claim>,
 }
 
@@ -41,17 +43,21 @@ impl Parking {
     }
 
     /// Hand a claim to the parked instance of its task; gives it back when there is none that waited
-    /// for it. One whose task was cancelled meanwhile, and begins anew, is let go.
+    /// for it. One whose task was cancelled meanwhile, and begins anew, is let go; so is one whose wait is
+    /// not the one that the database has: another host may have gone on since, or a standby that took over
+    /// knows of another past.
     pub fn resume(&self, claim: Claim) -> Option<Claim> {
         let Some(place) = self.parked().remove(&claim.task.id) else {
             return Some(claim);
         };
-        let woken = claim.task.wait.as_ref().and_then(|wait| wait.woken);
-        let next = claim.task.fence == place.fence + 1;
-        match woken.is_some() && next && place.run == claim.task.run {
-            true => place.claim.send(claim).err(),
-            false => Some(claim),
+        let wait = claim.task.wait.as_ref();
+        let same = wait.is_some_and(|wait| wait.woken.is_some() && wait.claim == Some(place.fence));
+        let next = claim.task.fence.number == place.fence.number + 1;
+        if !same || !next || place.run != claim.task.run {
+            return Some(claim);
         }
+        place.control.claimed(claim.task.fence);
+        place.claim.send(claim).err()
     }
 
     /// Let all go: they will be replayed.
@@ -74,12 +80,19 @@ pub struct Parked {
 
 impl Parked {
     /// Take a place, if there is room. Before the wait begins: its end may come at once.
-    pub fn enter(parking: &Arc<Parking>, waiter: &Task) -> Parked {
+    pub fn enter(parking: &Arc<Parking>, waiter: &Task, control: &Arc<Control>) -> Parked {
         let (task, run, fence) = (waiter.id, waiter.run, waiter.fence);
         let mut parked = parking.parked();
         let claim = (parked.len() < parking.room).then(|| {
             let (claim, receiver) = oneshot::channel();
-            parked.insert(task, Place { run, fence, claim });
+            let control = control.clone();
+            let place = Place {
+                run,
+                fence,
+                control,
+                claim,
+            };
+            parked.insert(task, place);
             receiver
         });
         drop(parked);

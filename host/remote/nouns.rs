@@ -17,7 +17,7 @@ use crate::store::{
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
-use crate::task::{Failure, Options, Status, Task, TaskId, Wait};
+use crate::task::{Failure, Fence, Options, Status, Task, TaskId, Wait};
 use crate::wire::job::UnitJson;
 use crate::wire::{
     self, AttemptJson, FailureJson, HandlerJson, HostJson, LinkJson, LogJson, NodeJson, PoolJson,
@@ -101,7 +101,7 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         phase: json.phase.as_str().into(),
         attempt: json.attempt,
         restarts: json.restarts,
-        fence: 0,
+        fence: Fence::default(),
         run: 0,
         blocked_by: u32::from(reason == Some("blocked")),
         run_at_ms: (reason == Some("scheduled")).then_some(created_at_ms),
@@ -113,6 +113,7 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
             remaining: 1,
             signal: Some(name.clone()),
             since_ms: created_at_ms,
+            claim: None,
             until_ms: None,
             woken: None,
         }),

@@ -12,12 +12,12 @@ use super::{Input, Inputs, NOTHING, Remote, asking, local, options};
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
 use crate::journal::RefusedCall;
-use crate::lease::{Lease, Sign};
+use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target, Timing};
 use crate::store::{
-    Alter, CallBy, Cancelled, Dispatch, End, HandlerRow, Heard, Received, Record, Sent, Signal,
-    StoreError, Submitted, Suspension, Sweep, Urgency, Writes,
+    Alter, Beat, CallBy, Cancelled, Dispatch, End, HandlerRow, Heard, Received, Record, Sent,
+    Signal, StoreError, Submitted, Suspension, Sweep, Urgency, Writes,
 };
 use crate::task::{NewTask, Task, TaskId, Token};
 use crate::wire::{self, QueueJson, ScheduleJson, TaskJson};
@@ -202,7 +202,7 @@ impl Writes for Remote {
 
     fn serve(&self, _dispatch: Arc<dyn Dispatch>) {}
 
-    async fn recover(&self) -> Result<u64, StoreError> {
+    async fn recover(&self, _restarts_max: u32) -> Result<u64, StoreError> {
         Err(local("recovering"))
     }
 
@@ -210,7 +210,11 @@ impl Writes for Remote {
         Err(local("serving"))
     }
 
-    async fn sign_lease(&self, _number: u64, _sign: Sign) -> Result<bool, StoreError> {
+    async fn sign_lease(&self, _lease: LeaseKey, _sign: Sign) -> Result<bool, StoreError> {
+        Err(local("serving"))
+    }
+
+    async fn beat(&self, _beat: Beat) -> Result<Option<Vec<TaskId>>, StoreError> {
         Err(local("serving"))
     }
 

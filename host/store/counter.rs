@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 pub const CHILD_TASKS_SPAWNED: &str = "fishway_child_tasks_spawned_total";
 /// Tasks that have ended, by handler and by how.
 pub const TASKS_ENDED: &str = "fishway_tasks_ended_total";
+/// Attempts that came to no end and were put back, by handler and by why.
+pub const ATTEMPTS_LOST: &str = "fishway_attempts_lost_total";
 /// How long tasks have waited for others, in seconds, by handler.
 pub const WAIT_DURATION: &str = "fishway_wait_duration_seconds";
 /// The buckets of [`WAIT_DURATION`]; each wait is counted in one.

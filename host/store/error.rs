@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::lease::SILENCE_MS_MAX;
-use crate::task::state::Refusal;
+use crate::task::state::{Loss, Refusal};
 use crate::task::{Status, TaskId};
 
 /// Why a store did not do what it was asked.
@@ -148,6 +148,14 @@ pub enum StoreError {
         /// What the server says.
         why: String,
     },
+    /// The server ended a statement; the same may be done again after a rest.
+    #[error("the database server ended a statement: {why}")]
+    Ended {
+        /// What the server says.
+        why: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The server cannot be asked, or does not serve us.
     #[error("{what}")]
     Server {
@@ -209,6 +217,23 @@ fn it(id: &TaskId, task: &TaskId) -> String {
 }
 
 impl StoreError {
+    /// How an attempt is lost that cannot go on because of this; none where its claim is lost or the host
+    /// is ending, so that there is nothing to give back.
+    pub fn loss(&self) -> Option<Loss> {
+        match self {
+            StoreError::Stale(_) | StoreError::Closed => None,
+            StoreError::Server { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Crowded { .. }
+            | StoreError::Ended { .. }
+            | StoreError::Full { .. }
+            | StoreError::ReadOnly { .. } => Some(Loss::Away),
+            other => Some(Loss::Unread {
+                why: other.to_string(),
+            }),
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -274,7 +299,9 @@ impl StoreError {
             StoreError::LeaseLost => {
                 "one host serves a data directory; see that nobody removes host.lock".to_owned()
             }
-            StoreError::Remote { hint, .. } | StoreError::Server { hint, .. } => {
+            StoreError::Remote { hint, .. }
+            | StoreError::Server { hint, .. }
+            | StoreError::Ended { hint, .. } => {
                 return hint.clone();
             }
             StoreError::Refused(_)

@@ -34,7 +34,8 @@ pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
 pub use hosts::{
-    keep_handlers, publish, recover, share_component, sign_lease, take_lease, tick, unpublish,
+    beat, keep_handlers, publish, recover, share_component, sign_lease, take_lease, tick,
+    unpublish,
 };
 pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};
@@ -266,6 +267,9 @@ impl<'a> Turn<'a> {
         let change = apply(before, event, now_ms)?;
         let mut task = change.task;
         self.change(task.clone());
+        if let Event::AttemptLost { loss, .. } = event {
+            self.counts.lost(&task, loss);
+        }
         self.count_waited(status_before, &task)?;
         let mut caused = Vec::new();
         let (group, optional) = (task.parent.filter(|_| task.member), task.optional);

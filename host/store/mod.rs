@@ -26,7 +26,7 @@ pub use counter::Counter;
 pub use error::StoreError;
 pub use place::Place;
 pub use sweep::{Keep, Sweep};
-pub use writes::{Heard, Writes};
+pub use writes::{Beat, Heard, Writes};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
-use crate::task::state::Attempt;
+use crate::task::state::{Attempt, Loss};
 use crate::task::{
     Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
     Status, StatusSet, Task, TaskId, Token,
@@ -199,6 +199,13 @@ pub trait Store: Writes {
     fn close(&self) {}
     /// Makes ids for tasks that are told before they are committed. Only the host uses it.
     fn ids(&self) -> &IdGenerator;
+}
+
+/// What a host knows of the attempts that it runs.
+pub trait Attempts: Send + Sync + 'static {
+    /// Whether an attempt runs under this claim, or has yet to begin. One that waits does not run. Asked
+    /// inside a transaction, by the thread that hands claims over and hears of the ends: answers at once.
+    fn holds(&self, token: Token) -> bool;
 }
 
 /// What one of several hosts has to do.
@@ -534,6 +541,13 @@ pub enum End {
     },
     /// The host stops and gives the attempt back.
     Interrupted,
+    /// The host lives and cannot go on with it. No attempt is counted.
+    Lost {
+        /// Why.
+        loss: Loss,
+        /// How often a run is begun again before its task fails.
+        restarts_max: u32,
+    },
 }
 
 /// A handler as the store remembers it.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::journal::Entry;
-use crate::lease::{Lease, Sign};
+use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
 use crate::store::{
@@ -13,7 +13,7 @@ use crate::store::{
 };
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId};
+use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId, Token};
 use crate::types::Function;
 
 /// One open transaction of an engine.
@@ -158,6 +158,9 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     fn ready(&mut self, lane: &Lane, limit: usize) -> Result<Vec<(i32, TaskId)>, StoreError>;
     /// Tasks that run.
     fn running(&mut self) -> Result<Vec<TaskId>, StoreError>;
+    /// The claims under which tasks run on the host of this number; where there is but one host at a time,
+    /// all.
+    fn running_on(&mut self, host: u64) -> Result<Vec<Token>, StoreError>;
     /// Tasks that run and were asked to stop, or only given a hint: then `false`.
     fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError>;
     /// Tasks whose clock has run out by `now_ms`, and which clock it is; at most `limit`.
@@ -178,9 +181,14 @@ pub trait LeaseRows {
     /// Put a lease in the place of the one with the number before, or of none. The answer is
     /// whether that was so.
     fn take_lease(&mut self, lease: &Lease) -> Result<bool, StoreError>;
-    /// Add a sign to the lease of that number. The answer is whether it is still there, and has not
-    /// ended.
-    fn sign_lease(&mut self, number: u64, sign: &Sign, now_ms: u64) -> Result<bool, StoreError>;
+    /// Say in a lease that its host lives, and with a sign what else. The answer is whether the lease is
+    /// still there, and has not ended.
+    fn sign_lease(
+        &mut self,
+        lease: LeaseKey,
+        sign: Option<&Sign>,
+        now_ms: u64,
+    ) -> Result<bool, StoreError>;
     /// The leases of other hosts than that of this number that were silent for too long are over. The
     /// answer is how many they are; where there is but one host at a time, none.
     fn end_silent(&mut self, _number: u64, _now_ms: u64) -> Result<u64, StoreError> {

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 use super::kernel::{self, Turn};
 use super::writer::{Ask, Job, Message, Report, Tell};
 use super::{
-    Alter, CallBy, Cancelled, Dispatch, End, HandlerRow, Received, Record, Sent, Signal,
+    Alter, Attempts, CallBy, Cancelled, Dispatch, End, HandlerRow, Received, Record, Sent, Signal,
     StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
 use crate::journal::RefusedCall;
-use crate::lease::{Lease, Sign};
+use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
 use crate::task::{NewTask, Task, TaskId, Token};
@@ -69,13 +69,18 @@ pub trait Writes: Send + Sync + 'static {
 
     /// From now on offer ready work to `dispatch`, at the end of each transaction.
     fn serve(&self, dispatch: Arc<dyn Dispatch>);
-    /// Put back what was running when a host died. Only while no host runs.
-    async fn recover(&self) -> Result<u64, StoreError>;
+    /// Put back what was running when a host died, unless that has happened `restarts_max` times to the
+    /// same run. Only while no host runs.
+    async fn recover(&self, restarts_max: u32) -> Result<u64, StoreError>;
     /// The lease of whoever serves from now on; the store sets its times. False when there is
     /// another one than that of the number before.
     async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError>;
-    /// Say something in the lease of that number. False when it was lost, or had ended.
-    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError>;
+    /// Say something in a lease. False when it was lost, or had ended.
+    async fn sign_lease(&self, lease: LeaseKey, sign: Sign) -> Result<bool, StoreError>;
+    /// Say in a lease that its host lives. In the same transaction the leases of hosts end that were silent
+    /// for too long, and what they ran is put back; and so is what this host should run and does not: those
+    /// tasks are the answer. None when the lease was lost, or had ended.
+    async fn beat(&self, beat: Beat) -> Result<Option<Vec<TaskId>>, StoreError>;
     /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
     async fn tick(&self) -> Result<Option<u64>, StoreError>;
     /// Keep what the host has loaded, for those who ask while it does not run.
@@ -117,6 +122,17 @@ pub trait Writes: Send + Sync + 'static {
         self.end(token, end, Box::new(heard));
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// A sign of life of a host.
+#[derive(Clone)]
+pub struct Beat {
+    /// Its lease.
+    pub lease: LeaseKey,
+    /// How often a run is begun again before its task fails.
+    pub restarts_max: u32,
+    /// What it runs.
+    pub attempts: Arc<dyn Attempts>,
 }
 
 /// Hears what became of something, from the thread that writes, which it does not keep for long.
@@ -182,24 +198,23 @@ impl<S: Queued> Writes for S {
         let _ = self.queue().send(Message::Serve(dispatch));
     }
 
-    async fn recover(&self) -> Result<u64, StoreError> {
-        ask(self, kernel::recover).await
+    async fn recover(&self, restarts_max: u32) -> Result<u64, StoreError> {
+        ask(self, move |turn| kernel::recover(turn, restarts_max)).await
     }
 
     async fn take_lease(&self, lease: Lease) -> Result<bool, StoreError> {
         ask(self, move |turn| kernel::take_lease(turn, &lease)).await
     }
 
-    async fn sign_lease(&self, number: u64, sign: Sign) -> Result<bool, StoreError> {
-        // A beat is worth no commit of its own while there are others.
-        let urgency = match sign {
-            Sign::Beat => Urgency::Lazy,
-            Sign::Stopping | Sign::Ended(_) => Urgency::Soon,
-        };
-        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
-            kernel::sign_lease(turn, number, &sign)
-        });
-        put(self, job, answer, urgency).await
+    async fn sign_lease(&self, lease: LeaseKey, sign: Sign) -> Result<bool, StoreError> {
+        ask(self, move |turn| kernel::sign_lease(turn, lease, &sign)).await
+    }
+
+    async fn beat(&self, beat: Beat) -> Result<Option<Vec<TaskId>>, StoreError> {
+        let run = move |turn: &mut Turn<'_>| kernel::beat(turn, &beat);
+        let (job, answer) = Ask::new(None, run);
+        // It is worth no commit of its own while there are others.
+        put(self, job, answer, Urgency::Lazy).await
     }
 
     async fn tick(&self) -> Result<Option<u64>, StoreError> {

@@ -6,6 +6,7 @@
 mod children;
 mod duration;
 pub mod edge;
+mod fence;
 pub mod id;
 mod options;
 mod payload;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use children::{NewChild, NewChildren};
 pub use duration::duration_ms;
 pub use edge::Edge;
+pub use fence::Fence;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_after, check_metadata};
 pub use payload::check_payload;
@@ -101,10 +103,10 @@ pub struct Task {
     pub phase: Arc<str>,
     /// Which attempt of this phase it is in or was last in, from 1; 0 before the first.
     pub attempt: u32,
-    /// How often a host died while this attempt ran.
+    /// How often this run was begun again because its host died or lost it.
     pub restarts: u32,
-    /// Which claim the task is under. A write that bears another number is stale and refused.
-    pub fence: u64,
+    /// Which claim the task is under. A write that bears another one is stale and refused.
+    pub fence: Fence,
     /// Which journal it writes: one more for each attempt, phase and rescheduling.
     pub run: u32,
     /// Tasks that it comes after and that have not completed.
@@ -233,8 +235,8 @@ impl Task {
 pub struct Token {
     /// The task that was claimed.
     pub task: TaskId,
-    /// The claim's number.
-    pub fence: u64,
+    /// The claim.
+    pub fence: Fence,
 }
 
 /// Where a child stands in the journal of its parent.
@@ -368,6 +370,10 @@ pub struct Wait {
     pub signal: Option<String>,
     /// When the wait began.
     pub since_ms: u64,
+    /// The claim of the attempt that waits; none when it is the step to the next phase. The instance of
+    /// another claim does not go on from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Fence>,
     /// When it ends all the same.
     pub until_ms: Option<u64>,
     /// How it ended; `None` while it lasts.
@@ -487,7 +493,7 @@ impl NewTask {
             phase: FIRST_PHASE.into(),
             attempt: 0,
             restarts: 0,
-            fence: 0,
+            fence: Fence::default(),
             run: 0,
             blocked_by,
             run_at_ms: options

@@ -22,6 +22,8 @@ pub enum Event {
         digest: Arc<str>,
         /// Attempts in all, where the task itself does not say.
         attempts_max: u32,
+        /// Drawn by chance; see [`Fence`](crate::task::Fence).
+        mark: u32,
     },
     /// The handler returned a result.
     Completed {
@@ -108,8 +110,13 @@ pub enum Event {
     ClockRanOut,
     /// The host stops in an orderly way and gives the attempt back.
     Interrupted,
-    /// The host that ran it is gone.
-    HostLost,
+    /// The attempt came to no end: its host is gone, or could not go on with it.
+    AttemptLost {
+        /// How.
+        loss: Loss,
+        /// How often a run is begun again before its task fails.
+        restarts_max: u32,
+    },
     /// Somebody asks for another go at an ended task.
     Retried {
         /// Tasks that it comes after and that have not completed.
@@ -191,7 +198,7 @@ impl Event {
             Event::Hinted => "hinted",
             Event::ClockRanOut => "clock ran out",
             Event::Interrupted => "interrupted",
-            Event::HostLost => "host lost",
+            Event::AttemptLost { .. } => "attempt lost",
             Event::Retried { .. } => "retried",
             Event::SourceOpened => "source opened",
             Event::SourceDrained => "source drained",
@@ -206,6 +213,33 @@ impl Event {
             Event::MemberStarted => "member started",
             Event::MemberEnded { .. } => "member ended",
             Event::MemberRetried { .. } => "member retried",
+        }
+    }
+}
+
+/// How an attempt was lost, which is not its own doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Its host died.
+    HostDied,
+    /// Its host lives, and does not run it any more.
+    NotRunning,
+    /// The database could not be read, which says nothing of the task.
+    Away,
+    /// Something that the attempt needs could not be read.
+    Unread {
+        /// What the store says.
+        why: String,
+    },
+}
+
+impl Loss {
+    /// A word for it, for counts.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Loss::HostDied => "host-died",
+            Loss::NotRunning => "not-running",
+            Loss::Away | Loss::Unread { .. } => "read-failed",
         }
     }
 }
@@ -359,9 +393,10 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         Event::Claimed {
             digest,
             attempts_max,
+            mark,
         } if task.blocked_by == 0 && task.run_at_ms.is_none() => {
             next.status = Status::Running;
-            next.fence += 1;
+            next.fence = task.fence.next(*mark);
             next.attempts_max.get_or_insert(*attempts_max);
             next.digest.get_or_insert_with(|| digest.clone());
             next.started_at_ms.get_or_insert(now_ms);
@@ -435,7 +470,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             | Event::PhaseEnded { .. }
             | Event::PageEnded { .. }
             | Event::Interrupted
-            | Event::HostLost
+            | Event::AttemptLost { .. }
     );
     let closing = task.producer == Some(Stage::Closing);
     if task.cancel_requested && gives_the_slot_back {
@@ -470,6 +505,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 remaining: *remaining,
                 signal: signal.clone(),
                 since_ms: now_ms,
+                claim: Some(task.fence),
                 until_ms: *until_ms,
                 woken: None,
             };
@@ -502,6 +538,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 remaining: *remaining,
                 signal: None,
                 since_ms: now_ms,
+                claim: None,
                 until_ms: *until_ms,
                 woken: None,
             };
@@ -531,6 +568,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                         remaining: 1,
                         signal: None,
                         since_ms: now_ms,
+                        claim: None,
                         until_ms: None,
                         woken: None,
                     };
@@ -574,22 +612,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.status = Status::Pending;
             moved(next)
         }
-        Event::HostLost if task.restarts >= limits::RESTARTS_MAX => {
-            let times = task.restarts + 1;
-            let message =
-                format!("its host died {times} times while it ran: it may be what kills the host");
-            fail(
-                next,
-                Failure::new(FailureKind::HostLost, message, false),
-                None,
-                now_ms,
-            )
-        }
-        Event::HostLost => {
-            next.restarts += 1;
-            next.status = Status::Pending;
-            moved(next)
-        }
+        Event::AttemptLost { loss, restarts_max } => lost(next, loss, *restarts_max, now_ms),
         _ => refuse(task, event),
     }
 }
@@ -657,6 +680,37 @@ fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
         }
         _ => refuse(task, event),
     }
+}
+
+/// The same attempt begins again, unless it was lost too often. It rests where a read failed: what was
+/// in the way may take a while.
+fn lost(mut next: Task, loss: &Loss, restarts_max: u32, now_ms: u64) -> Result<Change, Refusal> {
+    let last = match loss {
+        Loss::Away => {
+            next.run_at_ms = Some(now_ms + limits::READ_REST_MS);
+            next.status = Status::Pending;
+            return moved(next);
+        }
+        Loss::HostDied => "its host died (it may be what kills the host)".to_owned(),
+        Loss::NotRunning => "its host no longer ran it".to_owned(),
+        Loss::Unread { why } => format!("its host could not read what it needs: {why}"),
+    };
+    if next.restarts >= restarts_max {
+        let times = next.restarts + 1;
+        let message = format!(
+            "it was lost {times} times while it ran, the last time because {last}; a run is begun again \
+             {restarts_max} times at most (fishway serve --restarts)"
+        );
+        let failure = Failure::new(FailureKind::HostLost, message, false);
+        return fail(next, failure, None, now_ms);
+    }
+    if let Loss::Unread { .. } = loss {
+        let rest_ms = limits::UNREAD_REST_MS_MIN << next.restarts.min(16);
+        next.run_at_ms = Some(now_ms + rest_ms.min(limits::UNREAD_REST_MS_MAX));
+    }
+    next.restarts += 1;
+    next.status = Status::Pending;
+    moved(next)
 }
 
 /// Another attempt, when there is one left and it may help; else the end.

@@ -158,7 +158,7 @@ pub async fn waiting(report: &mut Report, place: &Path) {
     ended(&client, &ids).await;
     let (awake, peak) = (started.elapsed(), peak_mb());
     let found = client.store().tasks(&ids).unwrap();
-    let once = |task: &&Task| task.status == Status::Completed && task.fence == 2;
+    let once = |task: &&Task| task.status == Status::Completed && task.fence.number == 2;
     let note = format!(
         "at most {peak:.0} MB; {} of them claimed exactly twice",
         found.iter().flatten().filter(once).count()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fishway::clock::Clock;
 use fishway::daemon::{Broken, HostError};
-use fishway::lease::{HEARTBEAT_MS, Sign};
+use fishway::lease::{HEARTBEAT_MS, LeaseKey, Sign};
 use fishway::store::StoreError;
 use serde_json::Value;
 
@@ -136,11 +136,16 @@ async fn of_two_hosts_that_take_the_lease_at_once_one_gets_it() {
     assert!(store.take_lease(next.clone()).await.unwrap());
     assert!(!store.take_lease(next).await.unwrap());
     // What has ended stays so, and the one before has no say.
-    assert!(!store.sign_lease(1, Sign::Beat).await.unwrap());
-    assert!(store.sign_lease(2, Sign::Stopping).await.unwrap());
+    let key = home.lease().key();
+    let other = |number, since_ms| LeaseKey { number, since_ms };
+    let sign = async |key, sign| store.sign_lease(key, sign).await.unwrap();
+    assert!(!sign(other(1, key.since_ms), Sign::Stopping).await);
+    // One of the same number that a standby did not have when it took over.
+    assert!(!sign(other(2, key.since_ms - 1), Sign::Stopping).await);
+    assert!(sign(key, Sign::Stopping).await);
     let why = Some("no".to_owned());
-    assert!(store.sign_lease(2, Sign::Ended(why.clone())).await.unwrap());
-    assert!(!store.sign_lease(2, Sign::Beat).await.unwrap());
+    assert!(sign(key, Sign::Ended(why.clone())).await);
+    assert!(!sign(key, Sign::Stopping).await);
     let lease = home.lease();
     assert!(lease.stopping_at_ms <= lease.ended_at_ms && lease.stopping_at_ms.is_some());
     assert_eq!(lease.error, why);

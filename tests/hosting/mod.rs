@@ -254,7 +254,7 @@ async fn of_hosts_that_serve_at_once_one_does_the_work_and_the_others_say_who() 
         assert_eq!(task.status, Status::Completed);
         assert_eq!(task.output.as_deref(), Some(number.to_string().as_str()));
         assert_eq!(
-            (task.fence, task.attempt, task.restarts),
+            (task.fence.number, task.attempt, task.restarts),
             (1, 1, 0),
             "claimed once"
         );

@@ -1022,7 +1022,7 @@ impl Machine {
     /// Put back what ran, as every host does when it begins.
     fn recover(&mut self) -> Result<(), Wrong> {
         self.ask(false, None, Expected::Made, |turn| {
-            kernel::recover(turn).map(|_| Said::Nothing)
+            kernel::recover(turn, fishway::limits::RESTARTS_MAX).map(|_| Said::Nothing)
         })?;
         self.commit()?;
         let runs = self.tasks.iter().find(|(_, task)| task.runs());
@@ -1355,11 +1355,14 @@ impl Machine {
         let known = self.tasks.get(&id).filter(|known| known.runs());
         let fence = known.map(|known| known.fence);
         hold!(
-            fence == Some(task.fence),
+            fence == Some(task.fence.number),
             "{id} was claimed and does not run so"
         );
         let earlier = before.get(&id).map_or(0, |earlier| earlier.fence);
-        hold!(task.fence == earlier + 1, "{id} was claimed more than once");
+        hold!(
+            task.fence.number == earlier + 1,
+            "{id} was claimed more than once"
+        );
         let calls = task.wait.as_ref().and_then(|wait| wait.call).unwrap_or(0);
         self.attempts.push(Attempt {
             task,
@@ -1795,7 +1798,7 @@ fn completed(task: &Task, long: bool) -> End {
     } else {
         String::new()
     };
-    End::Completed(format!("\"{}.{}{more}\"", task.id, task.fence).into())
+    End::Completed(format!("\"{}.{}{more}\"", task.id, task.fence.number).into())
 }
 
 /// One answer as if it had not been heard yet.

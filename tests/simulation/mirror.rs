@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fishway::store::moving::TABLES;
-use fishway::task::{Status, TaskId, Wait};
+use fishway::task::{Fence, Status, TaskId, Wait};
 use rusqlite::{Connection, Row, types::ValueRef};
 
 /// What the simulation knows of a task.
@@ -69,7 +69,7 @@ fn known(row: &Row<'_>) -> rusqlite::Result<(TaskId, Known)> {
             depth: row.get(6)?,
             key: row.get(7)?,
             handler: row.get(8)?,
-            fence: row.get::<_, i64>(9)? as u64,
+            fence: Fence::from_i64(row.get(9)?).number,
             run: row.get(10)?,
             cancel: row.get(11)?,
             producer: row.get::<_, Option<String>>(12)?.is_some(),

@@ -10,6 +10,7 @@ pub mod each;
 pub mod edges;
 pub mod jobs;
 pub mod keeping;
+pub mod lost;
 pub mod producers;
 pub mod queues;
 pub mod schedules;
@@ -271,6 +272,13 @@ macro_rules! conformance {
                 a_retry_counts_a_deleted_upstream_as_what_it_was
                 a_deleted_key_may_be_used_again
                 a_wait_for_a_deleted_task_is_no_wait
+            }
+            lost {
+                what_a_host_should_run_and_does_not_is_put_back
+                a_lease_of_the_same_number_is_not_the_lease
+                a_claim_that_was_lost_with_the_last_commits_is_not_the_one_in_its_place
+                an_attempt_whose_database_is_away_rests_and_counts_for_nothing
+                an_attempt_that_cannot_be_read_rests_longer_each_time_and_fails_in_the_end
             }
             keeping {
                 a_journal_holds_answers_and_spawns

@@ -13,7 +13,7 @@ use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::{Filter, Keep, StoreError, Sweep};
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 
-use super::world::{PostgresEngine, World, done, keyed};
+use super::world::{Holds, PostgresEngine, World, done, key, keyed};
 
 /// How often two verbs are done at once.
 const ROUNDS: usize = 20;
@@ -57,7 +57,7 @@ pub fn lease(world: &World, number: u64) -> Lease {
 }
 
 async fn beat(world: &World, number: u64) -> bool {
-    world.store().sign_lease(number, Sign::Beat).await.unwrap()
+    world.beat(number, Holds::All).await.is_some()
 }
 
 fn statuses(world: &World, ids: &[TaskId]) -> Vec<Status> {
@@ -335,8 +335,9 @@ async fn a_new_host_takes_over_from_one_that_has_ended_and_from_no_other() {
     let (a, b) = (one.submit("a").await, one.submit("b").await);
     one.start(a).await;
     let running = two.start(b).await;
-    one.store().sign_lease(1, Sign::Ended(None)).await.unwrap();
-    assert_eq!(two.store().recover().await.unwrap(), 1);
+    let ended = Sign::Ended(None);
+    one.store().sign_lease(key(1), ended).await.unwrap();
+    assert_eq!(two.recover().await.unwrap(), 1);
     assert_eq!(two.show(&[a, b]), "ready running");
     two.complete(&running).await;
 }

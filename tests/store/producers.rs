@@ -149,7 +149,7 @@ impl Model {
             }
             Verb::HostLost => {
                 world.reopen();
-                world.store().recover().await.unwrap();
+                world.recover().await.unwrap();
             }
         }
     }

@@ -4,14 +4,14 @@
 //! each pair meets at its narrowest place, in both orders, and nothing is left to chance.
 
 use fishway::group::PoolOptions;
-use fishway::lease::{SILENCE_MS_MAX, Sign};
+use fishway::lease::SILENCE_MS_MAX;
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::{Filter, Keep, StoreError, Sweep};
 use fishway::task::{NewTask, Options, Spawner, Status, StatusSet, Task, TaskId};
 
 use super::hosts::lease;
-use super::world::{PostgresEngine, START_MS, World, call_by, done, keyed};
+use super::world::{Holds, PostgresEngine, START_MS, World, call_by, done, keyed};
 use crate::support::PATIENCE;
 use crate::support::line::Line;
 use crate::support::postgres::{cluster, name_of};
@@ -523,7 +523,7 @@ async fn a_time_of_a_schedule_that_two_hosts_see_at_once_fires_once() {
 }
 
 async fn beat(world: &World, number: u64) -> bool {
-    world.store().sign_lease(number, Sign::Beat).await.unwrap()
+    world.beat(number, Holds::All).await.is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]

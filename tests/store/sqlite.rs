@@ -311,7 +311,10 @@ async fn an_attempt_whose_record_was_lost_does_not_end() {
 
     let store = open(directory.path(), Role::Host);
     assert_eq!(statuses(&store), [(Status::Running, 1)]);
-    assert_eq!(store.recover().await.unwrap(), 1);
+    assert_eq!(
+        store.recover(fishway::limits::RESTARTS_MAX).await.unwrap(),
+        1
+    );
 }
 
 /// A schedule that fires every minute.

@@ -154,7 +154,7 @@ async fn run(world: &mut World, before: &Snapshot, verb: &Verb) {
             }
         }
         Verb::Recover => {
-            let found = world.store().recover().await.unwrap();
+            let found = world.recover().await.unwrap();
             assert_eq!(found, running.len() as u64);
         }
         Verb::Reopen => {
@@ -251,7 +251,7 @@ async fn come_to_a_good_end(world: &mut World, workflow: TaskId) {
             return;
         }
         let _ = world.store().retry(workflow).await;
-        let _ = world.store().recover().await;
+        let _ = world.recover().await;
         loop {
             let claimed = world.claim_up_to(100).await;
             if claimed.is_empty() {

@@ -65,7 +65,7 @@ async fn goes_on(schema: i64) {
     let before = tasks(&world);
     let running = before.iter().filter(|task| task.status == Status::Running);
     let running = running.filter(|task| task.group.is_none()).count();
-    assert_eq!(world.store().recover().await.unwrap(), running as u64);
+    assert_eq!(world.recover().await.unwrap(), running as u64);
     let id = TaskId::from_i64;
     let place = world.store().checkpoint(id(120), "place").unwrap();
     assert_eq!(place.as_deref(), Some("7"));
@@ -117,7 +117,7 @@ async fn a_child_whose_parent_is_gone_is_the_root_of_its_tree_from_the_second_sc
     assert_eq!(again.examine(), []);
     let orphan = TaskId::from_i64(101);
     assert_eq!(world.get(orphan).scope, orphan);
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     work_off(&world).await;
     assert_eq!(world.show(&[orphan]), "completed");
 }

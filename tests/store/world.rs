@@ -9,17 +9,19 @@ use std::sync::{Arc, Mutex};
 use fishway::clock::{Clock, HandClock};
 use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
+use fishway::lease::LeaseKey;
+use fishway::limits::RESTARTS_MAX;
 use fishway::store::invariants::{INVARIANTS, Violation};
 use fishway::store::postgres::{Address, PostgresStore};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore, violations};
 use fishway::store::{
-    CallBy, Cancelled, Dispatch, End, Filter, Lane, LogLevel, LogLine, LogPosition, Record, Room,
-    Store, StoreError, Suspension, Until, Urgency,
+    Attempts, Beat, CallBy, Cancelled, Dispatch, End, Filter, Lane, LogLevel, LogLine, LogPosition,
+    Record, Room, Store, StoreError, Suspension, Until, Urgency,
 };
 use fishway::task::edge::On;
 use fishway::task::{
     Failure, FailureKind, NewChild, NewChildren, NewTask, Options, PendingReason, Producer,
-    Spawner, Status, StatusSet, Task, TaskId,
+    Spawner, Status, StatusSet, Task, TaskId, Token,
 };
 use fishway::types::component_of;
 use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
@@ -144,6 +146,27 @@ impl Engine for PostgresEngine {
     }
 }
 
+/// What a host says that it runs.
+pub enum Holds {
+    All,
+    These(Vec<Token>),
+}
+
+impl Attempts for Holds {
+    fn holds(&self, token: Token) -> bool {
+        match self {
+            Holds::All => true,
+            Holds::These(tokens) => tokens.contains(&token),
+        }
+    }
+}
+
+/// A lease that was taken when the test began.
+pub fn key(number: u64) -> LeaseKey {
+    let since_ms = START_MS;
+    LeaseKey { number, since_ms }
+}
+
 pub struct World {
     pub clock: Arc<HandClock>,
     pub dispatch: Arc<TestDispatch>,
@@ -207,6 +230,26 @@ impl World {
     pub fn reopen(&mut self) {
         self.store = None;
         self.store = Some(self.engine.open(self.clock.clone()));
+    }
+
+    /// Change the database behind its back.
+    pub fn change(&self, sql: &str) {
+        self.engine.change(sql);
+    }
+
+    /// Put back what ran on a host that died.
+    pub async fn recover(&self) -> Result<u64, StoreError> {
+        self.store().recover(RESTARTS_MAX).await
+    }
+
+    /// The host of this lease lives, and runs what it says; see [`Writes::beat`](fishway::store::Writes::beat).
+    pub async fn beat(&self, number: u64, holds: Holds) -> Option<Vec<TaskId>> {
+        let beat = Beat {
+            lease: key(number),
+            restarts_max: RESTARTS_MAX,
+            attempts: Arc::new(holds),
+        };
+        self.store().beat(beat).await.unwrap()
     }
 
     // Tasks come.

@@ -45,6 +45,13 @@ as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --c
 cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w -l "$1/again.log" restart >/dev/null 2>&1
 "#;
 
+/// The same, and does `$3` between the two.
+const BETWEEN: &str = r#"
+as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
+cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
+eval "$3" && as "$2/pg_ctl" -D "$1/data" -w -l "$1/again.log" restart >/dev/null 2>&1
+"#;
+
 /// A server that ends with whoever holds this.
 pub struct Cluster {
     directory: PathBuf,
@@ -131,6 +138,29 @@ impl Cluster {
             .stdout(Stdio::null())
             .status();
         assert!(restarted.unwrap().success());
+    }
+
+    /// Stop it as a crash would, keep a copy of all that it has, and start it again.
+    pub fn copy(&self) {
+        self.between("rm -rf copy && cp -a data copy");
+    }
+
+    /// Stop it as a crash would, and start it with what it had when it was copied: as a standby takes over
+    /// that has not received what came after.
+    pub fn go_back(&self) {
+        self.between("rm -rf data && mv copy data && rm -f data/postmaster.pid");
+    }
+
+    fn between(&self, done: &str) {
+        let done = Command::new("sh")
+            .args(["-c", BETWEEN, "sh"])
+            .arg(&self.directory)
+            .arg(programs())
+            .arg(done)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        assert!(done.unwrap().success());
     }
 
     /// The directory with its socket.

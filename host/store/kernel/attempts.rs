@@ -153,6 +153,10 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             delay_ms: *delay_ms,
         },
         End::Interrupted => Event::Interrupted,
+        End::Lost { loss, restarts_max } => Event::AttemptLost {
+            loss: loss.clone(),
+            restarts_max: *restarts_max,
+        },
         End::Page {
             items,
             cursor,

@@ -37,6 +37,7 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             let event = Event::Claimed {
                 digest: room.digest.clone(),
                 attempts_max: room.attempts_max,
+                mark: rand::random(),
             };
             turn.drive(id, event)?;
             // Whoever waited for it to run may be ready now, and no other transaction may follow.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{Turn, stamp_of};
 use crate::store::StoreError;
 use crate::store::counter::{self, Counter};
+use crate::task::state::Loss;
 use crate::task::{Status, Task, TaskId};
 
 /// What a turn has counted.
@@ -23,6 +24,7 @@ enum Count {
     Waited(Arc<str>, &'static str),
     WaitedSeconds(Arc<str>),
     WaitTimedOut(Arc<str>),
+    Lost(Arc<str>, &'static str),
 }
 
 impl Counts {
@@ -33,6 +35,11 @@ impl Counts {
     /// A task has ended.
     pub(super) fn ended(&mut self, task: &Task) {
         self.add(Count::Ended(task.handler.clone(), task.status), 1.0);
+    }
+
+    /// An attempt was lost.
+    pub(super) fn lost(&mut self, task: &Task, loss: &Loss) {
+        self.add(Count::Lost(task.handler.clone(), loss.as_str()), 1.0);
     }
 }
 
@@ -54,6 +61,10 @@ impl Count {
             Count::WaitedSeconds(handler) => {
                 let labels = [("task_type", &**handler)];
                 Counter::new(counter::WAIT_DURATION_SUM, &labels, value)
+            }
+            Count::Lost(handler, reason) => {
+                let labels = [("task_type", &**handler), ("reason", reason)];
+                Counter::new(counter::ATTEMPTS_LOST, &labels, value)
             }
             Count::WaitTimedOut(handler) => {
                 let labels = [("task_type", &**handler)];

@@ -1,19 +1,59 @@
 //! What a host asks for as it starts and as its clocks run out.
 
 use super::{ALARMS_PER_TURN, Turn, schedules};
-use crate::lease::{Lease, Sign};
+use crate::lease::{Lease, LeaseKey, Sign};
 use crate::store::rows::Alarm;
-use crate::store::{HandlerRow, Publication, SharedComponent, StoreError};
-use crate::task::state::Event;
+use crate::store::{Beat, HandlerRow, Publication, SharedComponent, StoreError};
+use crate::task::TaskId;
+use crate::task::state::{Event, Loss};
 
 /// See [`Writes::recover`](crate::store::Writes::recover).
-pub fn recover(turn: &mut Turn<'_>) -> Result<u64, StoreError> {
+pub fn recover(turn: &mut Turn<'_>, restarts_max: u32) -> Result<u64, StoreError> {
     turn.flush()?;
     let running = turn.rows.running()?;
     for &id in &running {
-        turn.drive(id, Event::HostLost)?;
+        let loss = Loss::HostDied;
+        turn.drive(id, Event::AttemptLost { loss, restarts_max })?;
     }
     Ok(running.len() as u64)
+}
+
+/// See [`Writes::beat`](crate::store::Writes::beat).
+pub fn beat(turn: &mut Turn<'_>, beat: &Beat) -> Result<Option<Vec<TaskId>>, StoreError> {
+    let number = beat.lease.number;
+    // Who beats looks after those that do not; their tasks go on elsewhere.
+    if turn.rows.end_silent(number, turn.now_ms)? > 0 {
+        recover(turn, beat.restarts_max)?;
+    }
+    if !turn.rows.sign_lease(beat.lease, None, turn.now_ms)? {
+        return Ok(None);
+    }
+    put_back(turn, beat).map(Some)
+}
+
+/// Put back the tasks of which the database says that this host runs them, and the host does not. There
+/// are no more than it could claim, so one transaction does for all of them.
+fn put_back(turn: &mut Turn<'_>, beat: &Beat) -> Result<Vec<TaskId>, StoreError> {
+    turn.flush()?;
+    let mut lost = Vec::new();
+    for token in turn.rows.running_on(beat.lease.number)? {
+        if beat.attempts.holds(token) {
+            continue;
+        }
+        match turn.claimed(token) {
+            Ok(_) => {}
+            // It has moved on since it was looked at.
+            Err(StoreError::Stale(_)) => continue,
+            Err(error) => return Err(error),
+        }
+        let event = Event::AttemptLost {
+            loss: Loss::NotRunning,
+            restarts_max: beat.restarts_max,
+        };
+        turn.drive(token.task, event)?;
+        lost.push(token.task);
+    }
+    Ok(lost)
 }
 
 /// See [`Writes::take_lease`](crate::store::Writes::take_lease).
@@ -22,16 +62,8 @@ pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError
 }
 
 /// See [`Writes::sign_lease`](crate::store::Writes::sign_lease).
-pub fn sign_lease(turn: &mut Turn<'_>, number: u64, sign: &Sign) -> Result<bool, StoreError> {
-    // Who beats looks after those that do not; their tasks go on elsewhere.
-    let silent = match sign {
-        Sign::Beat => turn.rows.end_silent(number, turn.now_ms)?,
-        Sign::Stopping | Sign::Ended(_) => 0,
-    };
-    if silent > 0 {
-        recover(turn)?;
-    }
-    turn.rows.sign_lease(number, sign, turn.now_ms)
+pub fn sign_lease(turn: &mut Turn<'_>, lease: LeaseKey, sign: &Sign) -> Result<bool, StoreError> {
+    turn.rows.sign_lease(lease, Some(sign), turn.now_ms)
 }
 
 /// See [`Store::share_component`](crate::store::Store::share_component).

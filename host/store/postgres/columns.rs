@@ -9,7 +9,7 @@ use super::sql::Value;
 use crate::group::{Each, Group, GroupKind, OnFailure};
 use crate::store::{Lane, StoreError};
 use crate::task::producer::Stage;
-use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
+use crate::task::{Failure, Fence, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
 pub const INLINE_BYTES_MAX: usize = 1_024;
@@ -97,7 +97,7 @@ pub fn task(row: &Row) -> Result<(Task, i64), StoreError> {
         phase: text(row, 24)?,
         attempt: small(row, 25)?,
         restarts: small(row, 26)?,
-        fence: unsigned(row, 27)?,
+        fence: Fence::from_i64(get(row, 27)?),
         run: small(row, 28)?,
         blocked_by: small(row, 29)?,
         run_at_ms: optional_unsigned(row, 30)?,

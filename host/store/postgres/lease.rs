@@ -4,7 +4,7 @@
 use super::rows::PgRows;
 use super::sql::{Link, named};
 use super::{answers, columns};
-use crate::lease::{Identity, Lease, SILENCE_MS_MAX, Sign};
+use crate::lease::{Identity, Lease, LeaseKey, SILENCE_MS_MAX, Sign};
 use crate::store::rows::LeaseRows;
 use crate::store::{HostWork, QueueDepth, StoreError, queues};
 
@@ -46,22 +46,28 @@ impl LeaseRows for PgRows<'_> {
         Ok(changed > 0)
     }
 
-    fn sign_lease(&mut self, number: u64, sign: &Sign, now_ms: u64) -> Result<bool, StoreError> {
+    fn sign_lease(
+        &mut self,
+        lease: LeaseKey,
+        sign: Option<&Sign>,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
         const SQL: &str = "\
             update hosts
             set heartbeat_at_ms = :now_ms,
               stopping_at_ms = case when :stopping then coalesce(stopping_at_ms, :now_ms) else stopping_at_ms end,
               ended_at_ms = case when :ended then :now_ms end,
               error = :error
-            where number = :number and ended_at_ms is null";
+            where number = :number and since_ms = :since_ms and ended_at_ms is null";
         let (ended, error) = match sign {
-            Sign::Beat | Sign::Stopping => (false, None),
-            Sign::Ended(error) => (true, error.as_ref()),
+            None | Some(Sign::Stopping) => (false, None),
+            Some(Sign::Ended(error)) => (true, error.as_ref()),
         };
         let values = named! {
-            "number": number,
+            "number": lease.number,
+            "since_ms": lease.since_ms,
             "now_ms": now_ms,
-            "stopping": *sign == Sign::Stopping,
+            "stopping": sign == Some(&Sign::Stopping),
             "ended": ended,
             "error": error,
         };

@@ -29,7 +29,7 @@ use crate::queue::Queue;
 use crate::store::rows::{Alarm, Brief, EndedItem, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, Publication, SharedComponent, StoreError};
 use crate::task::state::Attempt;
-use crate::task::{Edge, StatusSet, Task, TaskId};
+use crate::task::{Edge, StatusSet, Task, TaskId, Token};
 
 pub use self::groups::{members_running, pool_named, source};
 pub use self::kin::{by_key, child_ids, last_sequence};
@@ -513,6 +513,10 @@ impl Rows for PgRows<'_> {
 
     fn running(&mut self) -> Result<Vec<TaskId>, StoreError> {
         claims::running(self)
+    }
+
+    fn running_on(&mut self, host: u64) -> Result<Vec<Token>, StoreError> {
+        claims::running_on(self, host)
     }
 
     fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError> {

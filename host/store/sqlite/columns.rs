@@ -7,7 +7,7 @@ use rusqlite::Row;
 use crate::group::{Each, Group, GroupKind, OnFailure};
 use crate::store::Lane;
 use crate::task::producer::Stage;
-use crate::task::{Failure, Json, Place, Progress, Status, Task, TaskId, Wait};
+use crate::task::{Failure, Fence, Json, Place, Progress, Status, Task, TaskId, Wait};
 
 /// Payloads longer than this are rows of `payloads`.
 pub const INLINE_BYTES_MAX: usize = 1_024;
@@ -90,7 +90,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         phase: text(row, 24)?,
         attempt: row.get(25)?,
         restarts: row.get(26)?,
-        fence: unsigned(row, 27)?,
+        fence: Fence::from_i64(row.get(27)?),
         run: row.get(28)?,
         blocked_by: row.get(29)?,
         run_at_ms: optional_unsigned(row, 30)?,

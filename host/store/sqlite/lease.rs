@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::columns;
 use super::rows::{SqliteRows, many};
-use crate::lease::{Identity, Lease, Sign};
+use crate::lease::{Identity, Lease, LeaseKey, Sign};
 use crate::store::rows::LeaseRows;
 use crate::store::{QueueDepth, StoreError, queues};
 
@@ -39,24 +39,30 @@ impl LeaseRows for SqliteRows<'_> {
         Ok(self.connection.changes() > 0)
     }
 
-    fn sign_lease(&mut self, number: u64, sign: &Sign, now_ms: u64) -> Result<bool, StoreError> {
+    fn sign_lease(
+        &mut self,
+        lease: LeaseKey,
+        sign: Option<&Sign>,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
         const SQL: &str = "\
             update lease
             set heartbeat_at_ms = :now_ms,
               stopping_at_ms = iif(:stopping, coalesce(stopping_at_ms, :now_ms), stopping_at_ms),
               ended_at_ms = iif(:ended, :now_ms, null),
               error = :error
-            where number = :number and ended_at_ms is null";
+            where number = :number and since_ms = :since_ms and ended_at_ms is null";
         let (ended, error) = match sign {
-            Sign::Beat | Sign::Stopping => (false, None),
-            Sign::Ended(error) => (true, error.as_ref()),
+            None | Some(Sign::Stopping) => (false, None),
+            Some(Sign::Ended(error)) => (true, error.as_ref()),
         };
         self.run(
             SQL,
             named_params! {
-                ":number": number as i64,
+                ":number": lease.number as i64,
+                ":since_ms": lease.since_ms as i64,
                 ":now_ms": now_ms as i64,
-                ":stopping": *sign == Sign::Stopping,
+                ":stopping": sign == Some(&Sign::Stopping),
                 ":ended": ended,
                 ":error": error,
             },

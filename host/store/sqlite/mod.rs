@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -52,6 +52,10 @@ pub const FILE_NAME: &str = "fishway.db";
 
 /// How long one attempt at the write lock lasts.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a read of a host goes on while another process keeps readers out. What an attempt cannot
+/// read, it cannot go on without.
+const READ_PATIENCE_HOST: Duration = Duration::from_secs(60);
 
 /// How long to rest between two attempts at opening.
 const LOCK_REST: Duration = Duration::from_millis(5);
@@ -92,6 +96,8 @@ pub struct SqliteStore {
     ids: Arc<IdGenerator>,
     queue: mpsc::Sender<writer::Message>,
     readers: Mutex<Vec<Connection>>,
+    /// How long a read goes on while another process keeps readers out.
+    patience: Duration,
     writer: Mutex<Option<JoinHandle<()>>>,
     _watch: Option<watch::Watch>,
 }
@@ -134,6 +140,10 @@ impl SqliteStore {
             ids,
             queue: sender,
             readers: Mutex::default(),
+            patience: match opening.role {
+                Role::Host => READ_PATIENCE_HOST,
+                Role::Visitor => Duration::ZERO,
+            },
             writer: Mutex::new(Some(thread)),
             _watch: watch,
         })
@@ -152,10 +162,23 @@ impl SqliteStore {
         }
     }
 
-    /// Read with a connection of one's own; blocks for as long as SQLite takes.
-    fn read<T>(
+    /// Read with a connection of one's own; blocks for as long as SQLite takes, and as another process
+    /// keeps readers out.
+    fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let since = Instant::now();
+        loop {
+            match self.read_once(&read) {
+                Err(StoreError::Locked { .. }) if since.elapsed() < self.patience => {
+                    std::thread::sleep(LOCK_REST);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn read_once<T>(
         &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        read: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let kept = self
             .readers
@@ -172,12 +195,15 @@ impl SqliteStore {
                 connection
             }
         };
-        let found = read(&connection).map_err(|error| explain(&self.path, error));
-        self.readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(connection);
-        found
+        let found = read(&connection);
+        // What went wrong may be the connection's fault: the next one begins anew.
+        if found.is_ok() {
+            self.readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(connection);
+        }
+        found.map_err(|error| explain(&self.path, error))
     }
 }
 
@@ -251,7 +277,11 @@ fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             StoreError::ReadOnly { path, why }
         }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { why },
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => StoreError::Locked { why },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             StoreError::Foreign { path, why }
         }

@@ -13,7 +13,7 @@ use crate::journal::Entry;
 use crate::store::rows::{Alarm, Attached, EndedItem, Rows, Source, Standing};
 use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
-use crate::task::{Edge, Json, StatusSet, Task, TaskId};
+use crate::task::{Edge, Fence, Json, StatusSet, Task, TaskId, Token};
 
 /// The open transaction of a connection.
 pub struct SqliteRows<'a> {
@@ -510,6 +510,20 @@ impl Rows for SqliteRows<'_> {
             "select id from tasks where status = 'running' and kind = 'handler' order by id",
             [],
         )
+    }
+
+    fn running_on(&mut self, _host: u64) -> Result<Vec<Token>, StoreError> {
+        const SQL: &str = "\
+            select id, fence
+            from tasks
+            where status = 'running' and kind = 'handler'
+            order by id";
+        self.many(SQL, [], |row| {
+            Ok(Token {
+                task: columns::id(row, 0)?,
+                fence: Fence::from_i64(row.get(1)?),
+            })
+        })
     }
 
     fn stopping(&mut self) -> Result<Vec<(TaskId, bool)>, StoreError> {

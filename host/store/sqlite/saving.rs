@@ -108,7 +108,7 @@ pub fn insert(rows: &SqliteRows<'_>, task: &Task) -> Result<(), StoreError> {
     row.set("phase", &*task.phase);
     row.change("attempt", 0, task.attempt);
     row.change("restarts", 0, task.restarts);
-    row.change("fence", 0, task.fence as i64);
+    row.change("fence", 0, task.fence.to_i64());
     row.change("run", 0, task.run);
     row.change("blocked_by", 0, task.blocked_by);
     row.set_some("run_at_ms", signed(task.run_at_ms));
@@ -139,7 +139,7 @@ pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), St
     row.change("phase", &*before.phase, &*after.phase);
     row.change("attempt", before.attempt, after.attempt);
     row.change("restarts", before.restarts, after.restarts);
-    row.change("fence", before.fence as i64, after.fence as i64);
+    row.change("fence", before.fence.to_i64(), after.fence.to_i64());
     row.change("run", before.run, after.run);
     row.change("blocked_by", before.blocked_by, after.blocked_by);
     row.change(

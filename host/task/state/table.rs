@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Effect, Event, apply};
+use super::{Effect, Event, Loss, apply};
 use crate::group::{Each, Group, Items, OnFailure, PoolOptions, Results};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, NewTask, Options, Status, Task, TaskId, Wait};
@@ -37,6 +37,7 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
             remaining,
             signal: None,
             since_ms: NOW_MS,
+            claim: None,
             until_ms: Some(NOW_MS),
             woken: None,
         })
@@ -111,6 +112,10 @@ fn events() -> Vec<(&'static str, Event)> {
         full,
         delay_ms: 0,
     };
+    let lost = |loss| Event::AttemptLost {
+        loss,
+        restarts_max: crate::limits::RESTARTS_MAX,
+    };
     let digest: Arc<str> = "sha256:0".into();
     vec![
         (
@@ -118,6 +123,7 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::Claimed {
                 digest,
                 attempts_max: 3,
+                mark: 0,
             },
         ),
         (
@@ -169,7 +175,18 @@ fn events() -> Vec<(&'static str, Event)> {
         ("hinted", Event::Hinted),
         ("clock ran out", Event::ClockRanOut),
         ("interrupted", Event::Interrupted),
-        ("host lost", Event::HostLost),
+        ("attempt lost, its host died", lost(Loss::HostDied)),
+        (
+            "attempt lost, its host does not run it",
+            lost(Loss::NotRunning),
+        ),
+        ("attempt lost, the database was away", lost(Loss::Away)),
+        (
+            "attempt lost, something could not be read",
+            lost(Loss::Unread {
+                why: "a reason".to_owned(),
+            }),
+        ),
         ("retried", Event::Retried { blocked_by: 0 }),
     ]
 }

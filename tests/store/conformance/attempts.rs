@@ -70,7 +70,7 @@ pub async fn a_lost_host_brings_the_same_run_back(world: &mut World) {
     world.dispatch.set_room("g", 0);
     let before = world.start(lost).await;
     world.reopen();
-    assert_eq!(world.store().recover().await.unwrap(), 1);
+    assert_eq!(world.recover().await.unwrap(), 1);
     assert_eq!(world.show(&[lost, idle]), "ready ready");
 
     world.clock.advance(10);
@@ -85,17 +85,34 @@ pub async fn a_task_that_kills_its_hosts_is_failed(world: &mut World) {
     let id = world.submit("h").await;
     for _ in 0..RESTARTS_MAX {
         world.start(id).await;
-        world.store().recover().await.unwrap();
+        world.recover().await.unwrap();
         assert_eq!(world.show(&[id]), "ready");
     }
     world.start(id).await;
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     let failure = world.get(id).failure.unwrap();
     assert_eq!(
         (world.show(&[id]).as_str(), failure.kind),
         ("failed", FailureKind::HostLost)
     );
-    assert_eq!(world.store().recover().await.unwrap(), 0);
+    for words in [
+        "lost 11 times",
+        "its host died",
+        "10 times at most",
+        "--restarts",
+    ] {
+        assert!(failure.message.contains(words), "{failure:?}");
+    }
+    assert_eq!(world.recover().await.unwrap(), 0);
+    // A host that is told another bound keeps that one.
+    let id = world.submit("h").await;
+    world.start(id).await;
+    world.store().recover(1).await.unwrap();
+    assert_eq!(world.show(&[id]), "ready");
+    world.start(id).await;
+    world.store().recover(1).await.unwrap();
+    let failure = world.get(id).failure.unwrap();
+    assert!(failure.message.contains("1 times at most"), "{failure:?}");
 }
 
 pub async fn an_interruption_counts_for_nothing(world: &mut World) {
@@ -103,7 +120,7 @@ pub async fn an_interruption_counts_for_nothing(world: &mut World) {
     for fence in 1..=20 {
         let claimed = world.start(id).await;
         assert_eq!(go(&claimed), (0, 1, 0));
-        assert_eq!(claimed.fence, fence);
+        assert_eq!(claimed.fence.number, fence);
         world.finish(&claimed, End::Interrupted).await;
     }
     assert_eq!(world.show(&[id]), "ready");
@@ -186,7 +203,7 @@ pub async fn a_retry_begins_afresh_and_only_after_an_end(world: &mut World) {
     assert_eq!(retried, world.get(id));
     assert_eq!((retried.attempt, retried.failure.clone()), (0, None));
     let claimed = world.start(id).await;
-    assert_eq!((go(&claimed), claimed.fence), ((1, 1, 0), 2));
+    assert_eq!((go(&claimed), claimed.fence.number), ((1, 1, 0), 2));
     world.complete(&claimed).await;
     assert!(matches!(
         world.store().retry(id).await,

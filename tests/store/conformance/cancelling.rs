@@ -125,7 +125,7 @@ pub async fn a_lost_host_ends_what_was_to_be_cancelled(world: &mut World) {
     world.start(id).await;
     world.cancel(id).await;
     world.reopen();
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     assert_eq!(world.show(&[id]), "cancelled");
 }
 

@@ -155,9 +155,9 @@ pub async fn what_expired_before_a_tick_never_starts(world: &mut World) {
 pub async fn a_stale_attempt_writes_nothing(world: &mut World) {
     let id = world.submit("h").await;
     let stale = world.start(id).await;
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     let fresh = world.start(id).await;
-    assert_eq!(fresh.fence, stale.fence + 1);
+    assert_eq!(fresh.fence.number, stale.fence.number + 1);
 
     let before = world.get(id);
     let checkpoint = Record::Checkpoint {

@@ -715,7 +715,7 @@ pub async fn a_generator_goes_on_at_the_page_where_its_host_died(world: &mut Wor
     world.finish(&task, page(&["1"], Some("a"))).await;
     let task = source(world).await;
     world.reopen();
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     // What the dead host had begun is worth nothing.
     let stale = world.try_finish(&task, page(&["2"], None)).await;
     assert!(matches!(stale, Err(StoreError::Stale(_))), "{stale:?}");

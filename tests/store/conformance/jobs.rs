@@ -247,7 +247,7 @@ pub async fn a_lost_host_leaves_the_counts_of_a_job_exact(world: &mut World) {
     let claimed = world.claim_up_to(3).await;
     world.complete(&claimed[0]).await;
     world.reopen();
-    assert_eq!(world.store().recover().await.unwrap(), 2);
+    assert_eq!(world.recover().await.unwrap(), 2);
     assert_eq!(counts(world, job), (6, 5, 1, 0));
     // What the dead host had in hand writes nothing any more.
     let stale = world.try_finish(&claimed[1], done()).await;

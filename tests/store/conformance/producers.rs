@@ -305,7 +305,7 @@ pub async fn an_attempt_that_a_clock_ends_is_completed_when_it_waits_or_loses_it
     world.advance(IDLE_MS).await;
     world.reopen();
     assert_eq!(world.get(dies[1]).producer, Some(Stage::Closing));
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     completed_with(world, dies[1], "2");
 }
 
@@ -367,7 +367,7 @@ pub async fn the_clocks_run_on_between_attempts_and_while_no_host_runs(world: &m
     world.reopen();
     // Nobody looked at the clock while it ran out.
     world.clock.advance(DRAIN_MS);
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     world.store().tick().await.unwrap();
     completed_with(world, all[1], "5");
     assert_eq!(world.get(all[2]).status, Status::Completed);
@@ -380,7 +380,7 @@ pub async fn a_lost_host_leaves_the_clocks_as_they_were(world: &mut World) {
     add(world, &l, all[2], 1).await;
     let idle_ends = now_ms(world) + IDLE_MS;
     world.reopen();
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     assert_eq!(world.store().tick().await.unwrap(), Some(idle_ends));
     let claimed = world.claim_up_to(10).await;
     let l = claimed.into_iter().find(|task| task.id == all[1]).unwrap();

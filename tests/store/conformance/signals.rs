@@ -152,7 +152,7 @@ pub async fn a_receipt_and_its_record_are_one(world: &mut World) {
     receive(world, &task, 4, "go").await;
     receive(world, &task, 5, "stop").await;
     world.reopen();
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     let journal = world.store().journal(task.id, 0).unwrap();
     let found: Vec<_> = journal
         .iter()
@@ -235,7 +235,7 @@ pub async fn unread_signals_outlive_attempts_phases_and_hosts(world: &mut World)
         task = world.start(task.id).await;
     }
     world.reopen();
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     let task = world.start(task.id).await;
     assert_eq!(unread(world, task.id), 1);
     assert_eq!(receive(world, &task, 2, "go").await.as_deref(), Some("5"));
@@ -245,7 +245,7 @@ pub async fn a_wait_for_a_signal_goes_on_when_its_host_is_gone(world: &mut World
     let task = running(world).await;
     wait_for(world, &task, 1, "go").await;
     world.reopen();
-    assert_eq!(world.store().recover().await.unwrap(), 0);
+    assert_eq!(world.recover().await.unwrap(), 0);
     assert!(send(world, task.id, "go", "1").await);
     world.reopen();
     let task = world.start(task.id).await;

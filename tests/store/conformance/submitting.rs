@@ -9,7 +9,10 @@ pub async fn submit_claim_and_finish_are_one_walk(world: &mut World) {
 
     let claimed = world.start(id).await;
     assert_eq!(world.show(&[id]), "running");
-    assert_eq!((claimed.attempt, claimed.fence, claimed.run), (1, 1, 0));
+    assert_eq!(
+        (claimed.attempt, claimed.fence.number, claimed.run),
+        (1, 1, 0)
+    );
     assert_eq!(claimed.digest.as_deref(), Some("sha256:h"));
     assert_eq!(claimed, world.get(id));
 

@@ -42,7 +42,7 @@ pub async fn a_wait_for_all_ends_with_the_last(world: &mut World) {
     }
     assert_eq!(world.show(&[waiter.id]), "ready");
     let again = world.start(waiter.id).await;
-    assert_eq!((again.run, again.attempt, again.fence), (0, 1, 2));
+    assert_eq!((again.run, again.attempt, again.fence.number), (0, 1, 2));
 }
 
 pub async fn a_wait_for_any_ends_with_the_first_and_wakes_once(world: &mut World) {

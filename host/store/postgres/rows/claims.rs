@@ -6,7 +6,7 @@ use crate::store::postgres::queues;
 use crate::store::postgres::sql::{Step, Value, named};
 use crate::store::rows::Alarm;
 use crate::store::{Lane, StoreError};
-use crate::task::TaskId;
+use crate::task::{Fence, TaskId, Token};
 
 /// Lanes that are read at a time.
 const LANES: i64 = 64;
@@ -179,6 +179,21 @@ pub fn running(rows: &mut PgRows<'_>) -> Result<Vec<TaskId>, StoreError> {
         order by id";
     rows.only_alone()?;
     rows.ids(SQL, named! {})
+}
+
+/// The claims under which tasks run on the host of this number.
+pub fn running_on(rows: &mut PgRows<'_>, host: u64) -> Result<Vec<Token>, StoreError> {
+    const SQL: &str = "\
+        select id, fence
+        from tasks
+        where status = 'running' and kind = 'handler' and host = :host
+        order by id";
+    rows.many(SQL, named! { "host": host }, |row| {
+        Ok(Token {
+            task: columns::id(row, 0)?,
+            fence: Fence::from_i64(columns::get(row, 1)?),
+        })
+    })
 }
 
 /// Tasks of this host that were asked to stop, or given a hint.

@@ -1,0 +1,106 @@
+//! The lease of this host: how it is taken, and its signs of life.
+//!
+//! Called by the host as it starts, and for as long as it serves. Who holds a lease is decided by the
+//! store.
+
+use std::sync::Arc;
+
+use super::standing::{self, last_host};
+use super::{HostError, Setup, process};
+use crate::clock::Clock;
+use crate::lease::{HEARTBEAT_MS, Identity, Lease, LeaseKey, Life, Sign};
+use crate::store::{Beat, Store, StoreError};
+
+/// Become the one that serves. The lock is ours already; but where somebody has removed its file,
+/// two may have one each.
+pub async fn take_lease(
+    store: &dyn Store,
+    setup: &Setup,
+    own: Identity,
+) -> Result<LeaseKey, HostError> {
+    let served = |pid| HostError::AlreadyServed {
+        pid,
+        data_dir: setup.data_dir.clone(),
+    };
+    if setup.database.is_some() {
+        return take_one_of_many(store, setup, own).await;
+    }
+    let last = last_host(store, &setup.data_dir, &*setup.clock)?;
+    // Of one in another container the lock says more than its last sign of life.
+    if let Some(last) = &last
+        && last.standing.serves()
+        && last.lease.holder != own
+        && process::life(&last.lease.holder) == Life::Lives
+    {
+        return Err(served(Some(last.lease.holder.pid)));
+    }
+    let number = last.map_or(1, |last| last.lease.number + 1);
+    let lease = new_lease(setup, own, number);
+    let key = lease.key();
+    match store.take_lease(lease).await? {
+        true => Ok(key),
+        false => Err(served(None)),
+    }
+}
+
+/// Become one of those that serve. A host of this machine whose process has ended serves no more,
+/// whatever is left of its lease; of those of other machines their leases tell.
+async fn take_one_of_many(
+    store: &dyn Store,
+    setup: &Setup,
+    own: Identity,
+) -> Result<LeaseKey, HostError> {
+    loop {
+        let leases = store.leases()?;
+        for lease in leases.iter().filter(|lease| lease.ended_at_ms.is_none()) {
+            let here = lease.holder.boot.is_some() && lease.holder.boot == own.boot;
+            if here && process::life(&lease.holder) == Life::Ended {
+                let died = Sign::Ended(Some("its process ended without a word".to_owned()));
+                store.sign_lease(lease.key(), died).await?;
+            }
+        }
+        let number = leases.first().map_or(1, |lease| lease.number + 1);
+        let lease = new_lease(setup, own.clone(), number);
+        let key = lease.key();
+        // Another may just have taken that number.
+        if store.take_lease(lease).await? {
+            return Ok(key);
+        }
+    }
+}
+
+fn new_lease(setup: &Setup, holder: Identity, number: u64) -> Lease {
+    let now_ms = setup.clock.now_ms();
+    Lease {
+        number,
+        holder,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        grace_ms: u64::try_from(setup.grace.as_millis()).unwrap_or(u64::MAX),
+        since_ms: now_ms,
+        heartbeat_at_ms: now_ms,
+        stopping_at_ms: None,
+        ended_at_ms: None,
+        error: None,
+    }
+}
+
+/// Say now and then that the host lives, for those who cannot see its process, and compare what the
+/// database says that it runs with what it does run.
+pub async fn beat(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    sign: Beat,
+    mut next_ms: u64,
+) -> Result<(), StoreError> {
+    loop {
+        clock.sleep_until(next_ms).await;
+        let Some(lost) = store.beat(sign.clone()).await? else {
+            return Err(standing::lease_lost(&*store, sign.lease.number));
+        };
+        for task in lost {
+            tracing::warn!(%task, "the database said that this host runs the task, and it did not; it was put back");
+        }
+        // Those that a sleeping machine has missed are not made up for.
+        next_ms = (next_ms + HEARTBEAT_MS).max(clock.now_ms());
+    }
+}
