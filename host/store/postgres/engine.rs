@@ -17,8 +17,9 @@ use super::answers::{Fate, Mark};
 use super::columns;
 use super::listen::{CHANNEL, Telling};
 use super::rows::{PgRows, State, loading};
-use super::schema::{self, SCHEMA};
+use super::schema;
 use super::servers::Connected;
+use super::settings::Session;
 use super::sql::{Link, Names, Step, Value, named};
 use crate::clock::Clock;
 use crate::store::StoreError;
@@ -40,24 +41,19 @@ pub const AWAY_VISITOR: Duration = Duration::from_secs(5);
 /// Between two lines of the log that say so.
 pub const SAID_AGAIN: Duration = Duration::from_secs(5);
 
-/// How often work is done again that others were in the way of.
+
+/// How often work is done again that others were in the way of, at least; and for as long as the server
+/// may be away.
 const TRIES_MAX: u32 = 30;
+
+/// Tries that follow at once. Then each rests twice as long as the one before.
+const TRIES_AT_ONCE: u32 = 2;
+
+/// The longest rest between two tries.
+const REST_MAX: Duration = Duration::from_millis(500);
 
 /// Between two times that the others are told: what is told costs each commit a lock.
 const QUIET: Duration = Duration::from_millis(4);
-
-/// What a process asks a connection to be like that writes. A lock of a row is waited for less than
-/// the second that the server takes to look for a deadlock; then the work is done alone.
-const SETTINGS: &str = "\
-    set lock_timeout = '400ms';
-    set idle_in_transaction_session_timeout = '5s';
-    set statement_timeout = '60s';
-    set plan_cache_mode = force_generic_plan;
-    set enable_seqscan = off;
-    set enable_hashjoin = off;
-    set enable_mergejoin = off;
-    set jit = off;
-    set client_min_messages = warning";
 
 /// The connection that writes.
 pub struct PgEngine {
@@ -96,6 +92,7 @@ pub struct Run {
     heard: Option<Outside>,
     next_alone: bool,
     tries: u32,
+    tried_since: Option<Instant>,
     away_since: Option<Instant>,
     owed: Telling,
     told_at: Option<Instant>,
@@ -172,6 +169,7 @@ impl Engine for PgEngine {
         run.heard = None;
         run.next_alone = false;
         run.tries = 0;
+        run.tried_since = None;
         if let Some(since) = run.away_since.take() {
             let away_ms = since.elapsed().as_millis() as u64;
             tracing::info!(away_ms, "the database is back");
@@ -197,8 +195,11 @@ impl Engine for PgEngine {
         match error {
             StoreError::Crowded { .. } => {
                 self.run.next_alone = true;
-                self.run.tries += 1;
-                self.run.tries < TRIES_MAX
+                self.tries_again()
+            }
+            StoreError::Ended { why, .. } => {
+                tracing::warn!(%why, "the database server ended a statement; it is done again");
+                self.tries_again()
             }
             StoreError::Server {
                 passing: true,
@@ -207,11 +208,7 @@ impl Engine for PgEngine {
             } => {
                 self.link = None;
                 let since = *self.run.away_since.get_or_insert_with(Instant::now);
-                let patience = if self.run.serves {
-                    AWAY_HOST
-                } else {
-                    AWAY_VISITOR
-                };
+                let patience = self.patience();
                 if let Some(left_out) = self.said.pass(Instant::now()) {
                     tracing::warn!(why = %what, left_out, "the database is away; still trying");
                 }
@@ -248,7 +245,8 @@ impl PgEngine {
               (select number from version)";
         const NEWEST: &str = "select max(id) from tasks";
         let visitor = self.run.alone && self.node == NODE_VISITOR;
-        let mut steps = vec![Step::Plain("begin")];
+        // The locks rely on it, whatever an administrator has made the default.
+        let mut steps = vec![Step::Plain("begin isolation level read committed")];
         if self.run.alone {
             steps.push(Step::Plain("set local lock_timeout = '15s'"));
         }
@@ -298,6 +296,25 @@ impl PgEngine {
         })
     }
 
+    fn patience(&self) -> Duration {
+        match self.run.serves {
+            true => AWAY_HOST,
+            false => AWAY_VISITOR,
+        }
+    }
+
+    /// Whether the same work is to be done once more, after a rest.
+    fn tries_again(&mut self) -> bool {
+        self.run.tries += 1;
+        let tries = self.run.tries;
+        let since = *self.run.tried_since.get_or_insert_with(Instant::now);
+        if tries > TRIES_AT_ONCE {
+            let rest = Duration::from_millis(5 << (tries - TRIES_AT_ONCE).min(10));
+            std::thread::sleep(rest.min(REST_MAX));
+        }
+        tries < TRIES_MAX || since.elapsed() < self.patience()
+    }
+
     fn link(&self) -> Result<&Link, StoreError> {
         self.link.as_ref().ok_or_else(away)
     }
@@ -312,13 +329,24 @@ impl PgEngine {
         if self.run.away_since.is_some() {
             std::thread::sleep(Duration::from_millis(100));
         }
-        let link = connect(&self.address, &self.runtime, &self.names, Duration::ZERO)?;
-        self.use_link(link)
+        let session = Session::Writer;
+        let link = connect(
+            &self.address,
+            &self.runtime,
+            &self.names,
+            Duration::ZERO,
+            session,
+        )?;
+        self.take(link)
     }
 
     /// Write through this connection from now on.
     pub fn use_link(&mut self, link: Link) -> Result<(), StoreError> {
-        link.plain(SETTINGS)?;
+        link.plain(&Session::Writer.statements())?;
+        self.take(link)
+    }
+
+    fn take(&mut self, link: Link) -> Result<(), StoreError> {
         if self.node != NODE_VISITOR {
             self.node = own_node(&link, self.node)?;
             self.ids.set_node(self.node);
@@ -342,11 +370,7 @@ impl PgEngine {
         }
         self.link = None;
         let since = Instant::now();
-        let patience = if self.run.serves {
-            AWAY_HOST
-        } else {
-            AWAY_VISITOR
-        };
+        let patience = self.patience();
         loop {
             self.run.away_since.get_or_insert(since);
             let (mark, xid) = (self.mark(), self.run.xid);
@@ -404,6 +428,7 @@ pub fn connect(
     runtime: &Arc<Runtime>,
     names: &Names,
     patience: Duration,
+    session: Session,
 ) -> Result<Link, StoreError> {
     let Connected {
         client,
@@ -412,7 +437,7 @@ pub fn connect(
     } = runtime.block_on(address.connect_within(patience))?;
     runtime.spawn(line.drive());
     let link = Link::own(runtime.clone(), client, watch, names);
-    link.plain(&format!("set search_path = {SCHEMA}"))?;
+    link.plain(&session.statements())?;
     Ok(link)
 }
 

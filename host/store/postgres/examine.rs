@@ -7,6 +7,12 @@ use super::{PostgresStore, columns};
 use crate::store::StoreError;
 use crate::store::invariants::{INVARIANTS, Violation};
 
+/// One moment for all invariants, however long that takes.
+const BEGIN: &str = "\
+    begin isolation level repeatable read read only;
+    set local statement_timeout = 0;
+    set local idle_in_transaction_session_timeout = 0";
+
 /// How long one invariant may take, of a database of any size.
 const ANSWER: Duration = Duration::from_secs(3_600);
 
@@ -15,7 +21,7 @@ impl PostgresStore {
     /// there is. Blocks. Of its files the server knows by itself.
     pub fn examine(&self) -> Result<Vec<Violation>, StoreError> {
         self.read_within(ANSWER, |link| {
-            link.plain("begin isolation level repeatable read read only")?;
+            link.plain(BEGIN)?;
             let broken = violations(link);
             // The connection goes back to where others take it from.
             link.plain("rollback")?;

@@ -10,6 +10,7 @@ use tokio_postgres::AsyncMessage;
 use super::address::Address;
 use super::engine::merged;
 use super::servers::Connected;
+use super::settings::Session;
 use crate::store::writer::{Left, Message, Outside};
 use crate::task::{Status, StatusSet};
 
@@ -133,7 +134,8 @@ impl Listener {
                 }
             }
         });
-        let listening = client.batch_execute("listen fishway");
+        let begin = format!("{}listen {CHANNEL}", Session::Listener.statements());
+        let listening = client.batch_execute(&begin);
         let listening = watch.answer(super::sql::ANSWER, listening).await;
         // What was told before that was not heard.
         let mut open = matches!(listening, Some(Ok(()))) && self.nudge(anything());

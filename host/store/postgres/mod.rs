@@ -29,8 +29,10 @@ mod rows;
 mod schedules;
 mod schema;
 mod servers;
+mod settings;
 mod signals;
 mod sql;
+mod states;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -42,12 +44,13 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::PoolError;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::error::SqlState;
 
 pub use self::address::Address;
 
 use self::pool::Pool;
+use self::settings::Session;
 use self::sql::{Link, Names, wait_for};
+use self::states::explain;
 use crate::bus::Bus;
 use crate::clock::{Clock, SystemClock};
 use crate::store::kernel::Kept;
@@ -61,8 +64,12 @@ use crate::throttle::Throttle;
 /// Connections that read at once.
 const READERS: usize = 8;
 
-/// How long a read waits for a server that is away.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a read of anybody but a host waits for a server that is away. A host has the patience of its
+/// writer: what an attempt cannot read, it cannot go on without.
+const PATIENCE_VISITOR: Duration = Duration::from_secs(10);
+
+/// How long the start of a process does statements again that the server ends.
+const PATIENCE_START: Duration = engine::AWAY_VISITOR;
 
 /// How to open a database.
 pub struct Opening {
@@ -85,6 +92,8 @@ pub struct PostgresStore {
     queue: mpsc::Sender<writer::Message>,
     pool: Pool,
     names: Names,
+    /// How long a read waits for a server that is away.
+    patience: Duration,
     runtime: Background,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -141,8 +150,7 @@ impl PostgresStore {
         let node = begun.recv().map_err(|_| StoreError::Closed)??;
         let readers = pool::Readers {
             address: address.clone(),
-            settings: "set default_transaction_read_only = on; set jit = off;
-                set search_path = fishway",
+            settings: Session::Reader.statements(),
         };
         let pool = Pool::builder(readers)
             .max_size(READERS)
@@ -171,6 +179,10 @@ impl PostgresStore {
             queue: sender,
             pool,
             names,
+            patience: match opening.role {
+                Role::Host => engine::AWAY_HOST,
+                Role::Visitor => PATIENCE_VISITOR,
+            },
             runtime,
             writer: Mutex::new(Some(thread)),
         })
@@ -220,23 +232,52 @@ impl PostgresStore {
                 Ok(client) => {
                     let link = Link::pooled(handle.clone(), client, &self.names, answer);
                     let found = read(&link);
+                    if let Err(StoreError::Server { passing: true, .. }) = found {
+                        // Another connection may do, and may make other plans.
+                        link.lose();
+                    }
                     link.let_go();
                     found
                 }
-                Err(PoolError::Timeout(_)) => Err(sql::silent()),
-                Err(PoolError::Backend(error)) => Err(error),
-                Err(error) => Err(StoreError::Failed {
-                    why: error.to_string(),
-                }),
+                Err(error) => Err(unconnected(error)),
             };
             match found {
-                Err(StoreError::Server { passing: true, .. } | StoreError::Crowded { .. })
-                    if since.elapsed() < PATIENCE =>
-                {
+                Err(
+                    StoreError::Server { passing: true, .. }
+                    | StoreError::Crowded { .. }
+                    | StoreError::Ended { .. },
+                ) if since.elapsed() < self.patience => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 found => return found,
             }
+        }
+    }
+}
+
+/// Why there is no connection to read with.
+fn unconnected(error: PoolError<StoreError>) -> StoreError {
+    match error {
+        PoolError::Timeout(_) => sql::silent(),
+        PoolError::Backend(error) => error,
+        PoolError::Closed => StoreError::Closed,
+        error => StoreError::Failed {
+            why: error.to_string(),
+        },
+    }
+}
+
+/// Do what a process begins with, and again where the server ends a statement of it.
+fn begun<T>(mut begin: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let since = Instant::now();
+    loop {
+        match begin() {
+            Err(StoreError::Ended { .. } | StoreError::Crowded { .. })
+                if since.elapsed() < PATIENCE_START =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            begun => return begun,
         }
     }
 }
@@ -303,12 +344,15 @@ impl Parts {
             Role::Host => engine::AWAY_HOST,
             Role::Visitor => engine::AWAY_VISITOR,
         };
-        let link = engine::connect(&self.address, &runtime, &self.names, patience)?;
-        link.plain("set client_min_messages = warning")?;
-        let version = link.one(VERSION, sql::named! {}, |row| columns::get(row, 0))?;
-        self.address.check_version(version.unwrap_or(0))?;
-        schema::migrate(&link, &self.address.place)?;
-        let newest = link.one(NEWEST, sql::named! {}, |row| columns::optional_id(row, 0))?;
+        let (link, newest) = begun(|| {
+            let session = Session::Opening;
+            let link = engine::connect(&self.address, &runtime, &self.names, patience, session)?;
+            let version = link.one(VERSION, sql::named! {}, |row| columns::get(row, 0))?;
+            self.address.check_version(version.unwrap_or(0))?;
+            schema::migrate(&link, &self.address.place)?;
+            let newest = link.one(NEWEST, sql::named! {}, |row| columns::optional_id(row, 0))?;
+            Ok((link, newest))
+        })?;
         if let Some(newest) = newest.flatten() {
             self.ids.observe(newest);
         }
@@ -334,7 +378,12 @@ impl Parts {
             said: Throttle::new(engine::SAID_AGAIN),
         };
         // One connection is enough, as a server may have none left.
-        engine.use_link(link)?;
+        match engine.use_link(link) {
+            Err(StoreError::Ended { .. } | StoreError::Crowded { .. }) => {
+                begun(|| engine.connected())?;
+            }
+            used => used?,
+        }
         Ok(writer::Writer {
             engine,
             queue: self.queue,
@@ -381,58 +430,5 @@ impl Clock for ServerClock {
                 tokio::time::sleep(rest).await;
             }
         })
-    }
-}
-
-/// What the server says, in our terms.
-fn explain(error: &tokio_postgres::Error) -> StoreError {
-    let Some(said) = error.as_db_error() else {
-        let why = servers::reason(error);
-        if error.is_closed()
-            || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-        {
-            return StoreError::Server {
-                what: format!("the connection to the database was lost: {why}"),
-                hint: Some("see that the server runs and can be reached from here".to_owned()),
-                passing: true,
-            };
-        }
-        return StoreError::Failed { why };
-    };
-    let why = said.message().to_owned();
-    let code = said.code();
-    let server = |hint: &str, passing| StoreError::Server {
-        what: format!("the database server says: {why}"),
-        hint: Some(hint.to_owned()),
-        passing,
-    };
-    const LOST: &str = "see that the server runs and has connections left";
-    match *code {
-        SqlState::T_R_DEADLOCK_DETECTED
-        | SqlState::T_R_SERIALIZATION_FAILURE
-        | SqlState::LOCK_NOT_AVAILABLE
-        | SqlState::UNIQUE_VIOLATION => StoreError::Crowded { why },
-        SqlState::DISK_FULL => StoreError::Full { why },
-        SqlState::READ_ONLY_SQL_TRANSACTION => server(
-            "this is a standby, or read only: name the primary in the URL",
-            false,
-        ),
-        SqlState::INSUFFICIENT_PRIVILEGE => server(
-            "the user is to own the schema \"fishway\", or to be allowed to make it",
-            false,
-        ),
-        SqlState::INVALID_SQL_STATEMENT_NAME
-        | SqlState::DUPLICATE_PSTATEMENT
-        | SqlState::UNDEFINED_TABLE => server(
-            "where a pooler is in between it has to pool sessions, not transactions; see docs/scaling.md",
-            false,
-        ),
-        SqlState::TOO_MANY_CONNECTIONS
-        | SqlState::ADMIN_SHUTDOWN
-        | SqlState::CRASH_SHUTDOWN
-        | SqlState::CANNOT_CONNECT_NOW
-        | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => server(LOST, true),
-        _ if code.code().starts_with("08") => server(LOST, true),
-        _ => StoreError::Failed { why },
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::address::Address;
+use super::settings::Session;
 use super::sql::{Link, Names, Value, named};
 use super::{columns, engine, schema};
 use crate::store::StoreError;
@@ -24,10 +25,10 @@ pub fn fill(address: &Address, from: &dyn Origin, told: &dyn Fn(u64)) -> Result<
         &runtime.into(),
         &Names::default(),
         engine::AWAY_VISITOR,
+        Session::Moving,
     )?;
-    link.plain("set lock_timeout = '15s'")?;
     schema::migrate(&link, &address.place)?;
-    link.plain("begin")?;
+    link.plain("begin isolation level read committed")?;
     let filled = fill_locked(&link, address, from, told);
     match &filled {
         Ok(_) => link.plain("commit")?,

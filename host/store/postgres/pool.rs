@@ -22,7 +22,7 @@ pub struct Readers {
     /// Where to.
     pub address: Address,
     /// What each connection is asked to be like.
-    pub settings: &'static str,
+    pub settings: String,
 }
 
 /// A connection that reads.
@@ -51,7 +51,7 @@ impl Manager for Readers {
             watch,
         } = self.address.connect().await?;
         let client = ClientWrapper::new(client, tokio::spawn(line.drive()));
-        let settings = client.batch_execute(self.settings);
+        let settings = client.batch_execute(&self.settings);
         match watch.answer(super::sql::ANSWER, settings).await {
             Some(set) => set.map_err(|error| explain(&error))?,
             None => return Err(super::sql::silent()),

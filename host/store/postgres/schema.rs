@@ -378,7 +378,8 @@ pub fn migrate(link: &Link, place: &str) -> Result<(), StoreError> {
     if version(link, place)? == MIGRATIONS.len() as i64 {
         return Ok(());
     }
-    link.plain("begin; set local lock_timeout = '60s'")?;
+    // Each statement is to see what was committed before it: somebody else may be faster.
+    link.plain("begin isolation level read committed")?;
     let migrated = migrate_locked(link, place);
     match &migrated {
         Ok(()) => link.plain("commit")?,

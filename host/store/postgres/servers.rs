@@ -565,7 +565,9 @@ fn refused(error: &tokio_postgres::Error) -> Refusal {
             let meant = super::explain(error);
             let passing = matches!(
                 meant,
-                StoreError::Server { passing: true, .. } | StoreError::Crowded { .. }
+                StoreError::Server { passing: true, .. }
+                    | StoreError::Crowded { .. }
+                    | StoreError::Ended { .. }
             );
             let hint = meant
                 .hint()

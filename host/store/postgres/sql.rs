@@ -455,6 +455,11 @@ impl Link {
         self.rows(sql, values)?.first().map(read).transpose()
     }
 
+    /// It is of no more use.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     /// Nothing more is asked. One that did not answer does not go back to its pool.
     pub fn let_go(self) {
         if self.is_closed()
