@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn waiting_uses_no_running_time_and_a_stop_only_comes_nearer() {
-        let control = Control::new();
+        let control = Control::new(Fence::default());
         control.start(Duration::from_secs(3_600), Duration::ZERO);
         assert_eq!(control.verdict(), None);
         control.pause();
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_hint_is_seen_and_interrupts_nothing() {
-        let control = Control::new();
+        let control = Control::new(Fence::default());
         control.start(Duration::from_secs(3_600), Duration::ZERO);
         control.hint();
         assert!(control.stop_requested() && !control.stopping());
@@ -204,8 +204,21 @@ mod tests {
 
     #[test]
     fn time_that_was_spent_before_counts() {
-        let control = Control::new();
+        let control = Control::new(Fence::default());
         control.start(Duration::from_secs(5), Duration::from_secs(5));
         assert_eq!(control.verdict(), Some(Interrupt::Timeout));
+    }
+
+    #[test]
+    fn an_attempt_that_was_claimed_again_before_it_heard_of_its_wait_holds_the_new_claim() {
+        let first = Fence::default().next(1);
+        let second = first.next(2);
+        let control = Control::new(first);
+        assert_eq!(control.claim(), Some(first));
+        control.claimed(second);
+        control.waits(first);
+        assert_eq!(control.claim(), Some(second));
+        control.waits(second);
+        assert_eq!(control.claim(), None);
     }
 }
