@@ -436,7 +436,7 @@ impl Host {
     async fn sign(&self, sign: Sign) -> Result<(), StoreError> {
         match self.store.sign_lease(self.lease, sign).await? {
             true => Ok(()),
-            false => Err(standing::lease_lost(&*self.store, self.lease)),
+            false => Err(standing::lease_lost(&*self.store, self.lease.number)),
         }
     }
 

@@ -24,9 +24,9 @@ async fn a_host_is_ready_until_it_stops_and_whoever_asks_needs_no_token() {
         serde_json::from_str::<Value>(&answer.body).unwrap(),
         expected
     );
-    let number = door.world.host().number();
     let store = door.world.client.store().clone();
-    assert!(store.sign_lease(number, Sign::Stopping).await.unwrap());
+    let key = store.lease().unwrap().unwrap().key();
+    assert!(store.sign_lease(key, Sign::Stopping).await.unwrap());
     // Opened anew, so that what was found a moment ago is not told again.
     door.reopen(Guard::new(Vec::new(), Some(Token::of("right")), None))
         .await;

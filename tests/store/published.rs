@@ -4,7 +4,7 @@ use fishway::lease::Sign;
 use fishway::store::{Publication, SharedComponent};
 
 use super::hosts::lease;
-use super::world::{PostgresEngine, World};
+use super::world::{PostgresEngine, World, key};
 
 /// For how long a component is kept at least that nobody publishes any more.
 const KEPT_MS: u64 = 600_000;
@@ -77,7 +77,7 @@ async fn who_follows_the_publications_hears_of_each_change_and_of_nothing_else()
     assert_eq!(revision(), published, "nothing has changed");
     assert_eq!(store.unpublish(None).await.unwrap(), 0, "its host serves");
     assert_eq!(revision(), published);
-    store.sign_lease(1, Sign::Ended(None)).await.unwrap();
+    store.sign_lease(key(1), Sign::Ended(None)).await.unwrap();
     assert_eq!(store.unpublish(None).await.unwrap(), 1);
     assert!(revision() > published);
     assert_eq!(store.published().unwrap(), []);

@@ -41,7 +41,6 @@ pub const AWAY_VISITOR: Duration = Duration::from_secs(5);
 /// Between two lines of the log that say so.
 pub const SAID_AGAIN: Duration = Duration::from_secs(5);
 
-
 /// How often work is done again that others were in the way of, at least; and for as long as the server
 /// may be away.
 const TRIES_MAX: u32 = 30;
