@@ -197,7 +197,7 @@ impl Host {
         let sharing = match mirror {
             Some(mirror) => Sharing::Mirrors(mirror.into()),
             None if setup.database.is_some() => {
-                let publisher = Publisher::of(&setup.data_dir, lease, loader.directory());
+                let publisher = Publisher::of(&setup.data_dir, lease.number, loader.directory());
                 let publisher = publisher.map_err(|error| unwritable(&setup.data_dir, &error))?;
                 Sharing::Publishes(publisher.into())
             }

@@ -12,7 +12,7 @@ use fishway::store::StoreError;
 use fishway::store::kernel::{self, Turn};
 use fishway::store::sqlite::{Opening, Role, SqliteEngine};
 use fishway::store::writer::{Job, Message, Writer};
-use fishway::task::{NewTask, Options, TaskId, Token};
+use fishway::task::{Fence, NewTask, Options, TaskId, Token};
 
 /// Something that the writer does, and the word that is noted when it is done.
 struct Noted<F> {
@@ -151,7 +151,7 @@ fn wide(after: TaskId) -> NewTask {
 fn attempt(number: i64) -> Option<Token> {
     Some(Token {
         task: TaskId::from_i64(number),
-        fence: 1,
+        fence: Fence::from_i64(1),
     })
 }
 
