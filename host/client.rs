@@ -2,6 +2,7 @@
 //! serves. The doors call this; it never prints.
 
 mod error;
+mod holds;
 mod jobs;
 mod known;
 mod overview;
@@ -9,6 +10,7 @@ mod why;
 mod workflows;
 
 pub use error::ClientError;
+pub use holds::{Holds, unusable};
 pub use overview::{Moment, Of, Overview};
 pub use why::{Reason, Why};
 pub use workflows::{Dependencies, Job, Jobs, Run};
@@ -17,7 +19,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::known::is_current;
 use crate::bus::News;
 use crate::group::{Group, GroupKind};
 use crate::queue::{self, Queue, QueueChange};
@@ -28,8 +29,8 @@ use crate::store::{
 };
 use crate::task::state::Attempt;
 use crate::task::{
-    IdPrefix, NewTask, Options, PendingReason, Status, StatusSet, Task, TaskId, check_after,
-    check_name, check_payload,
+    IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_after, check_name,
+    check_payload,
 };
 
 use crate::types::{self};
@@ -62,34 +63,6 @@ pub struct Detail {
     pub parent_deleted: bool,
     /// What keeps ready tasks from starting.
     pub holds: Holds,
-}
-
-/// What keeps ready tasks from starting: what the last host had loaded, and which queues are
-/// paused.
-#[derive(Debug, Clone, Default)]
-pub struct Holds {
-    loaded: HashSet<String>,
-    paused: HashSet<String>,
-}
-
-impl Holds {
-    /// Why a task is pending; `None` when it is not.
-    pub fn reason(&self, task: &Task) -> Option<PendingReason> {
-        let paused = self.paused.contains(&*task.queue);
-        task.pending_reason(self.loaded.contains(&*task.handler), paused)
-    }
-
-    /// The same for people: a word, and what holds a task that is held.
-    pub fn sentence(&self, task: &Task) -> Option<String> {
-        let reason = self.reason(task)?;
-        Some(match reason {
-            PendingReason::Held if self.paused.contains(&*task.queue) => {
-                format!("held: queue {} is paused", task.queue)
-            }
-            PendingReason::Held => format!("held: no handler {} is loaded", task.handler),
-            other => other.to_string(),
-        })
-    }
 }
 
 impl Client {
@@ -143,10 +116,10 @@ impl Client {
             check_payload(input).map_err(|what| invalid(what, line))?;
             // What comes after other tasks may take some of its arguments from them.
             if options.after.is_empty()
-                && let Some((row, directory)) = &known
+                && let Some(row) = &known
                 && let Some(function) = &row.function
                 && let Err(mismatch) = types::check(function, input)
-                && is_current(row, directory)
+                && self.is_current(row)?
             {
                 return Err(ClientError::TypeMismatch {
                     function: handler.to_owned(),
@@ -217,7 +190,7 @@ impl Client {
                 None => false,
                 Some(parent) => self.store.statuses(&[parent])?[0].is_none(),
             },
-            holds: self.holds()?,
+            holds: self.holds([&task])?,
             task,
         })
     }
@@ -388,6 +361,12 @@ impl Client {
         Ok(self.store.alter_schedule(name, how).await?)
     }
 
+    /// A schedule.
+    pub fn schedule(&self, name: &str) -> Result<Schedule, ClientError> {
+        let found = self.store.schedule(name)?;
+        Ok(found.ok_or_else(|| StoreError::UnknownSchedule(name.to_owned()))?)
+    }
+
     /// All schedules, by name.
     pub fn schedules(&self) -> Result<Vec<Schedule>, ClientError> {
         Ok(self.store.schedules()?)
@@ -472,16 +451,6 @@ impl Client {
         limit: u64,
     ) -> Result<Vec<LogLine>, ClientError> {
         Ok(self.store.logs(id, after, limit)?)
-    }
-
-    /// What keeps ready tasks from starting now.
-    pub fn holds(&self) -> Result<Holds, ClientError> {
-        let known = self.store.handlers()?;
-        let loaded = known.map(|(handlers, _)| handlers).unwrap_or_default();
-        Ok(Holds {
-            loaded: loaded.into_iter().map(|row| row.name).collect(),
-            paused: self.store.queues_paused()?.into_iter().collect(),
-        })
     }
 
     /// The queues that have tasks or were set, and how their tasks stand.

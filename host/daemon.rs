@@ -19,7 +19,8 @@ pub use self::sharing::MIRROR;
 pub use self::standing::{LastHost, View, last_host};
 pub use self::stopping::{StopError, stop};
 
-use self::handlers::{all, forget, rows, scan};
+pub use self::handlers::broken_row;
+use self::handlers::{Looking, Told, all, forget, scan};
 use self::leasing::{beat, take_lease};
 use self::lock::Lock;
 use self::sharing::{Mirror, Publisher, Sharing};
@@ -229,19 +230,35 @@ impl Host {
         let sharing = Arc::new(sharing);
         let (sender, changes) = mpsc::unbounded_channel();
         let (told, mut loaded) = mpsc::unbounded_channel();
+        // Before the first look, so that nothing happens between the two.
+        let (changed, looks) = mpsc::unbounded_channel();
+        let watch = match loader.watch(move || {
+            let _ = changed.send(());
+        }) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!(%error, "new handlers are loaded at the next start only");
+                None
+            }
+        };
         // What is quick is there from the first moment on; what is slow comes when it is ready.
         let _ = scan(&loader, &told).await;
         let settling = loader.clone();
-        let _ = tokio::task::spawn_blocking(move || settling.settle()).await;
+        let _ = tokio::task::spawn_blocking(move || settling.settle_soon()).await;
         let _ = sender.send(all(Vec::new(), &mut loaded));
         let handlers = loader.handlers();
-        store
-            .keep_handlers(rows(&handlers), loader.directory().to_owned())
-            .await?;
+        let mut known = Told::default();
+        if let Some(change) = known.change(&loader) {
+            store.keep_handlers(change).await?;
+        }
         sharing.handlers_changed(&store, &loader).await?;
         let restarts_max = setup.settings.restarts_max;
         let recovered = store.recover(restarts_max).await?;
-        forget(&*store, &loader, &handlers, &sandbox);
+        // What a file needs that waits to be loaded looks as if nobody needed it.
+        let tidy = loader.loading() == 0;
+        if tidy {
+            forget(&*store, &loader, &handlers, &sandbox);
+        }
         sharing::fetch(&*store, &loader)?;
 
         let place = setup.place();
@@ -273,40 +290,16 @@ impl Host {
         let beating = beat(shared.clone(), setup.clock.clone(), sign, next_ms);
         let beating = beside.run("keeps the lease", beating);
 
-        let (changed, mut looks) = mpsc::unbounded_channel();
-        let watch = match loader.watch(move || {
-            let _ = changed.send(());
-        }) {
-            Ok(watch) => Some(watch),
-            Err(error) => {
-                tracing::warn!(%error, "new handlers are loaded at the next start only");
-                None
-            }
+        let looking = Looking {
+            loader: loader.clone(),
+            store: shared.clone(),
+            sandbox,
+            sharing: sharing.clone(),
+            known,
+            tidy,
         };
-        let (scanned, kept, telling) = (loader.clone(), shared.clone(), sharing.clone());
-        let looking = beside.run("looks for new handlers", async move {
-            loop {
-                let changes = tokio::select! {
-                    Some(()) = looks.recv() => {
-                        // It may load for long: meanwhile there are others.
-                        scan(&scanned, &told);
-                        continue;
-                    }
-                    Some(changes) = loaded.recv() => all(changes, &mut loaded),
-                    else => return Ok(()),
-                };
-                if changes.is_empty() {
-                    continue;
-                }
-                let handlers = scanned.handlers();
-                // The commit that keeps them also starts what was held for want of them.
-                kept.keep_handlers(rows(&handlers), scanned.directory().to_owned())
-                    .await?;
-                telling.handlers_changed(&kept, &scanned).await?;
-                forget(&*kept, &scanned, &handlers, &sandbox);
-                let _ = sender.send(changes);
-            }
-        });
+        let looking = looking.run(looks, (told, loaded), sender);
+        let looking = beside.run("looks for new handlers", looking);
         let following = sharing.follow(shared.clone(), loader.clone());
         let following = beside.run("looks for what other hosts share", following);
         let background = vec![clocks, keeping, beating, looking, following];

@@ -36,6 +36,7 @@ pub mod scheduler;
 pub mod store;
 pub mod telemetry;
 pub mod throttle;
+pub mod watch;
 pub mod wire;
 
 // Doors.

@@ -8,8 +8,9 @@ mod live;
 
 pub use live::Live;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
 
 use crate::store::counter::{self, BUCKETS, Counter};
 use crate::store::{Store, StoreError};
@@ -17,11 +18,96 @@ use crate::task::Status;
 
 type Labels = BTreeMap<String, String>;
 
-/// All metrics as text.
-pub fn text(store: &dyn Store) -> Result<String, StoreError> {
+/// Task types that have numbers of their own. There are some 31 series for each, so this bounds what a
+/// scrape brings to some 6,000. What the others have is summed under [`OTHER`].
+pub const TASK_TYPES_MAX: usize = 200;
+
+/// The task type of all that have no numbers of their own.
+pub const OTHER: &str = "other";
+
+/// Task types that have numbers of their own. One that has them keeps them: a number that went over to
+/// [`OTHER`] and back would look like a restart.
+#[derive(Debug, Clone, Default)]
+pub struct Named(BTreeSet<String>);
+
+impl Named {
+    /// Those of which most tasks have ended.
+    pub fn busiest(counters: &[Counter]) -> Named {
+        let mut named = Named::default();
+        named.admit_busiest(counters);
+        named
+    }
+
+    /// The name under which a task type is counted: its own while there is room for one more.
+    pub fn admit<'n>(&mut self, name: &'n str) -> &'n str {
+        if self.0.contains(name) {
+            return name;
+        }
+        if self.0.len() >= TASK_TYPES_MAX {
+            return OTHER;
+        }
+        self.0.insert(name.to_owned());
+        name
+    }
+
+    /// Give the room that there is to those of which most tasks have ended.
+    pub fn admit_busiest(&mut self, counters: &[Counter]) {
+        if self.0.len() >= TASK_TYPES_MAX {
+            return;
+        }
+        let mut ended: BTreeMap<&str, f64> = BTreeMap::new();
+        for counter in counters {
+            let Some(name) = counter.labels.get(TASK_TYPE) else {
+                continue;
+            };
+            let ends = if counter.name == counter::TASKS_ENDED {
+                counter.value
+            } else {
+                0.0
+            };
+            *ended.entry(name).or_default() += ends;
+        }
+        let mut ended: Vec<(&str, f64)> = ended.into_iter().collect();
+        ended.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        for (name, _) in ended {
+            self.admit(name);
+        }
+    }
+
+    /// Counters with the numbers of the others summed.
+    pub fn sum(&self, counters: Vec<Counter>) -> Vec<Counter> {
+        let mut sums: BTreeMap<(String, Labels), f64> = BTreeMap::new();
+        for counter in counters {
+            let mut labels = counter.labels;
+            if let Some(name) = labels.get_mut(TASK_TYPE)
+                && !self.0.contains(name)
+            {
+                OTHER.clone_into(name);
+            }
+            *sums.entry((counter.name, labels)).or_default() += counter.value;
+        }
+        let counter = |((name, labels), value)| Counter {
+            name,
+            labels,
+            value,
+        };
+        sums.into_iter().map(counter).collect()
+    }
+}
+
+/// The label that tells task types apart.
+const TASK_TYPE: &str = "task_type";
+
+/// All metrics as text, by the task types that are `named`.
+pub fn text(store: &dyn Store, named: &Mutex<Named>) -> Result<String, StoreError> {
     let mut text = String::new();
     tasks(&mut text, store)?;
     let counters = store.counters()?;
+    let counters = {
+        let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
+        named.admit_busiest(&counters);
+        named.sum(counters)
+    };
     plain(
         &mut text,
         &counters,
@@ -74,16 +160,15 @@ fn histogram(text: &mut String, counters: &[Counter]) {
     let name = counter::WAIT_DURATION;
     let help = "Time that tasks have waited for other tasks, in seconds.";
     head(text, name, "histogram", help);
+    let buckets = (counters.iter()).filter(|one| one.name == counter::WAIT_DURATION_BUCKET);
+    let buckets: HashMap<&Labels, f64> = buckets.map(|one| (&one.labels, one.value)).collect();
     let sums = (counters.iter()).filter(|counter| counter.name == counter::WAIT_DURATION_SUM);
     for sum in sums {
         let mut count = 0.0;
         for (_, le) in BUCKETS {
             let mut labels = sum.labels.clone();
             labels.insert("le".to_owned(), le.to_owned());
-            let own = counters.iter().find(|counter| {
-                counter.name == counter::WAIT_DURATION_BUCKET && counter.labels == labels
-            });
-            count += own.map_or(0.0, |counter| counter.value);
+            count += buckets.get(&labels).copied().unwrap_or(0.0);
             sample(text, counter::WAIT_DURATION_BUCKET, &labels, count);
         }
         sample(text, counter::WAIT_DURATION_SUM, &sum.labels, sum.value);
@@ -111,6 +196,36 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_more_task_types_than_have_room_the_busiest_are_named_and_the_others_summed() {
+        let ended = |name: &str, value| {
+            let labels = [("task_type", name), ("status", "completed")];
+            Counter::new(counter::TASKS_ENDED, &labels, value)
+        };
+        let name = |number: usize| format!("h{number:04}");
+        let mut counters: Vec<Counter> =
+            (0..1_500).map(|number| ended(&name(number), 1.0)).collect();
+        counters[1_234] = ended(&name(1_234), 7.0);
+        let mut named = Named::busiest(&counters);
+        let summed = named.sum(counters.clone());
+        assert_eq!(summed.len(), TASK_TYPES_MAX + 1);
+        let value = |summed: &[Counter], name: &str| {
+            let of = |one: &&Counter| one.labels["task_type"] == name;
+            summed.iter().find(of).map(|one| one.value)
+        };
+        assert_eq!(value(&summed, "h1234"), Some(7.0));
+        assert_eq!(value(&summed, OTHER), Some(1_300.0));
+        let all: f64 = summed.iter().map(|one| one.value).sum();
+        assert_eq!(all, 1_506.0);
+        // No number goes down, whoever is busy later.
+        counters[1_400] = ended(&name(1_400), 100.0);
+        assert_eq!(named.admit("h1400"), OTHER);
+        named.admit_busiest(&counters);
+        let later = named.sum(counters);
+        assert_eq!(value(&later, OTHER), Some(1_399.0));
+        assert_eq!(value(&later, "h1234"), Some(7.0));
+    }
 
     #[test]
     fn a_histogram_counts_each_wait_in_all_buckets_that_are_large_enough() {

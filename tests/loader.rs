@@ -220,7 +220,10 @@ fn a_bad_file_is_reported_and_stops_no_other() {
     let check =
         |index: usize, start: &str| assert!(found[index].starts_with(start), "{}", found[index]);
     assert_eq!(found.len(), 11, "{found:#?}");
-    check(0, "bad name.wasm: the name of a handler has ASCII letters");
+    check(
+        0,
+        "bad name.wasm: a handler cannot have this name: it has characters other than ASCII letters",
+    );
     check(1, "empty.wasm: the file is empty | build it again");
     check(
         2,
@@ -684,6 +687,150 @@ fn the_directory_is_watched() {
         scan(&loader);
     }
     assert_eq!(loader.problems().len(), 0);
+}
+
+/// Scans until a handler is loaded, or is not, each time that the watch says that something has changed.
+fn scan_until(loader: &Loader, changed: &mpsc::Receiver<()>, done: impl Fn(&Loader) -> bool) {
+    loop {
+        scan(loader);
+        if done(loader) {
+            return;
+        }
+        changed.recv_timeout(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_is_replaced_renamed_or_linked_elsewhere_is_seen_again() {
+    let shelf = Shelf::new();
+    let place = shelf.directory.path();
+    let at = |name: &str| place.join(name);
+    // The way goes through a link and a directory above.
+    std::fs::create_dir(at("one")).unwrap();
+    std::fs::rename(at("handlers"), at("one/handlers")).unwrap();
+    std::os::unix::fs::symlink("one", at("current")).unwrap();
+    let sandbox = Sandbox::plain().unwrap();
+    let (handlers, data) = (at("current/handlers"), at("data"));
+    let engine = sandbox.engine().clone();
+    let loader = Loader::open(engine, sandbox.check(), &handlers, &data).unwrap();
+    let put = |directory: &str, name: &str| {
+        let file = at(directory).join(format!("{name}.wasm"));
+        std::fs::copy(guests::guest("echo"), file).unwrap();
+    };
+    let (sender, changed) = mpsc::channel();
+    let watch = loader.watch(move || sender.send(()).unwrap_or_default());
+    let _watch = watch.unwrap();
+    put("one/handlers", "first");
+    let has = |name: &'static str| move |loader: &Loader| loader.get(name).is_some();
+    scan_until(&loader, &changed, has("first"));
+
+    // The directory is removed and made again.
+    std::fs::remove_dir_all(at("one/handlers")).unwrap();
+    scan_until(&loader, &changed, |loader| loader.count() == 0);
+    let problem = loader.problems().remove(0);
+    assert!(problem.what.contains("is not there"), "{problem}");
+    std::fs::create_dir(at("one/handlers")).unwrap();
+    put("one/handlers", "second");
+    scan_until(&loader, &changed, has("second"));
+    assert_eq!(loader.problems(), []);
+
+    // Another directory is renamed into its place.
+    std::fs::create_dir(at("next")).unwrap();
+    put("next", "third");
+    std::fs::rename(at("one/handlers"), at("before")).unwrap();
+    std::fs::rename(at("next"), at("one/handlers")).unwrap();
+    scan_until(&loader, &changed, has("third"));
+    assert!(loader.get("second").is_none());
+
+    // A link on the way leads elsewhere, and what happens there is seen.
+    std::fs::create_dir_all(at("two/handlers")).unwrap();
+    put("two/handlers", "fourth");
+    std::os::unix::fs::symlink("two", at("link")).unwrap();
+    std::fs::rename(at("link"), at("current")).unwrap();
+    scan_until(&loader, &changed, has("fourth"));
+    assert!(loader.get("third").is_none());
+    put("two/handlers", "fifth");
+    scan_until(&loader, &changed, has("fifth"));
+
+    // So it is with a directory above.
+    std::fs::rename(at("two"), at("three")).unwrap();
+    scan_until(&loader, &changed, |loader| loader.count() == 0);
+    std::fs::rename(at("three"), at("two")).unwrap();
+    scan_until(&loader, &changed, has("fifth"));
+}
+
+#[test]
+fn a_file_that_is_written_to_without_a_pause_keeps_no_handler_waiting() {
+    let shelf = Shelf::new();
+    let loader = shelf.loader();
+    let (sender, changed) = mpsc::channel();
+    let watch = loader.watch(move || sender.send(()).unwrap_or_default());
+    let _watch = watch.unwrap();
+    let (ended, end) = mpsc::channel::<()>();
+    let restless = shelf.path("restless.wasm");
+    let writing = std::thread::spawn(move || {
+        while end.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            std::fs::write(&restless, "no component").unwrap();
+        }
+    });
+    shelf.guest("echo", "late.wasm");
+    scan_until(&loader, &changed, |loader| loader.get("late").is_some());
+    drop(ended);
+    writing.join().unwrap();
+}
+
+#[test]
+fn a_component_of_the_same_size_and_time_of_change_takes_the_place_of_another() {
+    let shelf = Shelf::new();
+    let loader = shelf.loader();
+    let whole = std::fs::read(guests::guest("echo")).unwrap();
+    let custom = |letter: u8| [&whole[..], &[0, 3, 1, b'x', letter]].concat();
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let put = |name: &str, letter| {
+        shelf.put(name, custom(letter));
+        let file = std::fs::File::options().write(true).open(shelf.path(name));
+        file.unwrap().set_modified(old).unwrap();
+    };
+    put("m.wasm", b'a');
+    assert_eq!(scan(&loader), ["loaded m"]);
+    let digest = |loader: &Loader| loader.get("m").unwrap().digest.clone();
+    assert_eq!(digest(&loader), Digest::of(&custom(b'a')));
+    // By a rename, then in its place.
+    put("n", b'b');
+    std::fs::rename(shelf.path("n"), shelf.path("m.wasm")).unwrap();
+    assert_eq!(scan(&loader), ["replaced m"]);
+    assert_eq!(digest(&loader), Digest::of(&custom(b'b')));
+    put("m.wasm", b'c');
+    assert_eq!(scan(&loader), ["replaced m"]);
+    assert_eq!(digest(&loader), Digest::of(&custom(b'c')));
+}
+
+#[test]
+fn a_file_whose_name_no_handler_may_have_is_told_and_hidden_ones_are_left_alone() {
+    use std::os::unix::ffi::OsStrExt;
+    let shelf = Shelf::new();
+    let loader = shelf.loader();
+    for name in [
+        "-x",
+        "a.",
+        "a..b",
+        "gr\u{f6}\u{df}e",
+        "mail.wasm",
+        "new\nline",
+    ] {
+        shelf.guest("echo", &format!("{name}.wasm"));
+    }
+    shelf.guest("echo", "LOUD.WASM");
+    shelf.guest("echo", ".hidden.wasm");
+    shelf.guest("echo", "fine_2.v1-x.wasm");
+    let not_utf8 = std::ffi::OsStr::from_bytes(b"\xff.wasm");
+    std::fs::copy(guests::guest("echo"), shelf.path("").join(not_utf8)).unwrap();
+    let told = scan(&loader);
+    assert_eq!(told[0], "loaded fine_2.v1-x");
+    assert_eq!(told.len(), 9, "{told:#?}");
+    for line in &told[1..] {
+        assert!(line.ends_with("rename the file"), "{line}");
+    }
 }
 
 #[test]

@@ -197,7 +197,7 @@ async fn a_workflow_whose_handler_is_gone_at_its_time_waits_for_it() {
     let first = world.until(last).await.task;
     let job = world.client.resolve(&format!("{first}:first")).unwrap();
     let task = world.detail(job).task;
-    let held = world.client.holds().unwrap().sentence(&task);
+    let held = world.client.holds([&task]).unwrap().sentence(&task);
     assert_eq!(held.as_deref(), Some("held: no handler echo is loaded"));
     world.stop().await;
     std::fs::write(&echo, kept).unwrap();

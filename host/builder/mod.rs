@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::language::Language;
 use self::tools::Tools;
+use crate::task::check_handler_name;
 
 /// What to build, and where to put it.
 #[derive(Debug, Clone)]
@@ -236,6 +237,7 @@ fn build_one(
     std::fs::create_dir_all(&request.out_dir).map_err(|error| io(&request.out_dir, &error))?;
     let mut built = Vec::new();
     for artifact in artifacts {
+        check_name(project, &artifact.name)?;
         let template = artifact.package.join("handler.toml");
         // First, or a host that watches the directory loads the handler without its grants.
         if template.is_file() {
@@ -260,16 +262,17 @@ struct Artifact {
     module: PathBuf,
 }
 
+/// A name that a host would not load is refused before anything is built or copied.
+fn check_name(project: &Path, name: &str) -> Result<(), BuildError> {
+    check_handler_name(name).map_err(|why| BuildError::NoProject {
+        project: project.to_owned(),
+        why,
+    })
+}
+
 /// Where the tools of a language work on a project of that name.
 fn place(target_dir: &Path, language: &str, name: &str) -> Result<PathBuf, BuildError> {
-    let fits = |one: char| one.is_ascii_alphanumeric() || "-_.".contains(one);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(fits) {
-        return Err(BuildError::NoProject {
-            project: PathBuf::from(name),
-            why: "the name of a handler has ASCII letters, digits, '-', '_' and '.' only"
-                .to_owned(),
-        });
-    }
+    check_name(Path::new(name), name)?;
     let directory = target_dir.join(language).join(name);
     std::fs::create_dir_all(&directory).map_err(|error| io(&directory, &error))?;
     Ok(directory)

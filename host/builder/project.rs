@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::contract;
 use super::language::Language;
+use crate::task::check_handler_name;
 
 /// Longest name of a project.
 const NAME_MAX: usize = 64;
@@ -171,7 +172,8 @@ fn check_name(name: &str, language: Language) -> Result<(), NewError> {
     if language == Language::Rust && NOT_IN_RUST.contains(&name) {
         return why("Rust means something else by it");
     }
-    Ok(())
+    // The rules above are narrower: a package has this name, too. The host has the last word.
+    check_handler_name(name).or_else(|said| why(&said))
 }
 
 macro_rules! files {

@@ -3,15 +3,16 @@
 //! Called by `fishway dev`. Directories that tools fill are not watched: they are large, and a build
 //! would set off the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use notify::{EventKind, RecursiveMode, Watcher};
+use notify::EventKind;
 
 use super::BuildError;
 use super::stamp::is_source;
+use crate::watch::{self, Notice, WatchError, Watching};
 
 /// An editor that saves several files does so within this time.
 const QUIET: Duration = Duration::from_millis(100);
@@ -27,10 +28,9 @@ enum Event {
 /// Watches for as long as it lives.
 pub struct Sources {
     project: PathBuf,
-    watcher: notify::RecommendedWatcher,
-    watched: BTreeSet<PathBuf>,
+    watched: BTreeMap<PathBuf, Watching>,
     events: Receiver<Event>,
-    ending: Sender<Event>,
+    sender: Sender<Event>,
 }
 
 /// Ends the wait for the next change.
@@ -47,26 +47,11 @@ impl Sources {
     /// Start to watch; what changes from now on is told.
     pub fn of(project: &Path) -> Result<Sources, BuildError> {
         let (sender, events) = mpsc::channel();
-        let ending = sender.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let matters = event.is_ok_and(|event| {
-                let read = matches!(event.kind, EventKind::Access(_));
-                let source = |path: &PathBuf| {
-                    path.file_name()
-                        .is_some_and(|name| is_source(&name.to_string_lossy()))
-                };
-                !read && event.paths.iter().any(source)
-            });
-            if matters {
-                let _ = sender.send(Event::Changed);
-            }
-        });
         let mut sources = Sources {
-            watcher: watcher.map_err(|error| unwatchable(project, &error))?,
             project: project.to_owned(),
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
             events,
-            ending,
+            sender,
         };
         sources.look()?;
         Ok(sources)
@@ -74,7 +59,7 @@ impl Sources {
 
     /// What ends [`Sources::changed`].
     pub fn ending(&self) -> Ending {
-        Ending(self.ending.clone())
+        Ending(self.sender.clone())
     }
 
     /// Wait until something has changed and all is quiet again. False at the end.
@@ -95,15 +80,32 @@ impl Sources {
     fn look(&mut self) -> Result<(), BuildError> {
         let mut found = BTreeSet::new();
         directories(&self.project, &mut found);
-        for directory in found.difference(&self.watched) {
-            self.watcher
-                .watch(directory, RecursiveMode::NonRecursive)
-                .map_err(|error| unwatchable(directory, &error))?;
+        let mut watched = BTreeMap::new();
+        for directory in found {
+            let sender = self.sender.clone();
+            let watching = watch::watch(&directory, move |notice| {
+                if is_change(notice) {
+                    let _ = sender.send(Event::Changed);
+                }
+            });
+            let watching = watching.map_err(|error| unwatchable(&directory, &error))?;
+            watched.insert(directory, watching);
         }
-        // The watch of one that has gone went with it.
-        self.watched = found;
+        // Those before end now: where another directory has taken the place of one, its watch is new.
+        self.watched = watched;
         Ok(())
     }
+}
+
+fn is_change(notice: Notice<'_>) -> bool {
+    let Notice::Event(event) = notice else {
+        return true;
+    };
+    let source = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| is_source(&name.to_string_lossy()))
+    };
+    !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(source)
 }
 
 fn directories(directory: &Path, found: &mut BTreeSet<PathBuf>) {
@@ -119,9 +121,10 @@ fn directories(directory: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-fn unwatchable(path: &Path, error: &notify::Error) -> BuildError {
+fn unwatchable(path: &Path, error: &WatchError) -> BuildError {
+    let hint = error.hint().map(|hint| format!(": {hint}"));
     BuildError::Io {
         path: path.to_owned(),
-        why: format!("it cannot be watched: {error}"),
+        why: format!("it cannot be watched: {error}{}", hint.unwrap_or_default()),
     }
 }

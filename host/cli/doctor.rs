@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +7,7 @@ use super::{Done, Global, now_ms, print_json, print_line};
 use crate::clock::SystemClock;
 use crate::executor::Settings;
 use crate::executor::engine;
+use crate::store::HandlersStanding;
 use crate::store::invariants::{INVARIANTS, Violation};
 use crate::task::TaskId;
 
@@ -55,7 +56,15 @@ impl Finding {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
-    let mut findings = vec![disk(global), database(global), wasm(), handlers(args)];
+    let mut findings = vec![
+        disk(global),
+        database(global),
+        wasm(),
+        handlers(global, args),
+    ];
+    if global.has_data() && findings[1].good {
+        findings.extend(host(global));
+    }
     if args.deep && global.has_data() && findings[1].good {
         findings.extend(deep(global));
     }
@@ -194,28 +203,56 @@ fn wasm() -> Finding {
     }
 }
 
-fn handlers(args: &Args) -> Finding {
+/// What the host says of itself that somebody should look at.
+fn host(global: &Global) -> Vec<Finding> {
+    let view = global.client(false).and_then(|client| global.view(&client));
+    let warnings = match view {
+        Ok(view) => view.warnings(),
+        Err(error) => vec![error.to_string()],
+    };
+    let bad = warnings.into_iter().map(|says| Finding::bad("host", says));
+    bad.collect()
+}
+
+fn handlers(global: &Global, args: &Args) -> Finding {
     let what = "handlers";
     let place = args.handlers.display();
-    match std::fs::read_dir(&args.handlers) {
-        Err(error) => Finding::bad(
-            what,
-            format!("{place} cannot be read: {error}; fishway demo shows how to start"),
-        ),
-        Ok(entries) => {
-            let wasm = |path: &PathBuf| {
-                path.extension()
-                    .is_some_and(|ending| ending == "wasm" || ending == "wat")
-            };
-            let many = entries
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(wasm)
-                .count();
-            Finding::good(
+    let entries = match std::fs::read_dir(&args.handlers) {
+        Ok(entries) => entries,
+        Err(error) => {
+            return Finding::bad(
                 what,
-                format!("{many} in {place}; fishway handler list checks each"),
-            )
+                format!("{place} cannot be read: {error}; fishway demo shows how to start"),
+            );
         }
+    };
+    let files = entries.flatten().map(|entry| entry.path());
+    let many = files
+        .filter(|file| super::handler::is_component(file))
+        .count();
+    match last_look(global, &args.handlers) {
+        // What is broken is told of the host.
+        Some(standing) => Finding::good(
+            what,
+            format!(
+                "{many} in {place}; the host has loaded {} and could not load {}",
+                standing.loaded, standing.broken
+            ),
+        ),
+        None => Finding::good(
+            what,
+            format!("{many} in {place}; fishway handler list checks each"),
+        ),
     }
+}
+
+/// How the handlers stand by the word of the last host, if it is this directory that it served.
+fn last_look(global: &Global, directory: &Path) -> Option<HandlersStanding> {
+    if !global.has_data() {
+        return None;
+    }
+    let client = global.client(false).ok()?;
+    let standing = client.store().handlers_standing().ok()??;
+    let same = standing.directory.canonicalize().ok()? == directory.canonicalize().ok()?;
+    same.then_some(standing)
 }

@@ -1,10 +1,12 @@
 mod functions;
+mod loaded;
 mod published;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::loaded::Loaded;
 use super::view::bytes;
 use super::{Done, Global, Refused, print_json, print_line};
 use crate::executor::Sandbox;
@@ -22,6 +24,9 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Verb {
     /// List the handlers of a directory, and what is wrong in it
+    ///
+    /// Where a host serves the directory, these are the handlers that it has loaded: what is listed is what
+    /// runs. Of any other directory, each file is checked.
     List {
         /// Directory of the handlers [default: the one that was served last, or handlers]
         #[arg(value_name = "HANDLERS_DIR")]
@@ -66,6 +71,9 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let check = |file: &Path| loader::check_file(sandbox.engine(), &sandbox.check(), file);
     match args.verb {
         Verb::List { directory } => {
+            if let Some(loaded) = Loaded::of(global, directory.as_deref()) {
+                return loaded.list(global, check);
+            }
             let directory = directory.unwrap_or_else(|| served_last(global));
             list(global, &directory, check)
         }
@@ -86,10 +94,9 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 
 /// The handlers that another host has loaded.
 fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Done> {
-    let handlers = remote.loaded()?;
     match verb {
         Verb::List { directory: None } => {
-            for handler in &handlers {
+            for handler in &remote.loaded()? {
                 let about = handler.description.as_deref().unwrap_or_default();
                 let (name, digest) = (&handler.name, &handler.digest);
                 match global.json {
@@ -100,13 +107,17 @@ fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Do
             Ok(Done::OK)
         }
         Verb::Describe { handler: name } => {
-            let Some(handler) = handlers.iter().find(|handler| handler.name == *name) else {
-                let what = format!("the host has no handler \"{name}\"");
+            let (handler, broken) = remote.handler(name)?;
+            let Some(handler) = handler else {
+                let what = match broken {
+                    Some(why) => format!("handler \"{name}\" could not be loaded: {why}"),
+                    None => format!("the host has no handler \"{name}\""),
+                };
                 return Err(Refused::new(what, "fishway handler list shows what it has").into());
             };
             match global.json {
-                true => print_json(handler)?,
-                false => print_line(&serde_json::to_string_pretty(handler)?)?,
+                true => print_json(&handler)?,
+                false => print_line(&serde_json::to_string_pretty(&handler)?)?,
             }
             Ok(Done::OK)
         }
@@ -118,8 +129,8 @@ fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Do
 
 fn served_last(global: &Global) -> PathBuf {
     let client = global.existing_client(false).ok();
-    let known = client.and_then(|client| client.store().handlers().ok().flatten());
-    known.map_or_else(|| PathBuf::from("handlers"), |(_, directory)| directory)
+    let known = client.and_then(|client| client.store().handlers_standing().ok().flatten());
+    known.map_or_else(|| PathBuf::from("handlers"), |known| known.directory)
 }
 
 fn find(global: &Global, handler: &str) -> anyhow::Result<PathBuf> {
@@ -188,8 +199,9 @@ fn check_all(
         let others = others.iter().filter_map(|file| check(file).ok());
         handlers.extend(others.map(Arc::new));
     }
+    let offers = handlers.iter().collect();
     for handler in &handlers[..checked] {
-        for problem in links::unlinked(handler, &handlers) {
+        for problem in links::unlinked(handler, &offers) {
             done = Done::FAILED;
             print_problem(global, &problem)?;
         }
@@ -211,7 +223,7 @@ fn siblings(file: &Path) -> Vec<PathBuf> {
     named.filter(|file| is_component(file)).collect()
 }
 
-fn is_component(file: &Path) -> bool {
+pub fn is_component(file: &Path) -> bool {
     file.extension()
         .is_some_and(|ending| ending == "wasm" || ending == "wat")
 }

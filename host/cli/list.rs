@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         ..Filter::default()
     };
     let tasks = client.list(&filter)?;
-    let holds = client.holds()?;
+    let holds = client.holds(&tasks)?;
     if global.json {
         for task in &tasks {
             print_json(&wire::shown(task, &holds, now_ms()))?;

@@ -1,3 +1,5 @@
+use std::sync::Mutex;
+
 use super::{Done, Global, print_json, print_line};
 use crate::metrics;
 
@@ -18,7 +20,7 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
             }))?;
         }
     } else {
-        print_line(metrics::text(&**store)?.trim_end())?;
+        print_line(metrics::text(&**store, &Mutex::default())?.trim_end())?;
     }
     Ok(Done::OK)
 }

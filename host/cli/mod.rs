@@ -8,6 +8,7 @@ mod build;
 mod cancel;
 mod completions;
 mod config;
+mod confirm;
 mod delete;
 mod demo;
 mod deps;

@@ -15,7 +15,10 @@ pub struct Args {
 pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     let served = client.store().lease()?.is_some();
-    let last = client.store().handlers()?.map(|(_, directory)| directory);
+    let last = client
+        .store()
+        .handlers_standing()?
+        .map(|standing| standing.directory);
     let data = global.data.display();
     let Some(directory) = last.filter(|_| served) else {
         let what = format!("no host ever served {data}: there is nothing to resume");

@@ -17,11 +17,8 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     for prefix in &args.ids {
         let task = client.retry(client.resolve(prefix)?).await?;
         if global.json {
-            print_json(&wire::shown(
-                &client.task(task.id)?,
-                &client.holds()?,
-                now_ms(),
-            ))?;
+            let task = client.task(task.id)?;
+            print_json(&wire::shown(&task, &client.holds([&task])?, now_ms()))?;
         } else {
             global.say(format!(
                 "{} ({}) is {} again",

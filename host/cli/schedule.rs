@@ -230,7 +230,7 @@ async fn alter(global: &Global, name: String, how: Alter) -> anyhow::Result<Done
                 .transpose()?;
             if let Some(task) = task {
                 match global.json {
-                    true => print_json(&wire::shown(&task, &client.holds()?, now_ms()))?,
+                    true => print_json(&wire::shown(&task, &client.holds([&task])?, now_ms()))?,
                     false => print_line(&task.id.to_string())?,
                 }
             }

@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::oneshot;
@@ -323,7 +323,8 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         let store = host.client().store().clone();
         tokio::spawn(Traces::to(address).run(store))
     });
-    let (handlers, loading) = (host.loader().handlers().len(), host.loader().loading());
+    let loader = host.loader().clone();
+    let (handlers, loading) = (loader.count(), loader.loading());
     let took_ms = started.elapsed().as_millis();
     let names = match handlers {
         0 if loading == 0 => format!(
@@ -333,6 +334,11 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         0 => "no handlers yet".to_owned(),
         1 => "1 handler".to_owned(),
         many => format!("{many} handlers"),
+    };
+    let names = match loader.problems().len() {
+        0 => names,
+        1 => format!("{names}, 1 could not be loaded"),
+        many => format!("{names}, {many} could not be loaded"),
     };
     let names = match loading {
         0 => names,
@@ -361,8 +367,9 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     let said = global.clone();
     let telling = tokio::spawn(async move {
         let Some(mut changes) = changes else { return };
+        let mut progress = Progress::default();
         while let Some(batch) = changes.recv().await {
-            batch.iter().for_each(|change| tell(&said, change));
+            progress.tell(&said, &batch, loader.loading());
         }
     });
     let mut ended = None;
@@ -427,6 +434,48 @@ async fn end_of(client: &Client, job: Option<TaskId>) -> anyhow::Result<Task> {
     };
     client.arrived(&[job], false, StatusSet::terminal()).await?;
     Ok(client.task(job)?)
+}
+
+/// So many files are told of one by one while they are loaded; of more, how many there are.
+const FEW: usize = 20;
+
+/// How often that is told.
+const PROGRESS_REST: Duration = Duration::from_secs(2);
+
+/// What was not told one by one.
+#[derive(Default)]
+struct Progress {
+    loaded: usize,
+    told_at: Option<Instant>,
+}
+
+impl Progress {
+    /// Tell what was loaded while so many files are still to come.
+    fn tell(&mut self, global: &Global, batch: &[Change], loading: usize) {
+        if self.loaded == 0 && loading + batch.len() <= FEW {
+            batch.iter().for_each(|change| tell(global, change));
+            return;
+        }
+        for change in batch {
+            match change {
+                Change::Loaded(_) | Change::Replaced(_) => self.loaded += 1,
+                Change::Forgotten(_) | Change::Failed(_) => tell(global, change),
+            }
+        }
+        let rested = self.told_at.is_none_or(|at| at.elapsed() >= PROGRESS_REST);
+        if self.loaded == 0 || (loading > 0 && !rested) {
+            return;
+        }
+        global.say(match loading {
+            0 => format!("loaded {} handlers", self.loaded),
+            _ => format!(
+                "loaded {} handlers; {loading} files are still being loaded",
+                self.loaded
+            ),
+        });
+        self.loaded = 0;
+        self.told_at = Some(Instant::now());
+    }
 }
 
 fn tell(global: &Global, change: &Change) {

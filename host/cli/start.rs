@@ -27,6 +27,11 @@ pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
 pub async fn start(global: &Global, arguments: Vec<OsString>) -> anyhow::Result<Done> {
     let started = detached(global, arguments).await?;
     print(global, started)?;
+    let view = global.client(false).and_then(|client| global.view(&client));
+    // The host has started, whatever can be said of it.
+    for warning in view.map(|view| view.warnings()).unwrap_or_default() {
+        global.say(format!("warning: {warning}"));
+    }
     Ok(Done::OK)
 }
 

@@ -8,6 +8,12 @@ use crate::lease::Standing;
 use crate::store::QueueDepth;
 use crate::wire;
 
+/// Names of handlers that are shown; fishway handler list shows all.
+const NAMES: usize = 50;
+
+/// Files that could not be loaded and are shown with the reason.
+const BROKEN: usize = 5;
+
 /// Say whether a host serves, since when, and what there is to do
 ///
 /// The status is not_found where there is no data, not_started where no host ever served it, running
@@ -54,17 +60,40 @@ fn lines(global: &Global, view: &View) -> Vec<String> {
     }
     if let Some(host) = &view.host {
         lines.extend(other_version(host));
-        if view.handlers.is_empty() {
-            lines.push("handlers  none".to_owned());
-        } else {
-            lines.push(format!("handlers  {}", view.handlers.join(", ")));
-        }
+        lines.extend(handlers(view));
         lines.extend((host.url.iter()).map(|url| format!("http      {url}")));
     }
+    let warnings = view.warnings().into_iter();
+    lines.extend(warnings.map(|warning| format!("warning   {warning}")));
     lines.extend(queues(
         &view.depths,
         std::io::stdout().is_terminal() && !global.quiet,
     ));
+    lines
+}
+
+/// What the host has loaded, is loading, and could not load.
+fn handlers(view: &View) -> Vec<String> {
+    let standing = view.standing.clone().unwrap_or_default();
+    let names: Vec<&str> = view
+        .handlers
+        .iter()
+        .take(NAMES)
+        .map(|name| &**name)
+        .collect();
+    let loaded = match standing.loaded.saturating_sub(names.len() as u64) {
+        0 if names.is_empty() => "none".to_owned(),
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    };
+    let mut lines = vec![format!("handlers  {loaded}")];
+    lines.extend(match standing.loading {
+        0 => None,
+        1 => Some("loading   1 file is still being loaded".to_owned()),
+        many => Some(format!("loading   {many} files are still being loaded")),
+    });
+    let broken = view.broken.iter().take(BROKEN);
+    lines.extend(broken.map(|row| format!("broken    {}", row.sentence())));
     lines
 }
 

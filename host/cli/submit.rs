@@ -1,14 +1,16 @@
+use super::confirm::{self, Answer};
 use super::given::{checked, text};
 use super::wait::report;
 use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
-use crate::client::{Client, SUBMIT_BATCH};
+use crate::client::{Client, SUBMIT_BATCH, unusable};
 use crate::store::Submitted;
 use crate::task::{Options, StatusSet, check_metadata};
 use crate::wire;
 
 /// Submit a task, or many
 ///
-/// Works while no host runs: the task starts as soon as one does.
+/// Works while no host runs: the task starts as soon as one does. Where the handler is there and could not
+/// be loaded, the reason is printed, and many tasks are submitted only after a question, or with --yes.
 #[derive(clap::Args)]
 pub struct Args {
     /// Handler that shall run it
@@ -52,6 +54,9 @@ pub struct Args {
     /// Wait for the end, and print the output
     #[arg(long)]
     wait: bool,
+    /// Submit many tasks for a handler that could not be loaded without a question
+    #[arg(long)]
+    yes: bool,
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
@@ -80,6 +85,23 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         global.say("no inputs: nothing was submitted");
         return Ok(Done::OK);
     }
+    let broken = client.broken(&args.handler)?;
+    if let Some(broken) = broken.as_ref().filter(|_| inputs.len() > 1 && !args.yes) {
+        let what = unusable(&args.handler, broken);
+        let many = inputs.len();
+        let question = format!("{what}\nSubmit {many} tasks that wait until it is mended?");
+        match confirm::ask(&question)? {
+            Answer::Yes => {}
+            Answer::No => {
+                return Err(Refused::new("nothing was submitted", broken.hint.clone()).into());
+            }
+            Answer::Nobody => {
+                let what = format!("{what}; nothing was submitted");
+                let hint = format!("--yes submits the {many} tasks: they wait until it is mended");
+                return Err(Refused::new(what, hint).into());
+            }
+        }
+    }
     let mut submitted = Vec::with_capacity(inputs.len());
     for batch in inputs.chunks(SUBMIT_BATCH) {
         let made = client.submit(&args.handler, batch.to_vec(), options.clone());
@@ -104,6 +126,12 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     if submitted.iter().any(|one| !one.created) {
         global.say("that key was used before: this is the first task of that name");
     }
+    if let Some(broken) = &broken {
+        global.say(format!(
+            "held: {}; it starts when that is mended",
+            unusable(&args.handler, broken)
+        ));
+    }
     if args.wait {
         let ids: Vec<_> = submitted.iter().map(|one| one.id).collect();
         super::wait::tell_of_no_host(global);
@@ -116,11 +144,10 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 }
 
 fn print(global: &Global, client: &Client, submitted: &[Submitted]) -> anyhow::Result<()> {
-    let holds = client.holds()?;
     for one in submitted {
         if global.json {
             let task = client.task(one.id)?;
-            print_json(&wire::shown(&task, &holds, now_ms()))?;
+            print_json(&wire::shown(&task, &client.holds([&task])?, now_ms()))?;
         } else {
             print_line(&one.id.to_string())?;
         }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::{Done, Global, duration_ms, now_ms, print_json, print_line};
+use crate::client::unusable;
 use crate::task::{Status, StatusFilter, StatusSet, Task};
 use crate::wire;
 
@@ -48,6 +49,14 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let statuses = client.store().statuses(&ids)?;
     if !statuses.into_iter().flatten().all(arrived) {
         tell_of_no_host(global);
+        let tasks: Vec<Task> = client.store().tasks(&ids)?.into_iter().flatten().collect();
+        let holds = client.holds(&tasks)?;
+        for task in &tasks {
+            if let Some(broken) = holds.broken(task) {
+                let why = unusable(&task.handler, broken);
+                global.say(format!("task {} is held: {why}", task.id));
+            }
+        }
     }
     let found = client.wait(&ids, args.any, wanted, timeout).await?;
     let there = |task: &Task| arrived(task.status);

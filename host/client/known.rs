@@ -5,42 +5,47 @@ use std::path::{Path, PathBuf};
 
 use super::{Client, ClientError};
 use crate::loader::Digest;
-use crate::store::HandlerRow;
+use crate::store::{HandlerRow, StoreError};
 use crate::types::component_of;
 use crate::workflow::Role;
 
+/// Names that a wrong one is compared with: those that begin with the same letter, or the first of all.
+const COMPARED: u64 = 500;
+
+/// Functions of a component that are named.
+const FUNCTIONS_MAX: u64 = 100;
+
 impl Client {
-    pub(super) fn check_handler(
-        &self,
-        name: &str,
-    ) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
+    pub(super) fn check_handler(&self, name: &str) -> Result<Option<HandlerRow>, ClientError> {
         self.check_role(name, Role::Tasks)
     }
 
-    /// Whether somebody could run it: a handler that the last host had, or a file that lies in its
-    /// directory now and that it had not loaded. Where no host ever ran, nobody knows, and every name
-    /// is good.
+    /// Whether somebody could run it: a handler that the last host had, one that it could not load, or a
+    /// file that lies in its directory now and that it has not looked at. Where no host ever ran, nobody
+    /// knows, and every name is good.
     pub(super) fn check_role(
         &self,
         name: &str,
         role: Role,
-    ) -> Result<Option<(HandlerRow, PathBuf)>, ClientError> {
-        let Some((handlers, directory)) = self.store.handlers()? else {
-            return Ok(None);
-        };
-        if let Some(known) = handlers.iter().find(|row| row.name == name) {
+    ) -> Result<Option<HandlerRow>, ClientError> {
+        if let Some(known) = self.store.handlers_named(&[name])?.pop() {
             let name = name.to_owned();
             return match role {
                 Role::Tasks if known.generator => Err(ClientError::IsGenerator { name }),
                 Role::Pages if !known.generator => Err(ClientError::NoGenerator { name }),
-                Role::Tasks | Role::Pages => Ok(Some((known.clone(), directory))),
+                Role::Tasks | Role::Pages => Ok(Some(known)),
             };
         }
+        let Some(standing) = self.store.handlers_standing()? else {
+            return Ok(None);
+        };
+        let directory = standing.directory;
         let component = component_of(name);
-        let loaded = handlers
-            .iter()
-            .find(|row| component_of(&row.name) == component);
-        let is_new = match loaded {
+        if !self.store.broken_named(&[component])?.is_empty() {
+            return Ok(None);
+        }
+        let siblings = self.siblings(component)?;
+        let is_new = match siblings.first() {
             Some(row) => !is_current(row, &directory),
             None => file_of(component, &directory).is_some(),
         };
@@ -49,9 +54,40 @@ impl Client {
         }
         Err(ClientError::UnknownHandler {
             name: name.to_owned(),
-            known: handlers.into_iter().map(|row| row.name).collect(),
+            known: match siblings.is_empty() {
+                true => self.similar(name)?,
+                false => siblings.into_iter().map(|row| row.name).collect(),
+            },
             directory: Some(directory),
         })
+    }
+
+    /// What a component runs.
+    pub fn siblings(&self, component: &str) -> Result<Vec<HandlerRow>, StoreError> {
+        let functions = format!("{component}/");
+        let mut found = self.store.handlers_named(&[component])?;
+        let after = self.store.handlers_after(&functions, FUNCTIONS_MAX)?;
+        let its = after.into_iter();
+        found.extend(its.take_while(|row| row.name.starts_with(&functions)));
+        Ok(found)
+    }
+
+    /// Names that somebody may have meant who wrote this one.
+    pub fn similar(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let first = name.chars().next().map(String::from).unwrap_or_default();
+        let mut rows = self.store.handlers_after(&first, COMPARED)?;
+        rows.retain(|row| row.name.starts_with(&first));
+        if rows.is_empty() {
+            rows = self.store.handlers_after("", COMPARED)?;
+        }
+        Ok(rows.into_iter().map(|row| row.name).collect())
+    }
+
+    /// Whether what the last host loaded lies in its directory now. Only a refusal reads the file: it
+    /// must not be by the word of a component that was replaced while no host ran.
+    pub(super) fn is_current(&self, row: &HandlerRow) -> Result<bool, StoreError> {
+        let standing = self.store.handlers_standing()?;
+        Ok(standing.is_none_or(|standing| is_current(row, &standing.directory)))
     }
 
     /// What is wrong with those of the names that nobody could run for what they are wanted for.
@@ -83,9 +119,7 @@ fn file_of(component: &str, directory: &Path) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Whether what the last host loaded lies in its directory now. Only a refusal reads the file: it
-/// must not be by the word of a component that was replaced while no host ran.
-pub(super) fn is_current(row: &HandlerRow, directory: &Path) -> bool {
+fn is_current(row: &HandlerRow, directory: &Path) -> bool {
     let file = file_of(component_of(&row.name), directory);
     let bytes = file.and_then(|file| std::fs::read(file).ok());
     bytes.is_none_or(|bytes| Digest::of(&bytes).to_string() == row.digest)

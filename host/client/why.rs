@@ -1,5 +1,6 @@
 //! Why a task does not run: what stands in its way, as sentences with the tasks that they name.
 
+use super::holds::unusable;
 use super::{Client, ClientError, Holds};
 use crate::task::edge::Links;
 use crate::task::{PendingReason, Status, Task, TaskId};
@@ -15,6 +16,7 @@ pub enum Reason {
     Scheduled,
     QueuePaused,
     Unloaded,
+    Broken,
     QueueFull,
     PoolFull,
     HandlerFull,
@@ -32,6 +34,7 @@ impl Reason {
             Reason::Scheduled => "scheduled",
             Reason::QueuePaused => "queue-paused",
             Reason::Unloaded => "unloaded",
+            Reason::Broken => "broken",
             Reason::QueueFull => "queue-full",
             Reason::PoolFull => "pool-full",
             Reason::HandlerFull => "handler-full",
@@ -141,11 +144,13 @@ impl Client {
                 )
             }),
             PendingReason::Held => {
-                if holds.paused.contains(&*task.queue) {
+                if holds.is_paused(task) {
                     let sentence = format!("the queue \"{}\" is paused", task.queue);
                     all.push(Why::new(Reason::QueuePaused, sentence));
                 }
-                if task.digest.is_none() && !holds.loaded.contains(&*task.handler) {
+                if let Some(broken) = holds.broken(task) {
+                    all.push(Why::new(Reason::Broken, unusable(&task.handler, broken)));
+                } else if task.digest.is_none() && holds.is_unloaded(task) {
                     let sentence = format!("no handler \"{}\" is loaded", task.handler);
                     all.push(Why::new(Reason::Unloaded, sentence));
                 }

@@ -1,6 +1,6 @@
 //! What people ask of workflows: run one, look at its jobs, at what a task depends on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Client, ClientError};
@@ -100,9 +100,9 @@ impl Client {
         if !unknown.is_empty() {
             return Ok(Err(unknown));
         }
-        let Some((handlers, directory)) = self.store.handlers()? else {
-            return Ok(Ok(definition.clone()));
-        };
+        let names: BTreeSet<&str> = definition.handlers().map(|(_, name, _)| name).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let handlers = self.store.handlers_named(&names)?;
         let rows: HashMap<&str, &HandlerRow> = (handlers.iter())
             .map(|row| (row.name.as_str(), row))
             .collect();
@@ -112,8 +112,13 @@ impl Client {
             return Ok(checked);
         }
         // Not by the word of a component that was replaced while no host ran.
+        let mut current = HashMap::new();
+        for row in handlers.iter().filter(|row| row.function.is_some()) {
+            current.insert(row.name.as_str(), self.is_current(row)?);
+        }
+        let is_current = |name: &str| current.get(name).copied().unwrap_or(false);
         Ok(typed(definition, &|name| {
-            known(name).filter(|_| super::known::is_current(rows[name], &directory))
+            known(name).filter(|_| is_current(name))
         }))
     }
 
@@ -128,13 +133,8 @@ impl Client {
             });
             user.1 += 1;
         };
-        for (index, step) in definition.workflow.steps.iter().enumerate() {
-            for (handler, role) in step.work.handlers() {
-                uses(handler, role, index);
-            }
-            if let Some(next) = &step.options.on_complete {
-                uses(&**next, Role::Tasks, index);
-            }
+        for (index, name, role) in definition.handlers() {
+            uses(name, role, index);
         }
         let mut problems = Vec::new();
         for error in self.unknown(order.iter().copied())? {

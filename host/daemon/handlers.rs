@@ -1,14 +1,22 @@
 //! The handlers directory while a host serves: looked at, told to the store, and what of it is needed no
 //! more forgotten.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::sharing::Sharing;
 use crate::executor::Sandbox;
-use crate::loader::{Change, Handler, Loader};
-use crate::store::{HandlerRow, Store};
+use crate::loader::{Change, Handler, Loader, Problem};
+use crate::store::{
+    BrokenRow, ComponentChange, HandlerRow, HandlersChange, HandlersStanding, QueueDepth, Store,
+    StoreError,
+};
+
+/// Characters of a sentence about a file that are kept.
+const SENTENCE_CHARACTERS_MAX: usize = 2_000;
 
 /// Have the handlers directory looked at, by a thread of its own: it may load for minutes, and no end
 /// of the host waits for that. What has changed is told to `told`; the answer ends when it was told
@@ -45,28 +53,113 @@ pub fn all(
     changes
 }
 
-/// What is kept of handlers, for those who ask while no host runs.
-pub fn rows(handlers: &[Arc<Handler>]) -> Vec<HandlerRow> {
-    let mut rows = Vec::new();
-    for handler in handlers {
-        let row = |name, function| HandlerRow {
-            name,
-            digest: handler.digest.to_string(),
-            description: handler.manifest.description.clone(),
-            function,
-            generator: handler.generator,
+/// What the store knows of the handlers, so that only what has changed is written: while ten thousand files
+/// are loaded, each write has as many rows as were loaded since the one before.
+#[derive(Default)]
+pub struct Told {
+    components: BTreeMap<String, Component>,
+    standing: Option<HandlersStanding>,
+}
+
+#[derive(Clone, Default)]
+struct Component {
+    handler: Option<Arc<Handler>>,
+    broken: Option<BrokenRow>,
+}
+
+impl Component {
+    fn is(&self, other: &Component) -> bool {
+        let same = match (&self.handler, &other.handler) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
         };
-        let types = handler.task_types();
-        rows.extend(
-            types.map(|(name, exported)| {
-                row(name, exported.map(|exported| exported.function.clone()))
-            }),
-        );
-        if handler.generator {
-            rows.push(row(handler.name.clone(), None));
-        }
+        same && self.broken == other.broken
     }
-    rows
+}
+
+impl Told {
+    /// What is to be told of what the loader has now; none where the store knows all of it.
+    pub fn change(&mut self, loader: &Loader) -> Option<HandlersChange> {
+        let mut now: BTreeMap<String, Component> = BTreeMap::new();
+        let mut loaded = 0;
+        for handler in loader.handlers() {
+            loaded += rows(&handler).count() as u64;
+            let component = now.entry(handler.name.clone()).or_default();
+            component.handler = Some(handler);
+        }
+        let problems = loader.problems();
+        for problem in &problems {
+            let row = broken_row(problem, loader.directory());
+            // Of several problems of one name, the first is told.
+            let component = now.entry(row.name.clone()).or_default();
+            component.broken.get_or_insert(row);
+        }
+        let standing = HandlersStanding {
+            directory: loader.directory().to_owned(),
+            loaded,
+            broken: now.values().filter(|one| one.broken.is_some()).count() as u64,
+            loading: loader.loading() as u64,
+            unwatched: loader.unwatched(),
+        };
+        let whole = self.standing.is_none();
+        let gone = self
+            .components
+            .keys()
+            .filter(|name| !now.contains_key(*name));
+        let gone = gone.map(|name| (name, Component::default()));
+        let other = now.iter().filter(|(name, one)| {
+            let known = self.components.get(*name);
+            !known.is_some_and(|known| known.is(one))
+        });
+        let other = other.map(|(name, one)| (name, one.clone()));
+        let components: Vec<ComponentChange> = gone
+            .chain(other)
+            .map(|(name, one)| ComponentChange {
+                name: name.clone(),
+                rows: one.handler.iter().flat_map(|one| rows(one)).collect(),
+                broken: one.broken,
+            })
+            .collect();
+        if components.is_empty() && self.standing.as_ref() == Some(&standing) {
+            return None;
+        }
+        self.components = now;
+        self.standing = Some(standing.clone());
+        Some(HandlersChange {
+            whole,
+            components,
+            standing,
+        })
+    }
+}
+
+/// What the store keeps of a handler: a row for each type of tasks.
+fn rows(handler: &Handler) -> impl Iterator<Item = HandlerRow> + '_ {
+    let row = |name, function| HandlerRow {
+        name,
+        digest: handler.digest.to_string(),
+        description: handler.manifest.description.clone(),
+        function,
+        generator: handler.generator,
+    };
+    let types = handler.task_types();
+    let types = types
+        .map(move |(name, exported)| row(name, exported.map(|exported| exported.function.clone())));
+    let generator = handler.generator.then(|| row(handler.name.clone(), None));
+    types.chain(generator)
+}
+
+/// A problem as the store keeps it. A sentence of a parser may be as long as the file.
+pub fn broken_row(problem: &Problem, directory: &Path) -> BrokenRow {
+    let cut = |text: &str| text.chars().take(SENTENCE_CHARACTERS_MAX).collect();
+    let file = problem.file.file_name().unwrap_or(problem.file.as_os_str());
+    BrokenRow {
+        name: problem.name(directory).into_owned(),
+        file: file.to_string_lossy().into_owned(),
+        problem: cut(&problem.what),
+        hint: cut(&problem.hint),
+    }
 }
 
 /// Let go of components that no unfinished task needs and that are not among the `handlers` that were
@@ -89,4 +182,108 @@ pub fn forget(store: &dyn Store, loader: &Loader, handlers: &[Arc<Handler>], san
         .map(|handler| handler.digest.clone())
         .collect();
     sandbox.keep_prepared(|digest| needed.contains(digest) || loaded.contains(digest));
+}
+
+/// What looks at the directory for as long as the host serves.
+pub struct Looking {
+    /// What loads.
+    pub loader: Arc<Loader>,
+    /// What is told.
+    pub store: Arc<dyn Store>,
+    /// What has prepared components.
+    pub sandbox: Arc<Sandbox>,
+    /// What other hosts are told of it.
+    pub sharing: Arc<Sharing>,
+    /// What the store knows.
+    pub known: Told,
+    /// Whether everything that nobody needs was let go of.
+    pub tidy: bool,
+}
+
+/// Changes of the loader: where it tells them, and where they are heard.
+type Changes = (
+    mpsc::UnboundedSender<Vec<Change>>,
+    mpsc::UnboundedReceiver<Vec<Change>>,
+);
+
+impl Looking {
+    /// Scan each time that the directory may have changed, and keep and tell on what that changes.
+    pub async fn run(
+        mut self,
+        mut looks: mpsc::UnboundedReceiver<()>,
+        (told, mut loaded): Changes,
+        sender: mpsc::UnboundedSender<Vec<Change>>,
+    ) -> Result<(), StoreError> {
+        let mut loading = self.loader.loading_changes();
+        loop {
+            let changes = tokio::select! {
+                Some(()) = looks.recv() => {
+                    // It may load for long: meanwhile there are others.
+                    scan(&self.loader, &told);
+                    continue;
+                }
+                Some(changes) = loaded.recv() => all(changes, &mut loaded),
+                Ok(()) = loading.changed() => match *loading.borrow_and_update() {
+                    // A file that is as bad as before changes nothing but this number.
+                    0 => Vec::new(),
+                    _ => continue,
+                },
+                else => return Ok(()),
+            };
+            self.keep(!changes.is_empty()).await?;
+            if !changes.is_empty() {
+                let _ = sender.send(changes);
+            }
+        }
+    }
+
+    async fn keep(&mut self, changed: bool) -> Result<(), StoreError> {
+        let handlers = self.loader.handlers();
+        if let Some(change) = self.known.change(&self.loader) {
+            warn_of_none(&*self.store, &change);
+            self.tidy &= change.components.is_empty();
+            // The commit that keeps them also starts what was held for want of them.
+            self.store.keep_handlers(change).await?;
+        }
+        if changed {
+            let sharing = &self.sharing;
+            sharing.handlers_changed(&self.store, &self.loader).await?;
+        }
+        if !self.tidy && self.loader.loading() == 0 {
+            forget(&*self.store, &self.loader, &handlers, &self.sandbox);
+            self.tidy = true;
+        }
+        Ok(())
+    }
+}
+
+/// Say so when no handler is left, and there are tasks that wait for one.
+fn warn_of_none(store: &dyn Store, change: &HandlersChange) {
+    let standing = &change.standing;
+    if standing.loaded > 0 || standing.loading > 0 || change.components.is_empty() {
+        return;
+    }
+    let Ok(depths) = store.depths() else { return };
+    if let Some(warning) = no_handlers(standing, &depths) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// That nothing is loaded while tasks wait for a handler.
+pub fn no_handlers(standing: &HandlersStanding, depths: &[QueueDepth]) -> Option<String> {
+    let unfinished = depths
+        .iter()
+        .map(|depth| depth.ready + depth.scheduled + depth.blocked + depth.waiting);
+    let unfinished: u64 = unfinished.sum();
+    let none = standing.loaded == 0 && standing.loading == 0;
+    let tasks = match unfinished {
+        1 => "1 task waits".to_owned(),
+        many => format!("{many} tasks wait"),
+    };
+    (none && unfinished > 0).then(|| {
+        format!(
+            "no handler is loaded, and {tasks}: put NAME.wasm into {}",
+            standing.directory.display()
+        )
+    })
 }

@@ -5,13 +5,23 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::handlers::no_handlers;
 use super::process;
 use crate::clock::Clock;
 use crate::lease::{Lease, Life, Standing};
-use crate::store::{HostWork, QueueDepth, Store, StoreError};
+use crate::store::{BrokenRow, HandlersStanding, HostWork, QueueDepth, Store, StoreError};
 
 /// What a host failed by that could not write that into its lease.
 const ERROR_FILE: &str = "host.error";
+
+/// Names of handlers in a view: `status` is about the host, and lists have pages.
+pub const NAMES_MAX: u64 = 1_000;
+
+/// Handlers in a view that could not be loaded.
+pub const BROKEN_MAX: u64 = 20;
+
+/// Those of them that a warning names.
+const WARNED_MAX: u64 = 5;
 
 /// The last host of a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +44,12 @@ pub struct View {
     pub host: Option<LastHost>,
     /// All that serve, or were the last to, where several share a database; the newest first.
     pub hosts: Vec<LastHost>,
-    /// What it had loaded, by name.
+    /// What it had loaded, by name; the first [`NAMES_MAX`].
     pub handlers: Vec<String>,
+    /// How its handlers stand; none when there never was a host.
+    pub standing: Option<HandlersStanding>,
+    /// What it could not load; the first [`BROKEN_MAX`].
+    pub broken: Vec<BrokenRow>,
     /// Tasks that have not ended, by queue.
     pub depths: Vec<QueueDepth>,
 }
@@ -43,14 +57,52 @@ pub struct View {
 impl View {
     /// How it is now.
     pub fn of(data_dir: &Path, store: &dyn Store, clock: &dyn Clock) -> Result<View, StoreError> {
-        let handlers = store.handlers()?.map(|(handlers, _)| handlers);
-        let names = handlers.unwrap_or_default().into_iter();
+        let names = store.handlers_after("", NAMES_MAX)?.into_iter();
         Ok(View {
+            standing: store.handlers_standing()?,
+            broken: store.broken_after(None, BROKEN_MAX)?,
             host: last_host(store, data_dir, clock)?,
             hosts: hosts(store, data_dir, clock)?,
             handlers: names.map(|handler| handler.name).collect(),
             depths: store.depths()?,
         })
+    }
+}
+
+impl View {
+    /// What somebody should look at, as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let Some(standing) = &self.standing else {
+            return Vec::new();
+        };
+        let serves = (self.host.as_ref()).is_some_and(|host| host.standing.serves());
+        let mut warnings = Vec::new();
+        if serves {
+            warnings.extend(no_handlers(standing, &self.depths));
+        }
+        if standing.broken > 0 {
+            let names = self.broken.iter().take(WARNED_MAX as usize);
+            let names: Vec<&str> = names.map(|row| &*row.file).collect();
+            let more = match standing.broken.saturating_sub(names.len() as u64) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            warnings.push(format!(
+                "{} could not be loaded: {}{more}; fishway handler list says why",
+                match standing.broken {
+                    1 => "1 handler".to_owned(),
+                    many => format!("{many} handlers"),
+                },
+                names.join(", ")
+            ));
+        }
+        if let Some(why) = standing.unwatched.as_ref().filter(|_| serves) {
+            warnings.push(format!(
+                "changes in {} are found by looking every 2 s, because the system does not tell of them: {why}",
+                standing.directory.display()
+            ));
+        }
+        warnings
     }
 }
 

@@ -67,9 +67,10 @@ async fn graph(
     let shared = state.clone();
     let shown = state.read(move |client| {
         let (workflow, _) = client.workflow(&name)?;
-        let holds = client.holds()?;
         let store = client.store();
         let nodes = store.child_nodes(workflow.id, Rank::START, most)?;
+        let jobs = nodes.iter().map(|node| &node.task);
+        let holds = client.holds(jobs.chain([&workflow]))?;
         let mut jobs = Vec::with_capacity(nodes.len());
         for node in &nodes {
             let task = &node.task;

@@ -7,18 +7,23 @@ use axum::extract::{Path, Request, State as Extension};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::State;
-use super::given::{demand, read};
+use super::given::{Asked, demand, read};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
-use crate::daemon::MIRROR;
+use super::tasks::{PAGE_MAX, limit};
+use crate::daemon::{self, MIRROR};
 use crate::limits::COMPONENT_BYTES_MAX;
 use crate::loader::{self, Loader};
-use crate::wire::{self, HandlerJson};
+use crate::task::check_handler_name;
+use crate::wire::{self, FileProblemJson, HandlerJson};
+
+/// Problems that are told.
+const PROBLEMS_MAX: usize = 1_000;
 
 /// The routes of handlers.
 pub fn routes() -> OpenApiRouter<State> {
@@ -32,40 +37,73 @@ pub fn routes() -> OpenApiRouter<State> {
 pub struct HandlersJson {
     /// By name.
     pub handlers: Vec<HandlerJson>,
-    /// What cannot be loaded.
+    /// What cannot be loaded, on the first page: the first 1,000 of it.
     pub problems: Vec<FileProblemJson>,
+    /// How many handlers are loaded.
+    pub handler_count: u64,
+    /// How many files cannot be loaded.
+    pub problem_count: u64,
+    /// How many files are still being loaded.
+    pub loading_count: u64,
+    /// What `after` has to be for the next page; null when this is the last.
+    pub next: Option<String>,
 }
 
-/// What is wrong with a file.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct FileProblemJson {
-    /// The file's name.
-    pub file: String,
-    /// A sentence.
-    pub problem: String,
-    /// What to do.
-    pub hint: String,
+/// Which handlers.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only this one.
+    name: Option<String>,
+    /// Only what comes after this name: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, and at most 1,000, which is the default.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
 }
 
 /// List the handlers that are loaded, and what is wrong in their directory
-#[utoipa::path(get, path = "/v1/handlers", operation_id = "list_handlers", tag = "handlers",
+#[utoipa::path(get, path = "/v1/handlers", operation_id = "list_handlers", tag = "handlers", params(ListQuery),
     responses((status = 200, body = HandlersJson), (status = 304, description = "As the reader has it")))]
-async fn list(Extension(state): Extension<State>) -> Shown<HandlersJson> {
-    let handlers = state.loader.handlers();
-    let problems = state.loader.problems();
-    Shown(HandlersJson {
-        handlers: handlers.iter().map(|one| wire::handler(one)).collect(),
-        problems: problems.iter().map(problem).collect(),
-    })
-}
-
-fn problem(problem: &loader::Problem) -> FileProblemJson {
-    let file = problem.file.file_name().unwrap_or(problem.file.as_os_str());
-    FileProblemJson {
-        file: file.to_string_lossy().into_owned(),
-        problem: problem.what.clone(),
-        hint: problem.hint.clone(),
+async fn list(
+    Extension(state): Extension<State>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Shown<HandlersJson>, Problem> {
+    let most = limit(query.limit.or(Some(PAGE_MAX)))?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let loader = &state.loader;
+    let mut problems = loader.problems();
+    let problem_count = problems.len() as u64;
+    let after = query.after.as_deref();
+    let (mut handlers, more) = match &query.name {
+        Some(name) => (Vec::from_iter(loader.component(name)), false),
+        None => {
+            let mut page = loader.handlers_after(after, most.saturating_add(1));
+            let more = page.len() > most;
+            page.truncate(most);
+            (page, more)
+        }
+    };
+    match (&query.name, after) {
+        (Some(name), _) => problems.retain(|problem| problem.name(loader.directory()) == *name),
+        (None, Some(_)) => problems.clear(),
+        (None, None) => problems.truncate(PROBLEMS_MAX),
     }
+    let last = handlers.last().filter(|_| more);
+    let next = last.map(|last| last.name.clone());
+    let handlers = handlers.drain(..).map(|one| wire::handler(&one)).collect();
+    let problem = |problem: &loader::Problem| {
+        wire::file_problem(&daemon::broken_row(problem, loader.directory()))
+    };
+    Ok(Shown(HandlersJson {
+        handlers,
+        problems: problems.iter().map(problem).collect(),
+        handler_count: loader.count() as u64,
+        problem_count,
+        loading_count: loader.loading() as u64,
+        next,
+    }))
 }
 
 /// Show a handler: interfaces, functions with their types, limits, retries, grants
@@ -77,10 +115,20 @@ async fn get(
 ) -> Result<Shown<HandlerJson>, Problem> {
     match state.loader.component(&name) {
         Some(handler) => Ok(Shown(wire::handler(&handler))),
-        None => Err(
-            Problem::new(Kind::NotFound, format!("there is no handler \"{name}\""))
-                .hint("GET /v1/handlers shows those that there are"),
-        ),
+        None => {
+            let directory = state.loader.directory();
+            let problems = state.loader.problems();
+            let broken = problems.iter().find(|one| one.name(directory) == name);
+            Err(match broken {
+                Some(broken) => Problem::new(
+                    Kind::NotFound,
+                    format!("handler \"{name}\" could not be loaded: {broken}"),
+                )
+                .hint(broken.hint.clone()),
+                None => Problem::new(Kind::NotFound, format!("there is no handler \"{name}\""))
+                    .hint("GET /v1/handlers shows those that there are"),
+            })
+        }
     }
 }
 
@@ -132,7 +180,12 @@ fn place(
         tracing::error!(%error, "an uploaded handler cannot be kept");
         Problem::new(Kind::Failed, format!("the handler cannot be kept: {error}"))
     };
-    loader::check_handler_name(name).map_err(|why| Problem::new(Kind::Invalid, why))?;
+    check_handler_name(name).map_err(|why| Problem::new(Kind::Invalid, why))?;
+    let text = loader.directory().join(format!("{name}.wat"));
+    if text.exists() {
+        let what = format!("{name}.wat is in the handlers directory, and a name has one file");
+        return Err(Problem::new(Kind::Refused, what).hint("remove it, or take another name"));
+    }
     if !bytes.starts_with(b"\0asm") {
         return Err(
             Problem::new(Kind::Invalid, "the body is no WebAssembly binary")

@@ -45,7 +45,8 @@ async fn host(Extension(state): Extension<State>) -> Result<Shown<HostJson>, Pro
 #[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "host",
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Problem> {
-    let kept = state.read(|client| Ok(metrics::text(&**client.store())?));
+    let live = state.live.clone();
+    let kept = state.read(move |client| Ok(metrics::text(&**client.store(), live.named_types())?));
     let seen = state
         .live
         .text(state.feed.readers(), state.client.store().bus());

@@ -208,11 +208,11 @@ async fn children(
     let most = limit(query.limit)?;
     let page = state.read(move |client| {
         let id = parent(client, &name)?;
-        let holds = client.holds()?;
         let nodes = match query.retries {
             true => client.store().retry_nodes(id, after, most)?,
             false => client.store().child_nodes(id, after, most)?,
         };
+        let holds = client.holds(nodes.iter().map(|node| &node.task))?;
         let nodes: Vec<NodeJson> = nodes
             .iter()
             .map(|node| wire::node(node, &holds, now_ms()))

@@ -16,7 +16,7 @@ use super::shown::Shown;
 use super::tasks::NothingJson;
 use crate::client::{Client, ClientError};
 use crate::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
-use crate::store::{Alter, StoreError};
+use crate::store::Alter;
 use crate::task::{Options, check_payload};
 use crate::wire::{self, ScheduleJson, TaskJson, now_ms, whole};
 
@@ -215,12 +215,7 @@ async fn get(
     Extension(state): Extension<State>,
     Path(name): Path<String>,
 ) -> Result<Shown<ScheduleJson>, Problem> {
-    let found = state.read(move |client| {
-        let schedules = client.schedules()?;
-        let found = schedules.iter().find(|one| *one.plan.name == *name);
-        let found = found.ok_or(StoreError::UnknownSchedule(name))?;
-        shown(client, found)
-    });
+    let found = state.read(move |client| shown(client, &client.schedule(&name)?));
     Ok(Shown(found.await?))
 }
 
@@ -280,11 +275,8 @@ async fn trigger(
     let last = schedule.last;
     let last = last.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
     let task = state.read(move |client| {
-        Ok(wire::shown(
-            &client.task(last.task)?,
-            &client.holds()?,
-            now_ms(),
-        ))
+        let task = client.task(last.task)?;
+        Ok(wire::shown(&task, &client.holds([&task])?, now_ms()))
     });
     Ok((StatusCode::CREATED, Shown(task.await?)).into_response())
 }

@@ -22,7 +22,8 @@ use super::feed::Feed;
 use super::problem::{Kind, Problem};
 use super::shown::{json, spare};
 use super::{Bounds, Setup, Shared, State, dashboard, given, guard, openapi};
-use crate::metrics::Live;
+use crate::loader::Loader;
+use crate::metrics::{Live, Named};
 use crate::wire;
 
 /// Largest head of a request, in bytes.
@@ -33,6 +34,9 @@ const HEADERS_MAX: usize = 64;
 
 /// How long a peer may take nothing of what it is sent.
 const SEND_TIME_MAX_MS: u32 = 60_000;
+
+/// How long readers of the feed are not told again that handlers have changed.
+const HANDLERS_REST: Duration = Duration::from_millis(500);
 
 /// How long requests that are being answered have when the host stops.
 const GRACE: Duration = Duration::from_secs(1);
@@ -87,12 +91,16 @@ impl Http {
         let (closing, closed) = watch::channel(false);
         let feed = Arc::new(Feed::new(setup.number, &setup.bounds));
         let bus = setup.client.store().bus().clone();
-        let live = Arc::new(Live::new(&bus, setup.loader.clone()).map_err(|error| {
-            HttpError::Metrics {
+        // Where they cannot be read now, a scrape reads them.
+        let counters = setup.client.store().counters().unwrap_or_default();
+        let named = Named::busiest(&counters);
+        let live = Arc::new(
+            Live::new(&bus, setup.loader.clone(), named).map_err(|error| HttpError::Metrics {
                 why: error.to_string(),
-            }
-        })?);
+            })?,
+        );
         let counting = live.clone().run();
+        let looking = tell_of_handlers(setup.loader.clone(), feed.clone());
         let Bounds {
             connections,
             head_time,
@@ -126,6 +134,7 @@ impl Http {
             tasks: vec![
                 tokio::spawn(feed.run(bus)),
                 tokio::spawn(counting),
+                tokio::spawn(looking),
                 tokio::spawn(accepting),
             ],
         })
@@ -152,6 +161,16 @@ impl Http {
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         // Who has not been answered by then is not.
         let _ = tokio::time::timeout(GRACE, self.room.acquire_many(all)).await;
+    }
+}
+
+/// Have the readers of the feed look at the handlers again after each change.
+async fn tell_of_handlers(loader: Arc<Loader>, feed: Arc<Feed>) {
+    let mut changes = loader.changes();
+    while changes.changed().await.is_ok() {
+        feed.say("handlers");
+        // While thousands are loaded, readers look twice a second.
+        tokio::time::sleep(HANDLERS_REST).await;
     }
 }
 

@@ -233,7 +233,6 @@ async fn list(
     let tasks = state.read(move |client| {
         let parent = query.parent.as_deref().map(|name| parent(client, name));
         let after = query.after.as_deref().map(|name| client.resolve(name));
-        let holds = client.holds()?;
         let tasks = match &query.id {
             Some(prefix) => beginning(client, prefix, most)?,
             None => client.list(&Filter {
@@ -250,7 +249,7 @@ async fn list(
                 ..Filter::default()
             })?,
         };
-        let now_ms = now_ms();
+        let (holds, now_ms) = (client.holds(&tasks)?, now_ms());
         let shown = tasks.iter().map(|task| wire::shown(task, &holds, now_ms));
         Ok(shown.collect())
     });
@@ -299,7 +298,7 @@ async fn submit(
     let made = made.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
     let task = state.read(move |client| {
         let task = client.task(made.id)?;
-        Ok(wire::shown(&task, &client.holds()?, now_ms()))
+        Ok(wire::shown(&task, &client.holds([&task])?, now_ms()))
     });
     let shown = Shown(task.await?);
     let place = HeaderValue::from_str(&format!("/v1/tasks/{}", made.id));
@@ -475,8 +474,10 @@ async fn retry(
 ) -> Result<Shown<TaskJson>, Problem> {
     let id = state.read(move |client| client.resolve(&name)).await?;
     state.client.retry(id).await?;
-    let shown =
-        state.read(move |client| Ok(wire::shown(&client.task(id)?, &client.holds()?, now_ms())));
+    let shown = state.read(move |client| {
+        let task = client.task(id)?;
+        Ok(wire::shown(&task, &client.holds([&task])?, now_ms()))
+    });
     Ok(Shown(shown.await?))
 }
 

@@ -21,6 +21,12 @@ impl Kept {
         Keep::open(&data_dir.join(DIRECTORY)).map(Kept)
     }
 
+    /// The size of a component, in bytes.
+    pub fn size_bytes(&self, digest: &str) -> Option<u64> {
+        let (file, _) = self.0.find(&digest.parse().ok()?)?;
+        Some(std::fs::metadata(file).ok()?.len())
+    }
+
     /// A component and its manifest.
     pub fn find(&self, digest: &str) -> Option<(Vec<u8>, Option<String>)> {
         let (file, manifest) = self.0.find(&digest.parse().ok()?)?;

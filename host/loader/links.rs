@@ -4,6 +4,7 @@
 //! Handlers come and go, so this is looked up for each new call; the loader looks, too, to say early
 //! what is missing. A call that was made before is replayed and never looked up again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::functions::{Exported, Wanted};
@@ -20,12 +21,59 @@ pub struct Unlinked {
     pub hint: String,
 }
 
+/// Handlers by their names, and by what they export: a call looks two names up, however many handlers
+/// there are.
+#[derive(Default)]
+pub struct Offers {
+    by_name: BTreeMap<String, Arc<Handler>>,
+    by_interface: BTreeMap<String, BTreeMap<String, Arc<Handler>>>,
+}
+
+impl Offers {
+    /// A new handler, or another in the place of the one of its name.
+    pub fn insert(&mut self, handler: &Arc<Handler>) {
+        self.remove(&handler.name);
+        let exported = handler.functions.iter();
+        for interface in exported.filter_map(|one| one.interface.as_ref()) {
+            let here = self.by_interface.entry(interface.clone()).or_default();
+            here.insert(handler.name.clone(), handler.clone());
+        }
+        self.by_name.insert(handler.name.clone(), handler.clone());
+    }
+
+    /// It is gone.
+    pub fn remove(&mut self, name: &str) {
+        let Some(handler) = self.by_name.remove(name) else {
+            return;
+        };
+        let exported = handler.functions.iter();
+        for interface in exported.filter_map(|one| one.interface.as_ref()) {
+            if let Some(here) = self.by_interface.get_mut(interface) {
+                here.remove(name);
+                if here.is_empty() {
+                    self.by_interface.remove(interface);
+                }
+            }
+        }
+    }
+}
+
+impl<'h> FromIterator<&'h Arc<Handler>> for Offers {
+    fn from_iter<I: IntoIterator<Item = &'h Arc<Handler>>>(handlers: I) -> Offers {
+        let mut offers = Offers::default();
+        for handler in handlers {
+            offers.insert(handler);
+        }
+        offers
+    }
+}
+
 /// The task type that runs a function of an interface for `caller`.
 pub fn provider(
     caller: &Handler,
     interface: &str,
     function: &Function,
-    handlers: &[Arc<Handler>],
+    handlers: &Offers,
 ) -> Result<String, Unlinked> {
     let (provider, named) = handler_of(caller, interface, handlers)?;
     let (offered, name) = (&provider.functions, &function.name);
@@ -65,7 +113,7 @@ pub fn provider(
 const SAME_WIT: &str = "build both against the same WIT";
 
 /// What nobody answers of all that a handler imports: a problem for each interface.
-pub fn unlinked(caller: &Handler, handlers: &[Arc<Handler>]) -> Vec<Problem> {
+pub fn unlinked(caller: &Handler, handlers: &Offers) -> Vec<Problem> {
     let first = |wanted: &Wanted| {
         wanted
             .functions
@@ -89,15 +137,16 @@ pub fn unlinked(caller: &Handler, handlers: &[Arc<Handler>]) -> Vec<Problem> {
 fn handler_of<'a>(
     caller: &Handler,
     interface: &str,
-    handlers: &'a [Arc<Handler>],
+    handlers: &'a Offers,
 ) -> Result<(&'a Handler, bool), Unlinked> {
     let imports = &caller.manifest.imports;
     let named = imports
         .get(interface)
         .or_else(|| imports.get(plain(interface)));
     if let Some(name) = named {
-        let found = handlers.iter().find(|handler| handler.name == *name);
-        return found
+        return handlers
+            .by_name
+            .get(name)
             .map(|handler| (&**handler, true))
             .ok_or_else(|| Unlinked {
                 what: format!(
@@ -106,11 +155,8 @@ fn handler_of<'a>(
                 hint: format!("put {name}.wasm beside it, or name another in its manifest"),
             });
     }
-    let exports = |handler: &&Arc<Handler>| {
-        let of = |one: &Arc<Exported>| one.interface.as_deref() == Some(interface);
-        handler.functions.iter().any(of)
-    };
-    let found: Vec<&Arc<Handler>> = handlers.iter().filter(exports).collect();
+    let found = handlers.by_interface.get(interface);
+    let found: Vec<&Arc<Handler>> = found.into_iter().flat_map(BTreeMap::values).collect();
     let example = format!(
         "{}.toml: [imports] \"{}\" = \"NAME\"",
         caller.name,

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use wasmtime::Engine;
 
 use super::directory::Candidate;
-use super::{
-    Check, Digest, Handler, Loader, Origin, Problem, check_handler_name, component, manifest,
-};
+use super::{Check, Digest, Handler, Loader, Origin, Problem, component, manifest};
 use crate::limits::{self, Manifest};
+use crate::task::check_handler_name;
 
 /// A component that nobody removes for as long as this lives.
 pub struct InUse<'l> {
@@ -64,7 +63,7 @@ impl Loader {
         file: &Path,
         manifest_file: Option<&Path>,
     ) -> Result<(Handler, InUse<'_>), Problem> {
-        let (manifest, manifest_text) = read_manifest(manifest_file, &self.handlers_dir)?;
+        let (manifest, manifest_text) = read_manifest(manifest_file, &self.base())?;
         let bytes = component::read(file)?;
         let digest = Digest::of(&bytes);
         let in_use = self.using(&digest);

@@ -4,20 +4,27 @@
 //! its place is free for others; only so many do, so that all together are bounded. Among those that
 //! ask, the smallest file begins first. Nothing here loads, waits or looks at a clock: the scan asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::directory::Stamp;
+use super::stamp::Stamp;
 
 /// A load that has lasted for longer is slow: it keeps no place, and nobody waits for it.
 pub const SLOW: Duration = Duration::from_secs(5);
 
-/// All loads that have not come to their end.
+/// All loads that have not come to their end. A first start may have ten thousand of them, so what is
+/// asked for each is looked up and not counted.
 pub struct Loads {
     places: usize,
     aside_max: usize,
     numbers: u64,
     all: BTreeMap<u64, Load>,
+    /// The newest load of each name, while it is wanted.
+    current: BTreeMap<String, u64>,
+    /// Those of `current` that ask for a place, the smallest file first.
+    asking: BTreeSet<(u64, u64)>,
+    /// Those that have a place or have given one away.
+    active: BTreeSet<u64>,
 }
 
 struct Load {
@@ -58,12 +65,15 @@ impl Loads {
             aside_max: processors.max(2),
             numbers: 0,
             all: BTreeMap::new(),
+            current: BTreeMap::new(),
+            asking: BTreeSet::new(),
+            active: BTreeSet::new(),
         }
     }
 
     /// A file that is to be loaded. What is on its way of that name is outdated.
     pub fn add(&mut self, name: &str, stamp: Stamp) -> u64 {
-        self.outdate(|other| other == name);
+        self.outdate(name);
         self.numbers += 1;
         let load = Load {
             name: name.to_owned(),
@@ -72,24 +82,44 @@ impl Loads {
             how: How::Waits { asks: None },
         };
         self.all.insert(self.numbers, load);
+        self.current.insert(name.to_owned(), self.numbers);
         self.numbers
     }
 
     /// Whether this version of a file is on its way already.
     pub fn has(&self, name: &str, stamp: &Stamp) -> bool {
-        self.current()
-            .any(|load| load.name == name && load.stamp == *stamp)
+        let load = self.current.get(name).and_then(|load| self.all.get(load));
+        load.is_some_and(|load| load.stamp == *stamp)
     }
 
-    /// The names of the files that are on their way.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.current().map(|load| &*load.name)
+    /// Whether a file of that name is on its way.
+    pub fn is_loading(&self, name: &str) -> bool {
+        self.current.contains_key(name)
     }
 
-    /// What is on its way of these names comes to nothing.
-    pub fn outdate(&mut self, of: impl Fn(&str) -> bool) {
-        for load in self.all.values_mut().filter(|load| of(&load.name)) {
+    /// How many files are on their way.
+    pub fn count(&self) -> usize {
+        self.current.len()
+    }
+
+    /// What is on its way of that name comes to nothing.
+    pub fn outdate(&mut self, name: &str) {
+        let Some(number) = self.current.remove(name) else {
+            return;
+        };
+        if let Some(load) = self.all.get_mut(&number) {
             load.current = false;
+            if let How::Waits { asks: Some(size) } = load.how {
+                self.asking.remove(&(size, number));
+            }
+        }
+    }
+
+    /// The same of all names but these.
+    pub fn outdate_others(&mut self, kept: impl Fn(&str) -> bool) {
+        let others = self.current.keys().filter(|name| !kept(name));
+        for name in others.cloned().collect::<Vec<_>>() {
+            self.outdate(&name);
         }
     }
 
@@ -101,18 +131,15 @@ impl Loads {
         load.how = How::Waits {
             asks: Some(size_bytes),
         };
+        self.asking.insert((size_bytes, number));
         self.step_aside(now);
-        let first = self.all.iter().filter(|(_, load)| load.current);
-        let first = first
-            .filter_map(|(other, load)| match load.how {
-                How::Waits { asks: Some(size) } => Some((size, *other)),
-                _ => None,
-            })
-            .min();
-        if first == Some((size_bytes, number)) && self.running().count() < self.places {
+        let first = self.asking.first() == Some(&(size_bytes, number));
+        if first && self.running().count() < self.places {
             if let Some(load) = self.all.get_mut(&number) {
                 load.how = How::Runs { since: now };
             }
+            self.asking.remove(&(size_bytes, number));
+            self.active.insert(number);
             return Turn::Begin;
         }
         let room = self.aside() < self.aside_max;
@@ -122,55 +149,77 @@ impl Loads {
 
     /// A load is over. Tells whether what came of it is wanted.
     pub fn end(&mut self, number: u64) -> bool {
-        self.all.remove(&number).is_some_and(|load| load.current)
+        self.active.remove(&number);
+        let Some(load) = self.all.remove(&number) else {
+            return false;
+        };
+        if load.current {
+            self.current.remove(&load.name);
+            if let How::Waits { asks: Some(size) } = load.how {
+                self.asking.remove(&(size, number));
+            }
+        }
+        load.current
     }
 
     /// Whether all that is still on its way is slow, or waits for the place of one that is.
     /// Otherwise it is not before then, by time alone.
     pub fn settled(&mut self, now: Instant) -> Result<(), Option<Instant>> {
         self.step_aside(now);
-        let quick = self.current().filter_map(|load| match load.how {
-            How::Runs { since } if now < since + SLOW => Some(since + SLOW),
-            _ => None,
-        });
-        if let Some(last) = quick.max() {
-            return Err(Some(last));
+        let active = self.active.iter().filter_map(|number| self.all.get(number));
+        let wanted = active.filter(|load| load.current);
+        let mut begun = 0;
+        let mut last = None;
+        for load in wanted {
+            begun += 1;
+            if let How::Runs { since } = load.how
+                && now < since + SLOW
+            {
+                last = last.max(Some(since + SLOW));
+            }
         }
-        let waits = self
-            .current()
-            .any(|load| matches!(load.how, How::Waits { .. }));
+        if last.is_some() {
+            return Err(last);
+        }
+        let waits = self.current.len() > begun;
         match waits && self.running().count() < self.places {
             true => Err(None),
             false => Ok(()),
         }
     }
 
-    fn current(&self) -> impl Iterator<Item = &Load> {
-        self.all.values().filter(|load| load.current)
-    }
-
     /// Since when those have run that have a place, wanted or not.
     fn running(&self) -> impl Iterator<Item = Instant> {
-        self.all.values().filter_map(|load| match load.how {
+        let active = self.active.iter().filter_map(|number| self.all.get(number));
+        active.filter_map(|load| match load.how {
             How::Runs { since } => Some(since),
             _ => None,
         })
     }
 
     fn aside(&self) -> usize {
-        let aside = |load: &&Load| load.how == How::Aside;
-        self.all.values().filter(aside).count()
+        let active = self.active.iter().filter_map(|number| self.all.get(number));
+        active.filter(|load| load.how == How::Aside).count()
     }
 
     /// Give away the places of those that are slow, as far as they may be as many.
     fn step_aside(&mut self, now: Instant) {
         let room = self.aside_max.saturating_sub(self.aside());
-        let slow = self
-            .all
-            .values_mut()
-            .filter(|load| matches!(load.how, How::Runs { since } if now >= since + SLOW));
-        for load in slow.take(room) {
-            load.how = How::Aside;
+        let is_slow = |number: &&u64| {
+            let load = self.all.get(number);
+            load.is_some_and(|load| matches!(load.how, How::Runs { since } if now >= since + SLOW))
+        };
+        let slow: Vec<u64> = self
+            .active
+            .iter()
+            .filter(is_slow)
+            .copied()
+            .take(room)
+            .collect();
+        for number in slow {
+            if let Some(load) = self.all.get_mut(&number) {
+                load.how = How::Aside;
+            }
         }
     }
 }
@@ -266,10 +315,10 @@ mod tests {
         assert!(matches!(bench.begin(new, 0), Turn::Wait(_)));
         assert!(!bench.loads.end(old));
         assert_eq!(bench.begin(new, 0), Turn::Begin);
-        bench.loads.outdate(|name| name == "one");
+        bench.loads.outdate("one");
         assert!(!bench.loads.has("one", &Stamp::default()));
         assert_eq!(bench.begin(new, 0), Turn::Outdated);
-        assert_eq!(bench.loads.names().count(), 0);
+        assert_eq!(bench.loads.count(), 0);
     }
 
     #[test]
@@ -288,7 +337,7 @@ mod tests {
         assert_eq!(bench.settled(15), Ok(()));
         bench.loads.end(all[0]);
         assert_eq!(bench.settled(15), Err(None));
-        bench.loads.outdate(|name| name == "l3");
+        bench.loads.outdate("l3");
         assert_eq!(bench.settled(15), Ok(()), "nobody wants the fourth");
     }
 }

@@ -16,8 +16,11 @@ mod load;
 mod loads;
 pub mod manifest;
 mod scan;
+mod stamp;
 mod watch;
+mod way;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -38,7 +41,8 @@ pub use load::check_file;
 pub use watch::Watch;
 
 use self::scan::State;
-use crate::limits::{self, Manifest};
+use self::watch::Unwatched;
+use crate::limits::Manifest;
 use crate::types::component_of;
 
 /// Says whether a component can be linked, and what it lacks if not.
@@ -116,6 +120,16 @@ pub struct Problem {
     pub hint: String,
 }
 
+impl Problem {
+    /// The name that the handler would have; empty where `directory` itself is wrong.
+    pub fn name(&self, directory: &Path) -> Cow<'_, str> {
+        match self.file == directory {
+            true => Cow::Borrowed(""),
+            false => self.file.file_stem().unwrap_or_default().to_string_lossy(),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.file.file_name().unwrap_or(self.file.as_os_str());
@@ -181,6 +195,9 @@ pub struct Loader {
     moved: Condvar,
     /// How many files are being loaded.
     loading: watched::Sender<usize>,
+    /// How often something has changed.
+    changes: watched::Sender<u64>,
+    unwatched: Unwatched,
     /// One at a time looks at the directory, or applies what was loaded, and tells it.
     turn: Mutex<()>,
 }
@@ -196,9 +213,9 @@ impl Loader {
         if !handlers_dir.is_dir() {
             return Err(LoaderError::NoDirectory(handlers_dir.to_owned()));
         }
-        let handlers_dir = handlers_dir
-            .canonicalize()
-            .map_err(|error| io(handlers_dir, &error))?;
+        // Links are not followed now: they may lead elsewhere tomorrow.
+        let handlers_dir =
+            std::path::absolute(handlers_dir).map_err(|error| io(handlers_dir, &error))?;
         Ok(Loader {
             compiled: compiled::Compiled::open(&engine, &data_dir.join("compiled"))?,
             keep: keep::Keep::open(&data_dir.join(keep::DIRECTORY))?,
@@ -208,6 +225,8 @@ impl Loader {
             state: Mutex::new(State::new()),
             moved: Condvar::new(),
             loading: watched::Sender::new(0),
+            changes: watched::Sender::new(0),
+            unwatched: Unwatched::default(),
             turn: Mutex::default(),
         })
     }
@@ -227,6 +246,16 @@ impl Loader {
         self.state().handlers()
     }
 
+    /// The same after a name, at most so many.
+    pub fn handlers_after(&self, name: Option<&str>, limit: usize) -> Vec<Arc<Handler>> {
+        self.state().handlers_after(name, limit)
+    }
+
+    /// How many handlers are loaded.
+    pub fn count(&self) -> usize {
+        self.state().count()
+    }
+
     /// What is wrong in the directory.
     pub fn problems(&self) -> Vec<Problem> {
         self.state().problems()
@@ -234,12 +263,22 @@ impl Loader {
 
     /// Whether a file of that name is being loaded.
     pub fn loads(&self, name: &str) -> bool {
-        self.state().loading().any(|loading| loading == name)
+        self.state().loads().is_loading(name)
     }
 
     /// How many files are being loaded.
     pub fn loading(&self) -> usize {
         *self.loading.borrow()
+    }
+
+    /// Tells each time that a handler was loaded, replaced or forgotten, or could not be loaded.
+    pub fn changes(&self) -> watched::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Tells how many files are being loaded, each time that it is another number.
+    pub fn loading_changes(&self) -> watched::Receiver<usize> {
+        self.loading.subscribe()
     }
 
     /// Ends when nothing is being loaded.
@@ -270,7 +309,7 @@ impl Loader {
         interface: &str,
         function: &crate::types::Function,
     ) -> Result<String, Unlinked> {
-        links::provider(caller, interface, function, &self.handlers())
+        links::provider(caller, interface, function, self.state().offers())
     }
 
     /// The component that a task started with: loaded now, or kept from before.
@@ -347,7 +386,20 @@ impl Loader {
     /// Call `on_change`, from a thread of its own, when the directory may have changed and has
     /// been quiet for a moment.
     pub fn watch(&self, on_change: impl Fn() + Send + 'static) -> Result<Watch, LoaderError> {
-        Watch::start(&self.handlers_dir, on_change)
+        Watch::start(&self.handlers_dir, self.unwatched.clone(), on_change)
+    }
+
+    /// Why the system does not tell of changes of the directory; none while it does. Then they are found
+    /// by looking every two seconds.
+    pub fn unwatched(&self) -> Option<String> {
+        let unwatched = self.unwatched.lock();
+        unwatched.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What paths in manifests begin at: the directory, links followed.
+    fn base(&self) -> PathBuf {
+        let base = self.handlers_dir.canonicalize();
+        base.unwrap_or_else(|_| self.handlers_dir.clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -360,7 +412,7 @@ impl Loader {
 
     /// Something has begun or come to its end: let those that wait for that look.
     fn moved(&self) {
-        let loading = self.state().loading().count();
+        let loading = self.state().loads().count();
         self.loading.send_if_modified(|known| {
             let other = *known != loading;
             *known = loading;
@@ -387,17 +439,6 @@ impl Loader {
             }
         }
     }
-}
-
-/// Whether a handler may have that name. Errors are sentences.
-pub fn check_handler_name(name: &str) -> Result<(), String> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    if name.len() > limits::NAME_BYTES_MAX || !name.chars().all(allowed) {
-        return Err(
-            "the name of a handler has ASCII letters, digits, '-', '_' and '.' only".to_owned(),
-        );
-    }
-    Ok(())
 }
 
 fn processors() -> usize {

@@ -3,19 +3,28 @@
 //! Several scans may be under way. Each loads what it has found and no other loads already; what it
 //! finds gone or changed outdates what an earlier one still loads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::directory::{self, Candidate, Stamp, stamp_of};
+use super::directory::{self, Candidate, Look};
+use super::links::{self, Offers};
 use super::load::Users;
-use super::loads::{Loads, Turn};
-use super::{Change, Digest, Handler, Loader, Problem, links, processors};
+use super::loads::{Loads, SLOW, Turn};
+use super::stamp::Stamp;
+use super::{Change, Digest, Handler, Loader, Problem, processors};
 
 /// What a loader knows.
 pub struct State {
     loaded: BTreeMap<String, Loaded>,
+    /// How many loaded handlers have each component.
+    digests: HashMap<Digest, usize>,
+    /// The same handlers, by what they export.
+    offers: Offers,
+    /// Those of them that call others.
+    callers: BTreeSet<String>,
     problems: BTreeMap<PathBuf, (Stamp, Problem)>,
     /// What loaded handlers import and nobody exports, as far as that was told.
     unlinked: Vec<Problem>,
@@ -41,6 +50,9 @@ impl State {
     pub fn new() -> State {
         State {
             loaded: BTreeMap::new(),
+            digests: HashMap::new(),
+            offers: Offers::default(),
+            callers: BTreeSet::new(),
             problems: BTreeMap::new(),
             unlinked: Vec::new(),
             earlier: BTreeMap::new(),
@@ -55,6 +67,14 @@ impl State {
         self.loaded.values().map(handler).collect()
     }
 
+    /// The same after a name, at most so many.
+    pub fn handlers_after(&self, name: Option<&str>, limit: usize) -> Vec<Arc<Handler>> {
+        let begin = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.loaded.range::<str, _>((begin, Bound::Unbounded));
+        let page = range.take(limit);
+        page.map(|(_, loaded)| loaded.handler.clone()).collect()
+    }
+
     /// What is loaded of that name.
     pub fn handler(&self, name: &str) -> Option<&Arc<Handler>> {
         self.loaded.get(name).map(|loaded| &loaded.handler)
@@ -66,15 +86,24 @@ impl State {
         files.chain(&self.unlinked).cloned().collect()
     }
 
-    /// The names of the files that are being loaded.
-    pub fn loading(&self) -> impl Iterator<Item = &str> {
-        self.loads.names()
+    /// How many handlers are loaded.
+    pub fn count(&self) -> usize {
+        self.loaded.len()
+    }
+
+    /// The files that are being loaded.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
+    /// What is loaded, by what it exports.
+    pub fn offers(&self) -> &Offers {
+        &self.offers
     }
 
     /// Whether a component is loaded.
     pub fn has(&self, digest: &Digest) -> bool {
-        let mut loaded = self.loaded.values();
-        loaded.any(|loaded| loaded.handler.digest == *digest)
+        self.digests.contains_key(digest)
     }
 
     /// Whether a component is loaded, or on its way.
@@ -82,14 +111,42 @@ impl State {
         self.in_use.contains_key(digest) || self.has(digest)
     }
 
+    /// A handler is loaded from now on. Answers with the one that it takes the place of.
+    fn put(&mut self, stamp: Stamp, handler: &Arc<Handler>) -> Option<Arc<Handler>> {
+        let before = self.take(&handler.name);
+        *self.digests.entry(handler.digest.clone()).or_default() += 1;
+        self.offers.insert(handler);
+        if !handler.wanted.is_empty() {
+            self.callers.insert(handler.name.clone());
+        }
+        let loaded = Loaded {
+            stamp,
+            handler: handler.clone(),
+        };
+        self.loaded.insert(handler.name.clone(), loaded);
+        before
+    }
+
+    /// A handler is loaded no longer.
+    fn take(&mut self, name: &str) -> Option<Arc<Handler>> {
+        let handler = self.loaded.remove(name)?.handler;
+        if let Some(many) = self.digests.get_mut(&handler.digest) {
+            *many -= 1;
+            if *many == 0 {
+                self.digests.remove(&handler.digest);
+            }
+        }
+        self.offers.remove(name);
+        self.callers.remove(name);
+        Some(handler)
+    }
+
     /// Apply what the directory has: what is to be loaded is found, everything else done.
-    fn compare(
-        &mut self,
-        candidates: Vec<Candidate>,
-        unfit: Vec<directory::Unfit>,
-    ) -> (Vec<Found>, Vec<Change>) {
+    fn compare(&mut self, look: Look) -> (Vec<Found>, Vec<Change>) {
+        let candidates = look.candidates;
         let present: HashSet<String> = candidates.iter().map(|one| one.name.clone()).collect();
-        self.loads.outdate(|name| !present.contains(name));
+        let gone = |name: &str| !look.unread && !present.contains(name);
+        self.loads.outdate_others(|name| !gone(name));
         let mut found = Vec::new();
         for candidate in candidates {
             let Candidate {
@@ -98,11 +155,13 @@ impl State {
             if self.loads.has(name, stamp) {
                 continue;
             }
+            // What was read of a file that was fresh then may not be what is in it now.
+            let is_same = |known: &Stamp| known == stamp && !known.is_fresh();
             let known = self.loaded.get(name).map(|known| &known.stamp);
             let failed = self.problems.get(file).map(|(failed, _)| failed);
-            match known == Some(stamp) || failed == Some(stamp) {
+            match known.is_some_and(is_same) || failed.is_some_and(is_same) {
                 // Where another version was on its way, this one is back.
-                true => self.loads.outdate(|other| other == name),
+                true => self.loads.outdate(name),
                 false => found.push(Found {
                     number: self.loads.add(name, stamp.clone()),
                     candidate,
@@ -113,17 +172,28 @@ impl State {
         found.sort_by_key(|one| one.candidate.size_bytes());
 
         let mut changes = Vec::new();
-        let gone = |name: &&String| !present.contains(*name);
-        let gone: Vec<String> = self.loaded.keys().filter(gone).cloned().collect();
+        let gone: Vec<String> = self
+            .loaded
+            .keys()
+            .filter(|name| gone(name))
+            .cloned()
+            .collect();
         for name in gone {
-            self.loaded.remove(&name);
+            self.take(&name);
             changes.push(Change::Forgotten(name));
         }
         // A file that is gone or mended is no problem any more.
-        self.problems
-            .retain(|file, (stamp, _)| stamp_of(file, Some(stamp)).as_ref() == Some(stamp));
-        for (file, stamp, problem) in unfit {
-            changes.extend(self.fail(file, stamp, problem));
+        let mut mended = HashMap::new();
+        for (file, (stamp, problem)) in std::mem::take(&mut self.problems) {
+            if stamp.renewed().as_ref() == Some(&stamp) {
+                self.problems.insert(file, (stamp, problem));
+            } else {
+                mended.insert(file, problem);
+            }
+        }
+        for (file, stamp, problem) in look.unfit {
+            let told = mended.get(&file) == Some(&problem);
+            changes.extend(self.fail(file, stamp, problem).filter(|_| !told));
         }
         changes.extend(self.link());
         (found, changes)
@@ -141,13 +211,9 @@ impl State {
         match result {
             Ok(handler) => {
                 self.problems.remove(file);
-                let known = Loaded {
-                    stamp: stamp.clone(),
-                    handler: handler.clone(),
-                };
-                match self.loaded.insert(name.clone(), known) {
+                match self.put(stamp.clone(), &handler) {
                     None => Some(Change::Loaded(handler)),
-                    Some(before) if same(&before.handler, &handler) => None,
+                    Some(before) if same(&before, &handler) => None,
                     Some(_) => Some(Change::Replaced(handler)),
                 }
             }
@@ -172,11 +238,16 @@ impl State {
     /// See whose calls nobody answers. That is told when nothing is on its way, but for what is slow,
     /// that might answer.
     fn link(&mut self) -> Vec<Change> {
-        let handlers = self.handlers();
-        let unlinked = handlers
-            .iter()
-            .flat_map(|handler| links::unlinked(handler, &handlers));
         let settled = self.loads.settled(Instant::now()).is_ok();
+        // Nothing would be told, and what was told stays until then.
+        if self.callers.is_empty() || (!settled && self.unlinked.is_empty()) {
+            self.unlinked.retain(|_| !settled);
+            return Vec::new();
+        }
+        let callers = self.callers.iter().filter_map(|name| self.loaded.get(name));
+        let unlinked: Vec<Problem> = callers
+            .flat_map(|caller| links::unlinked(&caller.handler, &self.offers))
+            .collect();
         let told = std::mem::take(&mut self.unlinked);
         let mut changes = Vec::new();
         for problem in unlinked {
@@ -199,9 +270,10 @@ impl Loader {
     pub fn scan(&self, tell: impl Fn(Vec<Change>) + Sync) {
         let found = {
             let _turn = self.turn();
-            let (candidates, unfit) = directory::look(&self.handlers_dir);
-            let (found, changes) = self.state().compare(candidates, unfit);
+            let look = directory::look(&self.handlers_dir);
+            let (found, changes) = self.state().compare(look);
             self.moved();
+            self.count_changes(&changes);
             tell(changes);
             found
         };
@@ -226,6 +298,7 @@ impl Loader {
             let _turn = self.turn();
             let unlinked = self.state().link();
             if !unlinked.is_empty() {
+                self.count_changes(&unlinked);
                 tell(unlinked);
             }
         });
@@ -233,8 +306,22 @@ impl Loader {
 
     /// Blocks until what is still being loaded is slow.
     pub fn settle(&self) {
+        self.settle_until(None);
+    }
+
+    /// The same, but no longer than a single file may take before it is slow: of ten thousand files, each
+    /// may be quick, and a host that waits for all of them serves nobody for minutes.
+    pub fn settle_soon(&self) {
+        self.settle_until(Some(Instant::now() + SLOW));
+    }
+
+    fn settle_until(&self, end: Option<Instant>) {
         let mut state = self.state();
         while let Err(until) = state.loads.settled(Instant::now()) {
+            if end.is_some_and(|end| Instant::now() >= end) {
+                return;
+            }
+            let until = [until, end].into_iter().flatten().min();
             state = self.wait(state, until);
         }
     }
@@ -274,7 +361,14 @@ impl Loader {
         drop(state);
         self.moved();
         if !changes.is_empty() {
+            self.count_changes(&changes);
             tell(changes);
+        }
+    }
+
+    fn count_changes(&self, changes: &[Change]) {
+        if !changes.is_empty() {
+            self.changes.send_modify(|count| *count += 1);
         }
     }
 }

@@ -10,9 +10,9 @@ use super::Door;
 use super::answer::{Trouble, fit};
 use super::tasks::limit;
 use super::tool::{Call, Known, tool};
-use crate::client::ClientError;
+use crate::client::{ClientError, unusable};
 use crate::store::HandlerRow;
-use crate::types::{component_of, input_schema, schema};
+use crate::types::{input_schema, schema};
 
 /// The tools of handlers.
 pub fn tools() -> Vec<Known> {
@@ -79,8 +79,17 @@ fn unknown(door: &Door) -> String {
 
 async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<ListOutput, Trouble> {
     let most = limit(input.limit.or(Some(super::tasks::PAGE_MAX)))?;
-    let known = door.read(|client| Ok(client.store().handlers()?)).await?;
-    let Some((mut rows, directory)) = known else {
+    let after = input.after.unwrap_or_default();
+    let found = door.read(move |client| {
+        let store = client.store();
+        // One more tells whether there are more.
+        Ok((
+            store.handlers_standing()?,
+            store.handlers_after(&after, most.saturating_add(1))?,
+        ))
+    });
+    let (standing, rows) = found.await?;
+    let Some(standing) = standing else {
         return Ok(ListOutput {
             handlers: Vec::new(),
             directory: None,
@@ -88,10 +97,6 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<ListOutp
             note: Some(unknown(&door)),
         });
     };
-    rows.sort_by(|one, other| one.name.cmp(&other.name));
-    if let Some(after) = &input.after {
-        rows.retain(|row| row.name > *after);
-    }
     let many = rows.len();
     let page = rows
         .into_iter()
@@ -104,11 +109,18 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<ListOutp
     });
     let (handlers, _) = fit(page.collect());
     let last = handlers.last().filter(|_| handlers.len() < many);
+    let mut notes = Vec::from_iter(door.host_note());
+    if standing.broken > 0 {
+        notes.push(format!(
+            "{} more could not be loaded; `host_status` says which, and why.",
+            standing.broken
+        ));
+    }
     Ok(ListOutput {
         next: last.map(|last| last.name.clone()),
-        directory: Some(directory.display().to_string()),
+        directory: Some(standing.directory.display().to_string()),
         handlers,
-        note: door.host_note(),
+        note: (!notes.is_empty()).then(|| notes.join(" ")),
     })
 }
 
@@ -171,20 +183,35 @@ async fn describe(
     input: DescribeInput,
     _call: Call,
 ) -> Result<DescribeOutput, Trouble> {
-    let known = door.read(|client| Ok(client.store().handlers()?)).await?;
-    let Some((rows, directory)) = known else {
+    let name = input.name.clone();
+    let found = door.read(move |client| {
+        let store = client.store();
+        let named = match name.contains('/') {
+            true => store.handlers_named(&[&name])?,
+            false => client.siblings(&name)?,
+        };
+        let similar = match named.is_empty() {
+            true => client.similar(&name)?,
+            false => Vec::new(),
+        };
+        let broken = client.broken(&name)?;
+        Ok((store.handlers_standing()?, named, similar, broken))
+    });
+    let (standing, named, similar, broken) = found.await?;
+    let Some(standing) = standing else {
         return Err(
             Trouble::new(format!("there is no handler \"{}\"", input.name)).hint(unknown(&door)),
         );
     };
-    let (named, others): (Vec<_>, Vec<_>) = rows
-        .into_iter()
-        .partition(|row| row.name == input.name || component_of(&row.name) == input.name);
+    if let Some(broken) = broken.filter(|_| named.is_empty()) {
+        let hint = broken.hint.clone();
+        return Err(Trouble::new(unusable(&input.name, &broken)).hint(hint));
+    }
     if named.is_empty() {
         return Err(ClientError::UnknownHandler {
             name: input.name,
-            known: others.into_iter().map(|row| row.name).collect(),
-            directory: Some(directory),
+            known: similar,
+            directory: Some(standing.directory),
         }
         .into());
     }

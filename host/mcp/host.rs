@@ -65,7 +65,11 @@ async fn status(door: Arc<Door>, _input: NothingInput, _call: Call) -> Result<Ho
     let mut host = host.await?;
     let mut notes = Vec::from_iter(door.host_note());
     for (what, tool, many) in [
-        ("handlers", "handler_list", host.handlers.len()),
+        (
+            "handlers",
+            "handler_list",
+            usize::try_from(host.handler_count).unwrap_or(usize::MAX),
+        ),
         ("queues", "queue_list", host.queues.len()),
     ] {
         if many > NAMED {
@@ -128,8 +132,10 @@ impl Door {
         until_done: Option<TaskId>,
         named: Option<PathBuf>,
     ) -> Result<Started, Trouble> {
-        let last = self.read(|client| Ok(client.store().handlers()?)).await?;
-        let last = last.map(|(_, directory)| directory);
+        let last = self
+            .read(|client| Ok(client.store().handlers_standing()?))
+            .await?;
+        let last = last.map(|standing| standing.directory);
         let directory = named.or_else(|| self.handlers_dir.clone()).or(last);
         let mut arguments = self.host_arguments.clone();
         arguments.extend(until_done.map(|job| format!("--until-done={job}").into()));

@@ -367,7 +367,7 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<TasksOut
             limit: most,
             ..Filter::default()
         })?;
-        let (holds, now_ms) = (client.holds()?, now_ms());
+        let (holds, now_ms) = (client.holds(&tasks)?, now_ms());
         let shown = tasks.iter().map(|task| wire::shown(task, &holds, now_ms));
         Ok(shown.collect())
     });

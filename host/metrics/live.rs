@@ -1,7 +1,7 @@
 //! What this host has seen since it started: durations, requests, readers. The store does not keep
 //! these; what it keeps is in [`super::text`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -9,6 +9,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::{Named, OTHER};
 use crate::bus::{Bus, Follow};
 use crate::group::GroupKind;
 use crate::loader::Loader;
@@ -22,14 +23,11 @@ const SECONDS: [f64; 12] = [
 /// The same for requests; long polls take long.
 const REQUEST_SECONDS: [f64; 8] = [0.000_5, 0.002, 0.01, 0.05, 0.2, 1.0, 30.0, 300.0];
 
-/// What is counted under the name of no handler that is loaded: names are the guests' choice, and
-/// may be any number.
-const OTHER: &str = "other";
-
 /// The counts of one host.
 pub struct Live {
     follow: Follow,
     loader: Arc<Loader>,
+    named: Mutex<Named>,
     registry: Registry,
     durations: HistogramVec,
     queued: HistogramVec,
@@ -42,8 +40,9 @@ pub struct Live {
 }
 
 impl Live {
-    /// Nothing has been seen yet; what the bus tells from now on is.
-    pub fn new(bus: &Bus, loader: Arc<Loader>) -> Result<Live, prometheus::Error> {
+    /// Nothing has been seen yet; what the bus tells from now on is. These task types have numbers of their
+    /// own, and others while there is room.
+    pub fn new(bus: &Bus, loader: Arc<Loader>, named: Named) -> Result<Live, prometheus::Error> {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
@@ -77,6 +76,7 @@ impl Live {
         Ok(Live {
             follow: bus.follow(),
             loader,
+            named: Mutex::new(named),
             durations: histogram(
                 "fishway_task_duration_seconds",
                 "Time from the first start of tasks to their end.",
@@ -127,7 +127,11 @@ impl Live {
                 .iter()
                 .any(|kind| kind.as_str() == &*notice.handler);
             let known = group || self.loader.get(&notice.handler).is_some();
-            let name = if known { &*notice.handler } else { OTHER };
+            // Names of what is not loaded are the guests' choice, and may be any number.
+            let name = match known {
+                true => self.named().admit(&notice.handler),
+                false => OTHER,
+            };
             self.ended(name, notice.status, notice.created_at_ms, started, ended);
         }
     }
@@ -139,6 +143,15 @@ impl Live {
         durations.observe(seconds(started, ended));
         let queued = self.queued.with_label_values(&[name]);
         queued.observe(seconds(created, started));
+    }
+
+    /// Task types that have numbers of their own, here and in what the store keeps.
+    pub fn named_types(&self) -> &Mutex<Named> {
+        &self.named
+    }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request was answered. `route` is one of ours, never what the peer has sent.

@@ -25,7 +25,9 @@ use crate::bus::Bus;
 use crate::daemon::View;
 use crate::store::{Node, Rank, StoreError};
 use crate::task::{IdGenerator, Options, TaskId};
-use crate::wire::{self, DependenciesJson, HandlerJson, HostJson, NodeJson, StartedJson, TaskJson};
+use crate::wire::{
+    self, DependenciesJson, FileProblemJson, HandlerJson, HostJson, NodeJson, StartedJson, TaskJson,
+};
 use crate::workflow::Problem;
 
 /// Tasks of one request.
@@ -63,6 +65,15 @@ pub struct Document {
     pub metadata: Option<String>,
     /// Jobs that it may have.
     pub jobs_max: usize,
+}
+
+/// A page of `/v1/handlers`.
+#[derive(Deserialize)]
+struct HandlersPage {
+    handlers: Vec<HandlerJson>,
+    problems: Vec<FileProblemJson>,
+    #[serde(default)]
+    next: Option<String>,
 }
 
 impl Remote {
@@ -121,12 +132,27 @@ impl Remote {
 
     /// The handlers that are loaded.
     pub fn loaded(&self) -> Result<Vec<HandlerJson>, StoreError> {
-        #[derive(Deserialize)]
-        struct Loaded {
-            handlers: Vec<HandlerJson>,
+        let mut handlers = Vec::new();
+        let mut query = Vec::new();
+        loop {
+            let page: HandlersPage = self.asking.get("/v1/handlers", &query)?;
+            handlers.extend(page.handlers);
+            match page.next {
+                Some(next) => query = vec![("after", next)],
+                None => return Ok(handlers),
+            }
         }
-        let loaded: Loaded = self.asking.get("/v1/handlers", &[])?;
-        Ok(loaded.handlers)
+    }
+
+    /// A handler that is loaded, and else what is wrong with its file.
+    pub fn handler(&self, name: &str) -> Result<(Option<HandlerJson>, Option<String>), StoreError> {
+        let query = [("name", name.to_owned())];
+        let page: HandlersPage = self.asking.get("/v1/handlers", &query)?;
+        let mut handlers = page.handlers.into_iter();
+        let mut rows = page.problems.iter().map(nouns::broken_row);
+        let broken = rows.find(|row| row.name == name);
+        let found = handlers.find(|handler| handler.name == name);
+        Ok((found, broken.map(|row| row.sentence())))
     }
 
     /// Blocks no thread that others need.

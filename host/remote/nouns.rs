@@ -11,8 +11,8 @@ use crate::queue::Queue;
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::queues::PendingCounts;
 use crate::store::{
-    HandlerRow, HostWork, LogLevel, LogLine, LogPosition, Node, QueueDepth, QueueStanding,
-    StoreError,
+    BrokenRow, HandlerRow, HandlersStanding, HostWork, LogLevel, LogLine, LogPosition, Node,
+    QueueDepth, QueueStanding, StoreError,
 };
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
@@ -20,8 +20,9 @@ use crate::task::state::Attempt;
 use crate::task::{Failure, Fence, Options, Status, Task, TaskId, Wait};
 use crate::wire::job::UnitJson;
 use crate::wire::{
-    self, AttemptJson, FailureJson, HandlerJson, HostJson, LinkJson, LogJson, NodeJson, PoolJson,
-    ProducerJson, QueueJson, ScheduleJson, SharingHostJson, TaskJson, WorkflowJson,
+    self, AttemptJson, FailureJson, FileProblemJson, HandlerJson, HostJson, LinkJson, LogJson,
+    NodeJson, PoolJson, ProducerJson, QueueJson, ScheduleJson, SharingHostJson, TaskJson,
+    WorkflowJson,
 };
 
 /// An id.
@@ -279,6 +280,18 @@ pub fn handler_rows(json: &HandlerJson) -> Vec<HandlerRow> {
     types.chain(own).map(row).collect()
 }
 
+/// What is wrong with a file. A host of an earlier version says the file's name alone.
+pub fn broken_row(json: &FileProblemJson) -> BrokenRow {
+    let stem = json.file.rsplit_once('.').map(|(stem, _)| stem);
+    let name = json.name.as_deref().or(stem).unwrap_or_default();
+    BrokenRow {
+        name: name.to_owned(),
+        file: json.file.clone(),
+        problem: json.problem.clone(),
+        hint: json.hint.clone(),
+    }
+}
+
 /// A queue.
 pub fn queue(json: &QueueJson) -> QueueStanding {
     let counts = json.tasks.iter().flatten();
@@ -391,6 +404,16 @@ pub fn view(json: &HostJson) -> View {
         }),
         hosts: json.hosts.iter().map(sharing_host).collect(),
         handlers: json.handlers.clone(),
+        standing: Some(HandlersStanding {
+            directory: (json.handlers_directory.clone())
+                .unwrap_or_else(|| "the handlers directory of the host".to_owned())
+                .into(),
+            loaded: json.handler_count.max(json.handlers.len() as u64),
+            broken: json.broken_count,
+            loading: json.loading_count,
+            unwatched: json.unwatched.clone(),
+        }),
+        broken: json.broken.iter().map(broken_row).collect(),
         depths: depths.collect(),
     }
 }

@@ -1,13 +1,12 @@
 //! What another machine's host tells of its tasks, its queues and itself.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::nouns::{self, id};
-use super::{PAGE, Remote, asking, local};
+use super::{HandlersPage, PAGE, Remote, asking, local};
 use crate::bus::Bus;
 use crate::group::GroupKind;
 use crate::job::UnitResult;
@@ -15,13 +14,14 @@ use crate::journal::Entry;
 use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::store::{
-    Counter, Crowd, EarlierChild, Filter, HandlerRow, LogLine, LogPosition, Node, QueueDepth,
-    QueueStanding, Rank, Recent, Store, StoreError,
+    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLine,
+    LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Store, StoreError,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, IdGenerator, Outcome, PendingReason, Status, Task, TaskId};
+use crate::types::component_of;
 use crate::wire::{CounterJson, LogJson, QueueJson, ScheduleJson, TaskJson};
 
 #[async_trait::async_trait]
@@ -261,10 +261,66 @@ impl Store for Remote {
         shown.attempts.iter().map(nouns::attempt).collect()
     }
 
-    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
-        let rows = self.loaded()?;
-        let rows = rows.iter().flat_map(nouns::handler_rows).collect();
-        Ok(Some((rows, PathBuf::from("the directory of the host"))))
+    fn handlers_standing(&self) -> Result<Option<HandlersStanding>, StoreError> {
+        Ok(Some(self.view()?.standing.unwrap_or_default()))
+    }
+
+    fn handlers_named(&self, names: &[&str]) -> Result<Vec<HandlerRow>, StoreError> {
+        let mut rows = Vec::new();
+        for component in components(names) {
+            let page = self.component(component)?;
+            let all = page.handlers.iter().flat_map(nouns::handler_rows);
+            rows.extend(all.filter(|row| names.contains(&&*row.name)));
+        }
+        Ok(rows)
+    }
+
+    fn handlers_after(&self, name: &str, limit: u64) -> Result<Vec<HandlerRow>, StoreError> {
+        let mut rows = Vec::new();
+        // The host has pages of components, and the functions of one come after its own name.
+        let component = component_of(name);
+        if !component.is_empty() {
+            let page = self.component(component)?;
+            rows.extend(page.handlers.iter().flat_map(nouns::handler_rows));
+        }
+        let mut after = component.to_owned();
+        while (rows.len() as u64) < limit {
+            let query = [
+                ("after", after),
+                ("limit", limit.clamp(1, PAGE).to_string()),
+            ];
+            let page: HandlersPage = self.asking.get("/v1/handlers", &query)?;
+            rows.extend(page.handlers.iter().flat_map(nouns::handler_rows));
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        rows.retain(|row| *row.name > *name);
+        rows.sort_by(|one, other| one.name.cmp(&other.name));
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(rows)
+    }
+
+    fn broken_named(&self, names: &[&str]) -> Result<Vec<BrokenRow>, StoreError> {
+        let mut rows = Vec::new();
+        for component in components(names) {
+            let problems = self.component(component)?.problems;
+            rows.extend(problems.iter().map(nouns::broken_row));
+        }
+        rows.retain(|row| names.contains(&&*row.name));
+        Ok(rows)
+    }
+
+    fn broken_after(&self, name: Option<&str>, limit: u64) -> Result<Vec<BrokenRow>, StoreError> {
+        let page: HandlersPage = self
+            .asking
+            .get("/v1/handlers", &[("limit", "1".to_owned())])?;
+        let mut rows: Vec<BrokenRow> = page.problems.iter().map(nouns::broken_row).collect();
+        rows.sort_by(|one, other| one.name.cmp(&other.name));
+        rows.retain(|row| name.is_none_or(|name| *row.name > *name));
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(rows)
     }
 
     fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
@@ -285,6 +341,12 @@ impl Store for Remote {
         Ok(queues.into_iter().map(|queue| queue.name).collect())
     }
 
+    fn queues_paused_of(&self, names: &[&str]) -> Result<Vec<String>, StoreError> {
+        let mut paused = self.queues_paused()?;
+        paused.retain(|name| names.contains(&&**name));
+        Ok(paused)
+    }
+
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
         #[derive(Deserialize)]
         struct All {
@@ -292,6 +354,11 @@ impl Store for Remote {
         }
         let all: All = self.asking.get("/v1/schedules", &[])?;
         all.schedules.iter().map(nouns::schedule).collect()
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError> {
+        let all = self.schedules()?.into_iter();
+        Ok(all.into_iter().find(|one| *one.plan.name == *name))
     }
 
     fn lease(&self) -> Result<Option<Lease>, StoreError> {
@@ -363,7 +430,21 @@ impl Store for Remote {
     }
 }
 
+/// The components of handlers, each once.
+fn components<'n>(names: &[&'n str]) -> BTreeSet<&'n str> {
+    names.iter().map(|name| component_of(name)).collect()
+}
+
 impl Remote {
+    /// One component of the host, and what is wrong with its file.
+    fn component(&self, name: &str) -> Result<HandlersPage, StoreError> {
+        let query = [("name", name.to_owned())];
+        let mut page: HandlersPage = self.asking.get("/v1/handlers", &query)?;
+        // A host of an earlier version knows no query, and answers with all that it has.
+        page.handlers.retain(|handler| handler.name == name);
+        Ok(page)
+    }
+
     /// All queues; or those that are paused, without a look at their tasks.
     fn some_queues(&self, paused: &str) -> Result<Vec<QueueJson>, StoreError> {
         #[derive(Deserialize)]

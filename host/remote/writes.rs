@@ -1,6 +1,5 @@
 //! What changes something on another machine's host: one request for each verb.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target, Timing};
 use crate::store::{
-    Alter, Beat, CallBy, Cancelled, Dispatch, End, HandlerRow, Heard, Received, Record, Sent,
+    Alter, Beat, CallBy, Cancelled, Dispatch, End, HandlersChange, Heard, Received, Record, Sent,
     Signal, StoreError, Submitted, Suspension, Sweep, Urgency, Writes,
 };
 use crate::task::{NewTask, Task, TaskId, Token};
@@ -222,11 +221,7 @@ impl Writes for Remote {
         Err(local("serving"))
     }
 
-    async fn keep_handlers(
-        &self,
-        _handlers: Vec<HandlerRow>,
-        _directory: PathBuf,
-    ) -> Result<(), StoreError> {
+    async fn keep_handlers(&self, _change: HandlersChange) -> Result<(), StoreError> {
         Err(local("serving"))
     }
 

@@ -9,6 +9,7 @@
 pub mod counter;
 mod error;
 mod filter;
+mod handlers;
 pub mod invariants;
 pub mod kernel;
 pub mod moving;
@@ -24,11 +25,11 @@ pub mod writes;
 
 pub use counter::Counter;
 pub use error::StoreError;
+pub use handlers::{BrokenRow, ComponentChange, HandlerRow, HandlersChange, HandlersStanding};
 pub use place::Place;
 pub use sweep::{Keep, Sweep};
 pub use writes::{Beat, Heard, Writes};
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use nodes::{Node, Rank};
@@ -48,7 +49,6 @@ use crate::task::{
     Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
     Status, StatusSet, Task, TaskId, Token,
 };
-use crate::types::Function;
 
 /// An engine: what it writes, and what it reads. Methods that read return at once.
 #[async_trait::async_trait]
@@ -134,18 +134,30 @@ pub trait Store: Writes {
     ) -> Result<Vec<LogLine>, StoreError>;
     /// Attempts that did not complete, oldest first.
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError>;
-    /// What the last host had loaded, and from where; nothing when no host ever ran.
-    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError>;
+    /// How the handlers of the last host stand; nothing when no host ever ran.
+    fn handlers_standing(&self) -> Result<Option<HandlersStanding>, StoreError>;
+    /// Those of these handlers that the last host had loaded.
+    fn handlers_named(&self, names: &[&str]) -> Result<Vec<HandlerRow>, StoreError>;
+    /// The handlers that the last host had loaded, by name, after a name, at most `limit`.
+    fn handlers_after(&self, name: &str, limit: u64) -> Result<Vec<HandlerRow>, StoreError>;
+    /// Those of these components that the last host could not load.
+    fn broken_named(&self, names: &[&str]) -> Result<Vec<BrokenRow>, StoreError>;
+    /// What the last host could not load, by name, after a name, at most `limit`; all with none.
+    fn broken_after(&self, name: Option<&str>, limit: u64) -> Result<Vec<BrokenRow>, StoreError>;
     /// Queues that have tasks or were set, by name, and how their tasks stand. Looks at all tasks.
     fn queues(&self) -> Result<Vec<QueueStanding>, StoreError>;
     /// Whether a queue has tasks or was set. May look at all tasks.
     fn queue_known(&self, name: &str) -> Result<bool, StoreError>;
     /// The names of the queues that are paused.
     fn queues_paused(&self) -> Result<Vec<String>, StoreError>;
+    /// Those of these queues that are paused.
+    fn queues_paused_of(&self, names: &[&str]) -> Result<Vec<String>, StoreError>;
     /// The clocks of a producer; none for any other task.
     fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError>;
     /// All schedules, by name.
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
+    /// One of them.
+    fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError>;
     /// The lease of the last host; none when no host ever served.
     fn lease(&self) -> Result<Option<Lease>, StoreError>;
     /// The leases of the hosts, the newest first: where one serves at a time, that of the last.
@@ -548,21 +560,6 @@ pub enum End {
         /// How often a run is begun again before its task fails.
         restarts_max: u32,
     },
-}
-
-/// A handler as the store remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HandlerRow {
-    /// Its name.
-    pub name: String,
-    /// Its component.
-    pub digest: String,
-    /// One sentence of its manifest.
-    pub description: Option<String>,
-    /// The function that its tasks run, where they run one.
-    pub function: Option<Function>,
-    /// Whether it tells items page by page, and runs no task by itself.
-    pub generator: bool,
 }
 
 /// A child, as far as a later run of its parent has to recognise it.

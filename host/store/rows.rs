@@ -9,7 +9,8 @@ use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
 use crate::store::{
-    Counter, HandlerRow, Lane, LogLine, Publication, SharedComponent, Signal, StoreError,
+    ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, SharedComponent,
+    Signal, StoreError,
 };
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
@@ -171,9 +172,17 @@ pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows
     /// Add to what was counted before.
     fn add_count(&mut self, counter: &Counter) -> Result<(), StoreError>;
 
-    /// Remember these handlers and where they came from, in place of those before.
-    fn save_handlers(&mut self, handlers: &[HandlerRow], directory: &str)
-    -> Result<(), StoreError>;
+    /// Remember how the handlers of this host stand.
+    fn save_handlers_standing(&mut self, standing: &HandlersStanding) -> Result<(), StoreError>;
+    /// Forget the handlers of this host, and those of hosts that serve no more.
+    fn forget_handlers(&mut self) -> Result<(), StoreError>;
+    /// Remember what a component runs and what is wrong with it, in place of what was before. `added`:
+    /// there is nothing of it yet, or it is only added to.
+    fn save_component(
+        &mut self,
+        component: &ComponentChange,
+        added: bool,
+    ) -> Result<(), StoreError>;
 }
 
 /// The lease of the host: one row, or none.
@@ -252,8 +261,8 @@ pub trait ScheduleRows {
     fn remove_schedule(&mut self, name: &str) -> Result<(), StoreError>;
     /// Schedules whose next time has come by `now_ms`, at most `limit`, the latest last.
     fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError>;
-    /// The functions that the handlers of the last host run, by the names of the handlers.
-    fn functions(&mut self) -> Result<HashMap<String, Function>, StoreError>;
+    /// The functions that those of these handlers run that the last host has, by name.
+    fn functions(&mut self, names: &[&str]) -> Result<HashMap<String, Function>, StoreError>;
 }
 
 /// What a deletion finds and takes away, many tasks at a time: an engine that is far away does each of

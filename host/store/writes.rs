@@ -1,7 +1,6 @@
 //! The verbs that write: what they are, and how an engine with a writer of its own ([`super::writer`]) does
 //! them. Each becomes a job of that writer, which the kernel does inside a transaction.
 
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
@@ -9,8 +8,8 @@ use tokio::sync::oneshot;
 use super::kernel::{self, Turn};
 use super::writer::{Ask, Job, Message, Report, Tell};
 use super::{
-    Alter, Attempts, CallBy, Cancelled, Dispatch, End, HandlerRow, Received, Record, Sent, Signal,
-    StoreError, Submitted, Suspension, Sweep, Urgency,
+    Alter, Attempts, CallBy, Cancelled, Dispatch, End, HandlersChange, Received, Record, Sent,
+    Signal, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
@@ -84,11 +83,7 @@ pub trait Writes: Send + Sync + 'static {
     /// Do what the clocks of tasks and schedules ask for; tells when they ask next, in milliseconds since the Unix epoch.
     async fn tick(&self) -> Result<Option<u64>, StoreError>;
     /// Keep what the host has loaded, for those who ask while it does not run.
-    async fn keep_handlers(
-        &self,
-        handlers: Vec<HandlerRow>,
-        directory: PathBuf,
-    ) -> Result<(), StoreError>;
+    async fn keep_handlers(&self, change: HandlersChange) -> Result<(), StoreError>;
 
     // What an attempt does.
 
@@ -221,16 +216,8 @@ impl<S: Queued> Writes for S {
         ask(self, kernel::tick).await
     }
 
-    async fn keep_handlers(
-        &self,
-        handlers: Vec<HandlerRow>,
-        directory: PathBuf,
-    ) -> Result<(), StoreError> {
-        let directory = directory.to_string_lossy().into_owned();
-        ask(self, move |turn| {
-            kernel::keep_handlers(turn, &handlers, &directory)
-        })
-        .await
+    async fn keep_handlers(&self, change: HandlersChange) -> Result<(), StoreError> {
+        ask(self, move |turn| kernel::keep_handlers(turn, &change)).await
     }
 
     async fn run_workflow(

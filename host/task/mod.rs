@@ -409,6 +409,39 @@ pub fn check_name(what: &str, name: &str) -> Result<(), String> {
     }
 }
 
+/// The rule for the name of a handler, wherever one is given: a file in the handlers directory, an
+/// upload, a new project. A name is the name of a file on every system, never hidden or outside its
+/// directory, and never read as an option. Capitals count: Mail and mail are two names.
+pub fn check_handler_name(name: &str) -> Result<(), String> {
+    let shown = |why: &str| Err(format!("a handler cannot have this name: {why}"));
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if name.is_empty() {
+        return shown("it is empty");
+    }
+    if name.len() > limits::NAME_BYTES_MAX {
+        return shown(&format!(
+            "it is longer than {} bytes",
+            limits::NAME_BYTES_MAX
+        ));
+    }
+    if !name.chars().all(allowed) {
+        return shown("it has characters other than ASCII letters, digits, '-', '_' and '.'");
+    }
+    if name.starts_with(['.', '-']) {
+        return shown("it begins with '.' or '-'");
+    }
+    if name.ends_with('.') || name.contains("..") {
+        return shown("it ends with '.' or has two of them together");
+    }
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    if let Some(ending @ ("wasm" | "wat" | "toml")) = ending {
+        return shown(&format!(
+            "it ends with .{ending}, as its file does after the name"
+        ));
+    }
+    Ok(())
+}
+
 /// A task that is to be: what `submit` and `spawn` hand to the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {

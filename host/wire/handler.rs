@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::Word;
 use crate::loader::{Exported, Handler};
+use crate::store::BrokenRow;
 use crate::types::{input_schema, schema};
 
 /// A handler that is loaded.
@@ -34,6 +35,30 @@ pub struct HandlerJson {
     pub limits: LimitsJson,
     pub retry: RetryJson,
     pub grants: GrantsJson,
+}
+
+/// What is wrong with a file of the handlers directory.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FileProblemJson {
+    /// The name that the handler would have; empty where the directory itself is wrong.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The file's name.
+    pub file: String,
+    /// A sentence.
+    pub problem: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What is wrong with a file, as the store has it.
+pub fn file_problem(row: &BrokenRow) -> FileProblemJson {
+    FileProblemJson {
+        name: Some(row.name.clone()),
+        file: row.file.clone(),
+        problem: row.problem.clone(),
+        hint: row.hint.clone(),
+    }
 }
 
 /// A plain function that is a task type.

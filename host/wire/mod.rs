@@ -9,7 +9,9 @@ pub mod trace;
 pub mod walk;
 pub mod whole;
 
-pub use handler::{FunctionJson, HandlerJson, handler, output_schema};
+pub use handler::{
+    FileProblemJson, FunctionJson, HandlerJson, file_problem, handler, output_schema,
+};
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::client::{Dependencies, Detail, Holds, Job, Why};
+use crate::client::{Dependencies, Detail, Holds, Job, Reason, Why, unusable};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{LastHost, View};
 use crate::group::{Group, GroupKind};
@@ -110,7 +112,8 @@ pub struct TaskJson {
     pub idempotency_key: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
-    /// Why it does not run, where it has not ended; told of a task that is looked at by itself.
+    /// Why it does not run, where it has not ended; told of a task that is looked at by itself. A list and
+    /// a submit tell it when the handler could not be loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<WhyJson>,
     /// What a group has besides.
@@ -125,7 +128,7 @@ pub struct TaskJson {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct WhyJson {
-    /// blocked, scheduled, queue-paused, unloaded, queue-full, pool-full, handler-full, slot, tasks, signal
+    /// blocked, scheduled, queue-paused, unloaded, broken, queue-full, pool-full, handler-full, slot, tasks, signal
     /// or time.
     #[schema(value_type = String)]
     pub reason: Word,
@@ -440,7 +443,29 @@ pub struct HostJson {
     pub ended_at: Option<String>,
     /// What it failed by.
     pub error: Option<String>,
+    /// What tasks can name, by name; the first 1,000 of them.
     pub handlers: Vec<String>,
+    /// How many there are.
+    #[serde(default)]
+    pub handler_count: u64,
+    /// Where they come from.
+    #[serde(default)]
+    pub handlers_directory: Option<String>,
+    /// Files that could not be loaded; the first 20 of them.
+    #[serde(default)]
+    pub broken: Vec<FileProblemJson>,
+    /// How many there are.
+    #[serde(default)]
+    pub broken_count: u64,
+    /// How many files are still being loaded.
+    #[serde(default)]
+    pub loading_count: u64,
+    /// Why the system does not tell the host of new files, so that it looks every two seconds.
+    #[serde(default)]
+    pub unwatched: Option<String>,
+    /// What somebody should look at, as sentences.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     pub queues: Vec<QueueDepthJson>,
     /// All that serve, where several hosts share a database; the newest first.
     #[serde(default)]
@@ -508,8 +533,15 @@ pub struct LogJson {
 
 /// A task and why it is pending.
 pub fn shown(task: &Task, holds: &Holds, now_ms: u64) -> TaskJson {
+    let broken = holds.broken(task).map(|broken| WhyJson {
+        reason: Reason::Broken.as_str().into(),
+        sentence: unusable(&task.handler, broken),
+        tasks: Vec::new(),
+        until: None,
+    });
     TaskJson {
         pending_reason: holds.reason(task).map(|reason| reason.to_string()),
+        why: broken.into_iter().collect(),
         ..self::task(task, now_ms)
     }
 }
@@ -818,6 +850,13 @@ pub fn no_host(data: &Path, status: &'static str) -> HostJson {
         ended_at: None,
         error: None,
         handlers: Vec::new(),
+        handler_count: 0,
+        handlers_directory: None,
+        broken: Vec::new(),
+        broken_count: 0,
+        loading_count: 0,
+        unwatched: None,
+        warnings: Vec::new(),
         queues: Vec::new(),
         hosts: Vec::new(),
     }
@@ -857,8 +896,17 @@ pub fn host(data: &Path, view: &View) -> HostJson {
         scheduled: depth.scheduled,
         blocked: depth.blocked,
     });
+    let standing = view.standing.clone().unwrap_or_default();
     let mut json = HostJson {
         handlers: view.handlers.clone(),
+        handler_count: standing.loaded,
+        handlers_directory: (view.standing.as_ref())
+            .map(|standing| standing.directory.display().to_string()),
+        broken: view.broken.iter().map(file_problem).collect(),
+        broken_count: standing.broken,
+        loading_count: standing.loading,
+        unwatched: standing.unwatched,
+        warnings: view.warnings(),
         queues: queues.collect(),
         hosts: view.hosts.iter().map(sharing_host).collect(),
         ..no_host(data, "not_started")

@@ -2,7 +2,7 @@
 
 use super::now_ms;
 use super::walk::{Retries, Walk};
-use crate::client::{Client, ClientError, Holds};
+use crate::client::{Client, ClientError};
 use crate::store::{Node, StoreError};
 use crate::task::TaskId;
 
@@ -10,7 +10,6 @@ use crate::task::TaskId;
 /// that took the place of another as well: their `retry_of` names it.
 pub struct JsonTree<'a> {
     client: &'a Client,
-    holds: Holds,
     /// Before the first piece.
     root: Option<Node>,
     walk: Walk<'a>,
@@ -25,7 +24,6 @@ impl<'a> JsonTree<'a> {
         let root = store.node(id)?.ok_or(StoreError::UnknownTask(id))?;
         Ok(JsonTree {
             client,
-            holds: client.holds()?,
             walk: Walk::below(&**store, &root, Retries::InPlace),
             root: Some(root),
             open: 0,
@@ -47,7 +45,7 @@ impl<'a> JsonTree<'a> {
             text.push(',');
         }
         self.open = level + 1;
-        text.push_str(&object(self.client, &self.holds, &node, level == 0)?);
+        text.push_str(&object(self.client, &node, level == 0)?);
         text.pop();
         text.push_str(",\"children\":[");
         Ok(Some(text))
@@ -64,16 +62,11 @@ impl Iterator for JsonTree<'_> {
 
 /// A task by itself, with all of its payloads; of the `top` it is told whether its parent was
 /// deleted, as that of the others was not.
-pub fn object(
-    client: &Client,
-    holds: &Holds,
-    node: &Node,
-    top: bool,
-) -> Result<String, ClientError> {
+pub fn object(client: &Client, node: &Node, top: bool) -> Result<String, ClientError> {
     let id = node.task.id;
     let whole = client.store().tasks(&[id])?.into_iter().flatten().next();
     let task = whole.as_ref().unwrap_or(&node.task);
-    let mut shown = super::shown(task, holds, now_ms());
+    let mut shown = super::shown(task, &client.holds([task])?, now_ms());
     if let (true, Some(parent)) = (top, task.parent) {
         shown.parent_deleted = client.store().statuses(&[parent])?[0].is_none();
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::check::{self, Draft, Named};
 use super::document::{Document, Field, Format, Node, Shape};
 use super::problem::{Fields, Problem, Problems, places};
-use super::{Step, Work, Workflow};
+use super::{Role, Step, Work, Workflow};
 use crate::group::{OnFailure, PoolOptions};
 use crate::limits::WORKFLOW_BYTES_MAX;
 use crate::task::edge::On;
@@ -37,6 +37,19 @@ pub struct Definition {
     pub metadata: Option<Json>,
     /// Line and column of each step, in their order.
     pub places: Vec<(usize, usize)>,
+}
+
+impl Definition {
+    /// The handlers that the steps name, with the number of the step and what each is wanted for.
+    pub fn handlers(&self) -> impl Iterator<Item = (usize, &str, Role)> {
+        let steps = self.workflow.steps.iter().enumerate();
+        steps.flat_map(|(index, step)| {
+            let own = step.work.handlers().into_iter();
+            let next = step.options.on_complete.as_deref();
+            let named = own.chain(next.map(|name| (name, Role::Tasks)));
+            named.map(move |(name, role)| (index, name, role))
+        })
+    }
 }
 
 /// Read a workflow. All that is wrong is told at once, in the order of the lines.

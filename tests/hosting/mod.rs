@@ -2,6 +2,7 @@
 
 mod backup;
 mod config;
+mod directory;
 mod failing;
 mod lease;
 mod stopping;

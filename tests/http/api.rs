@@ -420,9 +420,29 @@ async fn a_handler_is_uploaded_only_where_that_is_allowed_and_only_when_it_is_on
     door.ask("PUT /v1/handlers/mine", &kind, b"no wasm")
         .await
         .refused(422, "invalid", "binary");
-    door.ask("PUT /v1/handlers/..%2Fevil", &kind, &wasm)
+    let long = "n".repeat(201);
+    for (name, why) in [
+        ("..%2Fevil", "letters"),
+        ("..", "begins with"),
+        ("%2e%2e", "begins with"),
+        (".hid", "begins with"),
+        ("-x", "begins with"),
+        ("mail.", "ends with"),
+        ("a..b", "two of them"),
+        ("mail.wasm", "ends with .wasm"),
+        ("gr%C3%B6%C3%9Fe", "letters"),
+        ("a%00b", "letters"),
+        (long.as_str(), "longer"),
+    ] {
+        let path = format!("PUT /v1/handlers/{name}");
+        let refused = door.ask(&path, &kind, &wasm).await;
+        refused.refused(422, "invalid", why);
+    }
+    std::fs::write(door.world.handlers().join("text.wat"), "(module").unwrap();
+    door.ask("PUT /v1/handlers/text", &kind, &wasm)
         .await
-        .refused(422, "invalid", "letters");
+        .refused(409, "refused", "text.wat");
+    std::fs::remove_file(door.world.handlers().join("text.wat")).unwrap();
     door.ask(
         "PUT /v1/handlers/mine",
         &["Content-Type: application/json"],

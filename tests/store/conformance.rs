@@ -291,6 +291,7 @@ macro_rules! conformance {
                 counts_are_by_status
                 ids_are_found_by_their_range
                 handlers_are_remembered
+                a_host_writes_what_has_changed_of_its_handlers
                 components_are_needed_until_their_tasks_end
                 everything_is_there_after_reopening
             }

@@ -2,7 +2,7 @@
 
 use super::super::print_line;
 use crate::loader::{Exported, Handler};
-use crate::types::input_schema;
+use crate::types::{Function, input_schema};
 use crate::wire::output_schema;
 
 /// A line for each function, below the line of its handler.
@@ -41,13 +41,22 @@ pub fn print(handler: &Handler) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A line for one function, as the store has it.
+pub fn print_row(task_type: &str, function: &Function) -> anyhow::Result<()> {
+    print_line(&format!("  {task_type}  {}", plain(function)))
+}
+
 fn task_type(handler: &Handler, exported: &Exported) -> String {
     format!("{}/{}", handler.name, exported.name)
 }
 
 /// `func(order: order) -> receipt`: the name stands before it already.
 fn signature(exported: &Exported) -> String {
-    let text = exported.function.to_string();
+    plain(&exported.function)
+}
+
+fn plain(function: &Function) -> String {
+    let text = function.to_string();
     match text.split_once(": ") {
         Some((_name, signature)) => signature.to_owned(),
         None => text,

@@ -59,7 +59,10 @@ fn served(shown: &Shown) -> anyhow::Result<Started> {
 
 /// The host that is there, or a new one that ends with the job.
 pub async fn host(global: &Global, client: &Client, job: TaskId) -> anyhow::Result<Started> {
-    let last = client.store().handlers()?.map(|(_, directory)| directory);
+    let last = client
+        .store()
+        .handlers_standing()?
+        .map(|standing| standing.directory);
     let mut arguments = vec![format!("--until-done={job}").into()];
     arguments.extend(start::arguments(global, last));
     start::detached(global, arguments).await

@@ -140,7 +140,7 @@ impl Follower {
                 return Ok(());
             }
             let text = match json {
-                true => object(client, &client.holds()?, &node, true)?,
+                true => object(client, &node, true)?,
                 false => {
                     let mut text = line(task);
                     for note in notes(client, task, full, task.id == id)? {

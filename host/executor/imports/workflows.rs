@@ -182,11 +182,7 @@ impl Guest {
     /// The handlers that there are not, some of very many.
     fn unknown_handlers<'d>(&self, definition: &'d Definition) -> Vec<&'d str> {
         let mut seen = HashSet::new();
-        let names = definition.workflow.steps.iter().flat_map(|step| {
-            let own = step.work.handlers().into_iter();
-            let next = step.options.on_complete.as_deref();
-            own.chain(next.map(|name| (name, Role::Tasks)))
-        });
+        let names = definition.handlers().map(|(_, name, role)| (name, role));
         let loader = &self.agents.loader;
         let runs = |name: &str, role| {
             let component = component_of(name);

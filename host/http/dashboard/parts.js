@@ -91,6 +91,11 @@ export function Problem({ problem }) {
   return problem ? html`<div class="problem" role="alert"><strong>${problem.message}</strong>${problem.hint ? html`<div class="hint">${problem.hint}</div>` : null}</div>` : null;
 }
 
+/** What somebody should look at, as the host says it. */
+export function Warnings({ all }) {
+  return (all || []).map((one) => html`<div class="problem" role="alert" key=${one}><strong>${one}</strong></div>`);
+}
+
 /** What stands where nothing is, and what to do about it. */
 export function Empty({ children, command }) {
   return html`<div class="empty"><p>${children}</p>${command ? html`<${Command} line=${command} />` : null}</div>`;

@@ -3,7 +3,7 @@
 use super::{ALARMS_PER_TURN, Turn, schedules};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::store::rows::Alarm;
-use crate::store::{Beat, HandlerRow, Publication, SharedComponent, StoreError};
+use crate::store::{Beat, HandlersChange, Publication, SharedComponent, StoreError};
 use crate::task::TaskId;
 use crate::task::state::{Event, Loss};
 
@@ -105,10 +105,14 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
 }
 
 /// See [`Store::keep_handlers`](crate::store::Store::keep_handlers).
-pub fn keep_handlers(
-    turn: &mut Turn<'_>,
-    handlers: &[HandlerRow],
-    directory: &str,
-) -> Result<(), StoreError> {
-    turn.rows.save_handlers(handlers, directory)
+pub fn keep_handlers(turn: &mut Turn<'_>, change: &HandlersChange) -> Result<(), StoreError> {
+    let standing = &change.standing;
+    turn.rows.save_handlers_standing(standing)?;
+    if change.whole {
+        turn.rows.forget_handlers()?;
+    }
+    for component in &change.components {
+        turn.rows.save_component(component, change.whole)?;
+    }
+    Ok(())
 }

@@ -85,7 +85,8 @@ impl Turn<'_> {
                 why: lines.join("; "),
             }
         })?;
-        let functions = self.rows.functions()?;
+        let names: Vec<&str> = definition.handlers().map(|(_, name, _)| name).collect();
+        let functions = self.rows.functions(&names)?;
         let known = |name: &str| functions.get(name).cloned();
         Ok(typed(&definition, &known).unwrap_or(definition))
     }

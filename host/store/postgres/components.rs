@@ -4,7 +4,7 @@
 use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, Value, named};
-use crate::store::{HandlerRow, Publication, PublishedHandler, SharedComponent, StoreError};
+use crate::store::{Publication, PublishedHandler, SharedComponent, StoreError};
 
 /// How long a component is kept that nobody publishes any more and no task needs: far longer than a
 /// host that claims a task with it at this moment takes to commit that.
@@ -188,45 +188,4 @@ fn forget(rows: &mut PgRows<'_>) -> Result<(), StoreError> {
         true => Ok(()),
         false => rows.run(FORGET, named! { "digests": names(&old) }),
     }
-}
-
-/// What this host has loaded, and from where.
-pub fn save_handlers(
-    rows: &mut PgRows<'_>,
-    handlers: &[HandlerRow],
-    directory: &str,
-) -> Result<(), StoreError> {
-    const DIRECTORY: &str = "\
-        insert into directories (host, directory)
-        values (:host, :directory)
-        on conflict (host) do update set directory = excluded.directory";
-    const SQL: &str = "\
-        insert into handlers (host, name, digest, description, function, generator)
-        values (:host, :name, :digest, :description, :function, :generator)";
-    // Hosts that serve no more have nothing loaded, but for the last of all, who is remembered.
-    const OTHERS: &str = "\
-        delete from handlers
-        where host = :host or host not in (select number from hosts where ended_at_ms is null)";
-    const DIRECTORIES: &str = "\
-        delete from directories
-        where host <> :host and host not in (select number from hosts where ended_at_ms is null)";
-    rows.only_alone()?;
-    let host = rows.host.unwrap_or(0);
-    rows.run(DIRECTORY, named! { "host": host, "directory": directory })?;
-    rows.run(OTHERS, named! { "host": host })?;
-    rows.run(DIRECTORIES, named! { "host": host })?;
-    for handler in handlers {
-        rows.run(
-            SQL,
-            named! {
-                "host": host,
-                "name": &handler.name,
-                "digest": &handler.digest,
-                "description": handler.description.as_ref(),
-                "function": handler.function.as_ref().map(columns::to_json),
-                "generator": handler.generator,
-            },
-        )?;
-    }
-    Ok(())
 }

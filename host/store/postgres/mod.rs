@@ -13,6 +13,7 @@ mod edges;
 mod engine;
 mod examine;
 mod filter;
+mod handlers;
 mod items;
 mod jobs;
 mod lease;

@@ -2,7 +2,7 @@
 
 use super::columns;
 use super::rows::PgRows;
-use super::sql::{Link, named};
+use super::sql::{Link, Value, named};
 use crate::queue::Queue;
 use crate::store::queues::{self, QueueCount};
 use crate::store::rows::QueueRows;
@@ -125,4 +125,11 @@ pub fn known(link: &Link, name: &str) -> Result<bool, StoreError> {
 pub fn paused(link: &Link) -> Result<Vec<String>, StoreError> {
     const SQL: &str = "select name from queues where paused";
     link.many(SQL, named! {}, |row| columns::get(row, 0))
+}
+
+/// Those of these queues that are paused.
+pub fn paused_of(link: &Link, names: &[&str]) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "select name from queues where name = any(:names) and paused";
+    let names = Value::List(names.iter().map(|name| Value::from(*name)).collect());
+    link.many(SQL, named! { "names": names }, |row| columns::get(row, 0))
 }

@@ -1,7 +1,6 @@
 //! The verbs of the store on PostgreSQL: writes become jobs of the writer, reads go their own way.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::PostgresStore;
@@ -9,6 +8,7 @@ use super::columns::{self, COLUMNS};
 use super::components;
 use super::edges;
 use super::filter;
+use super::handlers;
 use super::items;
 use super::jobs;
 use super::lease;
@@ -29,9 +29,9 @@ use crate::schedule::Schedule;
 use crate::store::kernel::{self, Turn};
 use crate::store::writes;
 use crate::store::{
-    Counter, Crowd, EarlierChild, Filter, HandlerRow, HostWork, LogLevel, LogLine, LogPosition,
-    Node, Publication, PublishedHandler, QueueDepth, QueueStanding, Rank, Recent, SharedComponent,
-    Store, StoreError,
+    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, HostWork,
+    LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding,
+    Rank, Recent, SharedComponent, Store, StoreError,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -309,37 +309,24 @@ impl Store for PostgresStore {
         })
     }
 
-    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
-        // One row without a name when a host ran and had loaded nothing. What any host has is there.
-        const SQL: &str = "\
-            select directories.directory, handlers.name, handlers.digest, handlers.description,
-              handlers.function, handlers.generator
-            from directories
-            left join handlers on handlers.host = directories.host
-            order by handlers.name, directories.host desc";
-        let rows = self.read(|link| {
-            link.many(SQL, named! {}, |row| {
-                let directory: String = columns::get(row, 0)?;
-                let Some(name) = columns::get(row, 1)? else {
-                    return Ok((directory, None));
-                };
-                let (digest, description) = (columns::get(row, 2)?, columns::get(row, 3)?);
-                let handler = HandlerRow {
-                    name,
-                    digest,
-                    description,
-                    function: columns::json(row, 4)?,
-                    generator: columns::get(row, 5)?,
-                };
-                Ok((directory, Some(handler)))
-            })
-        })?;
-        let directory = rows.first().map(|(directory, _)| directory.into());
-        let handlers = rows.into_iter().filter_map(|(_, handler)| handler);
-        let mut handlers: Vec<HandlerRow> = handlers.collect();
-        // Of one that several have, what the newest host has.
-        handlers.dedup_by(|later, first| later.name == first.name);
-        Ok(directory.map(|directory| (handlers, directory)))
+    fn handlers_standing(&self) -> Result<Option<HandlersStanding>, StoreError> {
+        self.read(handlers::standing)
+    }
+
+    fn handlers_named(&self, names: &[&str]) -> Result<Vec<HandlerRow>, StoreError> {
+        self.read(|link| handlers::named_ones(link, names))
+    }
+
+    fn handlers_after(&self, name: &str, limit: u64) -> Result<Vec<HandlerRow>, StoreError> {
+        self.read(|link| handlers::after(link, name, limit))
+    }
+
+    fn broken_named(&self, names: &[&str]) -> Result<Vec<BrokenRow>, StoreError> {
+        self.read(|link| handlers::broken_named(link, names))
+    }
+
+    fn broken_after(&self, name: Option<&str>, limit: u64) -> Result<Vec<BrokenRow>, StoreError> {
+        self.read(|link| handlers::broken_after(link, name, limit))
     }
 
     fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
@@ -354,12 +341,20 @@ impl Store for PostgresStore {
         self.read(queues::paused)
     }
 
+    fn queues_paused_of(&self, names: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.read(|link| queues::paused_of(link, names))
+    }
+
     fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError> {
         self.read(|link| producers::clocks(link, producer))
     }
 
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
         self.read(schedules::all)
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError> {
+        self.read(|link| schedules::named(link, name))
     }
 
     fn lease(&self) -> Result<Option<Lease>, StoreError> {

@@ -27,7 +27,10 @@ use super::{edges, items};
 use crate::journal::Entry;
 use crate::queue::Queue;
 use crate::store::rows::{Alarm, Brief, EndedItem, Rows, Source, Standing};
-use crate::store::{Counter, HandlerRow, Lane, LogLine, Publication, SharedComponent, StoreError};
+use crate::store::{
+    ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, SharedComponent,
+    StoreError,
+};
 use crate::task::state::Attempt;
 use crate::task::{Edge, StatusSet, Task, TaskId, Token};
 
@@ -536,12 +539,20 @@ impl Rows for PgRows<'_> {
         Ok(())
     }
 
-    fn save_handlers(
+    fn save_handlers_standing(&mut self, standing: &HandlersStanding) -> Result<(), StoreError> {
+        super::handlers::save_standing(self, standing)
+    }
+
+    fn forget_handlers(&mut self) -> Result<(), StoreError> {
+        super::handlers::forget(self)
+    }
+
+    fn save_component(
         &mut self,
-        handlers: &[HandlerRow],
-        directory: &str,
+        component: &ComponentChange,
+        added: bool,
     ) -> Result<(), StoreError> {
-        super::components::save_handlers(self, handlers, directory)
+        super::handlers::save_component(self, component, added)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::columns;
 use super::rows::PgRows;
-use super::sql::{Link, named};
+use super::sql::{Link, Value, named};
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::StoreError;
 use crate::store::rows::ScheduleRows;
@@ -28,9 +28,7 @@ const COLUMNS: &str = "\
 impl ScheduleRows for PgRows<'_> {
     fn schedule(&mut self, name: &str) -> Result<Option<Schedule>, StoreError> {
         self.only_alone()?;
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| format!("select {COLUMNS} from schedules where name = :name"));
-        self.one(&SQL, named! { "name": name }, schedule)
+        self.one(&NAMED, named! { "name": name }, schedule)
     }
 
     fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
@@ -121,14 +119,28 @@ impl ScheduleRows for PgRows<'_> {
         Ok(due)
     }
 
-    fn functions(&mut self) -> Result<HashMap<String, Function>, StoreError> {
-        const SQL: &str = "select name, function from handlers where function is not null";
-        let rows = self.many(SQL, named! {}, |row| {
+    fn functions(&mut self, names: &[&str]) -> Result<HashMap<String, Function>, StoreError> {
+        const SQL: &str = "\
+            select name, function
+            from handlers
+            where name = any(:names) and function is not null
+            order by host";
+        let names = Value::List(names.iter().map(|name| Value::from(*name)).collect());
+        let rows = self.many(SQL, named! { "names": names }, |row| {
             let name: String = columns::get(row, 0)?;
             Ok(columns::json(row, 1)?.map(|function| (name, function)))
         })?;
         Ok(rows.into_iter().flatten().collect())
     }
+}
+
+static NAMED: LazyLock<String> =
+    LazyLock::new(|| format!("select {COLUMNS} from schedules where name = :name"));
+
+/// One schedule.
+pub fn named(link: &Link, name: &str) -> Result<Option<Schedule>, StoreError> {
+    let found = link.many(&NAMED, named! { "name": name }, schedule)?;
+    Ok(found.into_iter().next())
 }
 
 /// All schedules, by name.

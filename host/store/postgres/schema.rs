@@ -335,7 +335,8 @@ create table writers (
 "#;
 
 /// Handlers by publisher, with their manifests: what one takes back, the others let go of. What was
-/// shared before has no publisher that is known, and stays until it is published anew or taken out.
+/// shared before has no publisher that is known, and stays until it is published anew or taken out. And what
+/// each host could not load, and how its handlers stand: totals are kept, so that nobody counts.
 const THIRD: &str = r#"
 create table published (
   -- The data directory that published it, and the host that serves that directory, or did.
@@ -370,6 +371,23 @@ drop table files;
 alter table components add column unpublished_at_ms bigint;
 update components set unpublished_at_ms = 0
 where digest not in (select digest from published);
+
+create table broken_handlers (
+  host bigint not null,
+  name text collate "C" not null,
+  file text not null,
+  problem text not null,
+  hint text not null,
+  primary key (host, name)
+);
+create index broken_handlers_name on broken_handlers (name, host desc);
+create index handlers_name on handlers (name, host desc);
+alter table directories add column loaded bigint not null default 0;
+alter table directories add column broken bigint not null default 0;
+alter table directories add column loading bigint not null default 0;
+alter table directories add column unwatched text;
+update directories
+set loaded = (select count(*) from handlers where handlers.host = directories.host);
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

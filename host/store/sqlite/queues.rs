@@ -118,6 +118,18 @@ pub fn paused(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     many(connection, SQL, [], |row| row.get(0))
 }
 
+/// Those of these queues that are paused.
+pub fn paused_of(connection: &Connection, names: &[&str]) -> rusqlite::Result<Vec<String>> {
+    const SQL: &str = "select name from queues where name = :name and paused = 1";
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut found = Vec::new();
+    for name in names {
+        let row = statement.query_row(named_params! { ":name": name }, |row| row.get(0));
+        found.extend(row.optional()?);
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -1,12 +1,12 @@
 //! The verbs of the store on SQLite: writes become jobs of the writer, reads go their own way.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SqliteStore;
 use super::columns;
 use super::edges;
 use super::filter;
+use super::handlers;
 use super::jobs;
 use super::lease;
 use super::looks;
@@ -22,8 +22,8 @@ use crate::journal::{Answer, Call, Entry};
 use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::store::{
-    Counter, Crowd, EarlierChild, Filter, HandlerRow, LogLevel, LogLine, LogPosition, Node,
-    QueueDepth, QueueStanding, Rank, Recent, Store, StoreError,
+    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLevel,
+    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Store, StoreError,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -336,34 +336,24 @@ impl Store for SqliteStore {
         })
     }
 
-    fn handlers(&self) -> Result<Option<(Vec<HandlerRow>, PathBuf)>, StoreError> {
-        // One row without a name when a host ran and had loaded nothing.
-        const SQL: &str = "\
-            select host.directory, handlers.name, handlers.digest, handlers.description,
-              handlers.function, handlers.generator
-            from host
-            left join handlers
-            order by handlers.name";
-        let rows = self.read(|connection| {
-            many(connection, SQL, [], |row| {
-                let directory: String = row.get(0)?;
-                let Some(name) = row.get(1)? else {
-                    return Ok((directory, None));
-                };
-                let (digest, description) = (row.get(2)?, row.get(3)?);
-                let handler = HandlerRow {
-                    name,
-                    digest,
-                    description,
-                    function: columns::json(row, 4)?,
-                    generator: row.get(5)?,
-                };
-                Ok((directory, Some(handler)))
-            })
-        })?;
-        let directory = rows.first().map(|(directory, _)| directory.into());
-        let handlers = rows.into_iter().filter_map(|(_, handler)| handler);
-        Ok(directory.map(|directory| (handlers.collect(), directory)))
+    fn handlers_standing(&self) -> Result<Option<HandlersStanding>, StoreError> {
+        self.read(handlers::standing)
+    }
+
+    fn handlers_named(&self, names: &[&str]) -> Result<Vec<HandlerRow>, StoreError> {
+        self.read(|connection| handlers::named(connection, names))
+    }
+
+    fn handlers_after(&self, name: &str, limit: u64) -> Result<Vec<HandlerRow>, StoreError> {
+        self.read(|connection| handlers::after(connection, name, limit))
+    }
+
+    fn broken_named(&self, names: &[&str]) -> Result<Vec<BrokenRow>, StoreError> {
+        self.read(|connection| handlers::broken_named(connection, names))
+    }
+
+    fn broken_after(&self, name: Option<&str>, limit: u64) -> Result<Vec<BrokenRow>, StoreError> {
+        self.read(|connection| handlers::broken_after(connection, name, limit))
     }
 
     fn queues(&self) -> Result<Vec<QueueStanding>, StoreError> {
@@ -378,12 +368,20 @@ impl Store for SqliteStore {
         self.read(queues::paused)
     }
 
+    fn queues_paused_of(&self, names: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.read(|connection| queues::paused_of(connection, names))
+    }
+
     fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError> {
         self.read(|connection| producers::clocks(connection, producer))
     }
 
     fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
         self.read(schedules::all)
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError> {
+        self.read(|connection| schedules::named(connection, name))
     }
 
     fn lease(&self) -> Result<Option<Lease>, StoreError> {

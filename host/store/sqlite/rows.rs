@@ -8,10 +8,10 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, to_json};
-use super::{edges, explain, items, saving};
+use super::{edges, explain, handlers, items, saving};
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, Attached, EndedItem, Rows, Source, Standing};
-use crate::store::{Counter, HandlerRow, Lane, LogLine, StoreError};
+use crate::store::{ComponentChange, Counter, HandlersStanding, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Edge, Fence, Json, StatusSet, Task, TaskId, Token};
 
@@ -610,33 +610,20 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn save_handlers(
+    fn save_handlers_standing(&mut self, standing: &HandlersStanding) -> Result<(), StoreError> {
+        handlers::save_standing(self, standing)
+    }
+
+    fn forget_handlers(&mut self) -> Result<(), StoreError> {
+        handlers::forget(self)
+    }
+
+    fn save_component(
         &mut self,
-        handlers: &[HandlerRow],
-        directory: &str,
+        component: &ComponentChange,
+        added: bool,
     ) -> Result<(), StoreError> {
-        const DIRECTORY: &str = "\
-            insert into host (only_row, directory)
-            values (1, :directory)
-            on conflict do update set directory = excluded.directory";
-        const SQL: &str = "\
-            insert into handlers (name, digest, description, function, generator)
-            values (:name, :digest, :description, :function, :generator)";
-        self.run(DIRECTORY, named_params! { ":directory": directory })?;
-        self.run("delete from handlers", [])?;
-        for handler in handlers {
-            self.run(
-                SQL,
-                named_params! {
-                    ":name": handler.name,
-                    ":digest": handler.digest,
-                    ":description": handler.description,
-                    ":function": handler.function.as_ref().map(to_json),
-                    ":generator": handler.generator,
-                },
-            )?;
-        }
-        Ok(())
+        handlers::save_component(self, component, added)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::columns;
 use super::rows::{SqliteRows, many};
+use super::{columns, explain, handlers};
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
-use crate::store::StoreError;
 use crate::store::rows::ScheduleRows;
+use crate::store::{HandlerRow, StoreError};
 use crate::task::Options;
 use crate::types::Function;
 
@@ -28,9 +28,7 @@ const COLUMNS: &str = "\
 
 impl ScheduleRows for SqliteRows<'_> {
     fn schedule(&mut self, name: &str) -> Result<Option<Schedule>, StoreError> {
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| format!("select {COLUMNS} from schedules where name = :name"));
-        self.one(&SQL, named_params! { ":name": name }, schedule)
+        self.one(&NAMED, named_params! { ":name": name }, schedule)
     }
 
     fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
@@ -106,14 +104,23 @@ impl ScheduleRows for SqliteRows<'_> {
         self.many(&SQL, values, schedule)
     }
 
-    fn functions(&mut self) -> Result<HashMap<String, Function>, StoreError> {
-        const SQL: &str = "select name, function from handlers where function is not null";
-        let rows = self.many(SQL, [], |row| {
-            let name: String = row.get(0)?;
-            Ok(columns::json(row, 1)?.map(|function| (name, function)))
-        })?;
-        Ok(rows.into_iter().flatten().collect())
+    fn functions(&mut self, names: &[&str]) -> Result<HashMap<String, Function>, StoreError> {
+        let rows = handlers::named(self.connection, names);
+        let rows = rows.map_err(|error| explain(self.path, error))?;
+        let function = |row: HandlerRow| Some((row.name, row.function?));
+        Ok(rows.into_iter().filter_map(function).collect())
     }
+}
+
+static NAMED: LazyLock<String> =
+    LazyLock::new(|| format!("select {COLUMNS} from schedules where name = :name"));
+
+/// One schedule.
+pub fn named(connection: &Connection, name: &str) -> rusqlite::Result<Option<Schedule>> {
+    let mut statement = connection.prepare_cached(&NAMED)?;
+    statement
+        .query_row(named_params! { ":name": name }, schedule)
+        .optional()
 }
 
 /// All schedules, by name.

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 const APPLICATION_ID: i64 = 0x4669_7368;
 
 const MIGRATIONS: &[&str] = &[
-    FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE, NINTH,
+    FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE, NINTH, TENTH,
 ];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
@@ -606,6 +606,21 @@ create index tasks_retry_of on tasks (retry_of) where retry_of is not null;
 create index tasks_origin on tasks (origin_id) where origin_id is not null;
 create index tasks_tops on tasks (status, ended_at_ms, id)
   where ended_at_ms is not null and (parent_id is null or orphan = 1);
+";
+
+/// What a host could not load, and how its handlers stand: totals are kept, so that nobody counts.
+const TENTH: &str = "
+create table broken_handlers (
+  name text primary key,
+  file text not null,
+  problem text not null,
+  hint text not null
+) strict, without rowid;
+alter table host add column loaded integer not null default 0;
+alter table host add column broken integer not null default 0;
+alter table host add column loading integer not null default 0;
+alter table host add column unwatched text;
+update host set loaded = (select count(*) from handlers);
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

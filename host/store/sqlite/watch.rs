@@ -12,7 +12,7 @@
 //!
 //! The rests grow up to a second, which also serves file systems that tell nothing, and a process
 //! that died before it rang; where the operating system says that it will not tell, they grow up
-//! to 15 milliseconds.
+//! to 15 milliseconds, and it is asked again every two seconds.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,12 +20,13 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use notify::{EventKind, RecursiveMode, Watcher};
+use notify::EventKind;
 
 use super::{FILE_NAME, Role};
 use crate::store::writer::Message;
+use crate::watch::{self, Notice, WatchError, Watching};
 
 /// What other processes write to when they have committed.
 const BELL: &str = "fishway.bell";
@@ -39,11 +40,23 @@ const REST_TOLD: Duration = Duration::from_secs(1);
 /// How often to look where nobody tells.
 const REST_UNTOLD: Duration = Duration::from_millis(15);
 
+/// How often the operating system is asked again to tell of writes.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// Nudges the writer for as long as it lives.
 pub struct Watch {
-    _watcher: Option<notify::RecommendedWatcher>,
-    /// Ends the thread that looks, when it and the watcher are dropped.
-    _told: mpsc::Sender<()>,
+    told: mpsc::Sender<Signal>,
+}
+
+enum Signal {
+    Written,
+    End,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.told.send(Signal::End);
+    }
 }
 
 impl Watch {
@@ -55,65 +68,53 @@ impl Watch {
         nudged: Arc<AtomicBool>,
     ) -> Watch {
         let (told, writes) = mpsc::channel();
-        let watcher = match watcher(directory, role, told.clone()) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(%error, "the data directory cannot be watched; looking every 15 ms instead");
-                None
-            }
-        };
-        let rest_max = match watcher {
-            Some(_) => REST_TOLD,
-            None => REST_UNTOLD,
-        };
-        std::thread::spawn(move || look(&writes, rest_max, &queue, &nudged));
-        Watch {
-            _watcher: watcher,
-            _told: told,
+        let (directory, sender) = (directory.to_owned(), told.clone());
+        let watch = move || watching(&directory, role, sender.clone());
+        // What is written after this returns is noticed.
+        let first = watch();
+        if let Err(error) = &first {
+            tracing::warn!(%error, "the data directory cannot be watched; looking every 15 ms instead");
         }
+        std::thread::spawn(move || look(&writes, first.ok(), &watch, &queue, &nudged));
+        Watch { told }
     }
 }
 
 /// Tells of each ring, or of each write to the log.
-fn watcher(
+fn watching(
     directory: &Path,
     role: Role,
-    told: mpsc::Sender<()>,
-) -> notify::Result<notify::RecommendedWatcher> {
+    told: mpsc::Sender<Signal>,
+) -> Result<Watching, WatchError> {
     let log = format!("{FILE_NAME}-wal");
     let name = match role {
         Role::Host => BELL,
         Role::Visitor => log.as_str(),
     };
     let name = OsStr::new(name).to_owned();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let written = match event {
-            Ok(event) => {
+    let tell = move |notice: Notice<'_>| {
+        let written = match notice {
+            Notice::Event(event) => {
                 !matches!(event.kind, EventKind::Access(_))
                     && (event.paths.iter()).any(|path| path.file_name() == Some(&name))
             }
-            // Events may have been lost.
-            Err(_) => true,
+            Notice::Missed => true,
         };
         if written {
-            let _ = told.send(());
+            let _ = told.send(Signal::Written);
         }
-    })?;
+    };
     match role {
         // The bell alone: a watch on the directory tells of the log as well.
         Role::Host => {
             let bell = directory.join(BELL);
-            File::options()
-                .create(true)
-                .append(true)
-                .open(&bell)
-                .map_err(notify::Error::io)?;
-            watcher.watch(&bell, RecursiveMode::NonRecursive)?;
+            let made = File::options().create(true).append(true).open(&bell);
+            made.map_err(|error| WatchError::Other(error.to_string()))?;
+            watch::watch(&bell, tell)
         }
         // The log comes and goes.
-        Role::Visitor => watcher.watch(directory, RecursiveMode::NonRecursive)?,
+        Role::Visitor => watch::watch(directory, tell),
     }
-    Ok(watcher)
 }
 
 /// Tell the host of a commit that is done.
@@ -130,18 +131,29 @@ pub fn ring(directory: &Path) {
 }
 
 fn look(
-    writes: &mpsc::Receiver<()>,
-    rest_max: Duration,
+    writes: &mpsc::Receiver<Signal>,
+    mut watching: Option<Watching>,
+    watch: &dyn Fn() -> Result<Watching, WatchError>,
     queue: &mpsc::Sender<Message>,
     nudged: &AtomicBool,
 ) {
-    let mut rest = rest_max;
+    let mut rest = REST_UNTOLD;
+    let mut ask_at = Instant::now() + ASK_AGAIN;
     loop {
-        rest = match writes.recv_timeout(rest) {
-            Ok(()) => REST_MIN,
-            Err(mpsc::RecvTimeoutError::Timeout) => (rest * 2).min(rest_max),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        if watching.is_none() && Instant::now() >= ask_at {
+            watching = watch().ok();
+            ask_at = Instant::now() + ASK_AGAIN;
+        }
+        let rest_max = match watching {
+            Some(_) => REST_TOLD,
+            None => REST_UNTOLD,
         };
+        rest = match writes.recv_timeout(rest.min(rest_max)) {
+            Ok(Signal::Written) => REST_MIN,
+            Err(mpsc::RecvTimeoutError::Timeout) => rest * 2,
+            Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        .min(rest_max);
         // One nudge in the queue says as much as ten.
         if !nudged.swap(true, Ordering::AcqRel) {
             let _ = queue.send(Message::Nudge);

@@ -1,5 +1,8 @@
 use fishway::journal::{Answer, Entry, Function};
-use fishway::store::{Filter, HandlerRow, LogPosition, Node, Rank, Record};
+use fishway::store::{
+    BrokenRow, ComponentChange, Filter, HandlerRow, HandlersChange, HandlersStanding, LogPosition,
+    Node, Rank, Record,
+};
 use fishway::task::{NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId};
 
 use crate::store::world::{START_MS, World, call, done, failed, keyed, log_line, set};
@@ -151,12 +154,8 @@ pub async fn a_list_is_filtered_ordered_and_continued(world: &mut World) {
         function: None,
         generator: false,
     };
-    let path = "x".into();
-    world
-        .store()
-        .keep_handlers(vec![known], path)
-        .await
-        .unwrap();
+    let known = HandlersChange::whole(vec![known], "x");
+    world.store().keep_handlers(known).await.unwrap();
     let d = world.submit("lost").await;
 
     let all = || Filter::default();
@@ -317,7 +316,8 @@ pub async fn ids_are_found_by_their_range(world: &mut World) {
 }
 
 pub async fn handlers_are_remembered(world: &mut World) {
-    assert_eq!(world.store().handlers().unwrap(), None);
+    assert_eq!(world.store().handlers_standing().unwrap(), None);
+    assert_eq!(world.store().handlers_after("", 10).unwrap(), []);
     let row = |name: &str, description: Option<&str>| HandlerRow {
         name: name.to_owned(),
         digest: format!("sha256:{name}"),
@@ -334,17 +334,77 @@ pub async fn handlers_are_remembered(world: &mut World) {
     let first = vec![row("a", None), row("b", Some("Adds.")), typed];
     let second = vec![row("b", None), row("c", None)];
     for rows in [first, second] {
-        world
-            .store()
-            .keep_handlers(rows.clone(), "some/where".into())
-            .await
-            .unwrap();
+        let whole = HandlersChange::whole(rows.clone(), "some/where");
+        let standing = whole.standing.clone();
+        world.store().keep_handlers(whole).await.unwrap();
         world.reopen();
-        assert_eq!(
-            world.store().handlers().unwrap(),
-            Some((rows, "some/where".into()))
-        );
+        let store = world.store();
+        assert_eq!(store.handlers_standing().unwrap(), Some(standing));
+        assert_eq!(store.handlers_after("", 10).unwrap(), rows);
+        assert_eq!(store.handlers_after("a", 1).unwrap()[0].name, "b");
+        let names = ["c", "b", "nobody"];
+        let mut named = store.handlers_named(&names).unwrap();
+        named.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut expected = rows;
+        expected.retain(|row| names.contains(&&*row.name));
+        assert_eq!(named, expected);
     }
+}
+
+pub async fn a_host_writes_what_has_changed_of_its_handlers(world: &mut World) {
+    let row = |name: &str, digest: &str| HandlerRow {
+        name: name.to_owned(),
+        digest: digest.to_owned(),
+        description: None,
+        function: None,
+        generator: false,
+    };
+    let broken = |name: &str| BrokenRow {
+        name: name.to_owned(),
+        file: format!("{name}.wasm"),
+        problem: "it is damaged".to_owned(),
+        hint: "build it again".to_owned(),
+    };
+    let rows = ["a", "a-b", "a/f", "a/g", "a0", "b"].map(|name| row(name, "1"));
+    let whole = HandlersChange::whole(rows.into(), "x");
+    world.store().keep_handlers(whole).await.unwrap();
+    let component = |name: &str, rows: Vec<HandlerRow>, broken| ComponentChange {
+        name: name.to_owned(),
+        rows,
+        broken,
+    };
+    let standing = HandlersStanding {
+        directory: "y".into(),
+        loaded: 4,
+        broken: 2,
+        loading: 3,
+        unwatched: Some("no instance is free".to_owned()),
+    };
+    let change = HandlersChange {
+        whole: false,
+        components: vec![
+            component("a", vec![row("a/g", "2")], Some(broken("a"))),
+            component("b", Vec::new(), Some(broken("b"))),
+        ],
+        standing: standing.clone(),
+    };
+    world.store().keep_handlers(change).await.unwrap();
+    let store = world.store();
+    let all = store.handlers_after("", 10).unwrap();
+    let all: Vec<(&str, &str)> = all.iter().map(|row| (&*row.name, &*row.digest)).collect();
+    assert_eq!(all, [("a-b", "1"), ("a/g", "2"), ("a0", "1")]);
+    assert_eq!(store.handlers_standing().unwrap(), Some(standing));
+    assert_eq!(store.broken_named(&["b", "c"]).unwrap(), [broken("b")]);
+    assert_eq!(store.broken_after(None, 1).unwrap(), [broken("a")]);
+    assert_eq!(store.broken_after(Some("a"), 9).unwrap(), [broken("b")]);
+    let change = HandlersChange {
+        components: vec![component("b", vec![row("b", "3")], None)],
+        ..HandlersChange::default()
+    };
+    world.store().keep_handlers(change).await.unwrap();
+    let store = world.store();
+    assert_eq!(store.handlers_named(&["b"]).unwrap(), [row("b", "3")]);
+    assert_eq!(store.broken_named(&["b"]).unwrap(), []);
 }
 
 pub async fn components_are_needed_until_their_tasks_end(world: &mut World) {

@@ -1,6 +1,6 @@
 use fishway::group::PoolOptions;
 use fishway::queue::QueueChange;
-use fishway::store::{Filter, HandlerRow, Record};
+use fishway::store::{Filter, HandlerRow, HandlersChange, Record};
 use fishway::task::{NewTask, Options, PendingReason, Spawner, Status, Task, TaskId};
 
 use crate::store::world::{World, call_by, failed};
@@ -131,7 +131,9 @@ pub async fn a_paused_queue_starts_nothing_and_what_runs_goes_on(world: &mut Wor
         function: None,
         generator: false,
     });
-    let kept = world.store().keep_handlers(handlers.into(), "/x".into());
+    let kept = world
+        .store()
+        .keep_handlers(HandlersChange::whole(handlers.into(), "/x"));
     kept.await.unwrap();
     assert_eq!(
         world.list(reason(PendingReason::Held)),
@@ -257,7 +259,9 @@ pub async fn queues_tell_how_their_tasks_stand(world: &mut World) {
         function: None,
         generator: false,
     };
-    let kept = world.store().keep_handlers(vec![handler], "/x".into());
+    let kept = world
+        .store()
+        .keep_handlers(HandlersChange::whole(vec![handler], "/x"));
     kept.await.unwrap();
     let mail = submit(world, "mail", &["h", "h", "h", "unknown"]).await;
     let running = world.claim_up_to(2).await;

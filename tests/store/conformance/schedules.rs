@@ -3,7 +3,7 @@ use std::sync::Arc;
 use fishway::clock::HandClock;
 use fishway::group::GroupKind;
 use fishway::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
-use fishway::store::{Alter, Filter, HandlerRow, StoreError};
+use fishway::store::{Alter, Filter, HandlerRow, HandlersChange, StoreError};
 use fishway::task::{Options, Status, Task};
 use fishway::types::{Function, Type};
 
@@ -512,7 +512,9 @@ pub async fn a_scheduled_workflow_has_the_types_of_its_time(world: &mut World) {
             generator: false,
         };
         let rows = functions.iter().map(row).collect();
-        let kept = world.store().keep_handlers(rows, "here".into());
+        let kept = world
+            .store()
+            .keep_handlers(HandlersChange::whole(rows, "here"));
         kept.await.unwrap();
     };
     let second_job = async || {

@@ -2,20 +2,22 @@
 // loaded.
 
 import { useState } from '../vendor/hooks.js';
-import { useLive } from '../api.js';
+import { query, useLive } from '../api.js';
 import { Command, Empty, Facts, Head, Json, Loading, bytes, html, length, number } from '../parts.js';
 
 export function Handlers({ of }) {
-  const look = useLive('/v1/handlers', { wants: (told) => told.changed.has('handlers') });
+  const [after, setAfter] = useState(null);
+  const look = useLive(query('/v1/handlers', { name: of, after: of ? null : after, limit: of ? null : 200 }), { wants: (told) => told.changed.has('handlers') });
   if (!look.data) return html`<${Head} title="Handlers" /><${Loading} of=${look} />`;
-  const { handlers, problems } = look.data;
-  const shown = of ? handlers.filter((one) => one.name === of) : handlers;
+  const { handlers: shown, problems, handler_count: count, loading_count: loading, next } = look.data;
   return html`
     <${Head} title=${of || 'Handlers'} of=${of}><button type="button" class="quiet" onClick=${look.reload}>look again</button><//>
+    ${loading ? html`<p class="faint" aria-busy="true">${loading === 1 ? '1 file is' : `${number(loading)} files are`} still being loaded.</p>` : null}
     ${problems.map((one) => html`<div class="problem"><strong>${one.file}: ${one.problem}</strong><div class="hint">${one.hint}</div></div>`)}
     ${shown.length ? shown.map((one) => html`<${Handler} key=${one.name} it=${one} open=${Boolean(of) || shown.length === 1} />`)
     : of ? html`<${Empty}>No handler "${of}" is loaded.<//>`
     : html`<${Empty} command="fishway new hello --lang rust && fishway build hello -o handlers/">No handler is loaded. Drop a component, NAME.wasm, into the handlers directory; it is loaded at once. One to begin with:<//>`}
+    ${!of && (next || after) ? html`<p class="faint">${number(shown.length)} of ${number(count)} handlers. ${after ? html`<button type="button" class="quiet" onClick=${() => setAfter(null)}>the first</button>` : null} ${next ? html`<button type="button" class="quiet" onClick=${() => setAfter(next)}>the next</button>` : null}</p>` : null}
     <${Command} line=${of ? `fishway handler describe ${of}` : 'fishway handler list'} />`;
 }
 

@@ -2,7 +2,7 @@
 
 import { useState } from '../vendor/hooks.js';
 import { anyTask, send, useLive } from '../api.js';
-import { Act, Command, Empty, Facts, Head, Loading, Problem, Time, html, length, number, quoted, useNow } from '../parts.js';
+import { Act, Command, Empty, Facts, Head, Loading, Problem, Time, Warnings, html, length, number, quoted, useNow } from '../parts.js';
 
 export function HostPage() {
   const host = useLive('/v1/host', { wants: (told) => anyTask(told) || told.changed.size > 0, rest: 500 });
@@ -25,10 +25,11 @@ export function HostPage() {
   return html`
     <${Head} title="Host" />
     <${Problem} problem=${problem || host.problem || queues.problem} />
+    <${Warnings} all=${it.warnings} />
     <${Facts} all=${[
       ['status', it.stopping ? 'stopping: it takes no more work' : it.status], ['since', it.since && html`<${Time} at=${it.since} />`], ['for', it.since && length(now - Date.parse(it.since))],
       ['version', it.version], ['process', it.pid], ['address', it.url], ['data', html`<code>${it.data}</code>`], ['last heartbeat', it.last_heartbeat_at && html`<${Time} at=${it.last_heartbeat_at} />`],
-      ['handlers', html`<a href="#/handlers">${number(it.handlers.length)}</a>`], ['error', it.error],
+      ['handlers', html`<a href="#/handlers">${number(it.handler_count)}</a>`], ['broken handlers', it.broken_count ? html`<a href="#/handlers" class="failed">${number(it.broken_count)}</a>` : null], ['files being loaded', it.loading_count || null], ['error', it.error],
     ]} />
     ${it.hosts.length > 0 && html`<section><h2>Hosts</h2><p class="faint">They share the database, newest first.</p>
     <div class="scroll"><table class="hosts"><thead><tr><th class="n">number</th><th>state</th><th>machine</th><th class="n">process</th><th>version</th><th>since</th><th>last heartbeat</th><th class="n">handlers</th><th class="n">running</th></tr></thead>

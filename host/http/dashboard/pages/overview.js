@@ -2,7 +2,7 @@
 
 import { anyTask, query, useLive } from '../api.js';
 import { Chart } from '../charts.js';
-import { Command, Empty, Head, Loading, Problem, SIGNS, STATUSES, Status, TaskLink, Time, html, length, number, taskName } from '../parts.js';
+import { Command, Empty, Head, Loading, Problem, SIGNS, STATUSES, Status, TaskLink, Time, Warnings, html, length, number, taskName } from '../parts.js';
 
 const MINUTES = [5, 15, 60, 360, 1440];
 
@@ -11,11 +11,12 @@ export function Overview({ values }) {
   const look = useLive(query('/v1/overview', { minutes }), { wants: anyTask, rest: 1000 });
   const failed = useLive('/v1/tasks?status=failed&limit=8&brief=true', { wants: anyTask, rest: 500 });
   const running = useLive('/v1/tasks?status=running,waiting&limit=8&brief=true', { wants: anyTask, rest: 500 });
+  const host = useLive('/v1/host', { wants: (told) => told.changed.has('handlers') });
   const head = html`<${Head} title="Overview">
       <label class="inline">the last <select value=${minutes} onChange=${(event) => { location.hash = `#/overview?minutes=${event.target.value}`; }}>
         ${MINUTES.map((one) => html`<option value=${one} selected=${one === minutes}>${one < 60 ? `${one} minutes` : one === 60 ? 'hour' : `${one / 60} hours`}</option>`)}
       </select></label>
-    <//>`;
+    <//><${Warnings} all=${host.data?.warnings} />`;
   if (!look.data) return html`${head}<${Loading} of=${look} />`;
   const { counts, moments, handlers, moment_ms: moment } = look.data;
   const all = STATUSES.reduce((sum, status) => sum + counts[status], 0);
@@ -66,10 +67,10 @@ function Short({ of, none }) {
 }
 
 function Fresh() {
-  const handlers = useLive('/v1/handlers', { wants: (told) => told.changed.has('handlers') });
+  const handlers = useLive('/v1/handlers?limit=20', { wants: (told) => told.changed.has('handlers') });
   const first = handlers.data?.handlers.find((one) => one.kind === 'handler');
   const type = first?.functions.length ? first.functions[0].task_type : first?.name;
   return first
-    ? html`<${Empty} command=${`fishway submit ${type} '{}' --wait`}>There are no tasks yet. ${handlers.data.handlers.length === 1 ? 'A handler is' : `${handlers.data.handlers.length} handlers are`} loaded; submit the first task:<//>`
+    ? html`<${Empty} command=${`fishway submit ${type} '{}' --wait`}>There are no tasks yet. ${handlers.data.handler_count === 1 ? 'A handler is' : `${number(handlers.data.handler_count)} handlers are`} loaded; submit the first task:<//>`
     : html`<${Empty} command="fishway new hello --lang rust && fishway build hello -o handlers/">There are no tasks and no handlers yet. Drop a component, NAME.wasm, into the handlers directory; it is loaded at once. One to begin with:<//>`;
 }
