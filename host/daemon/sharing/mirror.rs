@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::loader::{Digest, check_handler_name, write_atomically};
+use crate::loader::{Digest, write_atomically};
 use crate::store::{PublishedHandler, Store, StoreError};
+use crate::task::check_handler_name;
 
 /// A directory that has what the others publish, and nothing else.
 pub struct Mirror {
