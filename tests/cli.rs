@@ -555,6 +555,48 @@ fn doctor_and_completions_answer() {
 }
 
 #[test]
+fn what_a_command_makes_is_its_users_alone_and_doctor_says_where_it_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::with_guests();
+    let data = place.path(".fishway");
+    let mode = |name: &str| {
+        let about = std::fs::metadata(data.join(name)).unwrap();
+        about.permissions().mode() & 0o7777
+    };
+    let set = |name: &str, mode: u32| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(data.join(name), mode).unwrap();
+    };
+    place.run(&["submit", "echo", "\"a secret\""]).ok();
+    let host = place.serve();
+    for entry in std::fs::read_dir(&data).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        assert_eq!(mode(&name) & 0o077, 0, "{name}");
+    }
+    drop(host);
+    assert_eq!(mode(""), 0o700);
+    place.run(&["backup", "copy.db"]).ok();
+    let copy = std::fs::metadata(place.path("copy.db")).unwrap();
+    assert_eq!(copy.permissions().mode() & 0o777, 0o600);
+    // As an older version left it.
+    set("", 0o755);
+    set("fishway.db", 0o644);
+    let doctor = place.run(&["doctor"]);
+    assert_eq!(doctor.code, 1, "{}", doctor.out);
+    assert!(
+        doctor.out.contains("other users may read"),
+        "{}",
+        doctor.out
+    );
+    assert!(doctor.out.contains("and 1 more"), "{}", doctor.out);
+    // The next command closes it.
+    place.run(&["list"]).ok();
+    assert_eq!([mode(""), mode("fishway.db")], [0o700, 0o600]);
+    let doctor = place.run(&["doctor"]).ok();
+    assert!(doctor.contains("nobody else may read"), "{doctor}");
+}
+
+#[test]
 fn a_deep_look_finds_nothing_beside_a_host_at_work_and_names_what_is_broken() {
     let place = Place::with_guests();
     assert!(!place.run(&["doctor", "--deep"]).ok().contains("invariants"));

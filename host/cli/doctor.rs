@@ -5,10 +5,11 @@ use std::time::Instant;
 use super::view::{bytes, duration};
 use super::{Done, Global, now_ms, print_json, print_line};
 use crate::clock::SystemClock;
+use crate::disk::open_to_others;
 use crate::executor::Settings;
 use crate::executor::engine;
-use crate::store::HandlersStanding;
 use crate::store::invariants::{INVARIANTS, Violation};
+use crate::store::{HandlersStanding, StoreError};
 use crate::task::TaskId;
 
 /// Look whether everything is as it should be here
@@ -56,16 +57,19 @@ impl Finding {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
+    // Before anything opens it, which may close what is open.
+    let private = private(global);
     let mut findings = vec![
         disk(global),
+        private,
         database(global),
         wasm(),
         handlers(global, args),
     ];
-    if global.has_data() && findings[1].good {
+    if global.has_data() && findings[2].good {
         findings.extend(host(global));
     }
-    if args.deep && global.has_data() && findings[1].good {
+    if args.deep && global.has_data() && findings[2].good {
         findings.extend(deep(global));
     }
     for finding in &findings {
@@ -98,7 +102,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 fn disk(global: &Global) -> Finding {
     let measure = || -> std::io::Result<u64> {
         use std::io::Write;
-        std::fs::create_dir_all(&global.data)?;
+        crate::disk::create_directory(&global.data)?;
         let path = global.data.join(format!(".doctor.{}", std::process::id()));
         let mut file = std::fs::File::create(&path)?;
         let mut times = Vec::new();
@@ -129,6 +133,29 @@ fn disk(global: &Global) -> Finding {
     }
 }
 
+/// Whether others may read the payloads of tasks.
+fn private(global: &Global) -> Finding {
+    let what = "private";
+    let open = open_to_others(&global.data);
+    let place = global.data.display();
+    let Some(first) = open.first() else {
+        return Finding::good(what, format!("nobody else may read {place}"));
+    };
+    let more = match open.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let path = first.path.display();
+    let (mode, wanted) = (first.mode, first.wanted);
+    Finding::bad(
+        what,
+        format!(
+            "other users may read {path} (mode {mode:o}){more}: chmod {wanted:o} {path}; the next command of its \
+             owner does that, and chmod 2770 {place} shares it with a group on purpose"
+        ),
+    )
+}
+
 fn database(global: &Global) -> Finding {
     let what = "database";
     if !global.has_data() {
@@ -150,7 +177,13 @@ fn database(global: &Global) -> Finding {
             };
             Finding::good(what, format!("{}: {tasks}", bytes(size)))
         }
-        Err(error) => Finding::bad(what, error.to_string()),
+        Err(error) => {
+            let hint = error
+                .downcast_ref::<StoreError>()
+                .and_then(StoreError::hint);
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            Finding::bad(what, format!("{error}{hint}"))
+        }
     }
 }
 

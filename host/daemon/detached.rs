@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::{lock, process};
+use crate::disk;
 use crate::lease::{Identity, Life};
 
 /// What a detached host prints, in the data directory.
@@ -109,9 +110,14 @@ pub fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Started, DetachE
             why: error.to_string(),
         }
     };
-    crate::disk::create_directory(data_dir).map_err(unwritable(data_dir))?;
+    disk::create_data_directory(data_dir).map_err(unwritable(data_dir))?;
     let one_at_a_time = data_dir.join(START_FILE);
-    let turn = File::create(&one_at_a_time).map_err(unwritable(&one_at_a_time))?;
+    let turn = disk::private()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(&one_at_a_time)
+        .map_err(unwritable(&one_at_a_time))?;
     turn.lock().map_err(unwritable(&one_at_a_time))?;
     if let Some(pid) = there(data_dir)? {
         return Ok(Started { pid, already: true });
@@ -175,7 +181,7 @@ fn open_log(log: &Path) -> std::io::Result<File> {
     if std::fs::metadata(log).is_ok_and(|there| there.len() > LOG_BYTES_MAX) {
         std::fs::rename(log, log.with_extension("log.1"))?;
     }
-    File::options().create(true).append(true).open(log)
+    disk::private().create(true).append(true).open(log)
 }
 
 /// Whoever started this process, and waits to hear how that went.

@@ -46,8 +46,8 @@ impl Lock {
             path: path.clone(),
             why: error.to_string(),
         };
-        disk::create_directory(data_dir).map_err(failed)?;
-        let mut file = File::options()
+        disk::create_data_directory(data_dir).map_err(failed)?;
+        let mut file = disk::private()
             .write(true)
             .create(true)
             .truncate(false)

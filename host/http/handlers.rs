@@ -194,7 +194,7 @@ fn place(
     }
     // Under its own name, where nobody loads from.
     let aside = data_dir.join("upload");
-    std::fs::create_dir_all(&aside).map_err(failed)?;
+    crate::disk::create_data_directory(&aside).map_err(failed)?;
     let file = aside.join(format!("{name}.wasm"));
     std::fs::write(&file, bytes).map_err(failed)?;
     let looked = loader.examine(&file);

@@ -43,7 +43,7 @@ pub struct Keep {
 impl Keep {
     /// Open it; made when absent.
     pub fn open(directory: &Path) -> Result<Keep, LoaderError> {
-        disk::create_directory(directory).map_err(|error| io(directory, &error))?;
+        disk::create_data_directory(directory).map_err(|error| io(directory, &error))?;
         Ok(Keep {
             directory: directory.to_owned(),
         })

@@ -122,6 +122,14 @@ pub enum StoreError {
         /// What SQLite says.
         why: String,
     },
+    /// The file is ours, and is not as we left it.
+    #[error("{path} is damaged: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
     /// No room is left.
     #[error("the disk is full: {why}")]
     Full {
@@ -281,6 +289,11 @@ impl StoreError {
                 "use the version that made it, for every host; the database was left as it is"
                     .to_owned()
             }
+            StoreError::Damaged { path, .. } => format!(
+                "stop the host, keep {} as it is, and put the last copy that fishway backup made in its place; fishway \
+                 doctor --deep says what is hit where it can still be opened",
+                path.display()
+            ),
             StoreError::Foreign { .. } => "choose another directory with --data".to_owned(),
             StoreError::Full { .. } => {
                 "make room and run the command again: nothing that was reported is lost".to_owned()

@@ -441,6 +441,35 @@ fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     }
 }
 
+/// A database of ours, with some bytes at a place changed.
+async fn damaged(place: usize, bytes: &[u8]) -> tempfile::TempDir {
+    let directory = changed_by_hand("pragma wal_checkpoint(truncate)").await;
+    let mut content = std::fs::read(file(directory.path())).unwrap();
+    content[place..place + bytes.len()].copy_from_slice(bytes);
+    std::fs::write(file(directory.path()), content).unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn a_database_of_ours_that_is_damaged_is_called_that_and_left_as_it_is() {
+    for (place, bytes) in [
+        // The name of the format, all of the header, a sector, and the root of the schema.
+        (0, b"damage".to_vec()),
+        (0, vec![0xa5; 100]),
+        (0, vec![0; 512]),
+        (100, vec![0xff; 12]),
+    ] {
+        let directory = damaged(place, &bytes).await;
+        let error = check_refused(directory.path(), "fishway.db is damaged: ");
+        assert!(matches!(error, StoreError::Damaged { .. }));
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.contains("fishway backup") && hint.contains("doctor --deep"),
+            "{hint}"
+        );
+    }
+}
+
 #[test]
 fn a_place_that_cannot_be_written_is_named() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,6 @@
 //! writing, because the log keeps what was there. It is made under another name and gets its own
 //! when it is whole, was looked through and is on disk.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,7 +87,7 @@ impl SqliteStore {
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         let failed = |error: std::io::Error| unwritable(&partial, &error);
-        let file = File::options()
+        let file = disk::private()
             .create(true)
             .truncate(false)
             .write(true)

@@ -127,9 +127,12 @@ impl SqliteEngine {
     pub fn open(opening: &Opening) -> Result<(SqliteEngine, IdGenerator), StoreError> {
         let directory = &opening.directory;
         let failed = |error: std::io::Error| unwritable(directory, &error);
-        disk::create_directory(directory).map_err(failed)?;
+        disk::create_data_directory(directory).map_err(failed)?;
         let path = directory.join(FILE_NAME);
         if !path.exists() {
+            // SQLite gives the files beside it the mode of the database.
+            let made = disk::private().create(true).append(true).open(&path);
+            made.map_err(failed)?;
             // SQLite sees to the names in the directory, and not to that of the directory itself, which
             // another process may just have made.
             disk::sync_names(directory).map_err(failed)?;

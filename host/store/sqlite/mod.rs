@@ -5,6 +5,7 @@
 
 mod backup;
 mod columns;
+mod damage;
 mod edges;
 mod engine;
 mod examine;
@@ -283,9 +284,11 @@ fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed,
         ) => StoreError::Locked { why },
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Foreign { path, why }
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, why },
+        Some(ErrorCode::NotADatabase) if damage::was_ours(&path) => {
+            StoreError::Damaged { path, why }
         }
+        Some(ErrorCode::NotADatabase) => StoreError::Foreign { path, why },
         _ => StoreError::Failed { why },
     }
 }

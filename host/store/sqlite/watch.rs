@@ -15,7 +15,6 @@
 //! to 15 milliseconds, and it is asked again every two seconds.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +24,7 @@ use std::time::{Duration, Instant};
 use notify::EventKind;
 
 use super::{FILE_NAME, Role};
+use crate::disk;
 use crate::store::writer::Message;
 use crate::watch::{self, Notice, WatchError, Watching};
 
@@ -108,7 +108,7 @@ fn watching(
         // The bell alone: a watch on the directory tells of the log as well.
         Role::Host => {
             let bell = directory.join(BELL);
-            let made = File::options().create(true).append(true).open(&bell);
+            let made = disk::private().create(true).append(true).open(&bell);
             made.map_err(|error| WatchError::Other(error.to_string()))?;
             watch::watch(&bell, tell)
         }
@@ -119,7 +119,7 @@ fn watching(
 
 /// Tell the host of a commit that is done.
 pub fn ring(directory: &Path) {
-    let bell = File::options()
+    let bell = disk::private()
         .create(true)
         .write(true)
         .truncate(true)
