@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use self::sharing::MIRROR;
-pub use self::standing::{LastHost, View, last_host};
+pub use self::standing::{HostMemory, LastHost, PartMemory, View, last_host};
 pub use self::stopping::{StopError, stop};
 
 pub use self::handlers::broken_row;
@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
 use crate::lease::{HEARTBEAT_MS, LeaseKey, Sign};
 use crate::loader::{Change, Loader, LoaderError, Watch};
+use crate::memory::Memory;
 use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
@@ -287,7 +288,12 @@ impl Host {
             restarts_max,
             attempts: executor.attempts(),
         };
-        let beating = beat(shared.clone(), setup.clock.clone(), sign, next_ms);
+        let memory = say_memory(
+            setup.data_dir.clone(),
+            lease.number,
+            executor.memory().clone(),
+        );
+        let beating = beat(shared.clone(), setup.clock.clone(), sign, next_ms, memory);
         let beating = beside.run("keeps the lease", beating);
 
         let looking = Looking {
@@ -318,6 +324,11 @@ impl Host {
             _watch: watch,
             lock,
         })
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        self.executor.memory()
     }
 
     /// The verbs, in this process.
@@ -480,6 +491,18 @@ fn unwritable(path: &Path, error: &std::io::Error) -> LoaderError {
     LoaderError::Io {
         path: path.to_owned(),
         why: error.to_string(),
+    }
+}
+
+/// Says what the host has of its memory, where that has changed.
+fn say_memory(data_dir: PathBuf, number: u64, memory: Arc<Memory>) -> impl FnMut() {
+    let mut said = None;
+    move || {
+        let now = Some(HostMemory::of(number, &memory));
+        if now != said {
+            now.iter().for_each(|now| now.say(&data_dir));
+            said = now;
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod daemon;
 pub mod disk;
 pub mod executor;
 pub mod loader;
+pub mod memory;
 pub mod metrics;
 pub mod panics;
 pub mod remote;

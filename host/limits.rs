@@ -65,6 +65,10 @@ pub const AWAITED_MAX: usize = 100_000;
 /// Most tasks that one wait over HTTP may name: all of them are in its answer.
 pub const AWAITED_PER_REQUEST_MAX: usize = 10_000;
 
+/// Payloads of one page of tasks, in bytes: with the task that reaches this a page ends, though it may have
+/// more tasks. Each is in memory three times while the answer is made.
+pub const PAGE_PAYLOAD_BYTES: u64 = 4 << 20;
+
 /// Largest document of a workflow, in bytes.
 pub const WORKFLOW_BYTES_MAX: usize = 64 << 20;
 
@@ -165,6 +169,26 @@ pub const WINDOW_MAX: u32 = 1_000_000;
 /// Handles of the host's own things (files, sockets, timers) that one instance may hold at once. Each
 /// is memory of the host, and an open file is one that the host has not.
 pub const HANDLES_MAX: usize = 1_000;
+
+/// Bytes, from a text such as `64KiB`, `1 MB`, `2GiB` or `1024`.
+pub fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    Some(number.parse::<u64>().ok()?.saturating_mul(factor))
+}
 
 /// Bounds on one handler. A task's own options may only lower `timeout_ms`.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
+use crate::memory::{Memory, Share};
 use crate::store::counter::{self, BUCKETS, Counter};
 use crate::store::{Store, StoreError};
 use crate::task::Status;
@@ -134,6 +135,32 @@ pub fn text(store: &dyn Store, named: &Mutex<Named>) -> Result<String, StoreErro
         "Waits for other tasks whose time ran out.",
     );
     Ok(text)
+}
+
+/// The memory of this host, as text.
+pub fn memory(memory: &Memory) -> String {
+    const USED: &str = "fishway_memory_used_bytes";
+    const MAX: &str = "fishway_memory_max_bytes";
+    let mut text = String::new();
+    let shares = memory.shares();
+    let labels =
+        |share: &Share| Labels::from([("part".to_owned(), share.part.as_str().to_owned())]);
+    head(
+        &mut text,
+        USED,
+        "gauge",
+        "Memory that a part of this host has.",
+    );
+    for share in &shares {
+        sample(&mut text, USED, &labels(share), share.used_bytes as f64);
+    }
+    let about =
+        "Memory that a part of this host may have; running and parked instances have it together.";
+    head(&mut text, MAX, "gauge", about);
+    for share in &shares {
+        sample(&mut text, MAX, &labels(share), share.max_bytes as f64);
+    }
+    text
 }
 
 fn tasks(text: &mut String, store: &dyn Store) -> Result<(), StoreError> {

@@ -36,6 +36,8 @@ mod loader;
 mod lost;
 /// The door for assistants, by the official client and by raw lines.
 mod mcp;
+/// The memory of a host: what its parts may take, and that they keep to it.
+mod memory;
 /// Pools, from inside a guest.
 mod pools;
 /// The power goes, at every moment that chance names.

@@ -16,7 +16,9 @@ use crate::daemon::{Host, HostError, Setup};
 use crate::executor::Settings;
 use crate::http::guard::{Guard, Token};
 use crate::http::{self, Http};
+use crate::limits::size;
 use crate::loader::{Change, Origin};
+use crate::memory::BYTES_MIN;
 use crate::store::Keep;
 use crate::task::{Status, StatusSet, Task, TaskId};
 use crate::telemetry::Traces;
@@ -62,6 +64,10 @@ pub struct HostArgs {
     /// Tasks that run at once [default: four for each core, at least 8]
     #[arg(long, env = "FISHWAY_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub concurrency: Option<u16>,
+    /// Memory that running and waiting tasks, answers and bodies of requests may take together, such as 2GiB:
+    /// at least 256MiB [default: half of what the machine or the control group has]
+    #[arg(long, env = "FISHWAY_MEMORY", value_name = "BYTES", value_parser = memory)]
+    pub memory: Option<u64>,
     /// Waiting tasks that stay in memory; others are replayed when they go on
     #[arg(
         long,
@@ -112,6 +118,17 @@ pub struct HostArgs {
     /// http://127.0.0.1:4318 [default: nowhere]
     #[arg(long, value_name = "URL", env = "FISHWAY_OTLP", value_parser = collector, hide_short_help = true)]
     pub otlp: Option<String>,
+}
+
+/// The memory of a host.
+fn memory(text: &str) -> Result<u64, String> {
+    match size(text) {
+        Some(bytes) if bytes >= BYTES_MIN => Ok(bytes),
+        Some(bytes) => Err(format!(
+            "{bytes} bytes are less than 256MiB, which a host needs"
+        )),
+        None => Err("write a number of bytes, or one with KiB, MiB or GiB".to_owned()),
+    }
 }
 
 /// The address of a collector. TLS is the work of one that runs beside the host.
@@ -191,7 +208,10 @@ impl HttpArgs {
                 number: host.number(),
                 guard: Guard::new(names, token, self.http_rate),
                 allow_upload: self.http_allow_upload,
-                bounds: http::Bounds::default(),
+                bounds: http::Bounds {
+                    memory: host.memory().clone(),
+                    ..http::Bounds::default()
+                },
             },
         );
         let http = http.await.map_err(|error| {
@@ -278,6 +298,7 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     if let Some(concurrency) = args.concurrency {
         settings.slots = usize::from(concurrency);
     }
+    settings.memory_bytes = args.memory.unwrap_or(settings.memory_bytes);
     settings.parked_max = usize::from(args.parked);
     settings.park = Duration::from_millis(args.park);
     settings.restarts_max = args.restarts;

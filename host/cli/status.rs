@@ -1,9 +1,9 @@
 use std::io::IsTerminal;
 
-use super::view::duration;
+use super::view::{bytes, duration};
 use super::{Done, Global, now_ms, print_json, print_line};
 use crate::clock::SystemClock;
-use crate::daemon::{LastHost, View};
+use crate::daemon::{HostMemory, LastHost, View};
 use crate::lease::Standing;
 use crate::store::QueueDepth;
 use crate::wire;
@@ -62,6 +62,7 @@ fn lines(global: &Global, view: &View) -> Vec<String> {
         lines.extend(other_version(host));
         lines.extend(handlers(view));
         lines.extend((host.url.iter()).map(|url| format!("http      {url}")));
+        lines.extend(host.memory.as_ref().map(memory));
     }
     let warnings = view.warnings().into_iter();
     lines.extend(warnings.map(|warning| format!("warning   {warning}")));
@@ -132,6 +133,21 @@ pub fn headline(global: &Global, view: &View) -> String {
             ago(lease.heartbeat_at_ms)
         ),
     }
+}
+
+/// What the host has of its memory: running and waiting instances share a part.
+fn memory(memory: &HostMemory) -> String {
+    let parts: Vec<String> = (memory.parts.iter())
+        .map(|part| {
+            let (used, most) = (bytes(part.used_bytes), bytes(part.max_bytes));
+            format!("{} {used} of {most}", part.part)
+        })
+        .collect();
+    format!(
+        "memory    {} in all: {}",
+        bytes(memory.max_bytes),
+        parts.join(", ")
+    )
 }
 
 /// A host that shares a database with others.

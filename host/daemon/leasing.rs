@@ -85,14 +85,16 @@ fn new_lease(setup: &Setup, holder: Identity, number: u64) -> Lease {
 }
 
 /// Say now and then that the host lives, for those who cannot see its process, and compare what the
-/// database says that it runs with what it does run.
+/// database says that it runs with what it does run. With each it lets `say` do what else is to be said.
 pub async fn beat(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     sign: Beat,
     mut next_ms: u64,
+    mut say: impl FnMut(),
 ) -> Result<(), StoreError> {
     loop {
+        say();
         clock.sleep_until(next_ms).await;
         let Some(lost) = store.beat(sign.clone()).await? else {
             return Err(standing::lease_lost(&*store, sign.lease.number));

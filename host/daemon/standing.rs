@@ -1,6 +1,7 @@
 //! Where the host of a data directory stands, and what it failed by. Called by the doors, and by the
 //! host itself when it ends.
 
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::handlers::no_handlers;
 use super::process;
 use crate::clock::Clock;
+use crate::disk;
 use crate::lease::{Lease, Life, Standing};
+use crate::memory::{Memory, Share};
 use crate::store::{BrokenRow, HandlersStanding, HostWork, QueueDepth, Store, StoreError};
 
 /// What a host failed by that could not write that into its lease.
@@ -33,6 +36,8 @@ pub struct LastHost {
     pub standing: Standing,
     /// Where it answers HTTP; none when it does not, or serves no more.
     pub url: Option<String>,
+    /// Its memory, as it was at its last heartbeat; none when it serves no more.
+    pub memory: Option<HostMemory>,
     /// What it has to do; told of those that share a database, and serve.
     pub work: Option<HostWork>,
 }
@@ -186,10 +191,13 @@ fn stands(store: &dyn Store, data_dir: &Path, clock: &dyn Clock, mut lease: Leas
     let now_ms = server.map_or_else(|| clock.now_ms(), |clock| clock.now_ms());
     let standing = lease.standing(life, now_ms);
     let url = address(data_dir).filter(|at| standing.serves() && at.number == lease.number);
+    let memory =
+        memory(data_dir).filter(|memory| standing.serves() && memory.number == lease.number);
     LastHost {
         lease,
         standing,
         url: url.map(|at| at.url),
+        memory,
         work: None,
     }
 }
@@ -199,11 +207,71 @@ fn stands(store: &dyn Store, data_dir: &Path, clock: &dyn Clock, mut lease: Leas
 pub fn say_address(data_dir: &Path, number: u64, url: &str) -> std::io::Result<()> {
     let url = url.to_owned();
     let text = serde_json::to_string(&Address { number, url }).unwrap_or_default();
-    std::fs::write(data_dir.join(ADDRESS_FILE), text)
+    write(&data_dir.join(ADDRESS_FILE), &text)
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = disk::private();
+    let mut file = options.create(true).write(true).truncate(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn address(data_dir: &Path) -> Option<Address> {
     let text = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// What a host has of its memory.
+const MEMORY_FILE: &str = "host.memory";
+
+/// The memory of a host, as it says it at each heartbeat that finds it changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostMemory {
+    /// The number of its lease.
+    pub number: u64,
+    /// All that its parts may have together, in bytes.
+    pub max_bytes: u64,
+    /// Each part.
+    pub parts: Vec<PartMemory>,
+}
+
+/// What a part of a host has of its memory, and may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartMemory {
+    /// Its name.
+    pub part: String,
+    /// What it has, in bytes.
+    pub used_bytes: u64,
+    /// What it may have, in bytes.
+    pub max_bytes: u64,
+}
+
+impl HostMemory {
+    /// As it is now.
+    pub fn of(number: u64, memory: &Memory) -> HostMemory {
+        let part = |share: Share| PartMemory {
+            part: share.part.as_str().to_owned(),
+            used_bytes: share.used_bytes,
+            max_bytes: share.max_bytes,
+        };
+        HostMemory {
+            number,
+            max_bytes: memory.bytes(),
+            parts: memory.shares().into_iter().map(part).collect(),
+        }
+    }
+
+    /// Say it, for whoever asks how the host is.
+    pub fn say(&self, data_dir: &Path) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        if let Err(error) = write(&data_dir.join(MEMORY_FILE), &text) {
+            tracing::debug!(%error, "fishway status will not show the memory of the host");
+        }
+    }
+}
+
+fn memory(data_dir: &Path) -> Option<HostMemory> {
+    let text = std::fs::read_to_string(data_dir.join(MEMORY_FILE)).ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -215,7 +283,7 @@ pub fn leave(data_dir: &Path, number: u64, at_ms: u64, error: String) {
         error,
     };
     let text = serde_json::to_string(&left).unwrap_or_default();
-    if let Err(error) = std::fs::write(data_dir.join(ERROR_FILE), text) {
+    if let Err(error) = write(&data_dir.join(ERROR_FILE), &text) {
         tracing::error!(%error, "by what the host failed cannot be kept");
     }
 }

@@ -26,6 +26,9 @@ use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
 /// Epochs between two looks of a running guest: each lets others have the thread.
 const EPOCHS_PER_TURN: u64 = 1;
 
+/// How long an attempt that gave way to others at most waits for their memory.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// Run a claimed task until it ends, or waits for so long that its instance goes. It lives until its
 /// end is on disk, which is not waited for.
 pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
@@ -169,7 +172,16 @@ async fn instance(
         // What it said last belongs to this claim, so it goes before the end is written.
         let _ = guest.flush().await;
     }
-    (guest.token(), lived)
+    let token = guest.token();
+    if guest.gives_way {
+        // Its memory is given back. Its slot stays taken, so that no other task comes for that, until others
+        // have given back theirs.
+        let slot = guest.slot.take();
+        drop(instance);
+        agents.parking.memory().freed(GIVE_WAY).await;
+        drop(slot);
+    }
+    (token, lived)
 }
 
 enum GuestError {

@@ -18,9 +18,9 @@ use super::control::Control;
 use super::earlier::Earlier;
 use super::ended::{self, Ended, Verdict};
 use super::imports::pools::Known;
-use super::limiter::Limiter;
+use super::limiter::{Limiter, Want};
 use super::log::LogSink;
-use super::parking::{Claim, Parked};
+use super::parking::{Claim, Waiting};
 use super::slots::{Leave, Slot};
 use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
@@ -69,6 +69,8 @@ pub struct Guest {
     progress: PendingProgress,
     unconfirmed: usize,
     unconfirmed_bytes: usize,
+    /// Whether it was ended because other instances had the memory of the host.
+    pub(super) gives_way: bool,
 }
 
 /// What the guest has spawned.
@@ -130,7 +132,7 @@ impl Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         Guest {
-            limiter: Limiter::new(&start.handler.manifest.limits),
+            limiter: Limiter::new(&start.handler.manifest.limits, &start.agents.parking),
             agents: start.agents,
             task: start.task,
             handler: start.handler,
@@ -150,6 +152,7 @@ impl Guest {
             progress: PendingProgress::default(),
             unconfirmed: 0,
             unconfirmed_bytes: 0,
+            gives_way: false,
         }
     }
 
@@ -347,7 +350,11 @@ impl Guest {
             spent_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
         };
         let agents = self.agents.clone();
-        let parked = Parked::enter(&agents.parking, &self.task, &self.control);
+        let charge = self.limiter.give_charge();
+        let (parked, left) = Waiting::enter(&agents.parking, &self.task, &self.control, charge);
+        if let Some(charge) = left {
+            self.limiter.take_charge(charge);
+        }
         // Before the wait is written, so that the same transaction can give the slot to a child.
         let (slots, leave) = match self.slot.take().map(Slot::leave) {
             Some((slots, leave)) if parked.stays() => (Some(slots), leave),
@@ -370,6 +377,11 @@ impl Guest {
             Err(error @ StoreError::Deadlock { .. }) => {
                 // Nothing was written and the claim stands, so the attempt runs on.
                 drop(leave);
+                if parked.stays() {
+                    let charge = parked.stay();
+                    let charge = charge.unwrap_or_else(|| agents.parking.charge());
+                    self.limiter.take_charge(charge);
+                }
                 if let Some(slots) = slots {
                     let mut slot = slots.take(&self.task.handler);
                     slot.start().await;
@@ -380,9 +392,10 @@ impl Guest {
             }
             Err(error) => return Err(self.store_failed(&error)),
         };
-        let Some(Claim { task, mut slot }) = claimed else {
+        let Some((Claim { task, mut slot }, charge)) = claimed else {
             return Err(self.end(Verdict::Dropped));
         };
+        self.limiter.take_charge(charge);
         slot.start().await;
         self.slot = Some(slot);
         self.control.go_on();
@@ -439,12 +452,26 @@ impl Guest {
 
     /// Turn the reason of a trap into how the attempt ended; none when there is nothing to write.
     pub fn fate(&mut self, trap: &wasmtime::Error) -> ended::Fate {
-        ended::fate(
+        let want = self.limiter.want.filter(|_| self.verdict.is_none());
+        let fate = ended::fate(
             self.verdict.take(),
             self.limiter.refusal.take(),
             &self.log.last_words(),
             trap,
-        )
+        );
+        match (fate, want) {
+            // The host was full, which is no fault of the handler.
+            (ended::Fate::Failed(_), Some(Want::Crowded)) => {
+                self.gives_way = true;
+                ended::Fate::Interrupted
+            }
+            // Another host, or this one with more memory, may have enough.
+            (ended::Fate::Failed(failure), Some(Want::TooLarge)) => ended::Fate::Failed(Failure {
+                retryable: true,
+                ..failure
+            }),
+            (fate, _) => fate,
+        }
     }
 }
 

@@ -1,15 +1,22 @@
-//! Bounds on what an instance may allocate, and the sentence that says which one it met.
+//! Bounds on what an instance may allocate, and the sentence that says which one it met: those of its
+//! manifest, and the memory that the host has for all instances.
+
+use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
+use super::parking::Parking;
 use crate::limits::Limits;
+use crate::memory::{Charge, ELEMENT_BYTES};
 
 /// Most elements of one table, whatever a manifest says: the pool reserves that much.
 pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
 
 /// Counts what all memories and tables of one instance have together.
-#[derive(Debug)]
 pub struct Limiter {
+    parking: Arc<Parking>,
+    /// What the instance has of the host's memory; none while it is parked, where its place has it.
+    charge: Option<Charge>,
     memory_bytes: usize,
     memory_bytes_max: usize,
     table_elements: usize,
@@ -17,18 +24,64 @@ pub struct Limiter {
     /// The first refusal: why the guest could not go on, though all that it sees is a failed
     /// allocation.
     pub refusal: Option<String>,
+    /// Where that was for want of memory of the host: why there was none.
+    pub want: Option<Want>,
+}
+
+/// Why the host had no memory for an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Others have it, and will give it back.
+    Crowded,
+    /// It would be too little if there were no others.
+    TooLarge,
 }
 
 impl Limiter {
-    /// A limiter with the bounds of a manifest.
-    pub fn new(limits: &Limits) -> Limiter {
+    /// A limiter with the bounds of a manifest, in a host with that memory.
+    pub fn new(limits: &Limits, parking: &Arc<Parking>) -> Limiter {
         Limiter {
+            charge: Some(parking.charge()),
+            parking: parking.clone(),
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             table_elements: 0,
             table_elements_max: usize::try_from(limits.table_elements).unwrap_or(usize::MAX),
             refusal: None,
+            want: None,
         }
+    }
+
+    /// The instance is about to wait: what it has goes to its place among those that wait.
+    pub fn give_charge(&mut self) -> Charge {
+        let parking = &self.parking;
+        self.charge.take().unwrap_or_else(|| parking.charge())
+    }
+
+    /// It runs again.
+    pub fn take_charge(&mut self, mut charge: Charge) {
+        charge.park(false);
+        self.charge = Some(charge);
+    }
+
+    /// Whether the host has so much more for the instance, in bytes.
+    fn host_has(&mut self, bytes: u64) -> bool {
+        let Some(charge) = &mut self.charge else {
+            return false;
+        };
+        if self.parking.grow(charge, bytes) {
+            return true;
+        }
+        let running = self.parking.memory().shares()[0];
+        let alone = charge.bytes().saturating_add(bytes) <= running.max_bytes;
+        self.want = Some(if alone { Want::Crowded } else { Want::TooLarge });
+        self.refusal.get_or_insert(format!(
+            "the host has no memory left for it: running instances have {} of {} MiB (--memory of the host, \
+             --concurrency, and limits.memory of the handlers)",
+            running.used_bytes >> 20,
+            running.max_bytes >> 20
+        ));
+        false
     }
 }
 
@@ -49,6 +102,9 @@ impl ResourceLimiter for Limiter {
             ));
             return Ok(false);
         }
+        if !self.host_has((total - self.memory_bytes) as u64) {
+            return Ok(false);
+        }
         self.memory_bytes = total;
         Ok(true)
     }
@@ -67,6 +123,9 @@ impl ResourceLimiter for Limiter {
             self.refusal.get_or_insert(format!(
                 "it asked for {total} table elements, and its limit is {allowed} (limits.table-elements of its manifest)"
             ));
+            return Ok(false);
+        }
+        if !self.host_has((total - self.table_elements) as u64 * ELEMENT_BYTES) {
             return Ok(false);
         }
         self.table_elements = total;

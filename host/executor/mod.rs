@@ -39,6 +39,7 @@ use self::parking::{Claim, Parking};
 use crate::clock::Clock;
 use crate::limits;
 use crate::loader::Loader;
+use crate::memory::{self, Memory};
 use crate::store::{Attempts, Store};
 use crate::task::{Task, TaskId, Token};
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How often a run is begun again because its host died or lost it; then its task fails.
     pub restarts_max: u32,
+    /// The memory of the host, in bytes: what instances, answers and bodies may take together.
+    pub memory_bytes: u64,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             park: Duration::from_secs(10),
             grace: Duration::from_secs(5),
             restarts_max: limits::RESTARTS_MAX,
+            memory_bytes: memory::default_bytes(),
         }
     }
 }
@@ -195,7 +199,7 @@ impl Executor {
         let apart = turns::apart(threads).map_err(failed)?;
         let epoch = engine::EpochThread::start(sandbox.engine())?;
         let slots = Arc::new(Slots::new(settings.slots, epoch));
-        let parking = Parking::new(settings.parked_max);
+        let parking = Parking::new(settings.parked_max, Memory::new(settings.memory_bytes));
         let agents = Agents {
             store,
             loader,
@@ -218,6 +222,11 @@ impl Executor {
     /// The slots, for whoever claims.
     pub fn slots(&self) -> &Arc<Slots> {
         &self.slots
+    }
+
+    /// The memory of the host.
+    pub fn memory(&self) -> &Arc<Memory> {
+        self.agents.parking.memory()
     }
 
     /// Run a claimed task, or let it run on. Returns at once.

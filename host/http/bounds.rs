@@ -1,6 +1,9 @@
 //! How much the door takes on at once, and how long it waits for a peer.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::memory::{self, Memory};
 
 /// See the fields; as documented by default.
 #[derive(Debug, Clone)]
@@ -13,8 +16,8 @@ pub struct Bounds {
     pub head_time: Duration,
     /// How long the body of a request may take to come, once there is its head.
     pub body_time: Duration,
-    /// Bodies that are in memory at once, all together, in bytes; more wait for room.
-    pub bodies_bytes: usize,
+    /// The memory of the host, which has a part for bodies and one for answers; more wait for room.
+    pub memory: Arc<Memory>,
     /// Events that are kept for readers who come back, in bytes.
     pub kept_bytes: usize,
     /// Pieces of the feed that a reader may be behind.
@@ -28,7 +31,7 @@ impl Default for Bounds {
             readers: 2_048,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
-            bodies_bytes: 256 << 20,
+            memory: Memory::new(memory::default_bytes()),
             kept_bytes: 8 << 20,
             behind: 256,
         }

@@ -9,8 +9,8 @@ use axum::http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 
-use super::State;
 use super::problem::{Kind, Problem};
+use super::{State, held};
 use crate::limits;
 
 /// Room for all but the payloads.
@@ -22,8 +22,11 @@ pub const BODY_BYTES_MAX: usize = limits::PAYLOAD_BYTES_MAX + REST_BYTES;
 /// Largest body with many payloads, or a document, in bytes.
 pub const LARGE_BODY_BYTES_MAX: usize = limits::WORKFLOW_BYTES_MAX;
 
-/// What room in memory is counted in; bodies that are smaller are not.
-pub const UNIT_BYTES: usize = 1 << 20;
+/// Bodies that are smaller take no room: those of all connections together are what one large one has.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// What a body is in memory: as it came, and what is read of it.
+const COPIES: u64 = 2;
 
 /// A body of JSON, of at most so many bytes.
 pub struct Given<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub T);
@@ -79,9 +82,20 @@ pub async fn read(request: Request, bytes_max: usize, state: &State) -> Result<B
     if most > bytes_max {
         return Err(too_large());
     }
-    let units = u32::try_from(most / UNIT_BYTES).unwrap_or(u32::MAX);
+    let pool = &state.bounds.memory.bodies;
+    let bytes = COPIES * most as u64;
+    if told.is_some() && bytes > pool.bytes_max() {
+        let what = format!(
+            "the body has {most} bytes, and this host has memory for {}",
+            pool.bytes_max() / COPIES
+        );
+        return Err(Problem::new(Kind::TooLarge, what)
+            .hint("send it in parts, or give the host more with --memory"));
+    }
     let reading = async {
-        let _room = state.bodies.acquire_many(units).await;
+        if most > SMALL_BYTES {
+            held::hold_body(pool.take(bytes).await);
+        }
         let body: Body = request.into_body();
         match Limited::new(body, bytes_max).collect().await {
             Ok(body) => Ok(body.to_bytes()),

@@ -50,7 +50,7 @@ async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Pro
     let seen = state
         .live
         .text(state.feed.readers(), state.client.store().bus());
-    let text = kept.await? + &seen;
+    let text = kept.await? + &seen + &metrics::memory(&state.bounds.memory);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -13,6 +13,7 @@ mod given;
 mod graph;
 pub mod guard;
 mod handlers;
+mod held;
 mod host;
 mod jobs;
 mod keeping;
@@ -37,12 +38,13 @@ pub use server::{Http, HttpError};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::feed::Feed;
 use self::guard::Guard;
 use self::problem::{Kind, Problem};
 use crate::client::{Client, ClientError};
+use crate::limits::{PAGE_PAYLOAD_BYTES, PAYLOAD_BYTES_MAX};
 use crate::loader::Loader;
 use crate::metrics::Live;
 
@@ -64,6 +66,10 @@ pub struct Setup {
     pub bounds: Bounds,
 }
 
+/// What an answer takes while it is made: the page, and the payloads of the task that ends it, once as tasks,
+/// once as what is shown of them, and once as text.
+const ANSWER_BYTES: u64 = 3 * (PAGE_PAYLOAD_BYTES + 3 * PAYLOAD_BYTES_MAX as u64);
+
 /// What all requests share.
 pub struct Shared {
     client: Client,
@@ -77,8 +83,6 @@ pub struct Shared {
     bounds: Bounds,
     feed: Arc<Feed>,
     live: Arc<Live>,
-    /// Room for the bodies of requests.
-    bodies: Semaphore,
     /// One upload at a time.
     uploading: tokio::sync::Mutex<()>,
     /// Units are added to jobs by one request at a time.
@@ -102,6 +106,23 @@ impl Shared {
             Ok(found) => Ok(found?),
             Err(_) => Err(Problem::new(Kind::Failed, "the look at the store panicked")),
         }
+    }
+
+    /// Read an answer that has payloads in it. Its room in memory is taken before, and given back when the
+    /// last byte is sent; who finds none waits for a while.
+    async fn answer<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let time = self.bounds.body_time;
+        let taking = self.bounds.memory.answers.take(ANSWER_BYTES);
+        let room = tokio::time::timeout(time, taking).await.map_err(|_| {
+            let what = format!("the memory for answers was in use by other requests for {time:?}");
+            Problem::new(Kind::TooMany, what)
+                .hint("ask again, for smaller pages, or give the host more with --memory")
+        })?;
+        held::hold_answer(room);
+        self.read(read).await
     }
 
     /// Tasks of a handler that run at once, where it says so.

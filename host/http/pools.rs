@@ -60,7 +60,7 @@ async fn list(
             );
         }
     };
-    let pools = state.read(move |client| {
+    let pools = state.answer(move |client| {
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let filter = Filter {
             group: Some(kind),
@@ -72,13 +72,9 @@ async fn list(
             limit: most,
             ..Filter::default()
         };
-        let pools = client.list(&filter)?;
-        Ok(pools
-            .iter()
-            .map(|pool| wire::task(pool, now_ms()))
-            .collect())
+        TasksJson::of_groups(client, filter)
     });
-    Ok(Shown(TasksJson::of(pools.await?, most)))
+    Ok(Shown(pools.await?))
 }
 
 /// Show a pool: by its id, a unique beginning of it, or its name; then the newest of that name

@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::feed::Feed;
 use super::problem::{Kind, Problem};
 use super::shown::{json, spare};
-use super::{Bounds, Setup, Shared, State, dashboard, given, guard, openapi};
+use super::{Bounds, Setup, Shared, State, dashboard, guard, held, openapi};
 use crate::loader::Loader;
 use crate::metrics::{Live, Named};
 use crate::wire;
@@ -104,7 +104,6 @@ impl Http {
         let Bounds {
             connections,
             head_time,
-            bodies_bytes,
             ..
         } = setup.bounds;
         let state: State = Arc::new(Shared {
@@ -117,7 +116,6 @@ impl Http {
             allow_upload: setup.allow_upload,
             feed: feed.clone(),
             live,
-            bodies: Semaphore::new(bodies_bytes / given::UNIT_BYTES),
             bounds: setup.bounds,
             uploading: tokio::sync::Mutex::default(),
             adding: tokio::sync::Mutex::default(),
@@ -191,6 +189,7 @@ fn router(state: State) -> Router {
             Problem::new(Kind::NoMethod, "this path has no such method")
                 .hint("/openapi.json describes what there is")
         })
+        .layer(from_fn(held::keep))
         .layer(from_fn(spare))
         .layer(CatchPanicLayer::custom(|_| {
             let problem = Problem::new(Kind::Failed, "the answer to this request panicked");

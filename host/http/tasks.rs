@@ -15,7 +15,7 @@ use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::waiting::{patience, set, statuses};
 use crate::client::{Client, ClientError};
-use crate::limits::INPUTS_MAX;
+use crate::limits::{INPUTS_MAX, PAGE_PAYLOAD_BYTES};
 use crate::store::Filter;
 use crate::task::{Options, Task, TaskId};
 use crate::wire::{self, TaskJson, now_ms, whole};
@@ -164,9 +164,20 @@ pub struct TasksJson {
 }
 
 impl TasksJson {
-    /// A page of at most `limit` tasks.
-    pub fn of(tasks: Vec<TaskJson>, limit: u64) -> TasksJson {
-        let full = tasks.len() as u64 >= limit;
+    /// The page that a filter gives, of groups: as their rows alone tell them.
+    pub fn of_groups(client: &Client, filter: Filter) -> Result<TasksJson, ClientError> {
+        let filter = Filter {
+            bytes_max: Some(PAGE_PAYLOAD_BYTES),
+            ..filter
+        };
+        let groups = client.list(&filter)?;
+        let (full, now_ms) = (filter.is_full(&groups), now_ms());
+        let shown = groups.iter().map(|group| wire::task(group, now_ms));
+        Ok(TasksJson::page(shown.collect(), full))
+    }
+
+    /// A page after which there may be another one when it is `full`.
+    pub fn page(tasks: Vec<TaskJson>, full: bool) -> TasksJson {
         let last = tasks.last().filter(|_| full);
         TasksJson {
             next: last.map(|task| task.id.clone()),
@@ -200,7 +211,8 @@ pub struct ListQuery {
     id: Option<String>,
     /// Only what comes after this task in the list: `next` of the page before.
     after: Option<String>,
-    /// At most so many, and at most 1,000; 50 when absent.
+    /// At most so many, and at most 1,000; 50 when absent. A page ends sooner, with `next`, when its payloads
+    /// have 4 MiB.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }
@@ -230,30 +242,42 @@ async fn list(
         let what = format!("skip is {skip}: a page begins at most {SKIP_MAX} tasks down the list");
         return Err(Problem::new(Kind::Usage, what).hint("go on from a task with `after`"));
     }
-    let tasks = state.read(move |client| {
+    let page = state.answer(move |client| {
         let parent = query.parent.as_deref().map(|name| parent(client, name));
         let after = query.after.as_deref().map(|name| client.resolve(name));
+        let filter = Filter {
+            statuses: set(&filters),
+            reason: filters.iter().find_map(|filter| filter.reason),
+            handler: query.handler,
+            queue: query.queue,
+            key: query.key,
+            brief: query.brief,
+            bytes_max: Some(PAGE_PAYLOAD_BYTES),
+            skip,
+            parent: parent.transpose()?,
+            after: after.transpose()?,
+            limit: most,
+            ..Filter::default()
+        };
         let tasks = match &query.id {
             Some(prefix) => beginning(client, prefix, most)?,
-            None => client.list(&Filter {
-                statuses: set(&filters),
-                reason: filters.iter().find_map(|filter| filter.reason),
-                handler: query.handler,
-                queue: query.queue,
-                key: query.key,
-                brief: query.brief,
-                skip,
-                parent: parent.transpose()?,
-                after: after.transpose()?,
-                limit: most,
-                ..Filter::default()
-            })?,
+            None => {
+                let tasks = client.list(&filter)?;
+                tasks.into_iter().map(|task| (task, 0)).collect()
+            }
         };
-        let (holds, now_ms) = (client.holds(&tasks)?, now_ms());
-        let shown = tasks.iter().map(|task| wire::shown(task, &holds, now_ms));
-        Ok(shown.collect())
+        let full = match &query.id {
+            Some(_) => tasks.len() as u64 >= most,
+            None => filter.is_full(tasks.iter().map(|(task, _)| task)),
+        };
+        let holds = client.holds(tasks.iter().map(|(task, _)| task))?;
+        let now_ms = now_ms();
+        let shown = tasks
+            .iter()
+            .map(|(task, left_out)| wire::without(wire::shown(task, &holds, now_ms), *left_out));
+        Ok(TasksJson::page(shown.collect(), full))
     });
-    Ok(Shown(TasksJson::of(tasks.await?, most)))
+    Ok(Shown(page.await?))
 }
 
 /// A task whose children are asked for; they may have outlived it.
@@ -267,13 +291,15 @@ pub fn parent(client: &Client, name: &str) -> Result<TaskId, ClientError> {
     }
 }
 
-fn beginning(client: &Client, prefix: &str, most: u64) -> Result<Vec<Task>, ClientError> {
+/// The tasks whose ids begin so, and how much of each is left out.
+fn beginning(client: &Client, prefix: &str, most: u64) -> Result<Vec<(Task, u64)>, ClientError> {
     let Ok(prefix) = prefix.parse::<crate::task::IdPrefix>() else {
         return Ok(Vec::new());
     };
     let (low, high) = prefix.range();
     let ids = client.store().ids_between(low, high, most)?;
-    Ok(client.store().tasks(&ids)?.into_iter().flatten().collect())
+    let tasks = client.store().tasks_within(&ids, PAGE_PAYLOAD_BYTES)?;
+    Ok(tasks.into_iter().flatten().collect())
 }
 
 /// Submit a task
@@ -364,7 +390,7 @@ async fn get(
         state.arrived(&[id], false, wanted, patience(time)?).await?;
     }
     let shared = state.clone();
-    let shown = state.read(move |client| {
+    let shown = state.answer(move |client| {
         let detail = client.detail(id)?;
         let handler_max = shared.handler_max(&detail.task.handler);
         let why = client.why(&detail.task, &detail.holds, handler_max)?;

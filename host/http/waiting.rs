@@ -12,7 +12,7 @@ use super::given::Given;
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::{Shared, State};
-use crate::limits::AWAITED_PER_REQUEST_MAX;
+use crate::limits::{AWAITED_PER_REQUEST_MAX, PAGE_PAYLOAD_BYTES};
 use crate::task::{Status, StatusFilter, StatusSet, Task, TaskId, duration_ms};
 use crate::wire::{self, TaskJson, now_ms};
 
@@ -102,7 +102,8 @@ pub struct WaitJson {
 pub struct WaitedJson {
     /// Whether all (or with `any` one) are where they were waited for. False: ask again.
     pub done: bool,
-    /// The tasks as they are now, in the order of the ids; without those that were deleted meanwhile.
+    /// The tasks as they are now, in the order of the ids; without those that were deleted meanwhile. Once
+    /// their payloads have 4 MiB, the long ones of the others are left out.
     pub tasks: Vec<TaskJson>,
 }
 
@@ -127,11 +128,13 @@ async fn wait(
         .read(move |client| names.iter().map(|name| client.resolve(name)).collect())
         .await?;
     state.arrived(&ids, wait.any, wanted, time).await?;
-    let tasks = state
-        .read(move |client| Ok(client.store().tasks(&ids)?))
-        .await?;
-    let there = |task: &Option<Task>| {
-        let status = task.as_ref().map(|task| task.status);
+    let reading = state.answer(move |client| {
+        let store = client.store();
+        Ok(store.tasks_within(&ids, PAGE_PAYLOAD_BYTES)?)
+    });
+    let tasks = reading.await?;
+    let there = |task: &Option<(Task, u64)>| {
+        let status = task.as_ref().map(|(task, _)| task.status);
         status.is_none_or(|status| is_there(status, wanted))
     };
     let done = match wait.any {
@@ -142,7 +145,7 @@ async fn wait(
     Ok(Shown(WaitedJson {
         done,
         tasks: (tasks.iter().flatten())
-            .map(|task| wire::task(task, now_ms))
+            .map(|(task, left_out)| wire::without(wire::task(task, now_ms), *left_out))
             .collect(),
     }))
 }

@@ -20,7 +20,7 @@ use crate::group::GroupKind;
 use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::Filter;
 use crate::task::check_metadata;
-use crate::wire::{self, StartedJson, WorkflowDetailJson, now_ms, whole};
+use crate::wire::{StartedJson, WorkflowDetailJson, now_ms, whole};
 use crate::workflow::{self, Definition, Format, Given as Told, parse};
 
 /// The routes of workflows.
@@ -191,7 +191,7 @@ async fn list(
 ) -> Result<Shown<TasksJson>, Problem> {
     let statuses = set(&statuses(query.status.as_deref())?);
     let most = limit(query.limit)?;
-    let tasks = state.read(move |client| {
+    let tasks = state.answer(move |client| {
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let filter = Filter {
             statuses,
@@ -201,13 +201,9 @@ async fn list(
             limit: most,
             ..Filter::default()
         };
-        let tasks = client.list(&filter)?;
-        Ok(tasks
-            .iter()
-            .map(|task| wire::task(task, now_ms()))
-            .collect())
+        TasksJson::of_groups(client, filter)
     });
-    Ok(Shown(TasksJson::of(tasks.await?, most)))
+    Ok(Shown(tasks.await?))
 }
 
 /// Which jobs to show.

@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::limits::{ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest};
+use crate::limits::{self, ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest};
 use crate::task::duration_ms;
 
 /// What is wrong with a manifest, and what to do.
@@ -325,23 +325,9 @@ fn bytes(key: &str, amount: &Amount) -> Result<u64, ManifestError> {
         Amount::Number(number) => return Ok(*number),
         Amount::Text(text) => text.trim(),
     };
-    let digits = text
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" | "K" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        "kB" | "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => 0,
-    };
-    match number.parse::<u64>() {
-        Ok(number) if factor > 0 => Ok(number.saturating_mul(factor)),
-        _ => Err(ManifestError {
+    match limits::size(text) {
+        Some(bytes) => Ok(bytes),
+        None => Err(ManifestError {
             what: format!("{key} is \"{text}\", which is no size"),
             hint: "write a number of bytes, or one with KiB, MiB or GiB".to_owned(),
         }),

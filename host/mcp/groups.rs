@@ -12,6 +12,7 @@ use super::answer::{
 use super::tasks::{TasksOutput, limit};
 use super::tool::{Call, Known, tool};
 use crate::group::GroupKind;
+use crate::limits::PAGE_PAYLOAD_BYTES;
 use crate::store::Filter;
 use crate::task::{Status, StatusSet};
 use crate::wire::{self, QueueJson, ScheduleJson, TaskJson, now_ms};
@@ -56,20 +57,23 @@ async fn pools(door: Arc<Door>, input: PoolsInput, _call: Call) -> Result<TasksO
     let most = limit(input.limit)?;
     let pools = door.read(move |client| {
         let after = input.after.as_deref().map(|name| client.resolve(name));
-        let pools = client.list(&Filter {
+        let filter = Filter {
             group: Some(GroupKind::Pool),
             statuses: match input.all {
                 true => StatusSet::default(),
                 false => [Status::Running].into_iter().collect(),
             },
             after: after.transpose()?,
+            bytes_max: Some(PAGE_PAYLOAD_BYTES),
             limit: most,
             ..Filter::default()
-        })?;
+        };
+        let pools = client.list(&filter)?;
         let now_ms = now_ms();
-        Ok(pools.iter().map(|pool| wire::task(pool, now_ms)).collect())
+        let shown = pools.iter().map(|pool| wire::task(pool, now_ms));
+        Ok((shown.collect(), filter.is_full(&pools)))
     });
-    Ok(TasksOutput::of(pools.await?, most, door.host_note()))
+    Ok(TasksOutput::of(pools.await?, door.host_note()))
 }
 
 /// Which pool.

@@ -11,6 +11,7 @@ use super::tool::{Call, Known, tool};
 use super::{Door, blocking};
 use crate::cli::trace::Tree;
 use crate::client::{Client, ClientError};
+use crate::limits::PAGE_PAYLOAD_BYTES;
 use crate::store::{Filter, LogPosition};
 use crate::task::{Options, StatusFilter, Task, TaskId};
 use crate::wire::{self, LogJson, TaskJson, now_ms};
@@ -300,9 +301,8 @@ pub struct TasksOutput {
 }
 
 impl TasksOutput {
-    /// A page of at most `limit` tasks, as far as there is room.
-    pub fn of(tasks: Vec<TaskJson>, limit: u64, note: Option<String>) -> TasksOutput {
-        let full = tasks.len() as u64 >= limit;
+    /// A page of tasks, as far as there is room; there may be another one when it is `full`.
+    pub fn of((tasks, full): (Vec<TaskJson>, bool), note: Option<String>) -> TasksOutput {
         let tasks: Vec<_> = tasks
             .into_iter()
             .map(|task| cut(task, LISTED_BYTES_MAX))
@@ -356,7 +356,7 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<TasksOut
     let tasks = door.read(move |client| {
         let parent = input.parent.as_deref().map(|name| parent(client, name));
         let after = input.after.as_deref().map(|name| client.resolve(name));
-        let tasks = client.list(&Filter {
+        let filter = Filter {
             statuses: filters.iter().map(|filter| filter.status).collect(),
             reason: filters.iter().find_map(|filter| filter.reason),
             handler: input.handler,
@@ -364,14 +364,16 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<TasksOut
             key: input.key,
             parent: parent.transpose()?,
             after: after.transpose()?,
+            bytes_max: Some(PAGE_PAYLOAD_BYTES),
             limit: most,
             ..Filter::default()
-        })?;
+        };
+        let tasks = client.list(&filter)?;
         let (holds, now_ms) = (client.holds(&tasks)?, now_ms());
         let shown = tasks.iter().map(|task| wire::shown(task, &holds, now_ms));
-        Ok(shown.collect())
+        Ok((shown.collect(), filter.is_full(&tasks)))
     });
-    Ok(TasksOutput::of(tasks.await?, most, door.host_note()))
+    Ok(TasksOutput::of(tasks.await?, door.host_note()))
 }
 
 /// A task whose children are asked for; they may have outlived it.

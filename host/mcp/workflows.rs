@@ -12,7 +12,7 @@ use super::tool::{Call, Known, tool};
 use super::{Door, blocking};
 use crate::client::{ClientError, Jobs, Run};
 use crate::group::GroupKind;
-use crate::limits::WORKFLOW_JOBS_MAX;
+use crate::limits::{PAGE_PAYLOAD_BYTES, WORKFLOW_JOBS_MAX};
 use crate::store::Filter;
 use crate::task::{StatusSet, check_payload};
 use crate::wire::{self, StartedJson, WorkflowDetailJson, now_ms};
@@ -347,16 +347,19 @@ async fn list(door: Arc<Door>, input: ListInput, _call: Call) -> Result<TasksOut
     let most = limit(input.limit)?;
     let tasks = door.read(move |client| {
         let after = input.after.as_deref().map(|name| client.resolve(name));
-        let tasks = client.list(&Filter {
+        let filter = Filter {
             statuses: filters.iter().map(|filter| filter.status).collect(),
             group: Some(GroupKind::Workflow),
             group_name: input.name,
             after: after.transpose()?,
+            bytes_max: Some(PAGE_PAYLOAD_BYTES),
             limit: most,
             ..Filter::default()
-        })?;
+        };
+        let tasks = client.list(&filter)?;
         let now_ms = now_ms();
-        Ok(tasks.iter().map(|task| wire::task(task, now_ms)).collect())
+        let shown = tasks.iter().map(|task| wire::task(task, now_ms));
+        Ok((shown.collect(), filter.is_full(&tasks)))
     });
-    Ok(TasksOutput::of(tasks.await?, most, door.host_note()))
+    Ok(TasksOutput::of(tasks.await?, door.host_note()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::asking::unread;
-use crate::daemon::{LastHost, View};
+use crate::daemon::{HostMemory, LastHost, PartMemory, View};
 use crate::group::{Each, Group, GroupKind, Items, OnFailure, PoolOptions, Results};
 use crate::job::{Pace, UnitResult};
 use crate::lease::{Identity, Lease, Standing};
@@ -400,6 +400,17 @@ pub fn view(json: &HostJson) -> View {
                 false => Standing::Running,
             },
             url: json.url.clone(),
+            memory: json.memory.as_ref().map(|memory| HostMemory {
+                number: 0,
+                max_bytes: memory.max_bytes,
+                parts: (memory.parts.iter())
+                    .map(|part| PartMemory {
+                        part: part.part.clone(),
+                        used_bytes: part.used_bytes,
+                        max_bytes: part.max_bytes,
+                    })
+                    .collect(),
+            }),
             work: None,
         }),
         hosts: json.hosts.iter().map(sharing_host).collect(),
@@ -446,6 +457,7 @@ fn sharing_host(json: &SharingHostJson) -> LastHost {
             "failed" => Standing::Failed,
             _ => Standing::Died,
         },
+        memory: None,
         url: None,
         work: work.map(|(handlers, running)| HostWork {
             number: json.number,

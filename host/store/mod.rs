@@ -55,6 +55,13 @@ use crate::task::{
 pub trait Store: Writes {
     /// Tasks by id, in the order of the ids; none where there is no such task.
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError>;
+    /// The same, but once their payloads have `bytes_max` bytes together, what follows comes without those that
+    /// are long. With each comes how many bytes were left out.
+    fn tasks_within(
+        &self,
+        ids: &[TaskId],
+        bytes_max: u64,
+    ) -> Result<Vec<Option<(Task, u64)>>, StoreError>;
     /// The same as other tasks see them, which is cheaper.
     fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError>;
     /// Their statuses alone, which is cheaper still.
@@ -600,10 +607,24 @@ pub struct Filter {
     pub after: Option<TaskId>,
     /// Without the payloads that are kept apart because they are long.
     pub brief: bool,
+    /// The page ends with the task by which their payloads have so many bytes; none: whatever they have.
+    pub bytes_max: Option<u64>,
     /// Without the first so many of those.
     pub skip: u64,
     /// At most so many.
     pub limit: u64,
+}
+
+impl Filter {
+    /// Whether a page has all that it may have, so that there may be a next one.
+    pub fn is_full<'a>(&self, page: impl IntoIterator<Item = &'a Task>) -> bool {
+        let (mut tasks, mut bytes) = (0, 0);
+        for task in page {
+            tasks += 1;
+            bytes += task.payload_bytes();
+        }
+        tasks >= self.limit || self.bytes_max.is_some_and(|most| bytes >= most)
+    }
 }
 
 /// A task as the overview counts it.

@@ -137,6 +137,13 @@ pub struct Task {
 }
 
 impl Task {
+    /// Bytes of the payloads that it has here.
+    pub fn payload_bytes(&self) -> u64 {
+        let some = [&self.phase_input, &self.output].into_iter().flatten();
+        let bytes: usize = some.map(|payload| payload.len()).sum();
+        (self.input.len() + bytes) as u64
+    }
+
     /// The token that every write of the current attempt bears.
     pub fn token(&self) -> Token {
         Token {

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 
 use crate::client::{Dependencies, Detail, Holds, Job, Reason, Why, unusable};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::{LastHost, View};
+use crate::daemon::{HostMemory, LastHost, PartMemory, View};
 use crate::group::{Group, GroupKind};
 use crate::lease::Standing;
 use crate::queue::Queue;
@@ -68,6 +68,10 @@ pub struct TaskJson {
     pub input: Box<RawValue>,
     #[schema(value_type = Option<serde_json::Value>)]
     pub output: Option<Box<RawValue>>,
+    /// Bytes of its input and output that are left out here, because the answer would be too large: ask for
+    /// the task alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out_bytes: Option<u64>,
     /// The message of the failure.
     pub error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -470,6 +474,29 @@ pub struct HostJson {
     /// All that serve, where several hosts share a database; the newest first.
     #[serde(default)]
     pub hosts: Vec<SharingHostJson>,
+    /// Its memory, as it was at its last heartbeat; null where the host is on another machine, or serves no more.
+    #[serde(default)]
+    pub memory: Option<MemoryJson>,
+}
+
+/// The memory of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryJson {
+    /// All that instances, answers and bodies may take together, in bytes.
+    pub max_bytes: u64,
+    /// Each part of it.
+    pub parts: Vec<MemoryPartJson>,
+}
+
+/// What a part of the host may take of its memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryPartJson {
+    /// running, parked, answers or bodies.
+    pub part: String,
+    /// What it has.
+    pub used_bytes: u64,
+    /// What it may have. Running and parked instances have one bound together.
+    pub max_bytes: u64,
 }
 
 /// One of several hosts that share a database.
@@ -546,6 +573,14 @@ pub fn shown(task: &Task, holds: &Holds, now_ms: u64) -> TaskJson {
     }
 }
 
+/// A task of which so many bytes of payloads were left out.
+pub fn without(task: TaskJson, left_out_bytes: u64) -> TaskJson {
+    TaskJson {
+        left_out_bytes: Some(left_out_bytes).filter(|bytes| *bytes > 0),
+        ..task
+    }
+}
+
 /// A task as its row alone tells it: what else may hold it is not looked at.
 pub fn task(task: &Task, now_ms: u64) -> TaskJson {
     TaskJson {
@@ -558,6 +593,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         phase: task.phase.to_string(),
         input: raw(&task.input),
         output: task.output.as_deref().map(raw),
+        left_out_bytes: None,
         error: task.failure.as_ref().map(|failure| failure.message.clone()),
         failure: task.failure.as_ref().map(failure),
         attempt: task.attempt,
@@ -859,6 +895,7 @@ pub fn no_host(data: &Path, status: &'static str) -> HostJson {
         warnings: Vec::new(),
         queues: Vec::new(),
         hosts: Vec::new(),
+        memory: None,
     }
 }
 
@@ -929,12 +966,26 @@ pub fn host(data: &Path, view: &View) -> HostJson {
         json.pid = Some(lease.holder.pid);
         json.version = Some(lease.version.clone());
         json.url = host.url.clone();
+        json.memory = host.memory.as_ref().map(memory);
         json.since = Some(time(lease.since_ms));
         json.last_heartbeat_at = Some(time(lease.heartbeat_at_ms));
         json.ended_at = lease.ended_at_ms.map(time);
         json.error = lease.error.clone();
     }
     json
+}
+
+/// The memory of a host.
+pub fn memory(memory: &HostMemory) -> MemoryJson {
+    let part = |part: &PartMemory| MemoryPartJson {
+        part: part.part.clone(),
+        used_bytes: part.used_bytes,
+        max_bytes: part.max_bytes,
+    };
+    MemoryJson {
+        max_bytes: memory.max_bytes,
+        parts: memory.parts.iter().map(part).collect(),
+    }
 }
 
 /// A log line.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fishway::http::Bounds;
+use fishway::memory::Memory;
 use fishway::task::Options;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -145,13 +146,13 @@ async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_waits_for_room_in_memory_and_gives_it_back() {
-    // Room for three, of which this one needs five.
-    let small = Bounds {
-        bodies_bytes: 3 << 20,
-        body_time: Duration::from_millis(200),
+    // Room for bodies of four MiB, each of which is there twice.
+    let memory = Memory::new(64 << 20);
+    let door = Door::bounded(Bounds {
+        memory: memory.clone(),
         ..Bounds::default()
-    };
-    let door = Door::bounded(small).await;
+    })
+    .await;
     let body =
         |bytes: usize| json!({ "handler": "echo", "inputs": ["x".repeat(bytes)] }).to_string();
     let kind = ["Content-Type: application/json"];
@@ -161,12 +162,9 @@ async fn a_body_waits_for_room_in_memory_and_gives_it_back() {
     much.send(&head).await;
     let told = much.rest().await;
     // It was not asked for its body.
-    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
-    let door = Door::bounded(Bounds {
-        bodies_bytes: 4 << 20,
-        ..Bounds::default()
-    })
-    .await;
+    assert!(told.starts_with("HTTP/1.1 413"), "{told}");
+    let words = "the body has 5242880 bytes, and this host has memory for 4194304";
+    assert!(told.contains(words), "{told}");
     let fits = async || {
         door.ask("POST /v1/tasks/bulk", &kind, large.as_bytes())
             .await
@@ -324,4 +322,129 @@ async fn a_request_may_make_fewer_jobs_of_a_workflow_than_usual_and_not_more() {
     door.post("/v1/workflows", run(100_000)).await.is(201);
     let refused = door.post("/v1/workflows", run(100_001)).await;
     refused.refused(422, "invalid", "jobs_max is 100001, more than 100000");
+}
+
+/// Tasks with three megabytes in and out.
+async fn large(door: &Door, many: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..many {
+        let input = json!("x".repeat(3_000_000));
+        let id = door
+            .world
+            .submit_to("echo", input, Options::default())
+            .await;
+        door.world.end(id).await;
+        ids.push(id.to_string());
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_when_its_payloads_are_large_and_the_next_one_goes_on() {
+    let door = Door::open().await;
+    let ids = large(&door, 3).await;
+    let (mut found, mut query) = (Vec::new(), String::new());
+    loop {
+        let page = door
+            .get(&format!("/v1/tasks?limit=1000{query}"))
+            .await
+            .is(200);
+        let tasks = page["tasks"].as_array().unwrap();
+        assert!(tasks.len() <= 1, "{} tasks on one page", tasks.len());
+        for task in tasks {
+            assert_eq!(task["input"], task["output"]);
+            assert_eq!(task["input"].as_str().unwrap().len(), 3_000_000);
+            assert!(task.get("left_out_bytes").is_none());
+            found.push(task["id"].as_str().unwrap().to_owned());
+        }
+        match page["next"].as_str() {
+            Some(next) => query = format!("&after={next}"),
+            None => break,
+        }
+    }
+    found.reverse();
+    assert_eq!(found, ids);
+    // Without what is long, all are on one page.
+    let brief = door.get("/v1/tasks?brief=true").await.is(200);
+    assert_eq!(brief["tasks"].as_array().unwrap().len(), 3);
+    assert_eq!(brief["next"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_about_named_tasks_leaves_out_what_is_too_large_and_tells_its_size() {
+    let door = Door::open().await;
+    let ids = large(&door, 3).await;
+    let waited = door.post("/v1/wait", json!({ "ids": ids })).await.is(200);
+    let tasks = waited["tasks"].as_array().unwrap();
+    let told: Vec<&str> = tasks
+        .iter()
+        .map(|task| task["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, ids);
+    assert_eq!(tasks[0]["output"].as_str().unwrap().len(), 3_000_000);
+    for task in &tasks[1..] {
+        assert_eq!(
+            (&task["input"], &task["output"]),
+            (&json!(null), &json!(null))
+        );
+        assert_eq!(task["left_out_bytes"], 6_000_004);
+        assert_eq!(task["status"], "completed");
+    }
+    // Alone, each has them.
+    let alone = door.get(&format!("/v1/tasks/{}", ids[2])).await.is(200);
+    assert_eq!(alone["output"].as_str().unwrap().len(), 3_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_wait_for_memory_until_the_ones_before_are_read() {
+    let memory = Memory::new(64 << 20);
+    let door = Door::bounded(Bounds {
+        memory: memory.clone(),
+        body_time: Duration::from_millis(200),
+        ..Bounds::default()
+    })
+    .await;
+    let ids = large(&door, 1).await;
+    // The first is as large as all the memory for answers while it is made, and then as large as its text.
+    // Readers that do not read keep that, until there is no room for one more.
+    let mut readers = Vec::new();
+    let path = format!(
+        "GET /v1/tasks/{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ids[0]
+    );
+    for _ in 0..2 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut stream = socket.connect(door.address).await.unwrap();
+        stream.write_all(path.as_bytes()).await.unwrap();
+        let mut first = [0; 1];
+        let beginning = stream.read_exact(&mut first);
+        tokio::time::timeout(PATIENCE, beginning)
+            .await
+            .unwrap()
+            .unwrap();
+        readers.push(stream);
+        let refused = door.get("/v1/tasks").await;
+        refused.refused(
+            429,
+            "too-many",
+            "the memory for answers was in use by other requests",
+        );
+        // What has no payloads needs none of it.
+        door.get("/v1/host").await.is(200);
+        readers.clear();
+        door.get("/v1/tasks").await.is(200);
+    }
+    // The metrics name each part.
+    let metrics = door.get("/metrics").await.body;
+    for part in ["running", "parked", "answers", "bodies"] {
+        assert!(
+            metrics.contains(&format!("fishway_memory_used_bytes{{part=\"{part}\"}} ")),
+            "{metrics}"
+        );
+        assert!(
+            metrics.contains(&format!("fishway_memory_max_bytes{{part=\"{part}\"}} ")),
+            "{metrics}"
+        );
+    }
 }

@@ -35,6 +35,10 @@ pub fn list(link: &Link, filter: &Filter) -> Result<Vec<Task>, StoreError> {
         filter.limit.min(i64::MAX as u64),
         filter.skip.min(i64::MAX as u64)
     );
-    let found = link.many(&sql, &bound(&conditions), columns::task)?;
+    let mut found = link.many(&sql, &bound(&conditions), columns::task)?;
+    if let (Some(bytes_max), false) = (filter.bytes_max, filter.brief) {
+        let apart = rows::bytes_apart(link, &found)?;
+        found.truncate(rows::until_full(&found, &apart, bytes_max));
+    }
     rows::whole(link, found, filter.brief)
 }

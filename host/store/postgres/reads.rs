@@ -49,6 +49,31 @@ impl Store for PostgresStore {
         })
     }
 
+    fn tasks_within(
+        &self,
+        ids: &[TaskId],
+        bytes_max: u64,
+    ) -> Result<Vec<Option<(Task, u64)>>, StoreError> {
+        let sql = format!("select {COLUMNS} from tasks where id = any(:ids)");
+        self.read(|link| {
+            let found = link.many(&sql, named! { "ids": ids }, columns::task)?;
+            let mut apart = rows::bytes_apart(link, &found)?;
+            // In the order in which they are asked for.
+            let mut found: HashMap<TaskId, (Task, i64)> =
+                found.into_iter().map(|one| (one.0.id, one)).collect();
+            let mut full: Vec<_> = ids.iter().filter_map(|id| found.remove(id)).collect();
+            let brief = full.split_off(rows::until_full(&full, &apart, bytes_max));
+            let full = rows::whole(link, full, false)?;
+            let brief = rows::whole(link, brief, true)?;
+            let full = full.into_iter().map(|task| (task.id, (task, 0)));
+            let brief = brief.into_iter().map(|task| {
+                let left_out = apart.remove(&task.id).unwrap_or(0);
+                (task.id, (task, left_out))
+            });
+            Ok(in_order(ids, full.chain(brief)))
+        })
+    }
+
     fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
         const SQL: &str = "\
             select id, handler, status, output, spilled, failure

@@ -54,14 +54,19 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ta
         bound(&conditions).as_slice(),
         columns::task,
     )?;
-    found
-        .into_iter()
-        .map(|(mut task, spilled)| {
-            match filter.brief {
-                true => rows::fill_group(connection, &mut task, spilled)?,
-                false => rows::fill(connection, &mut task, spilled)?,
-            }
-            Ok(task)
-        })
-        .collect()
+    let mut room = filter.bytes_max.unwrap_or(u64::MAX);
+    let mut page = Vec::with_capacity(found.len());
+    for (mut task, spilled) in found {
+        if filter.brief {
+            rows::fill_group(connection, &mut task, spilled)?;
+        } else {
+            rows::fill(connection, &mut task, spilled)?;
+        }
+        room = room.saturating_sub(task.payload_bytes());
+        page.push(task);
+        if room == 0 {
+            break;
+        }
+    }
+    Ok(page)
 }

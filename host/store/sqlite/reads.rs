@@ -53,6 +53,31 @@ impl Store for SqliteStore {
         self.read(|connection| ids.iter().map(|&id| whole_task(connection, id)).collect())
     }
 
+    fn tasks_within(
+        &self,
+        ids: &[TaskId],
+        bytes_max: u64,
+    ) -> Result<Vec<Option<(Task, u64)>>, StoreError> {
+        self.read(|connection| {
+            let mut room = bytes_max;
+            let mut find = |&id: &TaskId| {
+                let Some((mut task, spilled)) = found_task(connection, id)? else {
+                    return Ok(None);
+                };
+                let left_out = if room > 0 {
+                    rows::fill(connection, &mut task, spilled)?;
+                    0
+                } else {
+                    rows::fill_group(connection, &mut task, spilled)?;
+                    rows::payload_bytes(connection, id, spilled)?
+                };
+                room = room.saturating_sub(task.payload_bytes());
+                Ok(Some((task, left_out)))
+            };
+            ids.iter().map(&mut find).collect()
+        })
+    }
+
     fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
         const SQL: &str = "\
             select handler, status, output, spilled, failure
@@ -425,12 +450,15 @@ impl Store for SqliteStore {
     }
 }
 
-fn whole_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Task>> {
-    let found = connection
+fn found_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<(Task, i64)>> {
+    connection
         .prepare_cached(rows::find_sql())?
         .query_row(named_params! { ":id": id.to_i64() }, columns::task)
-        .optional()?;
-    let Some((mut task, spilled)) = found else {
+        .optional()
+}
+
+fn whole_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Task>> {
+    let Some((mut task, spilled)) = found_task(connection, id)? else {
         return Ok(None);
     };
     rows::fill(connection, &mut task, spilled)?;

@@ -101,6 +101,22 @@ pub fn payload(connection: &Connection, task: TaskId, kind: i64) -> rusqlite::Re
         .query_row(values, |row| Ok(row.get_ref(0)?.as_str()?.into()))
 }
 
+/// Bytes of the payloads of a task that are kept apart.
+pub fn payload_bytes(connection: &Connection, task: TaskId, spilled: i64) -> rusqlite::Result<u64> {
+    const SQL: &str = "\
+        select coalesce(sum(length(cast(body as blob))), 0)
+        from payloads
+        where task_id = :task";
+    if spilled & (INPUT | PHASE_INPUT | OUTPUT) == 0 {
+        return Ok(0);
+    }
+    connection
+        .prepare_cached(SQL)?
+        .query_row(named_params! { ":task": task.to_i64() }, |row| {
+            columns::unsigned(row, 0)
+        })
+}
+
 /// Read the payloads of a task that are kept apart.
 pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite::Result<()> {
     for kind in [INPUT, PHASE_INPUT, OUTPUT] {

@@ -40,6 +40,40 @@ pub fn fill_group(link: &Link, task: &mut Task, elsewhere: i64) -> Result<(), St
     Ok(())
 }
 
+/// Bytes of the payloads that tasks have elsewhere, of all of them at once.
+pub fn bytes_apart(link: &Link, found: &[(Task, i64)]) -> Result<HashMap<TaskId, u64>, StoreError> {
+    const SQL: &str = "\
+        select task_id, sum(octet_length(body))::bigint
+        from payloads
+        where task_id = any(:tasks)
+        group by task_id";
+    let apart = |elsewhere: i64| elsewhere & (INPUT | PHASE_INPUT | OUTPUT) != 0;
+    let having = found.iter().filter(|(_, elsewhere)| apart(*elsewhere));
+    let tasks: Vec<TaskId> = having.map(|(task, _)| task.id).collect();
+    if tasks.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let bytes = link.many(SQL, named! { "tasks": tasks.as_slice() }, |row| {
+        Ok((columns::id(row, 0)?, columns::unsigned(row, 1)?))
+    })?;
+    Ok(bytes.into_iter().collect())
+}
+
+/// How many tasks there are up to the one with which their payloads have `bytes_max` bytes.
+pub fn until_full(found: &[(Task, i64)], apart: &HashMap<TaskId, u64>, bytes_max: u64) -> usize {
+    let mut room = bytes_max;
+    let mut many = 0;
+    for (task, _) in found {
+        if room == 0 {
+            break;
+        }
+        many += 1;
+        let apart = apart.get(&task.id).copied().unwrap_or(0);
+        room = room.saturating_sub(task.payload_bytes() + apart);
+    }
+    many
+}
+
 /// Tasks with what they have elsewhere, read for all of them at once; without the payloads that are kept
 /// apart when `brief`.
 pub fn whole(link: &Link, found: Vec<(Task, i64)>, brief: bool) -> Result<Vec<Task>, StoreError> {
