@@ -30,7 +30,7 @@ use crate::store::{
 use crate::task::state::Attempt;
 use crate::task::{
     IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_after, check_name,
-    check_payload,
+    check_payload, same_document,
 };
 
 use crate::types::{self};
@@ -89,8 +89,39 @@ impl Client {
     }
 
     /// Submit a task for each input, a thousand in each transaction, or fewer when they are large or start
-    /// after many others. All inputs are checked first.
+    /// after many others. All inputs are checked first. Where the key names an earlier task of the same handler and
+    /// input, that one; of another input, an error.
     pub async fn submit(
+        &self,
+        handler: &str,
+        inputs: Vec<String>,
+        options: Options,
+    ) -> Result<Vec<Submitted>, ClientError> {
+        let (key, input) = (options.key.clone(), inputs.first().cloned());
+        let made = self.submit_reusing(handler, inputs, options).await?;
+        if let (Some(key), Some(input), [Submitted { id, created: false }]) = (key, input, &*made) {
+            let earlier = self.earlier(*id).await?;
+            if !same_document(&earlier.input, &input) {
+                return Err(ClientError::KeyUsed {
+                    key: key.to_string(),
+                    noun: "task",
+                    id: *id,
+                    part: "input",
+                });
+            }
+        }
+        Ok(made)
+    }
+
+    /// A task that a key names, read where that may block.
+    pub(in crate::client) async fn earlier(&self, id: TaskId) -> Result<Task, ClientError> {
+        let client = self.clone();
+        let read = tokio::task::spawn_blocking(move || client.task(id));
+        read.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// As [`Client::submit`]; the earlier task of the key whatever its input.
+    pub async fn submit_reusing(
         &self,
         handler: &str,
         inputs: Vec<String>,
@@ -98,7 +129,7 @@ impl Client {
     ) -> Result<Vec<Submitted>, ClientError> {
         let invalid = |what, line| ClientError::Invalid { what, line };
         check_name("handler's name", handler).map_err(|what| invalid(what, None))?;
-        options.check().map_err(|what| invalid(what, None))?;
+        options.check_new().map_err(|what| invalid(what, None))?;
         let known = self.check_handler(handler)?;
         if let Some(next) = &options.on_complete {
             self.check_handler(next)?;

@@ -11,7 +11,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 
-    /// Ends when the clock shows `at_ms` or later.
+    /// Ends when the clock shows `at_ms` or later. May end earlier where the clock was set back meanwhile: who has
+    /// waited looks what time it is.
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
@@ -29,11 +30,13 @@ impl Clock for SystemClock {
 
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
+            let mut before_ms = 0;
             loop {
                 let now_ms = self.now_ms();
-                if now_ms >= at_ms {
+                if now_ms >= at_ms || now_ms < before_ms {
                     return;
                 }
+                before_ms = now_ms;
                 // At most an hour at a time, so that a clock that was set forward is noticed.
                 let rest = Duration::from_millis((at_ms - now_ms).min(3_600_000));
                 tokio::time::sleep(rest).await;
@@ -60,6 +63,11 @@ impl HandClock {
     pub fn advance(&self, by_ms: u64) {
         self.now.send_modify(|now| *now += by_ms);
     }
+
+    /// Set it, to an earlier time too.
+    pub fn set(&self, at_ms: u64) {
+        self.now.send_modify(|now| *now = at_ms);
+    }
 }
 
 impl Clock for HandClock {
@@ -70,8 +78,9 @@ impl Clock for HandClock {
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut now = self.now.subscribe();
         Box::pin(async move {
+            let began_ms = *now.borrow();
             // The sender lives in `self`, so this ends by the time alone.
-            let _ = now.wait_for(|now| *now >= at_ms).await;
+            let _ = now.wait_for(|now| *now >= at_ms || *now < began_ms).await;
         })
     }
 }

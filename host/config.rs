@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use crate::escape::without_mark;
+
 /// The file that is read where none is named, in the current directory.
 pub const FILE_NAME: &str = "fishway.toml";
 
@@ -128,6 +130,7 @@ pub fn read(path: &Path, known: &[&str]) -> Result<File, ConfigError> {
 
 fn parse(path: &Path, text: &str, known: &[&str]) -> Result<File, ConfigError> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    let text = without_mark(text);
     let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         line: error.span().map_or(1, |span| line(span.start)),
@@ -148,6 +151,8 @@ fn parse(path: &Path, text: &str, known: &[&str]) -> Result<File, ConfigError> {
             DeValue::String(text) => text.to_string(),
             // As it is written, where that is a plain number.
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
+            // Where the flag is no switch, it is refused as every other value that does not do.
+            DeValue::Boolean(on) => on.to_string(),
             other => {
                 return Err(ConfigError::WrongType {
                     path: path.to_owned(),
@@ -181,7 +186,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a number that is not decimal",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "a truth value",
+        DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
@@ -210,6 +215,7 @@ mod tests {
             check("park = 1_000 # ms\n\nkeep-failed = \"90d\"\n"),
             "1:park=1000 3:keep-failed=90d"
         );
+        assert_eq!(check("\u{feff}park = true"), "1:park=true");
         assert_eq!(
             check("park = 1\nkeep_faild = 1\n"),
             "f:2: there is no setting \"keep_faild\" (did you mean keep-failed?)"
@@ -220,7 +226,6 @@ mod tests {
         );
         for (value, found) in [
             ("[1]", "a list"),
-            ("true", "a truth value"),
             ("1.5", "a number with a fraction"),
             ("0x10", "a number that is not decimal"),
             ("1979-05-27", "a date"),

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::group::{Group, GroupKind, OnFailure, PoolOptions};
 use crate::lease::Identity;
 use crate::limits;
-use crate::task::{Failure, Json, NewTask, Options, Status, Task, TaskId, check_name};
+use crate::task::{
+    Failure, Json, NewTask, Options, Status, Task, TaskId, check_name, check_new_name,
+};
 
 /// The handler that a job has in the columns that speak of handlers.
 pub const JOB: &str = "job";
@@ -41,9 +43,9 @@ pub struct NewJob {
 impl NewJob {
     /// What is wrong with it, as a sentence.
     pub fn check(&self) -> Result<(), String> {
-        check_name("job's name", &self.name)?;
+        check_new_name("job's name", &self.name)?;
         check_name("handler's name", &self.handler)?;
-        self.options.check()?;
+        self.options.check_new()?;
         let group = PoolOptions {
             on_failure: Some(self.on_failure),
             concurrency: self.concurrency,

@@ -7,6 +7,7 @@
 #![deny(unsafe_code, missing_docs)]
 
 // Nouns.
+pub mod escape;
 pub mod group;
 pub mod job;
 pub mod journal;

@@ -7,6 +7,7 @@
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/#otlphttp>
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,10 +85,19 @@ impl Traces {
     }
 
     fn send(&self, store: &dyn Store, ids: &[TaskId]) -> Result<(), String> {
-        let tasks = store.tasks(ids).map_err(|error| error.to_string())?;
+        let failed = |error: crate::store::StoreError| error.to_string();
+        let tasks = store.tasks(ids).map_err(failed)?;
         // One that was retried meanwhile has not ended; one that was deleted is gone.
-        let tasks = tasks.iter().flatten();
-        let spans: Vec<Value> = tasks.filter_map(span).collect();
+        let tasks: Vec<Task> = tasks.into_iter().flatten().collect();
+        let others = tasks.iter().flat_map(|task| [task.parent, task.retry_of]);
+        let mut others: Vec<TaskId> = others.flatten().collect();
+        others.sort_unstable();
+        others.dedup();
+        let others = store.tasks(&others).map_err(failed)?.into_iter().flatten();
+        let others: HashMap<TaskId, String> =
+            others.map(|other| (other.id, span_id(&other))).collect();
+        let spans = tasks.iter().filter_map(|task| span(task, &others));
+        let spans: Vec<Value> = spans.collect();
         if spans.is_empty() {
             return Ok(());
         }
@@ -107,8 +117,8 @@ impl Traces {
     }
 }
 
-/// A task that has ended, as a span.
-fn span(task: &Task) -> Option<Value> {
+/// A task that has ended, as a span. `others` has those of its parent and of the task whose place it took.
+fn span(task: &Task, others: &HashMap<TaskId, String>) -> Option<Value> {
     let ended_at_ms = task.ended_at_ms.filter(|_| task.status.is_terminal())?;
     let started_at_ms = task.started_at_ms.unwrap_or(task.created_at_ms);
     let nanoseconds = |ms: u64| format!("{ms}000000");
@@ -137,7 +147,7 @@ fn span(task: &Task) -> Option<Value> {
     };
     let mut span = json!({
         "traceId": trace_id(task.scope),
-        "spanId": span_id(task.id),
+        "spanId": span_id(task),
         "name": name,
         "kind": 1,
         "startTimeUnixNano": nanoseconds(started_at_ms),
@@ -145,11 +155,12 @@ fn span(task: &Task) -> Option<Value> {
         "attributes": attributes,
         "status": status,
     });
-    if let Some(parent) = task.parent {
-        span["parentSpanId"] = span_id(parent).into();
+    let of = |other: Option<TaskId>| other.and_then(|other| others.get(&other));
+    if let Some(parent) = of(task.parent) {
+        span["parentSpanId"] = parent.as_str().into();
     }
-    if let Some(earlier) = task.retry_of {
-        span["links"] = json!([{ "traceId": trace_id(task.scope), "spanId": span_id(earlier) }]);
+    if let Some(earlier) = of(task.retry_of) {
+        span["links"] = json!([{ "traceId": trace_id(task.scope), "spanId": earlier }]);
     }
     Some(span)
 }
@@ -163,9 +174,11 @@ pub fn trace_id(root: TaskId) -> String {
     hex(&Sha256::digest(format!("fishway trace {root}"))[..16])
 }
 
-/// The id of the span of a task: eight bytes.
-pub fn span_id(task: TaskId) -> String {
-    hex(&Sha256::digest(format!("fishway span {task}"))[..8])
+/// The id of the span of a task: eight bytes. A task that was retried has a span for each time that it ended, told
+/// apart by when it had started.
+pub fn span_id(task: &Task) -> String {
+    let since_ms = task.started_at_ms.or(task.ended_at_ms).unwrap_or(0);
+    hex(&Sha256::digest(format!("fishway span {} {since_ms}", task.id))[..8])
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 const NOUNS: &[&str] = &[
-    "task", "group", "job", "journal", "lease", "limits", "queue", "schedule", "types", "workflow",
+    "task", "escape", "group", "job", "journal", "lease", "limits", "queue", "schedule", "types",
+    "workflow",
 ];
 const DOORS: &[&str] = &["cli", "http", "mcp"];
 
@@ -159,4 +160,33 @@ fn unsafe_code_stands_in_one_place() {
             );
         }
     }
+}
+
+#[test]
+fn the_terminal_is_written_to_in_one_place() {
+    let words = [
+        "print!(",
+        "println!(",
+        "io::stdout()",
+        "io::stderr()",
+        "stdout().lock",
+        "anstream::print",
+        "anstream::stdout",
+        "anstream::stderr",
+        "anstyle::Style",
+    ];
+    let mut seen = 0;
+    for (_, files) in rooms() {
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            // There text is spelled out; a detached host moves the pipe to its parent.
+            let may = file.to_str().unwrap().contains("cli/terminal")
+                || file.ends_with("daemon/detached.rs");
+            for word in words.iter().filter(|word| text.contains(**word)) {
+                assert!(may, "{} has {word}", file.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 3, "the test looks in the wrong place");
 }

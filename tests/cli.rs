@@ -1,6 +1,8 @@
 //! The program, as people run it: what it prints, what it exits with, what it advises.
 
 mod deleting;
+mod edges;
+mod escapes;
 mod metrics;
 mod workflows;
 

@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The dashboard, in a real browser.
 mod dashboard;
+/// The examples of the documentation: settings, manifests, workflows, commands.
+mod documents;
 /// Licences and sources of what the program is built of.
 /// Encrypted lines to a database.
 mod encrypted;
@@ -38,6 +40,8 @@ mod lost;
 mod mcp;
 /// The memory of a host: what its parts may take, and that they keep to it.
 mod memory;
+/// Payloads reach handlers as they were written, by every door.
+mod payloads;
 /// Pools, from inside a guest.
 mod pools;
 /// The power goes, at every moment that chance names.

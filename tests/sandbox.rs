@@ -54,7 +54,7 @@ async fn every_fault_of_a_guest_is_a_failed_task_that_says_why() {
     check(
         script(json!([{ "exit": 3 }])).await,
         FailureKind::Trap,
-        "exited with code",
+        "exited with a code other than 0",
     );
     check(
         script(json!([{ "invalid-output": {} }])).await,

@@ -13,6 +13,7 @@ use fishway::task::{Options, Status, TaskId};
 use serde_json::json;
 
 use crate::crash::until;
+use crate::mcp::Detached;
 use crate::support::line::Line;
 use crate::support::place::{Place, Served};
 use crate::support::postgres::{self, Cluster};
@@ -292,4 +293,20 @@ fn a_server_that_cannot_be_used_is_a_sentence_with_a_hint_and_without_the_passwo
         shown.contains("postgres://me@db/x") && !shown.contains("secret"),
         "{shown}"
     );
+}
+
+#[test]
+fn the_address_of_a_database_is_not_among_the_arguments_of_a_detached_host() {
+    let url = postgres::database();
+    let place = Place::with_guests();
+    let flag = format!("--database={url}");
+    let started = place.run(&["start", "handlers", "--json", &flag]).json();
+    let pid = started["pid"].as_u64().unwrap();
+    let _host = Detached(u32::try_from(pid).unwrap());
+    let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(arguments.contains("--detached"), "{arguments}");
+    assert!(!arguments.contains("postgres"), "{arguments}");
+    let id = place.run(&["submit", "echo", "1", &flag]).ok();
+    assert_eq!(place.run(&["wait", id.trim(), &flag]).ok(), "1\n");
+    place.run(&["stop", &flag]).ok();
 }

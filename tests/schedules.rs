@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fishway::client::Client;
+use fishway::clock::Clock;
 use fishway::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use fishway::store::sqlite::{Opening, Role, SqliteStore};
 use fishway::store::{Alter, Filter};
@@ -63,6 +64,70 @@ async fn a_host_fires_a_schedule_at_its_time_and_the_handler_is_told_of_it() {
         assert_eq!(told["scheduled_for"], at.to_string());
     }
     assert_eq!(all(&world.client).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_goes_on_after_a_clock_that_was_ahead_is_set_back() {
+    let (mut world, clock) = World::by_hand().await;
+    let right_ms = clock.now_ms();
+    let ahead_ms = right_ms + 70 * 366 * 24 * 3_600_000;
+    world
+        .client
+        .add_schedule(plan("running"), false)
+        .await
+        .unwrap();
+    world
+        .client
+        .add_schedule(plan("stopped"), false)
+        .await
+        .unwrap();
+    clock.set(ahead_ms);
+    let fired = |client: &Client| {
+        let ran = |name| {
+            schedule(client, name)
+                .last
+                .filter(|last| last.at_ms >= ahead_ms)
+        };
+        ran("stopped").and(ran("running"))
+    };
+    let ran = world.until(fired).await;
+    world.end(ran.task).await;
+    // The host lives while the clock is set back, and notices.
+    clock.set(right_ms);
+    world
+        .until(|client: &Client| next_of(client, "running", right_ms))
+        .await;
+    clock.advance(2 * MINUTE);
+    let again = |client: &Client| {
+        schedule(client, "running")
+            .last
+            .filter(|last| last.task != ran.task)
+    };
+    let again = world.until(again).await;
+    assert!(again.at_ms < ahead_ms);
+    // Ids rise whatever the clock shows.
+    assert!(again.task > ran.task);
+    // And a host that starts after the clock was set back does the same.
+    world.stop().await;
+    clock.set(ahead_ms);
+    world.restart().await;
+    let fired = |client: &Client| {
+        let schedule = schedule(client, "stopped");
+        schedule.last.filter(|last| last.at_ms >= ahead_ms)
+    };
+    world.until(fired).await;
+    world.stop().await;
+    clock.set(right_ms);
+    world.restart().await;
+    world
+        .until(|client: &Client| next_of(client, "stopped", right_ms))
+        .await;
+}
+
+/// The next time of a schedule, where it comes within two minutes.
+fn next_of(client: &Client, name: &str, now_ms: u64) -> Option<u64> {
+    let next_ms = schedule(client, name).next_at_ms.unwrap();
+    (next_ms < now_ms + 2 * MINUTE).then_some(next_ms)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1180,3 +1180,18 @@ async fn a_phase_that_awaits_too_many_ends_the_attempt_with_the_reason() {
         failure(&task)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_line_is_cut_between_characters() {
+    let world = World::start().await;
+    let text = format!("x{}", "é字😀".repeat(3_000));
+    let id = world.submit(json!([{ "print": text }])).await;
+    world.end(id).await;
+    let lines = world
+        .client
+        .logs(id, fishway::store::LogPosition::default(), 100)
+        .unwrap();
+    assert!(lines.len() > 1, "{}", lines.len());
+    let whole: String = lines.iter().map(|line| line.message.as_str()).collect();
+    assert_eq!(whole, text);
+}

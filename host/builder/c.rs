@@ -28,7 +28,9 @@ pub fn build(
     let name = name.to_string_lossy().into_owned();
     let work_dir = super::place(work_dir, "c", &name)?;
     let bindings = bindings(project, &work_dir)?;
-    let sdk = std::env::var_os("WASI_SDK_PATH").map(PathBuf::from);
+    let sdk = std::env::var_os("WASI_SDK_PATH")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
     let toolchain = match &sdk {
         Some(sdk) => format!("the WASI SDK in {}", sdk.display()),
         None => format!("zig cc {ZIG_VERSION}"),

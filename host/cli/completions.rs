@@ -1,6 +1,6 @@
 use clap::CommandFactory;
 
-use super::{Cli, Done};
+use super::{Cli, Done, print_text};
 
 /// Print a completion script for a shell
 #[derive(clap::Args)]
@@ -10,11 +10,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Done> {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "fishway",
-        &mut std::io::stdout(),
-    );
+    // Not to stdout: where nobody reads that any more, clap_complete panics.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "fishway", &mut script);
+    print_text(String::from_utf8_lossy(&script).trim_end())?;
     Ok(Done::OK)
 }

@@ -1,7 +1,9 @@
 //! A question before something that is hard to take back.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader};
+
+use super::terminal;
 
 /// What came of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,17 +19,15 @@ pub enum Answer {
 /// Ask a person at the terminal. Standard input may be the data of the command, so the answer is read from
 /// the terminal itself.
 pub fn ask(question: &str) -> std::io::Result<Answer> {
-    if !std::io::stderr().is_terminal() {
+    if !terminal::talks_to_terminal() {
         return Ok(Answer::Nobody);
     }
-    let Ok(terminal) = File::open("/dev/tty") else {
+    let Ok(person) = File::open("/dev/tty") else {
         return Ok(Answer::Nobody);
     };
-    let mut stderr = anstream::stderr();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
+    terminal::ask(&format!("{question} [y/N] "))?;
     let mut line = String::new();
-    BufReader::new(terminal).read_line(&mut line)?;
+    BufReader::new(person).read_line(&mut line)?;
     let yes = matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
     Ok(if yes { Answer::Yes } else { Answer::No })
 }

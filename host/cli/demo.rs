@@ -1,11 +1,10 @@
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::serve::Signals;
-use super::{Done, Global, Refused, print_json, print_line, trace};
+use super::{Done, Global, Refused, print_json, print_line, terminal, trace};
 use crate::builder::{self, Request, examples};
 use crate::client::Client;
 use crate::clock::SystemClock;
@@ -72,7 +71,8 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let client = host.client();
     let input =
         serde_json::json!({ "path": examples::TEXT_PATH, "shards": args.shards }).to_string();
-    global.say(format!("\n$ fishway submit fetch-words '{input}'"));
+    global.say("");
+    global.say(format!("$ fishway submit fetch-words '{input}'"));
     let id = client
         .submit("fetch-words", vec![input], Options::default())
         .await?[0]
@@ -83,19 +83,20 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     };
     host.stop(Duration::from_secs(2)).await;
     let (handlers, data) = (handlers_dir.display(), data_dir.display());
+    global.say("");
     global.say(format!(
-        "\nAll of it is kept in {data}. Try next:\n  \
+        "All of it is kept in {data}. Try next:\n  \
          fishway serve {handlers} --data {data} &\n  \
          fishway submit hello '{{\"name\": \"Ada\"}}' --wait --data {data}\n  \
-         fishway trace {id} --data {data}\n\
-         Write a handler of your own: docs/start.md"
+         fishway trace {id} --data {data}"
     ));
+    global.say("Write a handler of your own: docs/start.md");
     Ok(done)
 }
 
 /// Show the work until it ends, then the trace and the result.
 async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Done> {
-    let live = std::io::stderr().is_terminal() && !global.quiet;
+    let live = terminal::talks_to_terminal() && !global.quiet;
     let screen = live.then(|| {
         let style = indicatif::ProgressStyle::with_template("{msg}");
         let style = style.unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner());
@@ -114,7 +115,7 @@ async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Do
                 if let Some(screen) = &screen {
                     let lines = trace::Tree::of(client, id, false)?;
                     let lines: Vec<String> = lines.collect::<anyhow::Result<_>>()?;
-                    screen.set_message(lines.join("\n"));
+                    screen.set_message(terminal::drawn(&lines.join("\n")));
                 }
             }
         }
@@ -133,7 +134,8 @@ async fn show(global: &Global, client: &Client, id: TaskId) -> anyhow::Result<Do
             Done::FAILED
         });
     }
-    global.say(format!("\n$ fishway trace {id}"));
+    global.say("");
+    global.say(format!("$ fishway trace {id}"));
     for line in trace::Tree::of(client, id, false)? {
         global.say(line?);
     }

@@ -87,7 +87,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
                 true => ("ok  ", anstyle::AnsiColor::Green),
                 false => ("FAIL", anstyle::AnsiColor::Red),
             };
-            let colour = anstyle::Style::new().fg_color(Some(colour.into()));
+            let colour = super::terminal::Ink::of(colour);
             print_line(&format!(
                 "{colour}{mark}{colour:#}  {:9}  {}",
                 finding.what, finding.says

@@ -6,13 +6,17 @@ use anyhow::Context;
 
 use super::Refused;
 use super::view::cut;
+use crate::escape::without_mark;
 use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::task::check_payload;
 
 /// The text that an argument stands for: itself, what is in `@FILE`, or with `-` standard input.
 pub fn text(given: &str) -> anyhow::Result<String> {
     if let Some(path) = given.strip_prefix('@') {
-        return std::fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
+        let text = std::fs::read_to_string(path);
+        return Ok(unmarked(
+            text.with_context(|| format!("{path} cannot be read"))?,
+        ));
     }
     if given != "-" {
         return Ok(given.to_owned());
@@ -21,7 +25,14 @@ pub fn text(given: &str) -> anyhow::Result<String> {
     std::io::stdin()
         .read_to_string(&mut text)
         .context("standard input cannot be read")?;
-    Ok(text)
+    Ok(unmarked(text))
+}
+
+fn unmarked(text: String) -> String {
+    match without_mark(&text) {
+        same if same.len() == text.len() => text,
+        rest => rest.to_owned(),
+    }
 }
 
 /// One JSON document within the bounds. `place` says where a wrong one stands, `example` how the

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::loaded::Loaded;
 use super::view::bytes;
-use super::{Done, Global, Refused, print_json, print_line};
+use super::{Done, Global, Refused, print_json, print_line, print_text, remark};
 use crate::executor::Sandbox;
 use crate::loader::{self, Handler, Problem, links};
 use crate::remote::Remote;
@@ -117,7 +117,7 @@ fn of_remote(global: &Global, remote: &Remote, verb: &Verb) -> anyhow::Result<Do
             };
             match global.json {
                 true => print_json(&handler)?,
-                false => print_line(&serde_json::to_string_pretty(&handler)?)?,
+                false => print_text(&serde_json::to_string_pretty(&handler)?)?,
             }
             Ok(Done::OK)
         }
@@ -251,11 +251,9 @@ fn print_problem(global: &Global, problem: &Problem) -> anyhow::Result<()> {
             "file": problem.file, "problem": problem.what, "hint": problem.hint,
         }));
     }
-    let red = anstyle::Style::new()
-        .bold()
-        .fg_color(Some(anstyle::AnsiColor::Red.into()));
-    anstream::eprintln!("{red}problem{red:#}: {problem}");
-    anstream::eprintln!("  hint: {}", problem.hint);
+    let red = super::terminal::Ink::of(anstyle::AnsiColor::Red).bold();
+    remark(format_args!("{red}problem{red:#}: {problem}"));
+    remark(format_args!("  hint: {}", problem.hint));
     Ok(())
 }
 
@@ -271,7 +269,7 @@ fn describe(global: &Global, handler: &Handler) -> anyhow::Result<Done> {
                 members.remove(name);
             }
         }
-        print_line(&serde_json::to_string_pretty(&value)?)?;
+        print_text(&serde_json::to_string_pretty(&value)?)?;
         functions::print(handler)?;
     }
     Ok(Done::OK)

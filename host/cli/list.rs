@@ -1,7 +1,5 @@
-use std::io::IsTerminal;
-
 use super::view::{cut, duration, style};
-use super::{Done, Global, now_ms, print_json, print_line};
+use super::{Done, Global, now_ms, print_json, print_line, terminal};
 use crate::client::{ClientError, Holds};
 use crate::store::Filter;
 use crate::task::{StatusFilter, Task, TaskId};
@@ -75,7 +73,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         global.say("no tasks");
         return Ok(Done::OK);
     }
-    let header = std::io::stdout().is_terminal() && !global.quiet;
+    let header = terminal::is_terminal() && !global.quiet;
     for line in table(&tasks, &holds, header) {
         print_line(&line)?;
     }

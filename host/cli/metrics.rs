@@ -1,6 +1,6 @@
 use std::sync::Mutex;
 
-use super::{Done, Global, print_json, print_line};
+use super::{Done, Global, print_json, print_text};
 use crate::metrics;
 
 /// Print counts of what happened here, in the text format of Prometheus
@@ -20,7 +20,7 @@ pub fn run(global: &Global, _args: &Args) -> anyhow::Result<Done> {
             }))?;
         }
     } else {
-        print_line(metrics::text(&**store, &Mutex::default())?.trim_end())?;
+        print_text(metrics::text(&**store, &Mutex::default())?.trim_end())?;
     }
     Ok(Done::OK)
 }

@@ -37,6 +37,7 @@ mod start;
 mod status;
 mod stop;
 mod submit;
+pub(crate) mod terminal;
 mod top;
 pub(crate) mod trace;
 mod view;
@@ -51,6 +52,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use self::settings::Trouble;
+use self::terminal::{Ink, print_json_text, print_line, print_text, remark};
 use crate::builder::BuildError;
 use crate::builder::project::NewError;
 use crate::client::{Client, ClientError};
@@ -58,6 +60,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::daemon::View;
 use crate::daemon::detached::DetachError;
 use crate::daemon::{Broken, HostError, StopError};
+use crate::escape::is_hidden;
 use crate::remote::{Remote, Url};
 use crate::store::StoreError;
 use crate::store::postgres::Address;
@@ -268,15 +271,17 @@ pub fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
     let cli = match settings::read(&line) {
         Ok(cli) => cli,
-        Err(Trouble::Usage(error)) => error.exit(),
+        Err(Trouble::Usage(error)) => return usage(&error),
         Err(Trouble::Refused(refused)) => return complain(&refused.into()),
     };
     match cli.global.color {
         Color::Auto => {}
-        Color::Always => anstream::ColorChoice::write_global(anstream::ColorChoice::Always),
-        Color::Never => anstream::ColorChoice::write_global(anstream::ColorChoice::Never),
+        Color::Always => terminal::choose_colours(true),
+        Color::Never => terminal::choose_colours(false),
     }
-    logging(&cli.global.log, cli.global.log_format);
+    terminal::escape_panics();
+    let json = cli.global.log_format == LogFormat::Json;
+    terminal::log::start(&cli.global.log, json);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -350,19 +355,15 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
     tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
-/// The host's own messages go to stderr; `filter` chooses which.
-fn logging(filter: &str, format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::new(filter);
-    let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    // A second subscriber, as in a test that runs commands, changes nothing.
-    let _ = match format {
-        LogFormat::Text => lines.with_ansi(colour).try_init(),
-        LogFormat::Json => lines.with_ansi(false).json().try_init(),
-    };
+/// Help, or what is wrong with the command line. The words that were typed may be anything; our help is not.
+fn usage(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    let hides = |word: std::ffi::OsString| word.to_string_lossy().contains(is_hidden);
+    match error.use_stderr() && std::env::args_os().any(hides) {
+        true => remark(error.render().to_string().trim_end()),
+        false => terminal::print_usage(error),
+    }
+    ExitCode::from(code)
 }
 
 /// Ends at Ctrl-C, unless the command listens for itself.
@@ -382,13 +383,12 @@ static LISTENING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool:
 
 /// Say what happened, why, and what to do.
 fn complain(error: &anyhow::Error) -> ExitCode {
-    let bold = anstyle::Style::new().bold();
-    let red = bold.fg_color(Some(anstyle::AnsiColor::Red.into()));
-    let green = bold.fg_color(Some(anstyle::AnsiColor::Green.into()));
+    let red = Ink::of(anstyle::AnsiColor::Red).bold();
+    let green = Ink::of(anstyle::AnsiColor::Green).bold();
     let text = sentence(error);
-    anstream::eprintln!("{red}error{red:#}: {text}");
+    remark(format_args!("{red}error{red:#}: {text}"));
     if let Some(hint) = hint(error) {
-        anstream::eprintln!("{green}hint{green:#}: {hint}");
+        remark(format_args!("{green}hint{green:#}: {hint}"));
     }
     ExitCode::from(
         error
@@ -586,39 +586,36 @@ impl Global {
     }
 }
 
-/// A line that is not data. That nobody can read it, as on a full disk, is no reason to end.
-fn remark(text: impl std::fmt::Display) {
-    use std::io::Write;
-    let _ = writeln!(anstream::stderr(), "{text}");
-}
-
 fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
 /// One object of `--json`.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string(value).context("the answer has no JSON form")?;
-    print_line(&text)
+    print_json_text(&json_line(value)?)
 }
 
-/// A line of data. A reader that has gone, such as `head`, is no error.
-fn print_line(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    match writeln!(anstream::stdout(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other.context("stdout cannot be written"),
-    }
+/// One object of `--json` on one line, whatever white space the payloads in it have.
+fn json_line(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let text = serde_json::to_string(value).context("the answer has no JSON form")?;
+    Ok(text.replace('\n', " "))
 }
 
 /// A duration such as `30s`, `1h 30m` or `30d`, in milliseconds; a bare number is seconds.
 fn duration_ms(text: &str) -> Result<u64, String> {
-    if let Ok(seconds) = text.parse::<f64>()
-        && (0.0..=1e9).contains(&seconds)
-    {
-        return Ok((seconds * 1_000.0) as u64);
-    }
-    crate::task::duration_ms(text).ok_or_else(|| {
+    // A thousand years, so that no sum of times overflows; each use has a bound of its own below that.
+    const LONGEST_MS: u64 = 1_000 * 366 * 24 * 3_600_000;
+    let no_duration = || {
         format!("\"{text}\" is no duration: write 30s, \"1h 30m\" or 30d, or a number of seconds")
-    })
+    };
+    let ms = match text.trim().parse::<f64>() {
+        Ok(seconds) if seconds.is_nan() || seconds < 0.0 => return Err(no_duration()),
+        // A number that is too large for the type becomes its largest.
+        Ok(seconds) => (seconds * 1_000.0) as u64,
+        Err(_) => crate::task::duration_ms(text).ok_or_else(no_duration)?,
+    };
+    match ms <= LONGEST_MS {
+        true => Ok(ms),
+        false => Err(format!("{text} is longer than a thousand years")),
+    }
 }

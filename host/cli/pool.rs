@@ -1,7 +1,5 @@
-use std::io::IsTerminal;
-
 use super::view::{duration, style};
-use super::{Done, Global, now_ms, print_json, print_line};
+use super::{Done, Global, now_ms, print_json, print_line, terminal};
 use crate::group::{Group, GroupKind};
 use crate::store::Filter;
 use crate::task::{StatusSet, Task};
@@ -78,7 +76,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Done> {
         .max()
         .unwrap_or(4)
         .max(4);
-    if std::io::stdout().is_terminal() && !global.quiet {
+    if terminal::is_terminal() && !global.quiet {
         print_line(&format!(
             "{:13}  {:width$}  {:9}  {:>8}  {:>9}  {:>6}  {:>9}",
             "ID", "NAME", "PHASE", "SPAWNED", "COMPLETED", "FAILED", "IN FLIGHT"

@@ -1,7 +1,6 @@
-use std::io::IsTerminal;
 use std::str::FromStr;
 
-use super::{Done, Global, print_json, print_line};
+use super::{Done, Global, print_json, print_line, terminal};
 use crate::queue::QueueChange;
 use crate::store::QueueStanding;
 use crate::task::Status;
@@ -135,7 +134,7 @@ fn list(global: &Global) -> anyhow::Result<Done> {
     }
     let names = queues.iter().map(|standing| standing.queue.name.len());
     let width = names.max().unwrap_or(4).max(4);
-    if std::io::stdout().is_terminal() && !global.quiet {
+    if terminal::is_terminal() && !global.quiet {
         print_line(&format!(
             "{:width$}  {:7}  {:>9}  {:>7}  {:>7}  {:>7}  {:>7}  {:>9}  {:>7}",
             "NAME", "STATE", "RUNNING", "READY", "HELD", "BLOCKED", "WAITING", "SCHEDULED", "ENDED"

@@ -1,11 +1,11 @@
-use std::io::IsTerminal;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::given::{checked, text};
 use super::view::{duration, style};
-use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line, workflow};
+use super::{
+    Done, Global, Refused, duration_ms, now_ms, print_json, print_line, terminal, workflow,
+};
 use crate::client::{Client, ClientError};
 use crate::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::Alter;
@@ -214,6 +214,8 @@ async fn alter(global: &Global, name: String, how: Alter) -> anyhow::Result<Done
     let client = global.existing_client(false)?;
     let schedule = client.alter_schedule(name, how).await?;
     match how {
+        // A host does this by itself, when its clock was set back.
+        Alter::SetRight => Ok(Done::OK),
         Alter::Pause => tell(global, &client, &schedule, "paused: it"),
         Alter::Resume => tell(global, &client, &schedule, "resumed: it"),
         Alter::Remove => {
@@ -275,7 +277,7 @@ fn list(global: &Global) -> anyhow::Result<Done> {
     }
     let names = schedules.iter().map(|schedule| schedule.plan.name.len());
     let width = names.max().unwrap_or(4).max(4);
-    if std::io::stdout().is_terminal() && !global.quiet {
+    if terminal::is_terminal() && !global.quiet {
         print_line(&format!(
             "{:width$}  {:25}  {:24}  {:>5}  {}",
             "NAME", "NEXT", "LAST", "RUNS", "WHEN AND WHAT"

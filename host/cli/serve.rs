@@ -516,9 +516,7 @@ fn tell(global: &Global, change: &Change) {
         Change::Replaced(handler) => of("replaced", handler),
         Change::Forgotten(name) => global.say(format!("forgot {name}: its file is gone")),
         Change::Failed(problem) => {
-            let red = anstyle::Style::new()
-                .bold()
-                .fg_color(Some(anstyle::AnsiColor::Red.into()));
+            let red = super::terminal::Ink::of(anstyle::AnsiColor::Red).bold();
             super::remark(format!("{red}problem{red:#}: {problem}"));
             super::remark(format!("  hint: {}", problem.hint));
         }

@@ -96,7 +96,7 @@ pub fn read(arguments: &[OsString]) -> Result<Cli, Trouble> {
     let mut command = Cli::command();
     let known = known(&command);
     let parsed = |command: Command| {
-        let matches = command.try_get_matches_from(arguments);
+        let matches = without_empty_variables(command).try_get_matches_from(arguments);
         matches.map_err(|error| usage(error, &known))
     };
     let file = match file(&parsed(command.clone())?) {
@@ -201,6 +201,28 @@ fn with_default(mut command: Command, id: &str, value: &str) -> Command {
     command
 }
 
+/// The same command, where a variable that is empty counts as one that is not set.
+fn without_empty_variables(mut command: Command) -> Command {
+    let empty = |argument: &&Arg| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    let ids: Vec<String> = (command.get_arguments())
+        .filter(empty)
+        .map(|argument| argument.get_id().to_string())
+        .collect();
+    for id in ids {
+        command = command.mut_arg(id, |argument| argument.env(Resettable::Reset));
+    }
+    let inner: Vec<String> = (command.get_subcommands())
+        .map(|inner| inner.get_name().to_owned())
+        .collect();
+    for name in inner {
+        command = command.mut_subcommand(name, without_empty_variables);
+    }
+    command
+}
+
 /// Whether a value could stand behind a flag, and why not.
 fn check(argument: &Arg, value: &std::ffi::OsStr) -> Result<(), String> {
     let alone = Command::new("fishway").arg(
@@ -241,7 +263,8 @@ fn usage(error: clap::Error, known: &[(String, Arg)]) -> Trouble {
             let Some(name) = argument.get_env() else {
                 continue;
             };
-            let Some(value) = std::env::var_os(name) else {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            let Some(value) = value else {
                 continue;
             };
             if let Err(why) = check(argument, &value) {

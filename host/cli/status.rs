@@ -1,7 +1,5 @@
-use std::io::IsTerminal;
-
 use super::view::{bytes, duration};
-use super::{Done, Global, now_ms, print_json, print_line};
+use super::{Done, Global, now_ms, print_json, print_line, terminal};
 use crate::clock::SystemClock;
 use crate::daemon::{HostMemory, LastHost, View};
 use crate::lease::Standing;
@@ -68,7 +66,7 @@ fn lines(global: &Global, view: &View) -> Vec<String> {
     lines.extend(warnings.map(|warning| format!("warning   {warning}")));
     lines.extend(queues(
         &view.depths,
-        std::io::stdout().is_terminal() && !global.quiet,
+        terminal::is_terminal() && !global.quiet,
     ));
     lines
 }

@@ -21,9 +21,12 @@ pub struct Args {
     /// Each line of the input is a JSON document: submit a task for every one
     #[arg(long)]
     each: bool,
-    /// Submitting again under the same key gives the first task
+    /// Submitting the same input again under the same key gives the first task
     #[arg(long)]
     key: Option<String>,
+    /// Give the first task of the key, whatever its input
+    #[arg(long, requires = "key")]
+    reuse: bool,
     /// Queue that it goes into
     #[arg(long)]
     queue: Option<String>,
@@ -104,8 +107,12 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
     let mut submitted = Vec::with_capacity(inputs.len());
     for batch in inputs.chunks(SUBMIT_BATCH) {
-        let made = client.submit(&args.handler, batch.to_vec(), options.clone());
-        let made = match made.await {
+        let (inputs_of, options) = (batch.to_vec(), options.clone());
+        let made = match args.reuse {
+            true => (client.submit_reusing(&args.handler, inputs_of, options)).await,
+            false => client.submit(&args.handler, inputs_of, options).await,
+        };
+        let made = match made {
             Ok(made) => made,
             // What was made before stays: run again, the command would make it twice.
             Err(error) if !submitted.is_empty() => {

@@ -4,7 +4,7 @@
 //! on by themselves.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,9 +12,9 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use tokio::sync::oneshot;
 
 use super::status::{headline, other_version, queues};
-use super::trace::follow::{Screen, reader_gone};
+use super::terminal::screen::{Screen, reader_gone};
 use super::view::{cut, duration, style};
-use super::{Done, Global, now_ms, print_json, print_line};
+use super::{Done, Global, now_ms, print_json, print_line, terminal};
 use crate::client::Client;
 use crate::store::{Filter, counter};
 use crate::task::{Status, Task};
@@ -46,7 +46,7 @@ pub async fn run(global: &Global, _args: Args) -> anyhow::Result<Done> {
         client,
         ended: None,
     };
-    if !std::io::stdout().is_terminal() {
+    if !terminal::is_terminal() {
         for line in top.look()? {
             print_line(&line)?;
         }

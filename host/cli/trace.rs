@@ -2,12 +2,11 @@ mod changes;
 pub mod follow;
 mod tree;
 
-use std::io::{BufWriter, ErrorKind, Write};
-
 use anyhow::Context;
 
 pub use tree::Tree;
 
+use super::terminal::{PieceKind, Pieces};
 use super::{Done, Global};
 use crate::wire::trace::JsonTree;
 
@@ -53,9 +52,9 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         if json {
             let end = std::iter::once(Ok("\n".to_owned()));
             let tree = JsonTree::of(&client, id)?.map(|piece| Ok(piece?));
-            write(tree.chain(end), "")
+            write(tree.chain(end), PieceKind::Json)
         } else {
-            write(Tree::of(&client, id, args.full)?, "\n")
+            write(Tree::of(&client, id, args.full)?, PieceKind::Line)
         }
     });
     written.await.context("the trace did not end")??;
@@ -64,24 +63,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 
 /// Write the pieces of a trace to stdout as they are made. The answer is whether there is still a
 /// reader: one that has gone, such as `head`, is no error.
-fn write(pieces: impl Iterator<Item = anyhow::Result<String>>, end: &str) -> anyhow::Result<bool> {
-    let mut out = BufWriter::new(anstream::stdout().lock());
+fn write(
+    pieces: impl Iterator<Item = anyhow::Result<String>>,
+    kind: PieceKind,
+) -> anyhow::Result<bool> {
+    let mut out = Pieces::new(kind);
     for (index, piece) in pieces.enumerate() {
-        let piece = piece?;
-        let written = write!(out, "{piece}{end}").and_then(|()| match index {
-            0..AT_ONCE => out.flush(),
-            _ => Ok(()),
-        });
-        if !reader_there(written)? {
+        let there = out.write(&piece?)? && (index >= AT_ONCE || out.flush()?);
+        if !there {
             return Ok(false);
         }
     }
-    reader_there(out.flush())
-}
-
-fn reader_there(written: std::io::Result<()>) -> anyhow::Result<bool> {
-    match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        other => other.map(|()| true).context("stdout cannot be written"),
-    }
+    out.flush()
 }

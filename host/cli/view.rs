@@ -1,7 +1,8 @@
 //! How things look on a terminal: durations, ages, statuses, cut texts.
 
-use anstyle::{AnsiColor, Style};
+use anstyle::AnsiColor;
 
+use super::terminal::Ink;
 use crate::task::Status;
 
 /// A duration as people say it: `45 ms`, `2.5 s`, `2m 30s`, `3h 5m`, `2d 4h`.
@@ -17,7 +18,7 @@ pub fn duration(ms: u64) -> String {
 }
 
 /// The colour of a status.
-pub fn style(status: Status) -> Style {
+pub fn style(status: Status) -> Ink {
     let colour = match status {
         Status::Pending => AnsiColor::White,
         Status::Running => AnsiColor::Cyan,
@@ -26,7 +27,7 @@ pub fn style(status: Status) -> Style {
         Status::Failed => AnsiColor::Red,
         Status::Cancelled | Status::Expired | Status::Skipped => AnsiColor::Yellow,
     };
-    Style::new().fg_color(Some(colour.into()))
+    Ink::of(colour)
 }
 
 /// The first `most` characters of one line of text; the cut is shown.

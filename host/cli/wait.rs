@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Done, Global, duration_ms, now_ms, print_json, print_line};
+use super::{Done, Global, duration_ms, now_ms, print_json, print_json_text, remark};
 use crate::client::unusable;
 use crate::task::{Status, StatusFilter, StatusSet, Task};
 use crate::wire;
@@ -116,7 +116,7 @@ fn print(global: &Global, tasks: &[Task]) -> anyhow::Result<()> {
         if global.json {
             print_json(&wire::task(task, now_ms()))?;
         } else if let (Status::Completed, Some(output)) = (task.status, &task.output) {
-            print_line(output)?;
+            print_json_text(output)?;
         } else {
             let why = task
                 .failure
@@ -124,7 +124,7 @@ fn print(global: &Global, tasks: &[Task]) -> anyhow::Result<()> {
                 .map(|failure| format!(": {}", failure.message))
                 .unwrap_or_default();
             let (id, handler, status) = (task.id, &task.handler, task.status.predicate());
-            anstream::eprintln!("task {id} ({handler}) {status}{why}");
+            remark(format_args!("task {id} ({handler}) {status}{why}"));
         }
     }
     Ok(())

@@ -55,6 +55,18 @@ pub enum ClientError {
         /// In which line of several inputs, from 1.
         line: Option<usize>,
     },
+    /// The key names a task that was given something else.
+    #[error("key \"{key}\" already names {noun} {id}, which has another {part}")]
+    KeyUsed {
+        /// The key.
+        key: String,
+        /// What it names.
+        noun: &'static str,
+        /// Its id.
+        id: TaskId,
+        /// What differs.
+        part: &'static str,
+    },
     /// No task has that id, or an id that begins so.
     #[error("no task has an id that begins with \"{0}\"")]
     UnknownTask(String),
@@ -134,6 +146,9 @@ impl ClientError {
             ClientError::TypeMismatch { function, .. } => Some(format!(
                 "fishway handler describe {} shows what it takes",
                 component_of(function)
+            )),
+            ClientError::KeyUsed { noun, .. } => Some(format!(
+                "choose another key, or set reuse to get the earlier {noun} as it is"
             )),
             ClientError::UnknownTask(_) => {
                 Some("fishway list shows the tasks that there are".to_owned())

@@ -20,6 +20,7 @@ pub enum Reason {
     QueueFull,
     PoolFull,
     HandlerFull,
+    Priority,
     Slot,
     Tasks,
     Signal,
@@ -38,6 +39,7 @@ impl Reason {
             Reason::QueueFull => "queue-full",
             Reason::PoolFull => "pool-full",
             Reason::HandlerFull => "handler-full",
+            Reason::Priority => "priority",
             Reason::Slot => "slot",
             Reason::Tasks => "tasks",
             Reason::Signal => "signal",
@@ -195,6 +197,14 @@ impl Client {
                 task.handler
             );
             all.push(Why::new(Reason::HandlerFull, sentence));
+        }
+        if crowd.ahead > 0 {
+            let ahead = match crowd.ahead {
+                1 => "1 ready task has a higher priority and starts".to_owned(),
+                many => format!("{many} ready tasks have a higher priority and start"),
+            };
+            let sentence = format!("{ahead} before it; its own is {}", task.priority);
+            all.push(Why::new(Reason::Priority, sentence));
         }
         if all.is_empty() {
             let sentence = match crowd.all {

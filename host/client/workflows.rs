@@ -8,8 +8,8 @@ use crate::group::{Group, GroupKind};
 use crate::store::{Filter, HandlerRow, Rank, StoreError};
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
-use crate::task::{Json, Options, StatusSet, Task, TaskId};
-use crate::workflow::{Definition, NewWorkflow, Problem, Role, Started, typed};
+use crate::task::{Json, Options, StatusSet, Task, TaskId, check_new_name, same_document};
+use crate::workflow::{Definition, NewWorkflow, Problem, Role, Started, Workflow, typed};
 
 /// Open dependencies of one job that are named.
 const NAMED: u64 = 3;
@@ -22,6 +22,8 @@ const COMPARED: u64 = 500;
 pub struct Run {
     /// Running again under the same key gives the first workflow.
     pub key: Option<Arc<str>>,
+    /// That one, whatever it was made of.
+    pub reuse: bool,
     /// In place of the document's own.
     pub metadata: Option<Json>,
 }
@@ -61,6 +63,22 @@ pub struct Dependencies {
     pub depended_on_by_count: usize,
 }
 
+/// What an earlier workflow of the same key has otherwise. The payloads of its jobs are not compared: there may be
+/// 100,000 of them.
+fn differs(workflow: &Workflow, started: &Started, earlier: &Task) -> Option<&'static str> {
+    let keys = workflow.steps.iter().map(|step| &step.key);
+    let name = earlier.group.as_ref().map(|group| &*group.name);
+    if name != Some(&*workflow.name) {
+        Some("name")
+    } else if !same_document(&earlier.input, &workflow.input) {
+        Some("input")
+    } else if !started.jobs.iter().map(|(key, _)| key).eq(keys) {
+        Some("list of jobs")
+    } else {
+        None
+    }
+}
+
 impl Client {
     /// Make a workflow with all of its jobs in one transaction. Nothing is made when a handler of
     /// it is unknown.
@@ -75,19 +93,32 @@ impl Client {
             ..Options::default()
         };
         let invalid = |what| ClientError::Invalid { what, line: None };
-        options.check().map_err(invalid)?;
+        options.check_new().map_err(invalid)?;
+        check_new_name("workflow's name", &definition.workflow.name).map_err(invalid)?;
         let definition = match self.check_workflow(&definition)? {
             Ok(definition) => definition,
             Err(problems) => return Err(ClientError::Problems(problems)),
         };
         let new = NewWorkflow {
-            workflow: definition.workflow,
+            workflow: definition.workflow.clone(),
             spawner: None,
             retry_of: None,
             key: options.key,
             metadata: options.metadata,
         };
-        Ok(self.store.run_workflow(new, None).await?)
+        let started = self.store.run_workflow(new, None).await?;
+        if let (Some(key), false, false) = (run.key, started.created, run.reuse) {
+            let earlier = self.earlier(started.id).await?;
+            if let Some(part) = differs(&definition.workflow, &started, &earlier) {
+                return Err(ClientError::KeyUsed {
+                    key: key.to_string(),
+                    noun: "workflow",
+                    id: started.id,
+                    part,
+                });
+            }
+        }
+        Ok(started)
     }
 
     /// A workflow with the maps that its types ask for; or what is wrong with its handlers: those that

@@ -29,6 +29,16 @@ const START_FILE: &str = "start.lock";
 /// The flag by which the program knows that it was started so.
 const FLAG: &str = "--detached";
 
+/// The flag that names a database, and the variable that says the same. Everybody on the machine sees the arguments
+/// of a process, and there may be a password in an address; its variables are seen by its own user alone.
+const DATABASE_FLAG: &str = "--database=";
+const DATABASE_VARIABLE: &str = "FISHWAY_DATABASE";
+
+/// The address of a database that an argument names.
+fn database(argument: &OsString) -> Option<&str> {
+    argument.to_str()?.strip_prefix(DATABASE_FLAG)
+}
+
 /// A host that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
@@ -130,11 +140,20 @@ pub fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Started, DetachE
     };
     let (told, tell) = std::io::pipe().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
+    let (open, secret): (Vec<&OsString>, Vec<_>) =
+        (arguments.iter()).partition(|argument| database(argument).is_none());
     let mut command = Command::new(program);
+    if let Some(url) = secret
+        .into_iter()
+        .filter_map(|one| database(one))
+        .next_back()
+    {
+        command.env(DATABASE_VARIABLE, url);
+    }
     command
         .arg("serve")
         .args([FLAG.as_ref(), "--data".as_ref(), data_dir.as_os_str()])
-        .args(arguments)
+        .args(open)
         .stdin(Stdio::null())
         .stdout(tell)
         .stderr(printed);

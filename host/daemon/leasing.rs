@@ -9,7 +9,7 @@ use super::standing::{self, last_host};
 use super::{HostError, Setup, process};
 use crate::clock::Clock;
 use crate::lease::{HEARTBEAT_MS, Identity, Lease, LeaseKey, Life, Sign};
-use crate::store::{Beat, Store, StoreError};
+use crate::store::{Alter, Beat, Store, StoreError};
 
 /// Become the one that serves. The lock is ours already; but where somebody has removed its file,
 /// two may have one each.
@@ -85,7 +85,8 @@ fn new_lease(setup: &Setup, holder: Identity, number: u64) -> Lease {
 }
 
 /// Say now and then that the host lives, for those who cannot see its process, and compare what the
-/// database says that it runs with what it does run. With each it lets `say` do what else is to be said.
+/// database says that it runs with what it does run. With each it lets `say` do what else is to be said. Notices, too,
+/// when the clock was set back.
 pub async fn beat(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -93,8 +94,17 @@ pub async fn beat(
     mut next_ms: u64,
     mut say: impl FnMut(),
 ) -> Result<(), StoreError> {
+    let mut seen_ms = clock.now_ms();
+    set_schedules_right(&store, seen_ms).await?;
     loop {
         say();
+        let now_ms = clock.now_ms();
+        if now_ms < seen_ms {
+            set_schedules_right(&store, now_ms).await?;
+        }
+        seen_ms = now_ms;
+        // Those that a sleeping machine has missed are not made up for, and a clock that was set back puts none off.
+        next_ms = next_ms.clamp(now_ms, now_ms + HEARTBEAT_MS);
         clock.sleep_until(next_ms).await;
         let Some(lost) = store.beat(sign.clone()).await? else {
             return Err(standing::lease_lost(&*store, sign.lease.number));
@@ -102,7 +112,27 @@ pub async fn beat(
         for task in lost {
             tracing::warn!(%task, "the database said that this host runs the task, and it did not; it was put back");
         }
-        // Those that a sleeping machine has missed are not made up for.
-        next_ms = (next_ms + HEARTBEAT_MS).max(clock.now_ms());
+        next_ms += HEARTBEAT_MS;
     }
+}
+
+/// A schedule that fired under a clock that was ahead would be silent until that time: it goes on from now, and that is
+/// said.
+async fn set_schedules_right(store: &Arc<dyn Store>, now_ms: u64) -> Result<(), StoreError> {
+    let read = store.clone();
+    let schedules = tokio::task::spawn_blocking(move || read.schedules()).await;
+    let schedules = schedules.map_err(|_| StoreError::Closed)??;
+    for schedule in schedules.into_iter().filter(|one| one.is_ahead(now_ms)) {
+        let name = schedule.plan.name.to_string();
+        match store.alter_schedule(name.clone(), Alter::SetRight).await {
+            Ok(_) => tracing::warn!(
+                schedule = name,
+                "it fired or was added under a clock that was ahead of the present one; it goes on from now"
+            ),
+            // Removed meanwhile.
+            Err(StoreError::UnknownSchedule(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -78,7 +78,11 @@ pub fn fate(
         );
     }
     if let Some(exit) = trap.downcast_ref::<I32Exit>() {
-        let message = format!("the guest exited with code {} instead of returning", exit.0);
+        let message = match exit.0 {
+            // WASI says of any code but 0 that the guest failed, and no more.
+            1 => "the guest exited with a code other than 0 instead of returning".to_owned(),
+            code => format!("the guest exited with code {code} instead of returning"),
+        };
         return failed(
             FailureKind::Trap,
             with_last_words(message, last_words),
@@ -202,6 +206,12 @@ mod tests {
             None,
             &[],
             "the guest exited with code 3 instead of returning",
+        );
+        check(
+            wasmtime::Error::new(I32Exit(1)),
+            None,
+            &[],
+            "the guest exited with a code other than 0 instead of returning",
         );
     }
 

@@ -114,8 +114,10 @@ impl LogSink {
                 state.open[index].push(*byte);
                 continue;
             }
-            let line = std::mem::take(&mut state.open[index]);
+            let mut line = std::mem::take(&mut state.open[index]);
             if *byte != b'\n' {
+                // A character that has only begun goes to the next line.
+                state.open[index] = line.split_off(whole(&line));
                 state.open[index].push(*byte);
             }
             self.add(&mut state, level, &String::from_utf8_lossy(&line));
@@ -175,6 +177,20 @@ impl LogSink {
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of a line up to the character at its end that is not whole; all of them where it ends with a whole one, or
+/// with what is no UTF-8.
+fn whole(line: &[u8]) -> usize {
+    let Some(last) = line.utf8_chunks().last() else {
+        return 0;
+    };
+    let open = last.invalid();
+    // A character that could still go on is an error without a length.
+    match std::str::from_utf8(open) {
+        Err(error) if error.error_len().is_none() => line.len() - open.len(),
+        _ => line.len(),
     }
 }
 
@@ -270,5 +286,23 @@ impl AsyncWrite for LogStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let check = |line: &[u8], expected: usize| assert_eq!(whole(line), expected, "{line:?}");
+        check(b"", 0);
+        check(b"plain", 5);
+        check("aé".as_bytes(), 3);
+        check(&"aé".as_bytes()[..2], 1);
+        check(&"a\u{1f600}".as_bytes()[..4], 1);
+        // No beginning of a character.
+        check(b"a\xff", 2);
+        check(b"a\x80\x80", 3);
     }
 }

@@ -45,6 +45,7 @@ const FILES: &[File] = files! {
     "/dashboard/keys.js" => "keys.js",
     "/dashboard/parts.js" => "parts.js",
     "/dashboard/rows.js" => "rows.js",
+    "/dashboard/shown.js" => "shown.js",
     "/dashboard/pages/groups.js" => "pages/groups.js",
     "/dashboard/pages/handlers.js" => "pages/handlers.js",
     "/dashboard/pages/host.js" => "pages/host.js",
@@ -104,6 +105,7 @@ fn read(file: &File) -> Bytes {
 #[cfg(debug_assertions)]
 fn read(file: &File) -> Bytes {
     let changed = std::env::var_os("FISHWAY_DASHBOARD_DIR")
+        .filter(|path| !path.is_empty())
         .and_then(|directory| std::fs::read(std::path::Path::new(&directory).join(file.name)).ok());
     changed.map_or(Bytes::from_static(file.bytes), Bytes::from)
 }

@@ -4,7 +4,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Query, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
@@ -68,8 +68,21 @@ pub fn demand(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
     Err(Problem::new(Kind::MediaType, what).hint(format!("send it as {wanted}")))
 }
 
+/// Whether the body is what it says, and no compressed form of it: what that would grow to has no bound here.
+fn plain(headers: &HeaderMap) -> Result<(), Problem> {
+    for coding in headers.get_all(CONTENT_ENCODING) {
+        let coding = coding.to_str().unwrap_or("unreadable");
+        if !coding.trim().eq_ignore_ascii_case("identity") {
+            let what = format!("the body is said to be encoded as {coding}");
+            return Err(Problem::new(Kind::MediaType, what).hint("send it as it is, uncompressed"));
+        }
+    }
+    Ok(())
+}
+
 /// The body, while there is room for it.
 pub async fn read(request: Request, bytes_max: usize, state: &State) -> Result<Bytes, Problem> {
+    plain(request.headers())?;
     let told = request.headers().get(CONTENT_LENGTH);
     let told = told.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let too_large = || {

@@ -21,6 +21,7 @@ use subtle::ConstantTimeEq;
 
 use super::State;
 use super::problem::{Kind, Problem};
+use super::server::HEAD_BYTES_MAX;
 
 /// Characters of a token that the host makes.
 const TOKEN_CHARACTERS: usize = 43;
@@ -158,6 +159,7 @@ impl Guard {
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
+        check_head(request)?;
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
         if let Some(rate) = &self.rate {
@@ -219,7 +221,14 @@ impl Guard {
             .and_then(|host| host.to_str().ok());
         for origin in headers.get_all(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or_default();
-            let from = origin.split_once("://").map(|(_scheme, host)| host);
+            // Pages come by these two; an extension or a file of the browser's is another origin.
+            let from = origin.split_once("://");
+            let from = from.filter(|(scheme, _)| {
+                ["http", "https"]
+                    .iter()
+                    .any(|one| scheme.eq_ignore_ascii_case(one))
+            });
+            let from = from.map(|(_scheme, host)| host);
             let same = from.is_some()
                 && from.map(str::to_ascii_lowercase) == host.map(str::to_ascii_lowercase);
             let named = from.is_some_and(|from| self.names.contains(&host_name(from)));
@@ -263,6 +272,20 @@ impl Guard {
             "send Authorization: Bearer TOKEN (FISHWAY_TOKEN for the command line); the token is in the host's token file",
         ))
     }
+}
+
+/// Whether a head is as small as it has to be. The buffer that it was read into may grow beyond its bound.
+fn check_head(request: &Request) -> Result<(), Problem> {
+    let uri = request.uri().to_string().len();
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let line = request.method().as_str().len() + uri + "  HTTP/1.1\r\n".len();
+    let head = line + headers.sum::<usize>() + "\r\n".len();
+    if head <= HEAD_BYTES_MAX {
+        return Ok(());
+    }
+    let what = format!("the head of the request has {head} bytes, more than {HEAD_BYTES_MAX}");
+    Err(Problem::new(Kind::HeadTooLarge, what).hint("send what is long in the body"))
 }
 
 fn foreign() -> Problem {

@@ -72,6 +72,7 @@ pub enum Kind {
     NoMethod,
     MediaType,
     Slow,
+    HeadTooLarge,
     TooLarge,
     TooMany,
     Stopping,
@@ -124,6 +125,11 @@ impl Kind {
                 "usage",
                 "the request took too long to come",
                 StatusCode::REQUEST_TIMEOUT,
+            ),
+            Kind::HeadTooLarge => (
+                "too-large",
+                "the head of the request is too large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ),
             Kind::TooLarge => (
                 "too-large",
@@ -199,6 +205,7 @@ fn kind_of_store(error: &StoreError) -> Kind {
         | StoreError::KeyTaken { .. }
         | StoreError::KeyTwice { .. }
         | StoreError::ScheduleTaken(_)
+        | StoreError::Overlaps { .. }
         | StoreError::Deadlock { .. }
         | StoreError::NoReceiver(_)
         | StoreError::SignalsFull { .. }
@@ -228,7 +235,7 @@ impl From<ClientError> for Problem {
             | ClientError::UnknownJob(_)
             | ClientError::NoWorkflow { .. } => Kind::NotFound,
             ClientError::Ambiguous { .. } => Kind::Ambiguous,
-            ClientError::Stopping { .. } => Kind::Refused,
+            ClientError::Stopping { .. } | ClientError::KeyUsed { .. } => Kind::Refused,
             _ => Kind::Invalid,
         };
         if kind == Kind::Failed {

@@ -27,7 +27,7 @@ use crate::metrics::{Live, Named};
 use crate::wire;
 
 /// Largest head of a request, in bytes.
-const HEAD_BYTES_MAX: usize = 32 << 10;
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// Most headers of a request.
 const HEADERS_MAX: usize = 64;

@@ -16,7 +16,7 @@ use super::shown::Shown;
 use super::waiting::{patience, set, statuses};
 use crate::client::{Client, ClientError};
 use crate::limits::{INPUTS_MAX, PAGE_PAYLOAD_BYTES};
-use crate::store::Filter;
+use crate::store::{Filter, Submitted};
 use crate::task::{Options, Task, TaskId};
 use crate::wire::{self, TaskJson, now_ms, whole};
 
@@ -52,6 +52,9 @@ macro_rules! with_options {
             /// says the same.
             #[schema(min_length = 1, max_length = 200)]
             key: Option<String>,
+            /// Where the key names an earlier task: that one, whatever its input. Else another input is refused.
+            #[serde(default)]
+            reuse: bool,
             /// Queue that it goes into.
             #[schema(min_length = 1, max_length = 200)]
             queue: Option<String>,
@@ -304,7 +307,8 @@ fn beginning(client: &Client, prefix: &str, most: u64) -> Result<Vec<(Task, u64)
 
 /// Submit a task
 ///
-/// Answers 200 in place of 201 where the key named an earlier task: that one.
+/// Answers 200 in place of 201 where the key named an earlier task of the same input: that one. Answers 409 where it
+/// had another input, unless `reuse` is set.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "submit_task", tag = "tasks", request_body = NewTaskJson,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key`")),
     responses((status = 201, body = TaskJson), (status = 200, body = TaskJson)))]
@@ -318,8 +322,9 @@ async fn submit(
         None => "null".to_owned(),
     };
     let handler = std::mem::take(&mut new.handler);
+    let reuse = new.reuse;
     let options = state.read(move |client| new.options(client, key)).await?;
-    let made = state.client.submit(&handler, vec![input], options);
+    let made = made(&state.client, &handler, vec![input], options, reuse);
     let made = made.await?.pop();
     let made = made.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
     let task = state.read(move |client| {
@@ -334,6 +339,19 @@ async fn submit(
         false => StatusCode::OK,
     };
     Ok((status, [(header::LOCATION, place)], shown).into_response())
+}
+
+async fn made(
+    client: &Client,
+    handler: &str,
+    inputs: Vec<String>,
+    options: Options,
+    reuse: bool,
+) -> Result<Vec<Submitted>, ClientError> {
+    match reuse {
+        true => client.submit_reusing(handler, inputs, options).await,
+        false => client.submit(handler, inputs, options).await,
+    }
 }
 
 /// Submit a task for each of many inputs
@@ -352,8 +370,9 @@ async fn bulk(
     let inputs = std::mem::take(&mut new.inputs);
     let inputs = inputs.into_iter().map(|input| input.get().to_owned());
     let handler = std::mem::take(&mut new.handler);
+    let reuse = new.reuse;
     let options = state.read(move |client| new.options(client, None)).await?;
-    let made = state.client.submit(&handler, inputs.collect(), options);
+    let made = made(&state.client, &handler, inputs.collect(), options, reuse);
     let tasks = made.await?.into_iter().map(|one| SubmittedJson {
         id: one.id.to_string(),
         created: one.created,

@@ -48,6 +48,10 @@ pub struct NewWorkflowJson {
     /// same.
     #[schema(min_length = 1, max_length = 200)]
     key: Option<String>,
+    /// Where the key names an earlier workflow: that one, whatever it was made of. Else another name, input or list of
+    /// jobs is refused.
+    #[serde(default)]
+    reuse: bool,
     /// In place of the document's own.
     #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]
     metadata: Option<Box<RawValue>>,
@@ -93,7 +97,8 @@ impl NewWorkflowJson {
 
 /// Make a workflow: all of its jobs or, when anything is wrong, none
 ///
-/// Answers 200 in place of 201 where the key named an earlier workflow: that one.
+/// Answers 200 in place of 201 where the key named an earlier workflow: that one. Answers 409 where that has another
+/// name, input or list of jobs, unless `reuse` is set.
 #[utoipa::path(post, path = "/v1/workflows", operation_id = "run_workflow", tag = "workflows", request_body = NewWorkflowJson,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key`")),
     responses((status = 201, body = StartedJson), (status = 200, body = StartedJson)))]
@@ -109,6 +114,7 @@ async fn run(
             Some(IdempotencyKey(key)) => Some(key.as_str().into()),
             None => new.key.as_deref().map(Into::into),
         },
+        reuse: new.reuse,
         metadata: new.metadata.as_ref().map(|text| text.get().into()),
     };
     // Large ones take a while to read.

@@ -43,6 +43,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::escape::without_mark;
 use crate::limits::{self, ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest};
 use crate::task::duration_ms;
 
@@ -161,6 +162,7 @@ enum Source {
 
 /// Read a manifest whose relative directories are relative to `base`.
 pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
+    let text = without_mark(text);
     let file: File = toml::from_str(text).map_err(|error| malformed(text, &error))?;
     let mut manifest = Manifest {
         description: file.description,

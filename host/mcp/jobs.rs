@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ pub struct StartInput {
     handler: String,
     /// An input for each unit, at most 10,000. For inputs that are no objects use `units_jsonl`.
     #[schemars(schema_with = "super::schemas::objects")]
-    units: Option<Vec<Value>>,
+    units: Option<Vec<Box<RawValue>>>,
     /// In place of `units`: any JSON as text, one input per line.
     units_jsonl: Option<String>,
     /// In place of `units`: a file with them, absolute or relative to the directory of this server: JSON lines, or CSV with a

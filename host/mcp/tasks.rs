@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::answer::{LISTED_BYTES_MAX, PAYLOAD_BYTES_MAX, Trouble, beginning, cut, cut_text, fit};
 use super::tool::{Call, Known, tool};
 use super::{Door, blocking};
+use crate::cli::terminal;
 use crate::cli::trace::Tree;
 use crate::client::{Client, ClientError};
 use crate::limits::PAGE_PAYLOAD_BYTES;
@@ -66,8 +68,11 @@ pub fn tools() -> Vec<Known> {
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct OptionsInput {
-    /// A name of your own for this piece of work: submitting again under the same key gives the first task.
+    /// A name of your own for this piece of work: submitting the same again under the same key gives the first task.
     key: Option<String>,
+    /// Take the earlier task of the key whatever its input.
+    #[serde(default)]
+    reuse: bool,
     /// Queue that it goes into; "default" when absent.
     queue: Option<String>,
     /// Higher runs first; 0 when absent.
@@ -91,7 +96,8 @@ pub struct OptionsInput {
     #[serde(default)]
     after: Vec<String>,
     /// An object that is kept with the task, shown, and told to its handler.
-    metadata: Option<Map<String, Value>>,
+    #[schemars(with = "Option<Map<String, Value>>")]
+    metadata: Option<Box<RawValue>>,
 }
 
 impl OptionsInput {
@@ -108,7 +114,7 @@ impl OptionsInput {
             attempts_max: self.max_attempts,
             on_complete: arc(self.on_complete),
             after,
-            metadata: (self.metadata).map(|object| Value::Object(object).to_string().into()),
+            metadata: self.metadata.map(|object| object.get().into()),
         })
     }
 }
@@ -122,13 +128,13 @@ pub struct SubmitInput {
     /// The task's input. For one that is no object use `input_json`.
     #[serde(default, deserialize_with = "present")]
     #[schemars(schema_with = "super::schemas::object")]
-    input: Option<Value>,
+    input: Option<Box<RawValue>>,
     /// In place of `input`: any JSON as text, such as `[1, 2]`. Its bytes reach the handler unchanged. null when all
     /// four are absent.
     input_json: Option<String>,
     /// In place of `input`: a task for each of these, at most 10,000.
     #[schemars(schema_with = "super::schemas::objects")]
-    inputs: Option<Vec<Value>>,
+    inputs: Option<Vec<Box<RawValue>>>,
     /// In place of `inputs`: any JSON as text, one input per line.
     inputs_jsonl: Option<String>,
     /// Options of each task.
@@ -137,8 +143,8 @@ pub struct SubmitInput {
 }
 
 /// The JSON text of each value.
-pub fn texts(values: &[Value]) -> Vec<String> {
-    values.iter().map(Value::to_string).collect()
+pub fn texts(values: &[Box<RawValue>]) -> Vec<String> {
+    values.iter().map(|value| value.get().to_owned()).collect()
 }
 
 /// The lines of a text that have something in them.
@@ -151,8 +157,10 @@ pub fn lines(text: &str) -> Vec<String> {
 }
 
 /// A null that is there is a value.
-pub fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(from).map(Some)
+pub fn present<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::deserialize(from).map(Some)
 }
 
 /// What was submitted.
@@ -183,7 +191,7 @@ tool!(
 );
 
 async fn submit(door: Arc<Door>, input: SubmitInput, _call: Call) -> Result<SubmitOutput, Trouble> {
-    let one = input.input.map(|one| vec![one.to_string()]);
+    let one = input.input.map(|one| vec![one.get().to_owned()]);
     let text = input.input_json.map(|text| vec![text]);
     let many = input.inputs.map(|many| texts(&many));
     let lines = input.inputs_jsonl.as_deref().map(lines);
@@ -202,8 +210,13 @@ async fn submit(door: Arc<Door>, input: SubmitInput, _call: Call) -> Result<Subm
         );
     }
     let options = input.options;
+    let reuse = options.reuse;
     let options = door.read(move |client| options.options(client)).await?;
-    let made = door.client.submit(&input.handler, inputs, options).await?;
+    let (client, handler) = (&door.client, &input.handler);
+    let made = match reuse {
+        true => client.submit_reusing(handler, inputs, options).await?,
+        false => client.submit(handler, inputs, options).await?,
+    };
     Ok(SubmitOutput {
         ids: (made.iter().take(IDS_TOLD))
             .map(|one| one.id.to_string())
@@ -527,8 +540,7 @@ async fn trace(door: Arc<Door>, input: TraceInput, _call: Call) -> Result<TraceO
                     next_line: None,
                 });
             };
-            // It is coloured for terminals.
-            let line = anstream::adapter::strip_str(&line?).to_string();
+            let line = terminal::plain(&line?);
             let room = TRACE_BYTES_MAX.saturating_sub(tree.len());
             if line.len() > room && shown > 0 {
                 return Ok(TraceOutput {
@@ -786,7 +798,7 @@ pub struct SignalInput {
     /// Its value. For one that is no object use `value_json`.
     #[serde(default, deserialize_with = "present")]
     #[schemars(schema_with = "super::schemas::object")]
-    value: Option<Value>,
+    value: Option<Box<RawValue>>,
     /// In place of `value`: any JSON as text, such as `true`. null when both are absent.
     value_json: Option<String>,
 }
@@ -821,7 +833,7 @@ async fn signal(door: Arc<Door>, input: SignalInput, _call: Call) -> Result<Sign
         (Some(_), Some(_)) => {
             return Err(Trouble::new("`value` and `value_json` exclude each other"));
         }
-        (value, None) => value.unwrap_or_default().to_string(),
+        (value, None) => value.map_or_else(|| "null".to_owned(), |value| value.get().to_owned()),
         (None, Some(text)) => text,
     };
     let sent = door.client.signal(id, &input.name, &value).await?;

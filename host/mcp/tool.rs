@@ -8,11 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use rmcp::RoleServer;
-use rmcp::model::{JsonObject, ProgressNotificationParam, ToolAnnotations};
+use rmcp::model::{ProgressNotificationParam, ToolAnnotations};
 use rmcp::service::RequestContext;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::answer::{Text, Trouble};
 use super::schemas::input_schema;
@@ -65,7 +66,7 @@ pub struct Known {
     /// What it may change.
     pub effect: Effect,
     /// Read the arguments, and do it.
-    pub call: fn(Arc<Door>, JsonObject, Call) -> Answering,
+    pub call: fn(Arc<Door>, Box<RawValue>, Call) -> Answering,
     about: fn() -> rmcp::model::Tool,
 }
 
@@ -98,9 +99,9 @@ impl Known {
     }
 }
 
-fn answered<T: Tool>(door: Arc<Door>, arguments: JsonObject, call: Call) -> Answering {
+fn answered<T: Tool>(door: Arc<Door>, arguments: Box<RawValue>, call: Call) -> Answering {
     Box::pin(async move {
-        let input = serde_json::from_value(arguments.into()).map_err(|error| {
+        let input = serde_json::from_str(arguments.get()).map_err(|error| {
             Trouble::new(format!(
                 "the arguments of {} cannot be read: {error}",
                 T::NAME

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::answer::{LISTED_BYTES_MAX, PAYLOAD_BYTES_MAX, Trouble, cut, fit};
@@ -14,6 +15,7 @@ use crate::client::{ClientError, Jobs, Run};
 use crate::group::GroupKind;
 use crate::limits::{PAGE_PAYLOAD_BYTES, WORKFLOW_JOBS_MAX};
 use crate::store::Filter;
+use crate::task::members::text_of;
 use crate::task::{StatusSet, check_payload};
 use crate::wire::{self, StartedJson, WorkflowDetailJson, now_ms};
 use crate::workflow::{Definition, Format, Given, Problem, parse};
@@ -45,7 +47,7 @@ macro_rules! with_document {
             /// {"key": "count", "dependsOn": ["extract"]}]}. A job without a `handler` uses the one named like its key.
             #[serde(default)]
             #[schemars(schema_with = "super::schemas::object")]
-            document: Option<Value>,
+            document: Option<Box<RawValue>>,
             /// In place of `document`: the text of a JSON or TOML file. Problems then name its lines.
             document_text: Option<String>,
             /// Name of a workflow whose document has none.
@@ -53,7 +55,7 @@ macro_rules! with_document {
             /// In place of the document's own input.
             #[serde(default, deserialize_with = "super::tasks::present")]
             #[schemars(schema_with = "super::schemas::object")]
-            input: Option<Value>,
+            input: Option<Box<RawValue>>,
             /// In place of `input`: any JSON as text.
             input_json: Option<String>,
             $($(#[$doc])* $field: $type,)*
@@ -62,8 +64,11 @@ macro_rules! with_document {
         impl $name {
             fn read(self) -> Result<Document, Trouble> {
                 let text = match (self.document, self.document_text) {
-                    (Some(Value::String(text)), None) | (None, Some(text)) => text,
-                    (Some(object), None) => object.to_string(),
+                    (None, Some(text)) => text,
+                    (Some(document), None) if document.get().starts_with('"') => {
+                        text_of(document.get()).into_owned()
+                    }
+                    (Some(object), None) => object.get().to_owned(),
                     _ => {
                         return Err(Trouble::new(
                             "a workflow has either a `document` or a `document_text`",
@@ -74,7 +79,7 @@ macro_rules! with_document {
                     (Some(_), Some(_)) => {
                         return Err(Trouble::new("`input` and `input_json` exclude each other"));
                     }
-                    (input, None) => input.map(|input| input.to_string()),
+                    (input, None) => input.map(|input| input.get().to_owned()),
                     (None, text) => text,
                 };
                 if let Some(input) = &input {
@@ -118,8 +123,12 @@ with_document! {
     RunInput {
         /// A name of your own for this run: running again under the same key gives the first workflow.
         key: Option<String>,
+        /// Take the earlier run of the key whatever it was made of.
+        #[serde(default)]
+        reuse: bool,
         /// An object that is kept with the workflow, in place of the document's own.
-        metadata: Option<Map<String, Value>>,
+        #[schemars(with = "Option<Map<String, Value>>")]
+        metadata: Option<Box<RawValue>>,
     }
 }
 
@@ -212,7 +221,8 @@ tool!(
 async fn run(door: Arc<Door>, input: RunInput, _call: Call) -> Result<RunOutput, Trouble> {
     let run = Run {
         key: input.key.as_deref().map(Into::into),
-        metadata: (input.metadata.clone()).map(|object| Value::Object(object).to_string().into()),
+        reuse: input.reuse,
+        metadata: input.metadata.as_ref().map(|object| object.get().into()),
     };
     // Large ones take a while to read.
     let document = input.read()?;

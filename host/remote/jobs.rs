@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{NOTHING, PAGE, Remote, asking, nouns, options};
+use super::{NOTHING, PAGE, Remote, asking, nouns, options, with_metadata};
 use crate::job::{NewJob, UnitResult, Units};
 use crate::store::StoreError;
 use crate::task::TaskId;
@@ -22,8 +22,9 @@ impl Remote {
             "on_failure": new.on_failure.as_str(),
             "concurrency": new.concurrency,
         });
-        options(&mut body, &new.options)?;
-        let made: JobJson = self.post("/v1/jobs".to_owned(), body.to_string()).await?;
+        options(&mut body, &new.options);
+        let body = with_metadata(body.to_string(), new.options.metadata.as_deref());
+        let made: JobJson = self.post("/v1/jobs".to_owned(), body).await?;
         nouns::id(&made.job_id)
     }
 

@@ -24,6 +24,7 @@ pub use asking::{Asking, Url};
 use crate::bus::Bus;
 use crate::daemon::View;
 use crate::store::{Node, Rank, StoreError};
+use crate::task::members::Members;
 use crate::task::{IdGenerator, Options, TaskId};
 use crate::wire::{
     self, DependenciesJson, FileProblemJson, HandlerJson, HostJson, NodeJson, StartedJson, TaskJson,
@@ -61,6 +62,8 @@ pub struct Document {
     pub input: Option<String>,
     /// Running again under the same key gives the first workflow.
     pub key: Option<String>,
+    /// That one, whatever it was made of.
+    pub reuse: bool,
     /// In place of its own.
     pub metadata: Option<String>,
     /// Jobs that it may have.
@@ -103,7 +106,7 @@ impl Remote {
 
     /// Run a workflow.
     pub fn run_document(&self, document: &Document) -> Result<StartedJson, StoreError> {
-        self.asking.post("/v1/workflows", document_json(document)?)
+        self.asking.post("/v1/workflows", document_json(document))
     }
 
     /// What is wrong with a document, by what the host knows of handlers.
@@ -119,7 +122,7 @@ impl Remote {
             problem: String,
             hint: Option<String>,
         }
-        let body = document_json(document)?;
+        let body = document_json(document);
         let checked: Checked = self.asking.post("/v1/workflows/check", body)?;
         let problem = |place: Place| Problem {
             line: place.line,
@@ -228,21 +231,24 @@ impl Remote {
     }
 }
 
-fn document_json(document: &Document) -> Result<String, StoreError> {
-    let body = json!({
+fn document_json(document: &Document) -> String {
+    let mut body = json!({
         "document": document.text,
         "name": document.name,
         "key": document.key,
-        "metadata": document.metadata.as_deref().map(value).transpose()?,
         "jobs_max": document.jobs_max,
     });
-    Ok(match &document.input {
+    if document.reuse {
+        body["reuse"] = true.into();
+    }
+    let body = match &document.input {
         None => body.to_string(),
         Some(input) => {
             let input = wire::raw(input);
             wire::text(&Input { body, input })
         }
-    })
+    };
+    with_metadata(body, document.metadata.as_deref())
 }
 
 /// The body of a request that says nothing.
@@ -264,13 +270,16 @@ struct Inputs {
     inputs: Vec<Box<RawValue>>,
 }
 
-fn value(text: &str) -> Result<Value, StoreError> {
-    serde_json::from_str(text).map_err(|error| asking::nonsense(&error))
+/// A body with metadata, which goes out as it came.
+fn with_metadata(body: String, metadata: Option<&str>) -> String {
+    match (metadata, Members::of(&body)) {
+        (Some(metadata), Some(members)) => members.with(&[("metadata", metadata.to_owned())]),
+        _ => body,
+    }
 }
 
-/// The options of a task, as a body has them.
-fn options(body: &mut Value, options: &Options) -> Result<(), StoreError> {
-    let metadata = options.metadata.as_deref().map(value).transpose()?;
+/// The options of a task, as a body has them; but for metadata ([`with_metadata`]).
+fn options(body: &mut Value, options: &Options) {
     let all = [
         ("queue", json!(options.queue.as_deref())),
         ("priority", json!(options.priority)),
@@ -278,7 +287,6 @@ fn options(body: &mut Value, options: &Options) -> Result<(), StoreError> {
         ("expires_ms", json!(options.expires_ms)),
         ("max_attempts", json!(options.attempts_max)),
         ("on_complete", json!(options.on_complete.as_deref())),
-        ("metadata", json!(metadata)),
         ("key", json!(options.key.as_deref())),
         ("delay_ms", json!(options.delay_ms)),
     ];
@@ -290,7 +298,6 @@ fn options(body: &mut Value, options: &Options) -> Result<(), StoreError> {
     if !options.after.is_empty() {
         body["after"] = json!(options.after);
     }
-    Ok(())
 }
 
 fn local(what: &str) -> StoreError {

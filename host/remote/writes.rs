@@ -7,7 +7,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::nouns::{self, at_ms};
-use super::{Input, Inputs, NOTHING, Remote, asking, local, options};
+use super::{Input, Inputs, NOTHING, Remote, asking, local, options, with_metadata};
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
 use crate::journal::RefusedCall;
@@ -39,9 +39,14 @@ impl Writes for Remote {
             return Ok(Vec::new());
         };
         let inputs: Vec<Box<RawValue>> = tasks.iter().map(|task| wire::raw(&task.input)).collect();
+        // Who asked looks by itself what an earlier task of the key was given.
         let mut body = json!({ "handler": &*first.handler });
-        options(&mut body, &first.options)?;
+        if first.options.key.is_some() {
+            body["reuse"] = true.into();
+        }
+        options(&mut body, &first.options);
         let body = wire::text(&Inputs { body, inputs });
+        let body = with_metadata(body, first.options.metadata.as_deref());
         let made: Made = self.post("/v1/tasks/bulk".to_owned(), body).await?;
         let made = made.tasks.into_iter().map(|one| Submitted {
             id: one.id,
@@ -159,7 +164,7 @@ impl Writes for Remote {
             }
             Timing::Every { every_ms, .. } => body["every_ms"] = json!(every_ms),
         }
-        options(&mut body, &plan.options)?;
+        options(&mut body, &plan.options);
         let path = "/v1/schedules".to_owned();
         let body = match input {
             Some(input) => wire::text(&Input {
@@ -168,6 +173,7 @@ impl Writes for Remote {
             }),
             None => body.to_string(),
         };
+        let body = with_metadata(body, plan.options.metadata.as_deref());
         nouns::schedule(&self.post::<ScheduleJson>(path, body).await?)
     }
 
@@ -189,6 +195,9 @@ impl Writes for Remote {
                 self.asking.get(&path, &[])?
             }
             Alter::Remove => self.asking.delete(&path)?,
+            Alter::SetRight => {
+                return Err(local("setting a schedule right after its clock was ahead"));
+            }
         };
         nouns::schedule(&schedule)
     }

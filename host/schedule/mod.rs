@@ -14,7 +14,10 @@ use jiff::tz::TimeZoneDatabase;
 pub use timing::{BadTiming, Timing};
 
 use crate::limits;
-use crate::task::{Json, NewTask, Options, TaskId, check_metadata, check_name, check_payload};
+use crate::task::members::Members;
+use crate::task::{
+    Json, NewTask, Options, TaskId, check_metadata, check_name, check_new_name, check_payload,
+};
 use crate::workflow::{Definition, Format, Given, NewWorkflow, Problem, parse};
 
 /// What somebody asks for who adds a schedule.
@@ -155,7 +158,7 @@ impl Overlap {
 impl Plan {
     /// What is wrong with it, as a sentence; nothing is `Ok`. Its timing was checked when it was made.
     pub fn check(&self) -> Result<(), String> {
-        check_name("schedule's name", &self.name)?;
+        check_new_name("schedule's name", &self.name)?;
         if self.name.len() > limits::SCHEDULE_NAME_BYTES_MAX {
             let most = limits::SCHEDULE_NAME_BYTES_MAX;
             return Err(format!("the schedule's name is longer than {most} bytes"));
@@ -192,7 +195,7 @@ impl Plan {
                 self.options.metadata.clone().or(own)
             }
         };
-        self.options.check()?;
+        self.options.check_new()?;
         let options = &self.options;
         if options.key.is_some() || options.delay_ms.is_some() || !options.after.is_empty() {
             return Err(
@@ -261,12 +264,12 @@ impl Plan {
     /// What was asked to be kept with the tasks, and what they are for.
     fn metadata(&self, asked: Option<&str>, for_ms: u64) -> String {
         // It was checked to be an object.
-        let mut object: serde_json::Map<String, serde_json::Value> = asked
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
-        object.insert("schedule".to_owned(), (*self.name).into());
-        object.insert("scheduled_for".to_owned(), time(for_ms).into());
-        serde_json::Value::Object(object).to_string()
+        let asked = asked.and_then(Members::of).unwrap_or(Members(Vec::new()));
+        let text = |value: &str| serde_json::Value::from(value).to_string();
+        asked.with(&[
+            ("schedule", text(&self.name)),
+            ("scheduled_for", text(&time(for_ms))),
+        ])
     }
 }
 
@@ -334,6 +337,44 @@ impl Schedule {
             }
             .timed_anew(now_ms, zones),
         }
+    }
+
+    /// Whether it fired, or was added, under a clock that was ahead of the one that shows `now_ms`.
+    pub fn is_ahead(&self, now_ms: u64) -> bool {
+        let latest_ms = now_ms.saturating_add(limits::SCHEDULE_LATE_MS_MAX);
+        let last = self.last.is_some_and(|last| last.at_ms > latest_ms);
+        last || self.created_at_ms > latest_ms
+    }
+
+    /// The same schedule with its times counted from now on, where it fired or was added under a clock that was
+    /// ahead: it would be silent until that time. A time that had its run already has no other one, by its key.
+    pub fn set_right(&self, now_ms: u64, zones: &TimeZoneDatabase) -> Option<Schedule> {
+        if !self.is_ahead(now_ms) {
+            return None;
+        }
+        let timing = match &self.plan.timing {
+            Timing::Every { every_ms, from_ms } => Timing::Every {
+                every_ms: *every_ms,
+                from_ms: now_ms.min(*from_ms),
+            },
+            cron => cron.clone(),
+        };
+        let last = self.last.map(|last| Fired {
+            for_ms: last.for_ms.min(now_ms),
+            at_ms: last.at_ms.min(now_ms),
+            ..last
+        });
+        let next_at_ms = timing.next(now_ms, zones);
+        Some(Schedule {
+            next_at_ms: next_at_ms.filter(|_| !self.paused),
+            plan: Plan {
+                timing,
+                ..self.plan.clone()
+            },
+            last,
+            created_at_ms: self.created_at_ms.min(now_ms),
+            ..self.clone()
+        })
     }
 
     fn timed_anew(self, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {

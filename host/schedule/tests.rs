@@ -81,6 +81,38 @@ fn an_expression_means_what_it_means_to_cron() {
 }
 
 #[test]
+fn a_starred_day_of_the_month_and_a_weekday_have_to_match_both() {
+    // Odd days that are Mondays; 2026-10-05 is one.
+    check(
+        "0 0 */2 * mon",
+        "UTC",
+        "2026-10-01T00:00",
+        &["10-05 00:00+00", "10-19 00:00+00", "11-09 00:00+00"],
+    );
+    check(
+        "0 0 1 * */7",
+        "UTC",
+        "2026-10-02T00:00",
+        &["11-01 00:00+00", "08-01 00:00+00"],
+    );
+    // Without a star either is enough.
+    check(
+        "0 0 6 * mon",
+        "UTC",
+        "2026-10-04T00:00",
+        &["10-05 00:00+00", "10-06 00:00+00", "10-12 00:00+00"],
+    );
+    for name in ["@midnight", "@daily", "@MIDNIGHT"] {
+        check(
+            name,
+            "UTC",
+            "2026-10-04T12:00",
+            &["10-05 00:00+00", "10-06 00:00+00"],
+        );
+    }
+}
+
+#[test]
 fn a_time_that_the_clocks_leave_out_is_made_up_for_right_after() {
     check(
         "30 2 * * *",

@@ -172,9 +172,19 @@ fn parts(expression: &str, zone: &str, zones: &TimeZoneDatabase) -> Option<(Cron
 }
 
 fn parse(expression: &str) -> Result<Cron, croner::errors::CronError> {
+    // The one nickname of Vixie's that the parser does not know.
+    let expression = match expression.eq_ignore_ascii_case("@midnight") {
+        true => "@daily",
+        false => expression,
+    };
+    // As Vixie's cron: a day has to match both fields of days where one of them begins with a star, as `*/2` does,
+    // else either.
+    let fields: Vec<&str> = expression.split_whitespace().collect();
+    let starred = |field: usize| fields.get(field).is_some_and(|text| text.starts_with('*'));
     CronParser::builder()
         .seconds(Seconds::Disallowed)
         .year(Year::Disallowed)
+        .dom_and_dow(starred(2) || starred(4))
         .build()
         .parse(expression)
 }
@@ -201,7 +211,8 @@ fn check(expression: &str) -> Result<(), BadTiming> {
     }
     if expression.starts_with('@') {
         return Err(bad(format!(
-            "\"{expression}\" is no name for times: there are @hourly, @daily, @weekly, @monthly and @yearly"
+            "\"{expression}\" is no name for times: there are @hourly, @daily (@midnight), @weekly, @monthly and \
+             @yearly (@annually)"
         )));
     }
     let fields: Vec<&str> = expression.split_whitespace().collect();

@@ -186,6 +186,19 @@ pub enum StoreError {
         /// What it said.
         said: String,
     },
+    /// The clock shows a time that no id can be made at.
+    #[error("the clock of this machine shows a time after the year 2800")]
+    Clock,
+    /// A run of a schedule by hand, while the one before has not ended.
+    #[error(
+        "schedule \"{name}\" runs already: task {task} has not ended, and its overlap policy is skip"
+    )]
+    Overlaps {
+        /// Its name.
+        name: Arc<str>,
+        /// Its last run.
+        task: TaskId,
+    },
     /// Another host has the lease, though this one was there.
     #[error("another host has taken over the data directory")]
     LeaseLost,
@@ -270,6 +283,11 @@ impl StoreError {
             StoreError::KeyTaken { .. } | StoreError::KeyTwice { .. } => {
                 "choose another key, or leave it out".to_owned()
             }
+            StoreError::Clock => "set the clock, then run it again".to_owned(),
+            StoreError::Overlaps { name, task } => format!(
+                "fishway wait {task} waits for its end; to let runs overlap, fishway schedule add {name} --replace \
+                 --overlap allow"
+            ),
             StoreError::UnknownSchedule(_) => {
                 "fishway schedule list shows the schedules that there are".to_owned()
             }

@@ -392,6 +392,8 @@ pub enum Alter {
     Trigger,
     /// It is forgotten; its tasks stay.
     Remove,
+    /// Its times count from now on, where it fired under a clock that was ahead of this one.
+    SetRight,
 }
 
 /// A message to a task. Checked by whoever makes it: the store keeps what it is given.
@@ -657,6 +659,8 @@ pub struct Crowd {
     pub pool: u64,
     /// Of its handler.
     pub handler: u64,
+    /// Tasks that are ready and have a higher priority; of very many only some are counted.
+    pub ahead: u64,
 }
 
 /// A place in the log of a task: before the first line when zero.

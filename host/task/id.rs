@@ -1,6 +1,7 @@
 //! Task ids: what they look like, how they sort, who may make them.
 //!
-//! An id is 63 bits: 41 of milliseconds since 2020, 8 of the node that made it, 14 of a counter.
+//! An id is 63 bits: 41 of ticks since 2020, 8 of the node that made it, 14 of a counter. A tick is a millisecond
+//! until 2030 and sixteen from then on, so that ids sort by time for eight hundred years and earlier ones stay as they are.
 //! Printed as thirteen characters of Crockford's base 32, so that ids sort by creation time as
 //! text and as numbers, can be read aloud, and survive a terminal's double click.
 
@@ -15,6 +16,20 @@ const CHARACTERS: usize = 13;
 
 /// 2020-01-01T00:00:00Z, in milliseconds since the Unix epoch.
 const EPOCH_MS: u64 = 1_577_836_800_000;
+
+/// 2030-01-01T00:00:00Z, in milliseconds since 2020: from then on a tick is longer.
+const LONG_TICKS_FROM_MS: u64 = 1_893_456_000_000 - EPOCH_MS;
+
+/// Milliseconds of a longer tick, as a power of two. A generator that makes more than 2^14 ids in one takes the next.
+const LONG_TICK_BITS: u32 = 4;
+
+/// The last tick that the time of a clock stands for. Those above, more than a century of them, are for generators that were
+/// told of later ids than their clock has come to.
+const TICK_MAX: u64 = (1 << 41) - 1 - (1 << 38);
+
+/// The latest time that ids can be made at, in milliseconds since the Unix epoch: in the year 2845.
+pub const CLOCK_MS_MAX: u64 = ms_of(TICK_MAX) + EPOCH_MS;
+
 const NODE_BITS: u32 = 8;
 const COUNTER_BITS: u32 = 14;
 
@@ -33,9 +48,26 @@ impl TaskId {
         TaskId(value as u64 & (i64::MAX as u64))
     }
 
-    /// When the id was made, in milliseconds since the Unix epoch.
+    /// When the id was made, in milliseconds since the Unix epoch; of one from 2030 on, to sixteen of them.
     pub fn created_at_ms(self) -> u64 {
-        (self.0 >> (NODE_BITS + COUNTER_BITS)) + EPOCH_MS
+        ms_of(self.0 >> (NODE_BITS + COUNTER_BITS)) + EPOCH_MS
+    }
+}
+
+/// The tick of a time in milliseconds since 2020.
+const fn tick_of(ms: u64) -> u64 {
+    let tick = match ms.checked_sub(LONG_TICKS_FROM_MS) {
+        None => ms,
+        Some(beyond) => LONG_TICKS_FROM_MS + (beyond >> LONG_TICK_BITS),
+    };
+    if tick < TICK_MAX { tick } else { TICK_MAX }
+}
+
+/// When a tick begins, in milliseconds since 2020.
+const fn ms_of(tick: u64) -> u64 {
+    match tick.checked_sub(LONG_TICKS_FROM_MS) {
+        None => tick,
+        Some(beyond) => LONG_TICKS_FROM_MS + (beyond << LONG_TICK_BITS),
     }
 }
 
@@ -173,7 +205,7 @@ impl IdGenerator {
             .fetch_max(ticks << COUNTER_BITS | counter, Ordering::Relaxed);
     }
 
-    /// Make all later ids as of a later millisecond than `newest`: the newest of all may be of another
+    /// Make all later ids as of a later tick than `newest`: the newest of all may be of another
     /// node, and says nothing of those that an earlier process of this one has made beside it.
     pub fn begin_after(&self, newest: TaskId) {
         let ticks = newest.0 >> (NODE_BITS + COUNTER_BITS);
@@ -183,9 +215,9 @@ impl IdGenerator {
 
     /// The next id. `now_ms` is in milliseconds since the Unix epoch.
     pub fn next(&self, now_ms: u64) -> TaskId {
-        let fresh = now_ms.saturating_sub(EPOCH_MS) << COUNTER_BITS;
+        let fresh = tick_of(now_ms.saturating_sub(EPOCH_MS)) << COUNTER_BITS;
         // Time and counter stand side by side here, so that a counter that runs over simply
-        // borrows the next millisecond.
+        // borrows the next tick.
         let advance = |last: u64| Some(fresh.max(last + 1));
         let last = self
             .last
@@ -214,6 +246,55 @@ mod tests {
         assert_eq!(text.to_lowercase().parse(), Ok(id));
         assert_eq!(id.created_at_ms(), NOW_MS);
         assert_eq!(TaskId::from_i64(id.to_i64()), id);
+    }
+
+    #[test]
+    fn ids_of_before_2030_are_what_they_always_were() {
+        for at_ms in [EPOCH_MS + 1, NOW_MS, LONG_TICKS_FROM_MS + EPOCH_MS - 1] {
+            let id = IdGenerator::new(NODE_HOST).next(at_ms);
+            assert_eq!(id.0 >> 22, at_ms - EPOCH_MS);
+            assert_eq!(id.created_at_ms(), at_ms);
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_time_for_eight_hundred_years() {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        let mut last = TaskId(0);
+        let mut at_ms = EPOCH_MS + DAY_MS;
+        while at_ms < CLOCK_MS_MAX {
+            let id = IdGenerator::new(255).next(at_ms);
+            assert!(id > last && id.0 <= i64::MAX as u64, "{id} after {last}");
+            assert!(id.to_string() > last.to_string());
+            assert!(at_ms - id.created_at_ms() < 16);
+            (last, at_ms) = (id, at_ms + 7 * DAY_MS + 1);
+        }
+        assert!(CLOCK_MS_MAX > EPOCH_MS + 800 * 365 * DAY_MS);
+        // The moment at which ticks grow longer.
+        let change = LONG_TICKS_FROM_MS + EPOCH_MS;
+        let ids = [change - 1, change, change + 16].map(|at| IdGenerator::new(0).next(at));
+        assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
+    }
+
+    #[test]
+    fn whatever_a_clock_shows_ids_rise_and_stay_ids() {
+        let generator = IdGenerator::new(NODE_HOST);
+        let mut last = TaskId(0);
+        for at_ms in [
+            0,
+            1,
+            NOW_MS,
+            CLOCK_MS_MAX,
+            CLOCK_MS_MAX + 1,
+            u64::MAX,
+            NOW_MS,
+        ] {
+            let id = generator.next(at_ms);
+            assert!(id > last, "{id} after {last}");
+            assert_eq!(TaskId::from_i64(id.to_i64()), id);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            last = id;
+        }
     }
 
     #[test]

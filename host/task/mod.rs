@@ -8,6 +8,7 @@ mod duration;
 pub mod edge;
 mod fence;
 pub mod id;
+pub mod members;
 mod options;
 mod payload;
 pub mod producer;
@@ -24,10 +25,11 @@ pub use edge::Edge;
 pub use fence::Fence;
 pub use id::{IdGenerator, IdPrefix, TaskId};
 pub use options::{Options, check_after, check_metadata};
-pub use payload::check_payload;
+pub use payload::{check_payload, same_document};
 pub use producer::Producer;
 pub use status::{PendingReason, Status, StatusFilter, StatusSet};
 
+use crate::escape::turns_or_hides;
 use crate::group::{Group, GroupKind};
 use crate::limits;
 
@@ -447,6 +449,19 @@ pub fn check_handler_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether a person or a program outside may give something this name: a name, without characters that turn or
+/// hide text. Handlers may still use such names, as those before this rule did; they are shown spelled out.
+pub fn check_new_name(what: &str, name: &str) -> Result<(), String> {
+    check_name(what, name)?;
+    match name.chars().find(|one| turns_or_hides(*one)) {
+        None => Ok(()),
+        Some(one) => Err(format!(
+            "the {what} holds U+{:04X}, which turns or hides text",
+            u32::from(one)
+        )),
+    }
 }
 
 /// A task that is to be: what `submit` and `spawn` hand to the store.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Json, TaskId, check_name};
+use super::{Json, TaskId, check_name, check_new_name};
 use crate::limits;
 use crate::types::is_function;
 
@@ -89,6 +89,17 @@ impl Options {
             "{tasks} tasks{after} are more than one call may make: at most {} of them",
             most / each
         ))
+    }
+
+    /// What is wrong with them where a person or a program outside asks, as a sentence.
+    pub fn check_new(&self) -> Result<(), String> {
+        self.check()?;
+        for (what, name) in [("key", &self.key), ("queue", &self.queue)] {
+            if let Some(name) = name {
+                check_new_name(what, name)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong with them, as a sentence; nothing is `Ok`.
@@ -266,6 +277,17 @@ mod tests {
                     .to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_name_that_turns_or_hides_text_is_taken_from_handlers_alone() {
+        let options = Options {
+            key: Some("a\u{202e}b".into()),
+            ..Options::default()
+        };
+        assert_eq!(options.check(), Ok(()));
+        let why = options.check_new().unwrap_err();
+        assert_eq!(why, "the key holds U+202E, which turns or hides text");
     }
 
     #[test]

@@ -29,6 +29,26 @@ pub fn check_payload(text: &str) -> Result<(), String> {
     }
 }
 
+/// Whether two JSON texts are one document: the same but for white space between its parts. Numbers are compared by
+/// their digits and members by their order, as handlers see them.
+pub fn same_document(one: &str, other: &str) -> bool {
+    one == other || significant(one).eq(significant(other))
+}
+
+/// The bytes of a JSON text that are not white space between its parts.
+fn significant(text: &str) -> impl Iterator<Item = u8> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.bytes().filter(move |byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        quoted || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+    })
+}
+
 /// Brackets open at once outside of strings: the parsers of the guests recurse once for each.
 fn depth(text: &str) -> usize {
     let (mut open, mut deepest) = (0usize, 0);
@@ -104,6 +124,16 @@ impl<'de> Visitor<'de> for Readable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_are_the_same_but_for_white_space_between_their_parts() {
+        assert!(same_document("{\"a\": [1, 2]}", " {\"a\":[1,2]}\n"));
+        assert!(same_document("\"a \\\" b\"", "\"a \\\" b\" "));
+        assert!(!same_document("\"a b\"", "\"ab\""));
+        assert!(!same_document("\"\\\" a\"", "\"\\\"a\""));
+        assert!(!same_document("1.0", "1"));
+        assert!(!same_document("{\"a\":1,\"b\":2}", "{\"b\":2,\"a\":1}"));
+    }
 
     #[test]
     fn a_payload_is_what_whoever_reads_it_can_read() {

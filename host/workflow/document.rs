@@ -4,12 +4,13 @@
 //! JSON document stays the text that it is.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use crate::escape::without_mark;
+use crate::task::members::{Members, text_of};
 
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Format {
         match name.rsplit_once('.').map(|(_, ending)| ending) {
             Some("toml") => Format::Toml,
             Some("json") => Format::Json,
-            _ if text.trim_start().starts_with('{') => Format::Json,
+            _ if without_mark(text).trim_start().starts_with('{') => Format::Json,
             _ => Format::Toml,
         }
     }
@@ -143,7 +144,11 @@ impl<'a> Node<'a> {
     pub fn json(self) -> Result<String, String> {
         match self {
             Node::Json(_, raw) => Ok(raw.get().to_owned()),
-            Node::Toml(value) => toml_value(value.get_ref()).map(|value| value.to_string()),
+            Node::Toml(value) => {
+                let mut text = String::new();
+                write_json(&mut text, value.get_ref())?;
+                Ok(text)
+            }
         }
     }
 }
@@ -173,10 +178,9 @@ fn json_shape<'a>(text: &'a str, raw: &'a RawValue) -> Shape<'a> {
     // looked at only when a text is needed: half of a surrogate pair.
     match body.as_bytes().first() {
         Some(b'{') => {
-            let pairs =
-                serde_json::from_str::<Pairs<'a>>(body).map_or_else(|_| Vec::new(), |all| all.0);
+            let pairs = Members::of(body).map_or_else(Vec::new, |all| all.0);
             let field = |(name, value): (&'a RawValue, &'a RawValue)| Field {
-                name: json_text(name.get()).into_owned(),
+                name: text_of(name.get()).into_owned(),
                 at: offset(text, name),
                 node: Node::Json(text, value),
             };
@@ -191,41 +195,11 @@ fn json_shape<'a>(text: &'a str, raw: &'a RawValue) -> Shape<'a> {
                     .collect(),
             )
         }
-        Some(b'"') => Shape::Text(json_text(body).into_owned()),
+        Some(b'"') => Shape::Text(text_of(body).into_owned()),
         Some(b't') => Shape::Flag(true),
         Some(b'f') => Shape::Flag(false),
         Some(b'n') | None => Shape::Null,
         Some(_) => Shape::Number(body.to_owned()),
-    }
-}
-
-/// The text that a JSON string stands for; the string itself where it stands for none.
-fn json_text(body: &str) -> Cow<'_, str> {
-    serde_json::from_str::<String>(body).map_or(Cow::Borrowed(body), Cow::Owned)
-}
-
-/// The fields of a JSON object in their order, those that are there twice among them.
-struct Pairs<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Pairs<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-        impl<'de> Visitor<'de> for All {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(All)
     }
 }
 
@@ -254,32 +228,52 @@ fn toml_fields<'a>(table: &'a DeTable<'a>) -> Vec<Field<'a>> {
     fields
 }
 
-fn toml_value(value: &DeValue<'_>) -> Result<serde_json::Value, String> {
-    Ok(match value {
-        DeValue::String(text) => text.as_ref().into(),
-        DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Datetime(time) => time.to_string().into(),
+/// Write a part of a TOML document as JSON: its numbers with their digits, its fields in their order.
+fn write_json(out: &mut String, value: &DeValue<'_>) -> Result<(), String> {
+    match value {
+        DeValue::String(text) => out.push_str(&quoted(text)),
+        DeValue::Boolean(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        DeValue::Datetime(time) => out.push_str(&quoted(&time.to_string())),
         DeValue::Integer(integer) => {
             let (text, radix) = (integer.as_str(), integer.radix());
             match i64::from_str_radix(text, radix) {
-                Ok(number) => number.into(),
+                Ok(number) => out.push_str(&number.to_string()),
                 Err(_) => return Err(format!("{text} is larger than a number of TOML may be")),
             }
         }
         DeValue::Float(float) => {
             let text = float.as_str();
-            let number = text.parse().ok().and_then(serde_json::Number::from_f64);
-            number.ok_or_else(|| format!("JSON has no {text}"))?.into()
+            let number = text.trim_start_matches('+');
+            let finite = text.parse::<f64>().is_ok_and(f64::is_finite);
+            if !finite || serde_json::from_str::<f64>(number).is_err() {
+                return Err(format!("JSON has no {text}"));
+            }
+            out.push_str(number);
         }
         DeValue::Array(items) => {
-            let items = items.iter().map(|item| toml_value(item.get_ref()));
-            serde_json::Value::Array(items.collect::<Result<_, _>>()?)
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                write_json(out, item.get_ref())?;
+            }
+            out.push(']');
         }
         DeValue::Table(table) => {
-            let fields = (table.iter()).map(|(name, value)| {
-                Ok::<_, String>((name.get_ref().to_string(), toml_value(value.get_ref())?))
-            });
-            serde_json::Value::Object(fields.collect::<Result<_, _>>()?)
+            let mut fields: Vec<_> = table.iter().collect();
+            fields.sort_by_key(|(name, _)| name.span().start);
+            out.push('{');
+            for (index, (name, value)) in fields.into_iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                out.push_str(&quoted(name.get_ref()));
+                out.push(':');
+                write_json(out, value.get_ref())?;
+            }
+            out.push('}');
         }
-    })
+    }
+    Ok(())
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

@@ -12,6 +12,7 @@ use super::check::{self, Draft, Named};
 use super::document::{Document, Field, Format, Node, Shape};
 use super::problem::{Fields, Problem, Problems, places};
 use super::{Role, Step, Work, Workflow};
+use crate::escape::without_mark;
 use crate::group::{OnFailure, PoolOptions};
 use crate::limits::WORKFLOW_BYTES_MAX;
 use crate::task::edge::On;
@@ -54,6 +55,7 @@ impl Definition {
 
 /// Read a workflow. All that is wrong is told at once, in the order of the lines.
 pub fn parse(text: &str, format: Format, given: &Given<'_>) -> Result<Definition, Vec<Problem>> {
+    let text = without_mark(text);
     let mut problems = Problems::of(text);
     if text.len() > WORKFLOW_BYTES_MAX {
         let found = text.len();

@@ -16,10 +16,12 @@ pub use file::{Definition, Given, parse};
 pub use problem::Problem;
 pub use typed::typed;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::group::{Each, Items, OnFailure, PoolOptions};
 use crate::task::edge::On;
+use crate::task::members::Members;
 use crate::task::{Json, NewTask, Options, Producer, Spawner, TaskId};
 use crate::types::is_function;
 
@@ -181,15 +183,14 @@ impl Step {
         if self.work.runs_function() {
             return self.input.clone();
         }
-        let own = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&self.input);
-        match own {
-            Ok(mut fields) if !dependencies.is_empty() && !fields.contains_key("dependencies") => {
-                let ids = dependencies
-                    .iter()
-                    .map(|(key, id)| ((*key).to_owned(), id.to_string().into()))
+        match Members::of(&self.input) {
+            Some(own) if !dependencies.is_empty() && !own.has("dependencies") => {
+                // In the order of their keys.
+                let ids: BTreeMap<&str, String> = (dependencies.iter())
+                    .map(|(key, id)| (*key, id.to_string()))
                     .collect();
-                fields.insert("dependencies".to_owned(), serde_json::Value::Object(ids));
-                serde_json::Value::Object(fields).to_string().into()
+                let ids = serde_json::json!(ids).to_string();
+                own.with(&[("dependencies", ids)]).into()
             }
             _ => self.input.clone(),
         }

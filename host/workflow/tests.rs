@@ -136,7 +136,7 @@ fn json_and_toml_say_the_same() {
         timeout-seconds = 3
         max-attempts = 0x10
     "#;
-    let same = r#"{"name": "ETL", "input": {"at":"2026-01-02T03:04:05Z","rows":10,"share":0.5},
+    let same = r#"{"name": "ETL", "input": {"rows":10,"share":0.5,"at":"2026-01-02T03:04:05Z"},
         "jobs": [{"key": "extract", "queueName": "io", "payload": {"source":"s3"}},
                  {"key": "load", "dependsOn": ["extract"], "timeoutSeconds": 3, "max_attempts": 16}]}"#;
     let one = read(toml, Format::Toml).unwrap();

@@ -446,7 +446,7 @@ fn standard_input_an_input_a_key_and_metadata_are_taken() {
         "--json",
     ])
     .json();
-    let second = run(&["--key", "nightly", "--json"]).json();
+    let second = run(&["[5]", "--key", "nightly", "--json"]).json();
     assert_eq!(
         (&first["created"], &second["created"]),
         (&json!(true), &json!(false))

@@ -45,6 +45,39 @@ async fn what_a_handler_says_is_shown_as_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn text_that_turns_or_hides_is_spelled_out_and_right_to_left_stays_in_its_place() {
+    let door = Door::open().await;
+    let odd = "\u{202e}txt.exe\u{1b}[31m\u{9b}\u{e0041}";
+    let hebrew = "\u{5e9}\u{5dc}\u{5d5}\u{5dd} 1 2";
+    let steps = json!({ "steps": [
+        { "log": { "level": "info", "message": odd } },
+        { "progress": { "done": 1, "total": 2, "message": hebrew } },
+        { "fail": { "message": format!("{odd} {hebrew}"), "retryable": false } },
+    ] });
+    let id = door
+        .world
+        .submit_to("script", steps, crate::support::options(|_| {}))
+        .await;
+    door.world.end(id).await;
+    let mut page = at(&door, "tasks");
+    let nothing_hidden = r"!/[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u202a-\u202e]|[\u{e0000}-\u{e007f}]/u.test(
+        document.body.innerHTML + document.title)";
+    for place in [
+        "tasks".to_owned(),
+        format!("task/{id}"),
+        "overview".to_owned(),
+    ] {
+        visit(&mut page, &door, &place);
+        page.sees("\\u{202e}txt.exe\\x1b[31m\\x9b\\u{e0041}");
+        page.until(nothing_hidden);
+    }
+    visit(&mut page, &door, &format!("task/{id}"));
+    page.until(
+        "[...document.querySelectorAll('bdi')].some((one) => one.textContent.includes('\u{5e9}'))",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_page_asks_nobody_but_its_host_and_comes_up_again_from_what_is_kept() {
     let door = Door::open().await;
     let mut page = at(&door, "overview");

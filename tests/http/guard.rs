@@ -58,6 +58,8 @@ async fn a_page_of_another_origin_gets_nothing() {
         "Origin: http://evil.example",
         "Origin: null",
         "Origin: http://localhost:1",
+        &format!("Origin: chrome-extension://{}", door.address),
+        &format!("Origin: file://{}", door.address),
         "Sec-Fetch-Site: cross-site",
     ] {
         door.ask("POST /v1/tasks", &[json, origin], body)
@@ -167,6 +169,14 @@ async fn a_head_or_a_body_that_is_too_large_is_refused() {
     let large = format!("X-Large: {}", "x".repeat(64 << 10));
     let status = door.ask("GET /v1/host", &[&large], b"").await.status;
     assert_eq!(status, 431);
+    // Larger than the bound, and small enough for the buffer that it is read into.
+    for bytes in [33 << 10, 40 << 10] {
+        let large = format!("X-Large: {}", "x".repeat(bytes));
+        let answer = door.ask("GET /v1/host", &[&large], b"").await;
+        assert_eq!(answer.status, 431, "{bytes}");
+    }
+    let fits = format!("X-Large: {}", "x".repeat(30 << 10));
+    door.ask("GET /v1/host", &[&fits], b"").await.is(200);
     let many: Vec<String> = (0..100).map(|number| format!("X-{number}: 1")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(door.ask("GET /v1/host", &many, b"").await.status, 431);
@@ -259,4 +269,21 @@ fn an_address_that_is_taken_keeps_the_host_from_starting() {
         "choose another with --http",
     );
     assert_eq!(home.status()["status"], "stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_encoded_is_refused_and_not_taken_for_what_it_is_not() {
+    let door = Door::open().await;
+    let json = "Content-Type: application/json";
+    let body = br#"{"handler":"echo"}"#;
+    for coding in ["gzip", "br", "identity, gzip"] {
+        let coding = format!("Content-Encoding: {coding}");
+        door.ask("POST /v1/tasks", &[json, &coding], body)
+            .await
+            .refused(415, "usage", "uncompressed");
+    }
+    let coding = "Content-Encoding: identity";
+    door.ask("POST /v1/tasks", &[json, coding], body)
+        .await
+        .is(201);
 }

@@ -48,7 +48,7 @@ fn collector() -> (String, mpsc::Receiver<Value>) {
 fn of(spans: &mpsc::Receiver<Value>, id: TaskId) -> Value {
     loop {
         let span = spans.recv_timeout(PATIENCE).expect("no span comes");
-        if span["spanId"] == span_id(id) {
+        if span["attributes"][0]["value"]["stringValue"] == id.to_string() {
             return span;
         }
     }
@@ -78,7 +78,8 @@ async fn a_tree_of_tasks_is_a_trace_over_the_end_of_a_host() {
     world.end(child).await;
     let told = of(&spans, child);
     assert_eq!(told["traceId"], trace_id(parent));
-    assert_eq!(told["parentSpanId"], span_id(parent));
+    let parent_span = |world: &World| span_id(&world.client.task(parent).unwrap());
+    assert_eq!(told["parentSpanId"], parent_span(&world));
     assert_eq!(
         (&told["name"], &told["status"]["code"]),
         (&json!("echo"), &json!(1))
@@ -91,6 +92,7 @@ async fn a_tree_of_tasks_is_a_trace_over_the_end_of_a_host() {
     world.client.signal(parent, "go", "1").await.unwrap();
     world.end(parent).await;
     let told = of(&spans, parent);
+    assert_eq!(told["spanId"], parent_span(&world));
     assert_eq!(
         (&told["traceId"], &told["parentSpanId"]),
         (&json!(trace_id(parent)), &Value::Null)
@@ -99,4 +101,21 @@ async fn a_tree_of_tasks_is_a_trace_over_the_end_of_a_host() {
         (&told["status"]["code"], &told["status"]["message"]),
         (&json!(2), &json!("no luck"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_retried_has_a_span_for_each_end() {
+    let (address, spans) = collector();
+    let (world, clock) = World::by_hand().await;
+    tokio::spawn(Traces::to(&address).run(world.client.store().clone()));
+    let steps = json!([{ "fail": { "message": "no luck", "retryable": false } }]);
+    let id = world.submit(steps).await;
+    world.end(id).await;
+    let first = of(&spans, id);
+    clock.advance(1_000);
+    world.client.retry(id).await.unwrap();
+    world.end(id).await;
+    let second = of(&spans, id);
+    assert_ne!(first["spanId"], second["spanId"]);
+    assert_eq!(first["traceId"], second["traceId"]);
 }

@@ -192,3 +192,31 @@ async fn tasks_are_counted_and_listed_by_the_beginning_of_a_key_from_a_place_on(
         (&json!("echo"), &json!(5))
     );
 }
+
+#[tokio::test]
+async fn a_higher_priority_that_goes_before_is_told() {
+    let door = Door::open().await;
+    let (queue, low) = (
+        json!({ "queue": "mail" }),
+        json!({ "queue": "mail", "priority": -1 }),
+    );
+    // Nothing of the queue runs, so that all of it stays ready.
+    let limit = json!({ "concurrency": 1 });
+    door.send("PATCH", "/v1/queues/mail", limit).await.is(200);
+    let slow = json!({ "queue": "mail", "input": { "steps": [{ "loop": null }] } });
+    let running = submit(&door, slow).await;
+    door.world
+        .reach_status(running.parse().unwrap(), fishway::task::Status::Running)
+        .await;
+    let waits = submit(&door, low).await;
+    assert_eq!(
+        why(&door, &waits).await,
+        ["queue-full: the queue \"mail\" runs 1 at once, and does"]
+    );
+    submit(&door, queue.clone()).await;
+    submit(&door, queue).await;
+    assert_eq!(
+        why(&door, &waits).await[1],
+        "priority: 2 ready tasks have a higher priority and start before it; its own is -1"
+    );
+}

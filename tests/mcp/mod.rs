@@ -1,6 +1,6 @@
 //! The door for assistants: by the official client, and by raw lines where a client would not do such a thing.
 
-mod raw;
+pub mod raw;
 mod story;
 mod tools;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::place::Place;
 
 /// A server, and the two ends of its pipes.
-struct Raw {
+pub struct Raw {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
@@ -36,7 +36,7 @@ impl Raw {
     }
 
     /// One that is ready.
-    fn ready(place: &Place) -> Raw {
+    pub fn ready(place: &Place) -> Raw {
         let mut raw = Raw::silent(place);
         let hello = raw.greet("2025-06-18");
         assert_eq!(hello["result"]["protocolVersion"], "2025-06-18");
@@ -52,7 +52,7 @@ impl Raw {
         hello
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         self.to.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
@@ -61,7 +61,7 @@ impl Raw {
     }
 
     /// The next message. Everything on standard output is one.
-    fn hear(&mut self) -> Value {
+    pub fn hear(&mut self) -> Value {
         let mut line = String::new();
         self.from.read_line(&mut line).unwrap();
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));

@@ -68,6 +68,8 @@ macro_rules! conformance {
                 a_time_at_which_the_last_run_lives_is_skipped_where_that_was_asked_for
                 a_paused_schedule_lets_its_times_pass
                 a_trigger_runs_now_and_moves_no_time
+                a_trigger_waits_for_the_last_run_where_that_was_asked_for
+                a_schedule_that_fired_under_a_clock_that_was_ahead_goes_on
                 a_schedule_is_replaced_only_when_that_was_asked_for
                 a_removed_schedule_fires_no_more_and_its_tasks_stay
                 a_key_that_was_used_by_hand_counts_as_the_run

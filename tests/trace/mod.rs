@@ -2,7 +2,7 @@
 
 mod rows; // trees that are written by hand
 mod running; // traces beside the test
-mod terminal; // a screen that is looked at
+pub mod terminal; // a screen that is looked at
 
 use std::collections::HashSet;
 use std::process::Command;

@@ -18,7 +18,8 @@ pub fn print_lines(handler: &Handler) -> anyhow::Result<()> {
 pub fn print(handler: &Handler) -> anyhow::Result<()> {
     for exported in &handler.functions {
         let task_type = task_type(handler, exported);
-        print_line(&format!("\n{task_type}: {}", signature(exported)))?;
+        print_line("")?;
+        print_line(&format!("{task_type}: {}", signature(exported)))?;
         if let Some(interface) = &exported.interface {
             print_line(&format!("  interface  {interface}"))?;
         }
@@ -30,13 +31,15 @@ pub fn print(handler: &Handler) -> anyhow::Result<()> {
         print_line(&format!("  output     {}", output_schema(exported)))?;
     }
     for wanted in &handler.wanted {
-        print_line(&format!("\ncalls {}", wanted.interface))?;
+        print_line("")?;
+        print_line(&format!("calls {}", wanted.interface))?;
         for function in &wanted.functions {
             print_line(&format!("  {function}"))?;
         }
     }
     for why in &handler.left_out {
-        print_line(&format!("\n{why}"))?;
+        print_line("")?;
+        print_line(why)?;
     }
     Ok(())
 }

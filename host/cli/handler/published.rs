@@ -1,10 +1,9 @@
 //! What hosts publish for each other through a database: shown, and taken out for hosts that are gone.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use super::super::view::duration;
-use super::super::{Done, Global, Refused, now_ms, print_json, print_line};
+use super::super::{Done, Global, Refused, now_ms, print_json, print_line, terminal};
 use crate::store::{PublishedHandler, Store};
 
 /// Which of the published handlers.
@@ -28,7 +27,7 @@ pub fn list(global: &Global) -> anyhow::Result<Done> {
     if published.is_empty() {
         global.say("no host publishes handlers");
     }
-    if !global.json && std::io::stdout().is_terminal() && !global.quiet && !published.is_empty() {
+    if !global.json && terminal::is_terminal() && !global.quiet && !published.is_empty() {
         print_line(&format!(
             "{:20}  {:19}  {:8}  {:8}  {:>10}  DIRECTORY",
             "NAME", "COMPONENT", "HOST", "MIRRORED", "CHANGED"

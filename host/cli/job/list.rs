@@ -1,8 +1,6 @@
-use std::io::IsTerminal;
-
 use super::{Shown, progress};
 use crate::cli::view::style;
-use crate::cli::{Done, Global, print_json, print_line};
+use crate::cli::{Done, Global, print_json, print_line, terminal};
 use crate::job::{JobStatus, percentage};
 use crate::wire;
 
@@ -55,7 +53,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     }
     let names = jobs.iter().map(|job| job.group.name.chars().count());
     let width = names.max().unwrap_or(4).max(4);
-    if std::io::stdout().is_terminal() && !global.quiet {
+    if terminal::is_terminal() && !global.quiet {
         print_line(&format!(
             "{:13}  {:width$}  {:9}  {:>6}  {:>6}  PROGRESS",
             "ID", "NAME", "STATUS", "DONE", "FAILED"

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::cli::{Done, Global};
+use crate::cli::terminal::{PieceKind, Pieces};
+use crate::cli::{Done, Global, json_line};
 use crate::client::Client;
 use crate::task::TaskId;
 use crate::wire;
@@ -34,12 +35,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     let (task, group) = client.job(&args.job)?;
     let written = match &args.output {
         None => {
-            let mut stdout = BufWriter::new(std::io::stdout().lock());
-            let written = write(&client, task.id, args.failed, &mut stdout);
-            match written.and_then(|many| Ok((many, stdout.flush()?).0)) {
-                Err(error) if is_closed(&error) => return Ok(Done::OK),
-                written => written.context("stdout cannot be written")?,
-            }
+            let mut stdout = Pieces::new(PieceKind::Json);
+            let written = each(&client, task.id, args.failed, |line| stdout.write(line))?;
+            // A reader that has gone, such as `head`, is no error.
+            let (Some(written), true) = (written, stdout.flush()?) else {
+                return Ok(Done::OK);
+            };
+            written
         }
         Some(path) => to_file(&client, task.id, args.failed, path)
             .with_context(|| format!("{} cannot be written", path.display()))?,
@@ -54,37 +56,41 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     Ok(Done::OK)
 }
 
-/// A reader that has gone, such as `head`, is no error.
-fn is_closed(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
 /// Under another name until it is whole.
 fn to_file(client: &Client, job: TaskId, failed: bool, path: &Path) -> anyhow::Result<u64> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let mut file = BufWriter::new(File::create(&partial)?);
-    let written = write(client, job, failed, &mut file)?;
+    let written = each(client, job, failed, |line| {
+        file.write_all(line.as_bytes())?;
+        Ok(true)
+    })?;
     file.into_inner()?.sync_all()?;
     std::fs::rename(&partial, path)?;
     crate::disk::sync_names(path)?;
-    Ok(written)
+    Ok(written.unwrap_or(0))
 }
 
-fn write(client: &Client, job: TaskId, failed: bool, out: &mut impl Write) -> anyhow::Result<u64> {
+/// Hand over the line of each unit, until nobody wants the next. The answer is how many there were, or `None`
+/// when somebody had enough.
+fn each(
+    client: &Client,
+    job: TaskId,
+    failed: bool,
+    mut take: impl FnMut(&str) -> anyhow::Result<bool>,
+) -> anyhow::Result<Option<u64>> {
     let (mut written, mut line) = (0, 0);
     loop {
         let page = client.unit_results(job, line, failed, PAGE)?;
         let Some(last) = page.last() else {
-            return Ok(written);
+            return Ok(Some(written));
         };
         line = last.line;
         for unit in &page {
-            serde_json::to_writer(&mut *out, &wire::job::unit(unit))
-                .map_err(std::io::Error::from)?;
-            out.write_all(b"\n")?;
+            if !take(&(json_line(&wire::job::unit(unit))? + "\n"))? {
+                return Ok(None);
+            }
         }
         written += page.len() as u64;
     }

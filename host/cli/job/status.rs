@@ -1,4 +1,3 @@
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -6,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Shown, progress};
 use crate::cli::view::{duration, style};
 use crate::cli::wait::tell_of_no_host;
-use crate::cli::{Done, Global, print_json, print_line};
+use crate::cli::{Done, Global, print_json, print_line, terminal};
 use crate::client::Client;
 use crate::job::percentage;
 use crate::task::{Status, TaskId};
@@ -126,7 +125,7 @@ fn print(global: &Global, job: &Shown) -> anyhow::Result<()> {
     if global.json {
         return print_json(&wire::job::job(job));
     }
-    for line in lines(job, std::io::stdout().is_terminal()) {
+    for line in lines(job, terminal::is_terminal()) {
         print_line(&line)?;
     }
     Ok(())

@@ -30,9 +30,12 @@ pub struct RunArgs {
     /// Input in place of the file's own: JSON, or @FILE
     #[arg(value_name = "JSON|@FILE")]
     input: Option<String>,
-    /// Running again under the same key gives the first workflow
+    /// Running the same again under the same key gives the first workflow
     #[arg(long)]
     key: Option<String>,
+    /// Give the first workflow of the key, whatever its name, input and jobs
+    #[arg(long, requires = "key")]
+    reuse: bool,
     /// JSON object that is kept with the workflow and shown, in place of the file's own
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
@@ -80,6 +83,7 @@ pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
             name,
             input: input.map(|input| input.to_string()),
             key: args.key.clone(),
+            reuse: args.reuse,
             metadata: args.metadata.clone(),
             jobs_max: args.jobs_max,
         };
@@ -96,6 +100,7 @@ pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {
     let client = global.client(args.wait)?;
     let run = Run {
         key: args.key.as_deref().map(Into::into),
+        reuse: args.reuse,
         metadata: args.metadata.as_deref().map(Into::into),
     };
     let name = definition.workflow.name.clone();
@@ -174,6 +179,7 @@ pub fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<Done> {
                     name,
                     input: None,
                     key: None,
+                    reuse: false,
                     metadata: None,
                     jobs_max: args.jobs_max,
                 })?;

@@ -1,9 +1,7 @@
 //! How workflows and their jobs stand.
 
-use std::io::IsTerminal;
-
 use crate::cli::view::{cut, duration, style};
-use crate::cli::{Done, Global, now_ms, print_json, print_line};
+use crate::cli::{Done, Global, now_ms, print_json, print_line, terminal};
 use crate::client::{Job, Jobs};
 use crate::group::{Group, GroupKind};
 use crate::store::Filter;
@@ -72,7 +70,7 @@ pub fn get(global: &Global, args: &GetArgs) -> anyhow::Result<Done> {
             print_line(&line)?;
         }
         print_line("")?;
-        let header = std::io::stdout().is_terminal() && !global.quiet;
+        let header = terminal::is_terminal() && !global.quiet;
         for line in table(&jobs, header) {
             print_line(&line)?;
         }
@@ -277,7 +275,7 @@ pub fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Done> {
     let groups = workflows.iter().filter_map(|task| task.group.as_deref());
     let names = groups.map(|group| group.name.chars().count());
     let width = names.max().unwrap_or(4).clamp(4, 40);
-    if std::io::stdout().is_terminal() && !global.quiet {
+    if terminal::is_terminal() && !global.quiet {
         print_line(&format!(
             "{:13}  {:width$}  {:9}  {:>4}  {:>7}  {:>9}  {:>6}  {:>8}",
             "ID", "NAME", "STATUS", "DONE", "JOBS", "COMPLETED", "FAILED", "TIME"

@@ -12,6 +12,7 @@ use crate::group::{GroupKind, Items};
 use crate::journal::{Answer, Function};
 use crate::store::{LogLevel, Record, Urgency};
 use crate::task::edge::{Link, Links};
+use crate::task::members::Members;
 use crate::task::{
     Failure, FailureKind, Progress, Status, Task, TaskId, check_name, check_payload,
 };
@@ -264,11 +265,11 @@ pub fn refused(function: &str, why: &str) -> Failure {
 /// place of an item among the others.
 fn metadata(task: &Task) -> String {
     let given = task.metadata.as_deref().unwrap_or("{}");
-    let mut fields: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(given).unwrap_or_default();
-    fields.insert("idempotency_key".to_owned(), task.idempotency_key().into());
+    let given = Members::of(given).unwrap_or(Members(Vec::new()));
+    let key = serde_json::Value::from(task.idempotency_key()).to_string();
+    let mut new = vec![("idempotency_key", key)];
     if let Some(index) = task.index() {
-        fields.insert("task_index".to_owned(), index.into());
+        new.push(("task_index", index.to_string()));
     }
-    serde_json::Value::Object(fields).to_string()
+    given.with(&new)
 }

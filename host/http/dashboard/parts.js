@@ -1,10 +1,12 @@
-// What every page is made of. All text goes through preact, which escapes it; nothing is set as HTML.
+// What every page is made of. All text goes through preact, which escapes it, and through shown.js, which spells
+// out what it hides; nothing is set as HTML.
 
 import { Fragment, h } from './vendor/preact.js';
 import htm from './vendor/htm.js';
 import { useEffect, useRef, useState } from './vendor/hooks.js';
+import { hides, isolated, safely, spelled } from './shown.js';
 
-export const html = htm.bind(h);
+export const html = htm.bind(safely(h));
 export { Fragment };
 
 export const STATUSES = ['pending', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'expired', 'skipped'];
@@ -107,7 +109,12 @@ export function Loading({ of }) {
 
 const plain = /^[A-Za-z0-9_@%+=:,./-]+$/;
 /** A word as a shell wants it. */
-export const quoted = (word) => (plain.test(word) ? word : `'${String(word).replaceAll("'", `'\\''`)}'`);
+export function quoted(word) {
+  if (plain.test(word)) return word;
+  // Bash and zsh read the spelling of a hidden character in $'...'.
+  if (hides(word)) return `$'${spelled(word.replace(/[\\']/g, '\\$&')).replace(/\\u\{(\w+)\}/g, (_, code) => `\\U${code.padStart(8, '0')}`)}'`;
+  return `'${String(word).replaceAll("'", `'\\''`)}'`;
+}
 
 /** The same as a command line, to be copied. */
 export function Command({ line }) {
@@ -156,7 +163,7 @@ export function Facts({ all }) {
 
 export function Head({ title, children, of }) {
   useEffect(() => {
-    document.title = `${of || title} · Fishway`;
+    document.title = `${isolated(of || title)} · Fishway`;
   }, [title, of]);
   return html`<header class="title"><h1>${title}</h1>${children}</header>`;
 }

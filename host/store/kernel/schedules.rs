@@ -115,8 +115,21 @@ pub fn alter_schedule(turn: &mut Turn<'_>, name: &str, how: Alter) -> Result<Sch
         Alter::Pause => schedule = schedule.pause(),
         Alter::Resume => schedule = schedule.resume(turn.now_ms, jiff::tz::db()),
         Alter::Trigger => {
+            if let Some(last) = schedule.last
+                && schedule.plan.overlap == Overlap::Skip
+                && turn.last_lives(&schedule)?
+            {
+                return Err(StoreError::Overlaps {
+                    name: schedule.plan.name.clone(),
+                    task: last.task,
+                });
+            }
             turn.run_for(&mut schedule, turn.now_ms, false)?;
         }
+        Alter::SetRight => match schedule.set_right(turn.now_ms, jiff::tz::db()) {
+            Some(right) => schedule = right,
+            None => return Ok(schedule),
+        },
         Alter::Remove => {
             turn.rows.remove_schedule(name)?;
             return Ok(schedule);

@@ -58,10 +58,18 @@ pub fn crowd(link: &Link, task: &Task) -> Result<Crowd, StoreError> {
           count(*) filter (where queue = :queue),
           count(*) filter (where gate_id = :gate),
           count(*) filter (where handler = :handler),
-          (select concurrency from queues where name = :queue)
+          (select concurrency from queues where name = :queue),
+          (select count(*) filter (where priority > :priority)
+           from (select priority
+                 from tasks
+                 where status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'
+                 limit 100000) as ready)
         from tasks
         where status = 'running' and kind = 'handler'";
-    let values = named! { "queue": &*task.queue, "gate": task.gate, "handler": &*task.handler };
+    let (queue, handler) = (&*task.queue, &*task.handler);
+    let values = named! {
+        "queue": queue, "gate": task.gate, "handler": handler, "priority": task.priority,
+    };
     let crowd = link.one(SQL, values, |row| {
         Ok(Crowd {
             all: columns::unsigned(row, 0)?,
@@ -69,6 +77,7 @@ pub fn crowd(link: &Link, task: &Task) -> Result<Crowd, StoreError> {
             pool: columns::unsigned(row, 2)?,
             handler: columns::unsigned(row, 3)?,
             queue_max: columns::optional_small(row, 4)?,
+            ahead: columns::unsigned(row, 5)?,
         })
     })?;
     Ok(crowd.unwrap_or_default())

@@ -59,7 +59,7 @@ use crate::store::sqlite::Role;
 use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
 use crate::task::IdGenerator;
-use crate::task::id::NODE_VISITOR;
+use crate::task::id::{CLOCK_MS_MAX, NODE_VISITOR};
 use crate::throttle::Throttle;
 
 /// Connections that read at once.
@@ -106,6 +106,9 @@ impl PostgresStore {
         let failed = |error: std::io::Error| StoreError::Failed {
             why: error.to_string(),
         };
+        if SystemClock.now_ms() > CLOCK_MS_MAX {
+            return Err(StoreError::Clock);
+        }
         let address = opening.address;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::disk;
 use crate::store::StoreError;
 use crate::store::writer::{Begun, Engine, Left, Outside};
-use crate::task::id::{NODE_HOST, NODE_VISITOR};
+use crate::task::id::{CLOCK_MS_MAX, NODE_HOST, NODE_VISITOR};
 use crate::task::{IdGenerator, StatusSet, TaskId};
 
 /// The connection that writes.
@@ -125,6 +125,9 @@ impl Engine for SqliteEngine {
 impl SqliteEngine {
     /// Open the file, bring its schema up to date, and see how far its ids have come.
     pub fn open(opening: &Opening) -> Result<(SqliteEngine, IdGenerator), StoreError> {
+        if opening.clock.now_ms() > CLOCK_MS_MAX {
+            return Err(StoreError::Clock);
+        }
         let directory = &opening.directory;
         let failed = |error: std::io::Error| unwritable(directory, &error);
         disk::create_data_directory(directory).map_err(failed)?;

@@ -59,7 +59,12 @@ pub fn crowd(connection: &Connection, task: &Task) -> rusqlite::Result<Crowd> {
           count(*) filter (where queue = :queue),
           count(*) filter (where gate_id = :gate),
           count(*) filter (where handler = :handler),
-          (select concurrency from queues where name = :queue)
+          (select concurrency from queues where name = :queue),
+          (select count(*) filter (where priority > :priority)
+           from (select priority
+                 from tasks indexed by tasks_ready
+                 where status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'
+                 limit 100000))
         from tasks indexed by tasks_running
         where status = 'running' and kind = 'handler'";
     connection.prepare_cached(SQL)?.query_row(
@@ -67,6 +72,7 @@ pub fn crowd(connection: &Connection, task: &Task) -> rusqlite::Result<Crowd> {
             ":queue": &*task.queue,
             ":gate": task.gate.map(TaskId::to_i64),
             ":handler": &*task.handler,
+            ":priority": task.priority,
         },
         |row| {
             Ok(Crowd {
@@ -75,6 +81,7 @@ pub fn crowd(connection: &Connection, task: &Task) -> rusqlite::Result<Crowd> {
                 pool: columns::unsigned(row, 2)?,
                 handler: columns::unsigned(row, 3)?,
                 queue_max: row.get(4)?,
+                ahead: columns::unsigned(row, 5)?,
             })
         },
     )

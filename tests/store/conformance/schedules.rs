@@ -534,3 +534,40 @@ pub async fn a_scheduled_workflow_has_the_types_of_its_time(world: &mut World) {
     keep(&others).await;
     assert_eq!(&*second_job().await, "f/each");
 }
+
+pub async fn a_trigger_waits_for_the_last_run_where_that_was_asked_for(world: &mut World) {
+    let plan = Plan {
+        overlap: Overlap::Skip,
+        ..plan("report")
+    };
+    add(world, plan).await;
+    let first = alter(world, "report", Alter::Trigger).await;
+    let id = first.last.unwrap().task;
+    let again = world
+        .store()
+        .alter_schedule("report".to_owned(), Alter::Trigger);
+    let why = again.await.unwrap_err().to_string();
+    assert!(
+        why.contains(&id.to_string()) && why.contains("overlap policy is skip"),
+        "{why}"
+    );
+    let running = world.claim().await;
+    world.complete(&running).await;
+    assert_eq!(alter(world, "report", Alter::Trigger).await.runs, 2);
+}
+
+pub async fn a_schedule_that_fired_under_a_clock_that_was_ahead_goes_on(world: &mut World) {
+    add(world, plan("report")).await;
+    world.advance(MINUTE).await;
+    let fired = schedule(world, "report");
+    assert!(fired.last.is_some() && !fired.is_ahead(fired.last.unwrap().at_ms));
+    // As the same row looks to a clock that is an hour behind.
+    let behind_ms = START_MS - 3_600_000;
+    assert!(fired.is_ahead(behind_ms));
+    let right = fired.set_right(behind_ms, jiff::tz::db()).unwrap();
+    assert_eq!(right.next_at_ms, Some(behind_ms + MINUTE));
+    assert!(!right.is_ahead(behind_ms) && right.set_right(behind_ms, jiff::tz::db()).is_none());
+    // By the present clock nothing is wrong, so nothing changes.
+    let same = alter(world, "report", Alter::SetRight).await;
+    assert_eq!(same, fired);
+}
