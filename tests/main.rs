@@ -28,6 +28,8 @@ mod hostile;
 mod hosting;
 /// The HTTP door: its API, its feed, who may come in, and the command line that asks it.
 mod http;
+/// What an idle host asks of PostgreSQL.
+mod idle;
 /// Batch jobs, and a host that is killed fifty times in one of them.
 mod jobs;
 /// Handlers in every language: new, built, run, replayed.

@@ -20,6 +20,7 @@ pub mod queues;
 pub mod rows;
 pub mod sqlite;
 mod sweep;
+mod text;
 pub mod writer;
 pub mod writes;
 

@@ -294,6 +294,7 @@ macro_rules! conformance {
                 ids_are_found_by_their_range
                 handlers_are_remembered
                 a_host_writes_what_has_changed_of_its_handlers
+                text_with_a_nul_is_the_same_on_every_engine
                 components_are_needed_until_their_tasks_end
                 everything_is_there_after_reopening
             }

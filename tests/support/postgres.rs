@@ -128,6 +128,18 @@ impl Cluster {
         std::fs::read_to_string(format!("{}.log", self.directory.display())).unwrap()
     }
 
+    /// What it says from now on, line by line; waits for the next one.
+    pub fn follow(&self) -> Followed {
+        let mut tail = Command::new("tail")
+            .args(["-n", "0", "-f"])
+            .arg(format!("{}.log", self.directory.display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+        Followed { tail, lines }
+    }
+
     /// Stop it as a crash would, and start it again.
     pub fn restart(&self) {
         let restarted = Command::new("sh")
@@ -193,6 +205,27 @@ impl Cluster {
         };
         // A test may have a runtime of its own.
         std::thread::spawn(work).join().unwrap();
+    }
+}
+
+/// See [`Cluster::follow`].
+pub struct Followed {
+    tail: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Iterator for Followed {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        self.lines.next()?.ok()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let _ = self.tail.kill();
+        let _ = self.tail.wait();
     }
 }
 

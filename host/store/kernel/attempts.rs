@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Turn, arrived, deadlock, each, pools, signals};
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
+use crate::store::text::storable_line;
 use crate::store::{CallBy, End, Record, StoreError, Suspension, Until};
 use crate::task::state::Event;
 use crate::task::{StatusSet, TaskId, Token};
@@ -38,7 +39,7 @@ pub fn record(turn: &mut Turn<'_>, token: Token, records: &[Record]) -> Result<(
                 turn.rows.add_entry(token.task, run, entry)?;
             }
             Record::Drain(pool) => pools::drain(turn, token.task, *pool)?,
-            Record::Log(line) => turn.rows.add_log(token.task, line)?,
+            Record::Log(line) => turn.rows.add_log(token.task, &storable_line(line))?,
             Record::Checkpoint { name, value } => {
                 turn.rows.save_checkpoint(token.task, name, value)?;
             }

@@ -3,7 +3,10 @@
 use super::{ALARMS_PER_TURN, Turn, schedules};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::store::rows::Alarm;
-use crate::store::{Beat, HandlersChange, Publication, SharedComponent, StoreError};
+use crate::store::text::storable;
+use crate::store::{
+    Beat, ComponentChange, HandlersChange, Publication, SharedComponent, StoreError,
+};
 use crate::task::TaskId;
 use crate::task::state::{Event, Loss};
 
@@ -63,6 +66,10 @@ pub fn take_lease(turn: &mut Turn<'_>, lease: &Lease) -> Result<bool, StoreError
 
 /// See [`Writes::sign_lease`](crate::store::Writes::sign_lease).
 pub fn sign_lease(turn: &mut Turn<'_>, lease: LeaseKey, sign: &Sign) -> Result<bool, StoreError> {
+    let sign = match sign {
+        Sign::Ended(Some(error)) => &Sign::Ended(Some(storable(error).into_owned())),
+        sign => sign,
+    };
     turn.rows.sign_lease(lease, Some(sign), turn.now_ms)
 }
 
@@ -112,7 +119,20 @@ pub fn keep_handlers(turn: &mut Turn<'_>, change: &HandlersChange) -> Result<(),
         turn.rows.forget_handlers()?;
     }
     for component in &change.components {
-        turn.rows.save_component(component, change.whole)?;
+        let component = storable_component(component.clone());
+        turn.rows.save_component(&component, change.whole)?;
     }
     Ok(())
+}
+
+/// What a host says of a component, with text that every engine can keep.
+fn storable_component(mut component: ComponentChange) -> ComponentChange {
+    let rows = component.rows.iter_mut();
+    let descriptions = rows.filter_map(|row| row.description.as_mut());
+    let broken = component.broken.as_mut();
+    let problem = broken.map(|broken| [&mut broken.problem, &mut broken.hint]);
+    for text in descriptions.chain(problem.into_iter().flatten()) {
+        *text = storable(text).into_owned();
+    }
+    component
 }

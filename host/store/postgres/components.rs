@@ -40,6 +40,36 @@ pub fn published(link: &Link) -> Result<Vec<PublishedHandler>, StoreError> {
     })
 }
 
+/// The digests that unfinished tasks go on with. Every host asks for them each second, so this is a seek for
+/// each digest, however many tasks there are: those that have not started have none and are not in the
+/// index, and those that run are few.
+pub fn needed(link: &Link) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "\
+        with recursive digests as (
+          (select digest
+           from tasks
+           where digest <> '' and (status = 'pending' or status = 'waiting')
+           order by digest
+           limit 1)
+          union all
+          (select next.digest
+           from digests
+           cross join lateral (
+             select digest
+             from tasks
+             where digest <> '' and (status = 'pending' or status = 'waiting')
+               and digest > digests.digest
+             order by digest
+             limit 1) next)
+        )
+        select digest from digests
+        union
+        select digest from tasks
+        where status = 'running' and kind = 'handler' and digest <> ''
+        order by digest";
+    link.seek(SQL, named! {}, |row| columns::get(row, 0))
+}
+
 /// A component by its digest, with the newest manifest that it was shared with.
 pub fn one(link: &Link, digest: &str) -> Result<Option<SharedComponent>, StoreError> {
     const SQL: &str = "\

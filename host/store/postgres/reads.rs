@@ -392,23 +392,7 @@ impl Store for PostgresStore {
     }
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
-        // Each part by an index of its own: none looks at what has ended.
-        const SQL: &str = "\
-            select digest from tasks
-            where status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'
-              and digest <> ''
-            union
-            select digest from tasks
-            where status = 'pending' and run_at_ms is not null and digest <> ''
-            union
-            select digest from tasks
-            where status = 'pending' and blocked_by > 0 and digest <> ''
-            union
-            select digest from tasks where status = 'running' and digest <> ''
-            union
-            select digest from tasks where status = 'waiting' and digest <> ''
-            order by digest";
-        self.read(|link| link.many(SQL, named! {}, |row| columns::get(row, 0)))
+        self.read(components::needed)
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {

@@ -388,6 +388,11 @@ alter table directories add column loading bigint not null default 0;
 alter table directories add column unwatched text;
 update directories
 set loaded = (select count(*) from handlers where handlers.host = directories.host);
+
+-- What tasks go on with that have started and do not run: those alone whose component has to be there. A task
+-- that runs through at its first attempt is never in it.
+create index tasks_digests on tasks (digest)
+  where digest <> '' and (status = 'pending' or status = 'waiting');
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

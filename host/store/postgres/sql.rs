@@ -20,6 +20,7 @@ use super::explain;
 use super::pool::Reader;
 use super::servers::Watch;
 use crate::store::StoreError;
+use crate::store::text::storable;
 use crate::task::TaskId;
 
 /// Something that is bound to a statement. What type it has is what the statement expects there.
@@ -72,20 +73,15 @@ impl ToSql for Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        // The one character that a text of PostgreSQL cannot have; U+2400 is its picture.
-        Value::Text(match text.contains('\0') {
-            true => text.replace('\0', "\u{2400}"),
-            false => text.to_owned(),
-        })
+        // Whoever brings text that was not checked has made it storable before, for both engines.
+        debug_assert!(!text.contains('\0'), "a text with NUL: {text:?}");
+        Value::Text(storable(text).into_owned())
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Value {
-        match text.contains('\0') {
-            true => text.as_str().into(),
-            false => Value::Text(text),
-        }
+        text.as_str().into()
     }
 }
 
@@ -445,6 +441,28 @@ impl Link {
         self.rows(sql, values)?.iter().map(read).collect()
     }
 
+    /// The same by a reader, where the statement is to use its indexes whatever the server knows, or does not
+    /// know yet, of the tables. One way there and back.
+    pub fn seek<T>(
+        &self,
+        sql: &str,
+        values: &[(&'static str, Value)],
+        read: impl FnMut(&Row) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        const SETTINGS: &str = "\
+            begin read only;
+            set local enable_seqscan = off;
+            set local enable_hashjoin = off;
+            set local enable_mergejoin = off";
+        let steps = vec![
+            Step::Plain(SETTINGS),
+            Step::query(sql, values),
+            Step::Plain("commit"),
+        ];
+        let found = self.together(steps)?;
+        found[1].iter().map(read).collect()
+    }
+
     /// What the first row of a statement says.
     pub fn one<T>(
         &self,
@@ -521,10 +539,5 @@ mod tests {
         fn map_names(&self) -> Vec<String> {
             self.iter().map(|&name| name.to_owned()).collect()
         }
-    }
-
-    #[test]
-    fn a_text_has_no_character_that_the_server_refuses() {
-        assert_eq!(Value::from("a\0b"), Value::Text("a\u{2400}b".to_owned()));
     }
 }

@@ -1,9 +1,9 @@
 use fishway::journal::{Answer, Entry, Function};
 use fishway::store::{
-    BrokenRow, ComponentChange, Filter, HandlerRow, HandlersChange, HandlersStanding, LogPosition,
+    BrokenRow, ComponentChange, End, Filter, HandlerRow, HandlersChange, HandlersStanding, LogPosition,
     Node, Rank, Record,
 };
-use fishway::task::{NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId};
+use fishway::task::{Failure, FailureKind, NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId};
 
 use crate::store::world::{START_MS, World, call, done, failed, keyed, log_line, set};
 
@@ -405,6 +405,41 @@ pub async fn a_host_writes_what_has_changed_of_its_handlers(world: &mut World) {
     let store = world.store();
     assert_eq!(store.handlers_named(&["b"]).unwrap(), [row("b", "3")]);
     assert_eq!(store.broken_named(&["b"]).unwrap(), []);
+}
+
+pub async fn text_with_a_nul_is_the_same_on_every_engine(world: &mut World) {
+    let input = r#"{"a\u0000b":"\u0000"}"#;
+    let task = NewTask::root("h", input, Options::default());
+    let id = world.store().submit(vec![task]).await.unwrap()[0].id;
+    let task = world.start(id).await;
+    let progress = Progress {
+        done: 1,
+        total: None,
+        message: Some("half\0way".into()),
+    };
+    let line = log_line(1, 1, "a\0b");
+    let records = vec![Record::Log(line), Record::Progress(progress.clone())];
+    world.record(&task, records).await;
+    let failure = Failure::new(FailureKind::Handler, "no\0luck", false);
+    world.finish(&task, End::Failed(failure.clone(), 0)).await;
+
+    let logs = world.store().logs(id, Default::default(), 9).unwrap();
+    assert_eq!(logs[0].message, "a\u{2400}b", "its picture");
+    let kept = world.get(id);
+    assert_eq!(&*kept.input, input);
+    assert_eq!(kept.failure, Some(failure), "JSON has an escape for it");
+    assert_eq!(kept.progress, Some(progress));
+    let described = HandlerRow {
+        name: "a".to_owned(),
+        digest: "sha256:a".to_owned(),
+        description: Some("x\0y".to_owned()),
+        function: None,
+        generator: false,
+    };
+    let change = HandlersChange::whole(vec![described], "d");
+    world.store().keep_handlers(change).await.unwrap();
+    let handlers = world.store().handlers_after("", 9).unwrap();
+    assert_eq!(handlers[0].description.as_deref(), Some("x\u{2400}y"));
 }
 
 pub async fn components_are_needed_until_their_tasks_end(world: &mut World) {

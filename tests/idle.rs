@@ -1,0 +1,123 @@
+//! What an idle host asks of PostgreSQL: nothing whose cost grows with the number of tasks.
+
+use std::collections::BTreeMap;
+
+use fishway::store::sqlite::Role;
+use serde_json::Value;
+
+use crate::support::place::Place;
+use crate::support::postgres::{Cluster, open};
+
+/// Tasks that there are, of each kind.
+const TASKS: u64 = 5_000;
+
+/// Rows that one statement may look at: there are two hosts, two handlers and some digests.
+const ROWS_MAX: u64 = 100;
+
+/// Copies of a task, in every state that can last while a host has nothing to do.
+const COPIES: &str = r#"
+do $$
+declare columns text;
+begin
+  select string_agg(column_name, ', ') into columns
+  from information_schema.columns
+  where table_schema = 'fishway' and table_name = 'tasks' and column_name not in
+    ('id', 'handler', 'status', 'digest', 'blocked_by', 'run_at_ms', 'wait', 'ended_at_ms', 'output');
+  execute format('
+    insert into fishway.tasks
+      (id, handler, status, digest, blocked_by, run_at_ms, wait, ended_at_ms, output, %s)
+    select tasks.id + n, ''nobody'',
+      case n %% 6 when 4 then ''waiting'' when 5 then ''completed'' else ''pending'' end,
+      case when n %% 6 in (1, 2, 4) then ''digest '' || n %% 3 else '''' end,
+      case n %% 6 when 2 then 1 else 0 end,
+      case when n %% 6 in (0, 1) then 9000000000000 + n end,
+      case n %% 6 when 4 then ''{}'' end,
+      case n %% 6 when 5 then 1 end,
+      case n %% 6 when 5 then ''1'' end,
+      %s
+    from fishway.tasks, generate_series(1, COUNT) n', columns, columns);
+end $$;
+analyze fishway.tasks;
+"#;
+
+/// Every statement that the server has done since, with its plan and what that did.
+fn plans(log: &str) -> Vec<Value> {
+    let plans = log.split("plan:\n").skip(1);
+    let first = |plan: &str| {
+        let mut values = serde_json::Deserializer::from_str(plan).into_iter();
+        values.next().unwrap().unwrap()
+    };
+    plans.map(first).collect()
+}
+
+/// Rows of our tables that a plan has looked at, those that it left out included.
+fn rows(plan: &Value) -> u64 {
+    let number = |name: &str| plan[name].as_f64().unwrap_or(0.0);
+    let looked = number("Actual Rows")
+        + number("Rows Removed by Filter")
+        + number("Rows Removed by Index Recheck");
+    let own = match plan["Relation Name"].is_string() {
+        true => (looked * number("Actual Loops").max(1.0)) as u64,
+        false => 0,
+    };
+    let below = plan["Plans"].as_array();
+    own + below.into_iter().flatten().map(rows).sum::<u64>()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_an_idle_host_asks_for_grows_with_the_number_of_tasks() {
+    let cluster = Cluster::start(&[
+        "fsync=off",
+        "session_preload_libraries=auto_explain",
+        "auto_explain.log_min_duration=0",
+        "auto_explain.log_analyze=on",
+        "auto_explain.log_timing=off",
+        "auto_explain.log_format=json",
+    ]);
+    let url = cluster.url("postgres");
+    drop(open(&url, Role::Visitor));
+    let (first, second) = (Place::with_guests(), Place::new());
+    // One has handlers, the other one mirrors them.
+    std::fs::remove_dir(second.path("handlers")).unwrap();
+    let database = [("FISHWAY_DATABASE", url.as_str())];
+    first.run_env(&["submit", "nobody", "1"], &database).ok();
+    cluster.run(
+        "postgres",
+        &COPIES.replace("COUNT", &(6 * TASKS).to_string()),
+    );
+    let _hosts = (first.serve_with(&database), second.serve_with(&database));
+
+    // From one sign of life to the next but one there is all that they do again and again.
+    let mut log = String::new();
+    let mut beats = 0;
+    let mut told = cluster.follow();
+    while beats < 4 {
+        let line = told.next().expect("the server says nothing any more");
+        beats += usize::from(line.contains("set heartbeat_at_ms"));
+        log += &line;
+        log.push('\n');
+    }
+    // The plan of the last one may have more lines.
+    log.truncate(log.rfind("plan:\n").unwrap());
+    let mut most: BTreeMap<String, u64> = BTreeMap::new();
+    for plan in plans(&log) {
+        let text = plan["Query Text"].as_str().unwrap().to_owned();
+        let rows = rows(&plan["Plan"]);
+        let known = most.entry(text).or_default();
+        *known = rows.max(*known);
+    }
+    for asked in [
+        "with recursive digests",
+        "with recursive lanes",
+        "from files",
+        "update hosts",
+        "run_at_ms <=",
+    ] {
+        assert!(
+            most.keys().any(|text| text.contains(asked)),
+            "{asked}: {most:#?}"
+        );
+    }
+    most.retain(|_, rows| *rows > ROWS_MAX);
+    assert!(most.is_empty(), "{most:#?}");
+}
