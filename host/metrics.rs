@@ -103,6 +103,7 @@ const TASK_TYPE: &str = "task_type";
 pub fn text(store: &dyn Store, named: &Mutex<Named>) -> Result<String, StoreError> {
     let mut text = String::new();
     tasks(&mut text, store)?;
+    vacuum(&mut text, store)?;
     let counters = store.counters()?;
     let counters = {
         let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,6 +173,19 @@ fn tasks(text: &mut String, store: &dyn Store) -> Result<(), StoreError> {
         let count = counts.get(&status).copied().unwrap_or(0);
         sample(text, NAME, &labels, count as f64);
     }
+    Ok(())
+}
+
+fn vacuum(text: &mut String, store: &dyn Store) -> Result<(), StoreError> {
+    const NAME: &str = "fishway_vacuum_held_back_seconds";
+    let Some(holders) = store.vacuum_holders()? else {
+        return Ok(());
+    };
+    let help = "Age of the oldest transaction that keeps PostgreSQL from vacuuming; 0 below a minute.";
+    head(text, NAME, "gauge", help);
+    let oldest_ms = holders.iter().filter_map(|holder| holder.age_ms).max();
+    let oldest_seconds = oldest_ms.unwrap_or(0) as f64 / 1_000.0;
+    sample(text, NAME, &Labels::new(), oldest_seconds);
     Ok(())
 }
 

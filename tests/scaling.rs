@@ -5,6 +5,7 @@ mod administrators;
 mod lost;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fishway::client::Client;
 use fishway::store::Filter;
@@ -309,4 +310,33 @@ fn the_address_of_a_database_is_not_among_the_arguments_of_a_detached_host() {
     let id = place.run(&["submit", "echo", "1", &flag]).ok();
     assert_eq!(place.run(&["wait", id.trim(), &flag]).ok(), "1\n");
     place.run(&["stop", &flag]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
+    let url = postgres::database();
+    let store = postgres::open(&url, Role::Visitor);
+    let old = Duration::from_secs(60);
+    assert_eq!(store.vacuum_holders_of(Duration::ZERO).unwrap(), []);
+    let plain = url.replace("?sslmode=disable", "?application_name=forgotten");
+    let connected = tokio_postgres::connect(&plain, tokio_postgres::NoTls).await;
+    let (client, line) = connected.unwrap();
+    tokio::spawn(line);
+    let begin = "begin isolation level repeatable read; select count(*) from fishway.tasks";
+    client.batch_execute(begin).await.unwrap();
+    let row = client.query_one("select pg_backend_pid()", &[]).await.unwrap();
+    let pid: i32 = row.get(0);
+
+    let holders = store.vacuum_holders_of(Duration::ZERO).unwrap();
+    let said: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    let expected = format!(
+        "the transaction of server process {pid} (forgotten, user postgres, idle in transaction) holds back vacuum          for 0 minutes, so claims get slower; end it where it was begun, or: select pg_terminate_backend({pid})"
+    );
+    assert_eq!(said, [expected]);
+    assert_eq!(store.vacuum_holders_of(old).unwrap(), [], "it is young");
+    let metrics = fishway::metrics::text(&store).unwrap();
+    assert!(metrics.contains("\nfishway_vacuum_held_back_seconds{} 0\n"), "{metrics}");
+    let place = Place::new();
+    let doctor = place.run_env(&["doctor"], &[("FISHWAY_DATABASE", &url)]);
+    assert!(doctor.out.contains("no old transaction holds it back"), "{}", doctor.out);
 }

@@ -68,6 +68,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
     ];
     if global.has_data() && findings[2].good {
         findings.extend(host(global));
+        findings.extend(vacuum(global));
     }
     if args.deep && global.has_data() && findings[2].good {
         findings.extend(deep(global));
@@ -187,6 +188,26 @@ fn database(global: &Global) -> Finding {
     }
 }
 
+/// Whether something keeps PostgreSQL from vacuuming; there is nothing to say where SQLite is the database.
+fn vacuum(global: &Global) -> Vec<Finding> {
+    let what = "vacuum";
+    let client = match global.client(false) {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::bad(what, error.to_string())],
+    };
+    match client.store().vacuum_holders() {
+        Ok(None) => Vec::new(),
+        Ok(Some(holders)) if holders.is_empty() => {
+            vec![Finding::good(what, "no old transaction holds it back")]
+        }
+        Ok(Some(holders)) => holders
+            .iter()
+            .map(|holder| Finding::bad(what, holder.to_string()))
+            .collect(),
+        Err(error) => vec![Finding::bad(what, error.to_string())],
+    }
+}
+
 /// All that holds of every database, looked for in this one.
 fn deep(global: &Global) -> Vec<Finding> {
     let what = "deep";
@@ -240,7 +261,12 @@ fn wasm() -> Finding {
 fn host(global: &Global) -> Vec<Finding> {
     let view = global.client(false).and_then(|client| global.view(&client));
     let warnings = match view {
-        Ok(view) => view.warnings(),
+        Ok(view) => {
+            // There is a check of its own for what keeps the server from vacuuming.
+            let mut warnings = view.warnings();
+            warnings.retain(|warning| !view.vacuum.contains(warning));
+            warnings
+        }
         Err(error) => vec![error.to_string()],
     };
     let bad = warnings.into_iter().map(|says| Finding::bad("host", says));

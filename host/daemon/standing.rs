@@ -57,6 +57,8 @@ pub struct View {
     pub broken: Vec<BrokenRow>,
     /// Tasks that have not ended, by queue.
     pub depths: Vec<QueueDepth>,
+    /// What keeps PostgreSQL from vacuuming, a sentence for each.
+    pub vacuum: Vec<String>,
 }
 
 impl View {
@@ -70,6 +72,7 @@ impl View {
             hosts: hosts(store, data_dir, clock)?,
             handlers: names.map(|handler| handler.name).collect(),
             depths: store.depths()?,
+            vacuum: vacuum(store)?,
         })
     }
 }
@@ -77,11 +80,11 @@ impl View {
 impl View {
     /// What somebody should look at, as sentences.
     pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.vacuum.clone();
         let Some(standing) = &self.standing else {
-            return Vec::new();
+            return warnings;
         };
         let serves = (self.host.as_ref()).is_some_and(|host| host.standing.serves());
-        let mut warnings = Vec::new();
         if serves {
             warnings.extend(no_handlers(standing, &self.depths));
         }
@@ -109,6 +112,11 @@ impl View {
         }
         warnings
     }
+}
+
+fn vacuum(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let holders = store.vacuum_holders()?.unwrap_or_default();
+    Ok(holders.iter().map(ToString::to_string).collect())
 }
 
 /// Where a host answers HTTP.

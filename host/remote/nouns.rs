@@ -426,6 +426,7 @@ pub fn view(json: &HostJson) -> View {
         }),
         broken: json.broken.iter().map(broken_row).collect(),
         depths: depths.collect(),
+        vacuum: json.vacuum_held_back.clone(),
     }
 }
 

@@ -184,6 +184,11 @@ pub trait Store: Writes {
     fn counters(&self) -> Result<Vec<Counter>, StoreError>;
     /// Where commits are told.
     fn bus(&self) -> &Arc<Bus>;
+    /// Who has kept PostgreSQL from vacuuming for a minute or longer, the oldest first. `None` where nothing
+    /// is vacuumed.
+    fn vacuum_holders(&self) -> Result<Option<Vec<VacuumHolder>>, StoreError> {
+        Ok(None)
+    }
     /// The clock of the server, where several hosts may serve the store at once: they go by it and not
     /// by their own.
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {
@@ -671,6 +676,27 @@ pub struct LogPosition {
     pub run: u32,
     /// The line within the run.
     pub line: u32,
+}
+
+/// A transaction, or a replica, that keeps PostgreSQL from vacuuming.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VacuumHolder {
+    /// What it is, for people.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// For how long it has been there, where that is known, in milliseconds.
+    pub age_ms: Option<u64>,
+}
+
+impl std::fmt::Display for VacuumHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} holds back vacuum", self.what)?;
+        if let Some(age_ms) = self.age_ms {
+            write!(f, " for {} minutes", age_ms / 60_000)?;
+        }
+        write!(f, ", so claims get slower; {}", self.remedy)
+    }
 }
 
 /// One line that a task wrote.

@@ -474,6 +474,9 @@ pub struct HostJson {
     /// All that serve, where several hosts share a database; the newest first.
     #[serde(default)]
     pub hosts: Vec<SharingHostJson>,
+    /// What keeps PostgreSQL from vacuuming, a sentence for each; the warnings have them, too.
+    #[serde(default)]
+    pub vacuum_held_back: Vec<String>,
     /// Its memory, as it was at its last heartbeat; null where the host is on another machine, or serves no more.
     #[serde(default)]
     pub memory: Option<MemoryJson>,
@@ -895,6 +898,7 @@ pub fn no_host(data: &Path, status: &'static str) -> HostJson {
         warnings: Vec::new(),
         queues: Vec::new(),
         hosts: Vec::new(),
+        vacuum_held_back: Vec::new(),
         memory: None,
     }
 }
@@ -946,6 +950,7 @@ pub fn host(data: &Path, view: &View) -> HostJson {
         warnings: view.warnings(),
         queues: queues.collect(),
         hosts: view.hosts.iter().map(sharing_host).collect(),
+        vacuum_held_back: view.vacuum.clone(),
         ..no_host(data, "not_started")
     };
     if let Some(host) = &view.host {

@@ -34,6 +34,7 @@ mod settings;
 mod signals;
 mod sql;
 mod states;
+mod vacuum;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -57,7 +58,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::store::kernel::Kept;
 use crate::store::sqlite::Role;
 use crate::store::writes::Queued;
-use crate::store::{StoreError, writer};
+use crate::store::{StoreError, VacuumHolder, writer};
 use crate::task::IdGenerator;
 use crate::task::id::{CLOCK_MS_MAX, NODE_VISITOR};
 use crate::throttle::Throttle;
@@ -195,6 +196,11 @@ impl PostgresStore {
     /// The server's clock, as far as its answers tell.
     pub fn clock(&self) -> Arc<ServerClock> {
         self.clock.clone()
+    }
+
+    /// What has kept the server from vacuuming for so long, the oldest first.
+    pub fn vacuum_holders_of(&self, older_than: Duration) -> Result<Vec<VacuumHolder>, StoreError> {
+        self.read(|link| vacuum::holders(link, older_than))
     }
 
     /// Where the database is, for people.

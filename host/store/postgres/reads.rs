@@ -20,6 +20,7 @@ use super::rows;
 use super::schedules;
 use super::signals;
 use super::sql::{Link, Value, named};
+use super::vacuum;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::job::UnitResult;
@@ -32,6 +33,7 @@ use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, HostWork,
     LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding,
     Rank, Recent, SharedComponent, Store, StoreError,
+    VacuumHolder,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -418,6 +420,10 @@ impl Store for PostgresStore {
 
     fn host_work(&self) -> Result<Vec<HostWork>, StoreError> {
         self.read(lease::work)
+    }
+
+    fn vacuum_holders(&self) -> Result<Option<Vec<VacuumHolder>>, StoreError> {
+        self.vacuum_holders_of(vacuum::AGE_MIN).map(Some)
     }
 
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {
