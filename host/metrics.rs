@@ -181,7 +181,8 @@ fn vacuum(text: &mut String, store: &dyn Store) -> Result<(), StoreError> {
     let Some(holders) = store.vacuum_holders()? else {
         return Ok(());
     };
-    let help = "Age of the oldest transaction that keeps PostgreSQL from vacuuming; 0 below a minute.";
+    let help =
+        "Age of the oldest transaction that keeps PostgreSQL from vacuuming; 0 below a minute.";
     head(text, NAME, "gauge", help);
     let oldest_ms = holders.iter().filter_map(|holder| holder.age_ms).max();
     let oldest_seconds = oldest_ms.unwrap_or(0) as f64 / 1_000.0;

@@ -324,7 +324,10 @@ async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
     tokio::spawn(line);
     let begin = "begin isolation level repeatable read; select count(*) from fishway.tasks";
     client.batch_execute(begin).await.unwrap();
-    let row = client.query_one("select pg_backend_pid()", &[]).await.unwrap();
+    let row = client
+        .query_one("select pg_backend_pid()", &[])
+        .await
+        .unwrap();
     let pid: i32 = row.get(0);
 
     let holders = store.vacuum_holders_of(Duration::ZERO).unwrap();
@@ -335,8 +338,15 @@ async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
     assert_eq!(said, [expected]);
     assert_eq!(store.vacuum_holders_of(old).unwrap(), [], "it is young");
     let metrics = fishway::metrics::text(&store).unwrap();
-    assert!(metrics.contains("\nfishway_vacuum_held_back_seconds{} 0\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nfishway_vacuum_held_back_seconds{} 0\n"),
+        "{metrics}"
+    );
     let place = Place::new();
     let doctor = place.run_env(&["doctor"], &[("FISHWAY_DATABASE", &url)]);
-    assert!(doctor.out.contains("no old transaction holds it back"), "{}", doctor.out);
+    assert!(
+        doctor.out.contains("no old transaction holds it back"),
+        "{}",
+        doctor.out
+    );
 }

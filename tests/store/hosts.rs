@@ -10,17 +10,20 @@ use fishway::clock::Clock;
 use fishway::lease::{HEARTBEAT_MS, Identity, Lease, SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
-use fishway::store::{Filter, Keep, StoreError, Sweep};
+use fishway::store::{End, Filter, Keep, StoreError, Sweep};
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 
-use super::world::{Holds, PostgresEngine, World, done, key, keyed};
+use super::world::{Holds, PostgresEngine, World, done, failed, key, keyed};
 
 /// How often two verbs are done at once.
 const ROUNDS: usize = 20;
 
 /// Two hosts with leases 1 and 2, and one clock.
 async fn two() -> (World, World) {
-    let engine = PostgresEngine::new();
+    two_on(PostgresEngine::new()).await
+}
+
+async fn two_on(engine: PostgresEngine) -> (World, World) {
     let other = engine.again();
     let one = World::new(engine);
     let two = World::with_clock(other, one.clock.clone());
@@ -418,6 +421,53 @@ async fn hosts_that_crowd_each_other_get_all_done() {
             [Status::Completed, Status::Completed]
         );
     }
+}
+
+/// The next task that a host claims, which is told of it in the next moment.
+async fn claimed_soon(world: &World) -> Task {
+    loop {
+        if let Some(task) = world.claim_up_to(1).await.pop() {
+            return task;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_begins_where_the_last_one_ended_and_misses_nothing_before_that() {
+    let (one, two) = two_on(PostgresEngine::listening()).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(one.submit("h").await);
+    }
+    let mut claimed = Vec::new();
+    for expected in &ids[..10] {
+        let task = one.claim().await;
+        assert_eq!(task.id, *expected);
+        claimed.push(task);
+    }
+    // What this host gives back itself comes first again.
+    one.finish(&claimed[3], End::Interrupted).await;
+    assert_eq!(one.claim().await.id, ids[3]);
+    assert_eq!(one.claim().await.id, ids[10]);
+
+    one.dispatch.set_room("h", 0);
+    one.nothing_ready().await;
+    // What others do is told: a lane that was not there, a higher priority, a task that is ready again.
+    let urgent = Options {
+        priority: Some(9),
+        ..Options::default()
+    };
+    for options in [Options::default(), urgent] {
+        let id = two.submit_with("other", options).await;
+        assert_eq!(claimed_soon(&one).await.id, id);
+    }
+    two.dispatch.set_room("h", 0);
+    let given = two.submit("back").await;
+    let given = two.start(given).await;
+    let newer = two.submit("back").await;
+    assert_eq!(claimed_soon(&one).await.id, newer);
+    two.finish(&given, failed(true, 0)).await;
+    assert_eq!(claimed_soon(&one).await.id, given.id);
 }
 
 #[tokio::test(flavor = "multi_thread")]

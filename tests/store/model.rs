@@ -856,6 +856,6 @@ proptest! {
 
     #[test]
     fn whatever_is_asked_for_the_relations_hold_on_postgres(verbs in prop::collection::vec(verb(), 1..100)) {
-        hold(PostgresEngine::new(), &verbs);
+        hold(PostgresEngine::listening(), &verbs);
     }
 }

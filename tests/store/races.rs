@@ -39,6 +39,7 @@ impl Pair {
         let line = Line::to(cluster());
         let through = PostgresEngine {
             url: line.url(&name_of(&engine.url)),
+            listens: false,
         };
         let plain = engine.url.replace("?sslmode=disable", "");
         let connected = tokio_postgres::connect(&plain, tokio_postgres::NoTls).await;

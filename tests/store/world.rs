@@ -97,12 +97,23 @@ impl Engine for SqliteEngine {
 /// A database of its own in the cluster of this run.
 pub struct PostgresEngine {
     pub url: String,
+    /// Whether the hosts hear what others tell.
+    pub listens: bool,
 }
 
 impl PostgresEngine {
     pub fn new() -> PostgresEngine {
         PostgresEngine {
             url: postgres::database(),
+            listens: false,
+        }
+    }
+
+    /// The same, whose hosts hear what others tell.
+    pub fn listening() -> PostgresEngine {
+        PostgresEngine {
+            listens: true,
+            ..PostgresEngine::new()
         }
     }
 
@@ -110,6 +121,7 @@ impl PostgresEngine {
     pub fn again(&self) -> PostgresEngine {
         PostgresEngine {
             url: self.url.clone(),
+            listens: self.listens,
         }
     }
 }
@@ -119,7 +131,7 @@ impl Engine for PostgresEngine {
         let opening = fishway::store::postgres::Opening {
             address: Address::parse(&self.url).unwrap(),
             role: Role::Host,
-            watch: false,
+            watch: self.listens,
             clock: Some(clock),
         };
         Arc::new(PostgresStore::open(opening).unwrap())

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use super::address::Address;
 use super::answers::{Fate, Mark};
 use super::columns;
+use super::fronts::{Fronts, Told};
 use super::listen::{CHANNEL, Telling};
 use super::rows::{PgRows, State, loading};
 use super::schema;
@@ -51,6 +52,9 @@ const TRIES_AT_ONCE: u32 = 2;
 /// The longest rest between two tries.
 const REST_MAX: Duration = Duration::from_millis(500);
 
+/// Transactions whose marks go to one row.
+const MARKS_PER_ROW: u64 = 1_000;
+
 /// Between two times that the others are told: what is told costs each commit a lock.
 const QUIET: Duration = Duration::from_millis(4);
 
@@ -67,6 +71,10 @@ pub struct PgEngine {
     /// How far the server's clock is before this machine's, for the rest of the host.
     pub ahead: Arc<super::ServerClock>,
     pub outside: Arc<Mutex<Option<Outside>>>,
+    /// What other hosts have told of ready work.
+    pub told: Arc<Told>,
+    /// Where the ready work of the lanes begins.
+    pub fronts: Fronts,
     pub host: Option<u64>,
     /// The rules by which this host deletes, of all that have the same; known for this connection.
     pub leads: Option<i32>,
@@ -110,6 +118,11 @@ impl Engine for PgEngine {
         self.run.serves = serves;
         self.run.state = State::default();
         self.run.number += 1;
+        // A row that is written over and over leaves a dead version each time. While no vacuum may take them
+        // away, each write walks over all of them; in a new row there are none.
+        if self.run.number.is_multiple_of(MARKS_PER_ROW) {
+            self.writer = rand::random();
+        }
         // Those that are no hosts have one node for their ids between them.
         self.run.alone = self.run.next_alone || (makes_ids && self.node == NODE_VISITOR);
         let begun = self.begin_about(about);
@@ -129,6 +142,7 @@ impl Engine for PgEngine {
             now_ms: self.run.now_ms,
             began_at: self.run.began_at.unwrap_or_else(Instant::now),
             leads: &mut self.leads,
+            fronts: &mut self.fronts,
         }
     }
 
@@ -142,6 +156,7 @@ impl Engine for PgEngine {
         }
         let mut owed = self.run.owed.clone();
         owed.add(left);
+        owed.became_ready(self.run.state.first_ready);
         let quiet = self.run.told_at.is_some_and(|at| at.elapsed() < QUIET);
         let rests = quiet && self.run.serves;
         let tells = !owed.is_empty() && !rests;
@@ -178,6 +193,8 @@ impl Engine for PgEngine {
     }
 
     fn rollback(&mut self) {
+        // What was claimed is ready again.
+        self.fronts.forget();
         // What others have told is still to be heard.
         let heard = self.run.heard.take();
         let mut outside = lock(&self.outside);
@@ -285,6 +302,7 @@ impl PgEngine {
         if !about.is_empty() {
             self.rows().keep(about, &found[before..])?;
         }
+        self.told.tell(&mut self.fronts);
         let heard = lock(&self.outside).take();
         self.run.heard = merged(self.run.heard.take(), heard);
         Ok(Begun {

@@ -9,6 +9,7 @@ use tokio_postgres::AsyncMessage;
 
 use super::address::Address;
 use super::engine::merged;
+use super::fronts::{Rank, Told};
 use super::servers::Connected;
 use super::settings::Session;
 use crate::store::writer::{Left, Message, Outside};
@@ -27,7 +28,8 @@ const REST_UNTOLD: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Telling {
     any: bool,
-    ready: bool,
+    /// The first task that has become ready.
+    ready: Option<Rank>,
     stops: bool,
     alarm: Option<u64>,
     ended: StatusSet,
@@ -42,10 +44,6 @@ impl Telling {
     /// What a commit leaves.
     pub fn add(&mut self, left: &Left<'_>) {
         self.any |= !left.notices.is_empty();
-        self.ready |= left
-            .notices
-            .iter()
-            .any(|notice| notice.status == Status::Pending);
         self.stops |= left.stops;
         self.alarm = left.alarm.into_iter().chain(self.alarm).min();
         let statuses = left.notices.iter().map(|notice| notice.status);
@@ -53,11 +51,19 @@ impl Telling {
         self.ended = StatusSet::from_bits(self.ended.to_bits() | ended.to_bits());
     }
 
+    /// The first task that has become ready by a commit.
+    pub fn became_ready(&mut self, first: Option<Rank>) {
+        self.ready = self.ready.into_iter().chain(first).min();
+    }
+
     /// As a notice: who tells, and what.
     pub fn text(&self, node: u8) -> String {
         let stops = if self.stops { "s" } else { "-" };
         let alarm = self.alarm.map(|at| at.to_string()).unwrap_or_default();
-        format!("{node} {stops} {} {alarm}", self.ended.to_bits())
+        let ready = self.ready.map_or("-".to_owned(), |rank| {
+            format!("{}:{}", rank.priority, rank.id)
+        });
+        format!("{node} {stops} {} {alarm} {ready}", self.ended.to_bits())
     }
 }
 
@@ -79,6 +85,22 @@ fn heard(text: &str, node: u8) -> Option<Outside> {
     })
 }
 
+/// What a notice says of ready work.
+fn hear_ready(text: &str, told: &Told) {
+    match text.split(' ').nth(4) {
+        Some("-") => {}
+        Some(rank) => match rank
+            .split_once(':')
+            .map(|(priority, id)| (priority.parse(), id.parse()))
+        {
+            Some((Ok(priority), Ok(id))) => told.ready(Some(Rank { priority, id })),
+            _ => told.anything(),
+        },
+        // An earlier version does not say.
+        None => told.anything(),
+    }
+}
+
 /// Anything may have happened.
 fn anything() -> Outside {
     Outside {
@@ -94,6 +116,7 @@ pub struct Listener {
     pub address: Address,
     pub node: u8,
     pub outside: Arc<Mutex<Option<Outside>>>,
+    pub told: Arc<Told>,
     pub nudged: Arc<AtomicBool>,
     pub queue: mpsc::Sender<Message>,
 }
@@ -103,6 +126,7 @@ impl Listener {
     pub async fn listen(self) {
         loop {
             self.listen_once().await;
+            self.told.listens(false);
             if !self.nudge(anything()) {
                 return;
             }
@@ -137,13 +161,17 @@ impl Listener {
         let begin = format!("{}listen {CHANNEL}", Session::Listener.statements());
         let listening = client.batch_execute(&begin);
         let listening = watch.answer(super::sql::ANSWER, listening).await;
+        self.told.listens(matches!(listening, Some(Ok(()))));
         // What was told before that was not heard.
         let mut open = matches!(listening, Some(Ok(()))) && self.nudge(anything());
         // A server that has fallen silent tells nothing any more, whatever the line looks like.
         while open && !watch.is_outdated() {
             open = match tokio::time::timeout(REST_TOLD, notices.recv()).await {
                 Ok(Some(notice)) => match heard(notice.payload(), self.node) {
-                    Some(outside) => self.nudge(outside),
+                    Some(outside) => {
+                        hear_ready(notice.payload(), &self.told);
+                        self.nudge(outside)
+                    }
                     None => true,
                 },
                 Ok(None) => false,
@@ -174,7 +202,10 @@ mod tests {
     fn what_is_told_is_heard_by_all_but_who_tells() {
         let telling = Telling {
             any: true,
-            ready: true,
+            ready: Some(Rank {
+                priority: -1,
+                id: 99,
+            }),
             stops: true,
             alarm: Some(7),
             ended: [Status::Failed].into_iter().collect(),
@@ -188,5 +219,6 @@ mod tests {
             ended: telling.ended,
         };
         assert_eq!(heard(&text, 4), Some(expected));
+        assert_eq!(text.split(' ').nth(4), Some("-1:99"));
     }
 }

@@ -14,6 +14,7 @@ mod engine;
 mod examine;
 mod filter;
 mod handlers;
+mod fronts;
 mod items;
 mod jobs;
 mod lease;
@@ -124,6 +125,7 @@ impl PostgresStore {
         let clock = Arc::new(ServerClock::default());
         let outside = Arc::new(Mutex::new(None));
         let nudged = Arc::new(AtomicBool::new(false));
+        let told = Arc::new(fronts::Told::default());
         let (sender, queue) = mpsc::channel();
         let (opened, begun) = mpsc::sync_channel(1);
         let parts = Parts {
@@ -135,6 +137,7 @@ impl PostgresStore {
             clock: opening.clock,
             ahead: clock.clone(),
             outside: outside.clone(),
+            told: told.clone(),
             nudged: nudged.clone(),
             queue,
         };
@@ -171,6 +174,7 @@ impl PostgresStore {
                 address: address.clone(),
                 node,
                 outside,
+                told,
                 nudged,
                 queue: sender.clone(),
             };
@@ -335,6 +339,7 @@ struct Parts {
     clock: Option<Arc<dyn Clock>>,
     ahead: Arc<ServerClock>,
     outside: Arc<Mutex<Option<writer::Outside>>>,
+    told: Arc<fronts::Told>,
     nudged: Arc<AtomicBool>,
     queue: mpsc::Receiver<writer::Message>,
 }
@@ -381,6 +386,8 @@ impl Parts {
             clock: self.clock,
             ahead: self.ahead,
             outside: self.outside,
+            told: self.told,
+            fronts: fronts::Fronts::default(),
             host: None,
             leads: None,
             writer: rand::random(),

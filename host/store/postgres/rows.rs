@@ -22,6 +22,7 @@ use tokio_postgres::Row;
 
 use super::bulk::Bulk;
 use super::columns::{self, INPUT, OUTPUT, PHASE_INPUT};
+use super::fronts::{Fronts, Rank};
 use super::sql::{Link, Step, Value, named};
 use super::{edges, items};
 use crate::journal::Entry;
@@ -32,7 +33,7 @@ use crate::store::{
     StoreError,
 };
 use crate::task::state::Attempt;
-use crate::task::{Edge, StatusSet, Task, TaskId, Token};
+use crate::task::{Edge, Status, StatusSet, Task, TaskId, Token};
 
 pub use self::groups::{members_running, pool_named, source};
 pub use self::kin::{by_key, child_ids, last_sequence};
@@ -63,6 +64,8 @@ pub struct State {
     /// Tasks that are locked, and of which nobody knows who waits for them.
     unheard: Vec<TaskId>,
     queues: Option<HashMap<String, Queue>>,
+    /// The first task that has become ready by this transaction.
+    pub(super) first_ready: Option<Rank>,
     lanes: Vec<Lane>,
     lanes_whole: bool,
     /// Whether somebody else was in the way of a limited queue: it is worth another look.
@@ -106,6 +109,8 @@ pub struct PgRows<'a> {
     pub began_at: std::time::Instant,
     /// The rules by which this host deletes, of all that have the same rules.
     pub leads: &'a mut Option<i32>,
+    /// Where the ready work of the lanes begins.
+    pub fronts: &'a mut Fronts,
 }
 
 impl PgRows<'_> {
@@ -243,6 +248,7 @@ impl Rows for PgRows<'_> {
     }
 
     fn insert(&mut self, task: &Task) -> Result<(), StoreError> {
+        self.may_be_ready(task);
         // Nobody else sees it before the commit.
         let (id, state) = (task.id, &mut *self.state);
         state.bulk.insert(task);
@@ -259,6 +265,10 @@ impl Rows for PgRows<'_> {
     fn save(&mut self, before: &Task, after: &Task) -> Result<(), StoreError> {
         if self.state.bulk.saves(after.id) {
             self.settle()?;
+        }
+        self.may_be_ready(after);
+        if before.status == Status::Pending && after.status == Status::Running {
+            self.fronts.claimed(before);
         }
         let state = &mut *self.state;
         let (spilled, written) = state.bulk.save(before, after, *self.host);
@@ -568,6 +578,15 @@ impl PgRows<'_> {
             self.only_alone()?;
         }
         Ok(found)
+    }
+
+    /// A task is written that is ready, perhaps.
+    fn may_be_ready(&mut self, task: &Task) {
+        if let Some(rank) = Rank::of_ready(task) {
+            self.fronts.became_ready(rank);
+            let first = self.state.first_ready.into_iter().chain([rank]).min();
+            self.state.first_ready = first;
+        }
     }
 
     /// The settings of the queues have changed.

@@ -37,7 +37,8 @@ pub fn holders(link: &Link, older_than: Duration) -> Result<Vec<VacuumHolder>, S
         from pg_replication_slots
         where age(xmin) > :transactions::bigint
         order by age_ms desc nulls last";
-    let values = named! { "age": older_than.as_millis() as f64, "transactions": SLOT_TRANSACTIONS_MIN };
+    let values =
+        named! { "age": older_than.as_millis() as f64, "transactions": SLOT_TRANSACTIONS_MIN };
     link.many(SQL, values, |row| {
         let (kind, name): (i64, String) = (columns::get(row, 0)?, columns::get(row, 1)?);
         let about: Option<String> = columns::get(row, 3)?;

@@ -1,7 +1,13 @@
 //! What may start now, what is to stop, and whose clock has run out.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio_postgres::Row;
+
 use super::PgRows;
 use crate::store::postgres::columns::{self, COLUMNS};
+use crate::store::postgres::fronts::{self, Key, Rank};
 use crate::store::postgres::queues;
 use crate::store::postgres::sql::{Step, Value, named};
 use crate::store::rows::Alarm;
@@ -15,45 +21,186 @@ const LANES: i64 = 64;
 const READY: &str =
     "status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'";
 
+/// The lane of a task: what its index is in order of.
+const LANE: &str = "queue, handler, gate_id, digest";
+
+/// No lane comes after this queue: names have no such character.
+const BEHIND_ALL: &str = "\u{10ffff}";
+
+/// The known lanes that have ready work behind their places, each with the first of it; and one of the lanes
+/// that come between them, should there be any, without.
+fn behind() -> &'static str {
+    static SQL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    SQL.get_or_init(|| {
+        let of_lane = "tasks.queue = known.queue and tasks.handler = known.handler
+            and tasks.gate_id = known.gate_id and tasks.digest = known.digest";
+        format!(
+            "select known.queue, known.handler, known.gate_id, known.digest, first.priority, first.id
+             from unnest(:queues::text[], :handlers::text[], :gates::bigint[], :digests::text[],
+               :priorities::bigint[], :ids::bigint[])
+               as known (queue, handler, gate_id, digest, priority, id)
+             cross join lateral (
+               (select tasks.priority, tasks.id
+                from tasks
+                where {READY} and {of_lane} and tasks.priority = known.priority and tasks.id > known.id
+                order by tasks.id
+                limit 1)
+               union all
+               (select tasks.priority, tasks.id
+                from tasks
+                where {READY} and {of_lane} and tasks.priority < known.priority
+                order by tasks.priority desc, tasks.id
+                limit 1)
+               limit 1) first
+             union all
+             select other.queue, other.handler, other.gate_id, other.digest, null, null
+             from unnest(:from_queues::text[], :from_handlers::text[], :from_gates::bigint[], :from_digests::text[],
+               :to_queues::text[], :to_handlers::text[], :to_gates::bigint[], :to_digests::text[])
+               as gap (queue, handler, gate_id, digest, to_queue, to_handler, to_gate, to_digest)
+             cross join lateral (
+               select tasks.queue, tasks.handler, tasks.gate_id, tasks.digest
+               from tasks
+               where {READY}
+                 and (tasks.queue, tasks.handler, tasks.gate_id, tasks.digest)
+                   > (gap.queue, gap.handler, gap.gate_id, gap.digest)
+                 and (tasks.queue, tasks.handler, tasks.gate_id, tasks.digest)
+                   < (gap.to_queue, gap.to_handler, gap.to_gate, gap.to_digest)
+               order by tasks.queue, tasks.handler, tasks.gate_id, tasks.digest
+               limit 1) other"
+        )
+    })
+}
+
+/// The values of [`behind`].
+fn places(known: &BTreeMap<Key, Rank>) -> Vec<(&'static str, Value)> {
+    let list = |of: &dyn Fn(&Key) -> Value, keys: &[&Key]| {
+        Value::List(keys.iter().map(|key| of(key)).collect())
+    };
+    let (first, last) = (
+        (String::new(), String::new(), i64::MIN, String::new()),
+        (
+            BEHIND_ALL.to_owned(),
+            String::new(),
+            i64::MIN,
+            String::new(),
+        ),
+    );
+    let keys: Vec<&Key> = known.keys().collect();
+    let from: Vec<&Key> = [&first].into_iter().chain(known.keys()).collect();
+    let to: Vec<&Key> = known.keys().chain([&last]).collect();
+    let queue = |key: &Key| Value::from(&key.0);
+    let handler = |key: &Key| Value::from(&key.1);
+    let gate = |key: &Key| Value::from(key.2);
+    let digest = |key: &Key| Value::from(&key.3);
+    let ranks =
+        |of: fn(&Rank) -> i64| Value::List(known.values().map(|rank| of(rank).into()).collect());
+    vec![
+        ("queues", list(&queue, &keys)),
+        ("handlers", list(&handler, &keys)),
+        ("gates", list(&gate, &keys)),
+        ("digests", list(&digest, &keys)),
+        ("priorities", ranks(|rank| rank.priority)),
+        ("ids", ranks(|rank| rank.id)),
+        ("from_queues", list(&queue, &from)),
+        ("from_handlers", list(&handler, &from)),
+        ("from_gates", list(&gate, &from)),
+        ("from_digests", list(&digest, &from)),
+        ("to_queues", list(&queue, &to)),
+        ("to_handlers", list(&handler, &to)),
+        ("to_gates", list(&gate, &to)),
+        ("to_digests", list(&digest, &to)),
+    ]
+}
+
+/// A lane, and the first of its ready work where that was asked for.
+fn lane_and_first(row: &Row) -> Result<(Lane, Option<Rank>), StoreError> {
+    let priority: Option<i64> = columns::get(row, 4)?;
+    let id: Option<i64> = columns::get(row, 5)?;
+    let first = priority.zip(id).map(|(priority, id)| Rank { priority, id });
+    Ok((columns::lane(row)?, first))
+}
+
 impl PgRows<'_> {
-    /// Read the lanes that come after a place, and the settings of the queues.
+    /// Read the lanes from the first on: behind the places that are remembered or, where that does not do, from
+    /// the front.
+    fn load_first_lanes(&mut self) -> Result<(), StoreError> {
+        let Some(values) = self.fronts.known(self.now_ms).map(places) else {
+            return self.load_lanes("queue > :queue", named! { "queue": "" });
+        };
+        let found = self.ask_lanes(behind(), &values)?;
+        if found.iter().any(|(_, first)| first.is_none()) {
+            // A lane that was not there before.
+            return self.load_lanes("queue > :queue", named! { "queue": "" });
+        }
+        let seen = found
+            .iter()
+            .filter_map(|(lane, first)| Some((fronts::key(lane), (*first)?)));
+        let seen: BTreeMap<Key, Rank> = seen.collect();
+        let mut lanes: Vec<Lane> = found.into_iter().map(|(lane, _)| lane).collect();
+        lanes.sort_by_key(fronts::key);
+        self.state.lanes_whole = true;
+        self.state.lanes = lanes;
+        self.fronts.saw(seen.into_iter().collect());
+        Ok(())
+    }
+
+    /// Read the lanes that come after a place.
     fn load_lanes(
         &mut self,
         condition: &str,
         values: &[(&'static str, Value)],
     ) -> Result<(), StoreError> {
-        const QUEUES: &str = "select name, concurrency, paused from queues";
         // A seek for each lane: it does not matter how many tasks one has.
         let sql = format!(
             "with recursive lanes as (
-               (select queue, handler, gate_id, digest
+               (select {LANE}, priority, id
                 from tasks
                 where {READY} and {condition}
-                order by queue, handler, gate_id, digest
+                order by {LANE}, priority desc, id
                 limit 1)
                union all
                (select next.*
                 from lanes
                 cross join lateral (
-                  select queue, handler, gate_id, digest
+                  select {LANE}, priority, id
                   from tasks
                   where {READY} and (queue, handler, gate_id, digest)
                     > (lanes.queue, lanes.handler, lanes.gate_id, lanes.digest)
-                  order by queue, handler, gate_id, digest
+                  order by {LANE}, priority desc, id
                   limit 1) next)
              )
-             select queue, handler, gate_id, digest from lanes limit {LANES}"
+             select {LANE}, priority, id from lanes limit {LANES}"
         );
+        let since = Instant::now();
+        let found = self.ask_lanes(&sql, values)?;
+        let from_front = matches!(values, [(_, Value::Text(queue))] if queue.is_empty());
+        self.state.lanes_whole = (found.len() as i64) < LANES;
+        if from_front {
+            let seen = found
+                .iter()
+                .filter_map(|(lane, first)| Some((fronts::key(lane), (*first)?)));
+            let (whole, now_ms) = (self.state.lanes_whole, self.now_ms);
+            self.fronts
+                .looked(seen.collect(), whole, now_ms, since.elapsed());
+        }
+        self.state.lanes = found.into_iter().map(|(lane, _)| lane).collect();
+        Ok(())
+    }
+
+    /// Ask for lanes, and for the settings of the queues.
+    fn ask_lanes(
+        &mut self,
+        sql: &str,
+        values: &[(&'static str, Value)],
+    ) -> Result<Vec<(Lane, Option<Rank>)>, StoreError> {
+        const QUEUES: &str = "select name, concurrency, paused from queues";
         let mut steps = self.gathered();
-        steps.push(Step::query(&sql, values));
+        steps.push(Step::query(sql, values));
         steps.push(Step::query(QUEUES, &[]));
         let found = self.link.together(steps)?;
         let [.., lanes, queues] = found.as_slice() else {
             return Err(columns::damaged("an answer is missing".to_owned()));
         };
-        let lanes: Vec<Lane> = lanes.iter().map(columns::lane).collect::<Result<_, _>>()?;
-        self.state.lanes_whole = (lanes.len() as i64) < LANES;
-        self.state.lanes = lanes;
         if self.state.queues.is_none() {
             let queues = queues.iter().map(|row| {
                 let queue = queues::queue(row)?;
@@ -61,7 +208,7 @@ impl PgRows<'_> {
             });
             self.state.queues = Some(queues.collect::<Result<_, StoreError>>()?);
         }
-        Ok(())
+        lanes.iter().map(lane_and_first).collect()
     }
 
     fn first_after(&self, place: &Lane) -> Option<Lane> {
@@ -92,7 +239,11 @@ impl PgRows<'_> {
                 return Ok(later.cloned());
             }
         }
-        self.load_lanes("queue > :queue", named! { "queue": queue })?;
+        if queue.is_empty() {
+            self.load_first_lanes()?;
+        } else {
+            self.load_lanes("queue > :queue", named! { "queue": queue })?;
+        }
         Ok(self.state.lanes.first().cloned())
     }
 }
@@ -138,19 +289,35 @@ pub fn ready(
     lane: &Lane,
     limit: usize,
 ) -> Result<Vec<(i32, TaskId)>, StoreError> {
-    let sql = format!(
-        "select {COLUMNS}
-         from tasks
-         where {READY}
-           and queue = :queue and handler = :handler and gate_id = :gate and digest = :digest
-           and (home_until_ms is null or home_until_ms <= :now or host = :host)
-         order by priority desc, id
-         limit :limit
-         for update skip locked"
-    );
+    let some = |condition: &str| {
+        format!(
+            "select {COLUMNS}
+             from tasks
+             where {READY}
+               and queue = :queue and handler = :handler and gate_id = :gate and digest = :digest
+               and (home_until_ms is null or home_until_ms <= :now or host = :host)
+               {condition}
+             limit :limit
+             for update skip locked"
+        )
+    };
+    let front = rows.fronts.of(lane);
+    let sql = match front {
+        None => some("order by priority desc, id"),
+        // Each part is a range of the index, and begins behind what was claimed before.
+        Some(_) => format!(
+            "select {COLUMNS} from ({}) same
+             union all
+             select {COLUMNS} from ({}) lower
+             limit :limit",
+            some("and priority = :priority and id > :id order by id"),
+            some("and priority < :priority order by priority desc, id")
+        ),
+    };
+    let front = front.unwrap_or(Rank::LAST);
     let values = named! {
         "queue": &lane.queue, "handler": &lane.handler, "gate": gate(lane), "digest": &lane.digest,
-        "limit": limit, "now": rows.now_ms, "host": *rows.host
+        "limit": limit, "now": rows.now_ms, "host": *rows.host, "priority": front.priority, "id": front.id
     };
     let found = rows.many(&sql, values, columns::task)?;
     let state = &mut *rows.state;
