@@ -109,7 +109,7 @@ async fn nothing_that_an_idle_host_asks_for_grows_with_the_number_of_tasks() {
     for asked in [
         "with recursive digests",
         "with recursive lanes",
-        "from files",
+        "from publications",
         "update hosts",
         "run_at_ms <=",
     ] {

@@ -333,7 +333,9 @@ async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
     let holders = store.vacuum_holders_of(Duration::ZERO).unwrap();
     let said: Vec<String> = holders.iter().map(ToString::to_string).collect();
     let expected = format!(
-        "the transaction of server process {pid} (forgotten, user postgres, idle in transaction) holds back vacuum          for 0 minutes, so claims get slower; end it where it was begun, or: select pg_terminate_backend({pid})"
+        "the transaction of server process {pid} (forgotten, user postgres, idle in transaction) \
+         holds back vacuum for 0 minutes, so claims get slower; end it where it was begun, or: \
+         select pg_terminate_backend({pid})"
     );
     assert_eq!(said, [expected]);
     assert_eq!(store.vacuum_holders_of(old).unwrap(), [], "it is young");

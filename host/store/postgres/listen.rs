@@ -13,7 +13,7 @@ use super::fronts::{Rank, Told};
 use super::servers::Connected;
 use super::settings::Session;
 use crate::store::writer::{Left, Message, Outside};
-use crate::task::{Status, StatusSet};
+use crate::task::StatusSet;
 
 /// Where notices go.
 pub const CHANNEL: &str = "fishway";
@@ -197,6 +197,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Status;
 
     #[test]
     fn what_is_told_is_heard_by_all_but_who_tells() {

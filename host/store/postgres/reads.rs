@@ -32,8 +32,7 @@ use crate::store::writes;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, HostWork,
     LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding,
-    Rank, Recent, SharedComponent, Store, StoreError,
-    VacuumHolder,
+    Rank, Recent, SharedComponent, Store, StoreError, VacuumHolder,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;

@@ -1,9 +1,11 @@
 use fishway::journal::{Answer, Entry, Function};
 use fishway::store::{
-    BrokenRow, ComponentChange, End, Filter, HandlerRow, HandlersChange, HandlersStanding, LogPosition,
-    Node, Rank, Record,
+    BrokenRow, ComponentChange, End, Filter, HandlerRow, HandlersChange, HandlersStanding,
+    LogPosition, Node, Rank, Record,
 };
-use fishway::task::{Failure, FailureKind, NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId};
+use fishway::task::{
+    Failure, FailureKind, NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId,
+};
 
 use crate::store::world::{START_MS, World, call, done, failed, keyed, log_line, set};
 

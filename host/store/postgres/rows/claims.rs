@@ -382,23 +382,33 @@ pub fn due(
     now_ms: u64,
     limit: usize,
 ) -> Result<Vec<(TaskId, Alarm)>, StoreError> {
+    // The first of each kind, in the order of its index. A condition on the time would be better at first
+    // sight; but the server plans for a time that it does not know, takes it for a third of all tasks, and
+    // then looks through all that wait.
     const SQL: &str = "\
-        (select id, 0::bigint from tasks
-         where status = 'pending' and run_at_ms is not null and run_at_ms <= :now
-         order by run_at_ms limit :limit)
-        union all
-        (select id, 1 from tasks
-         where status = 'pending' and expires_at_ms is not null and started_at_ms is null
-           and expires_at_ms <= :now
-         order by expires_at_ms limit :limit)
-        union all
-        (select id, 2 from tasks
-         where status = 'waiting' and wait_until_ms is not null and wait_until_ms <= :now
-         order by wait_until_ms limit :limit)
-        union all
-        (select task_id, 3 from producers
-         where next_ms is not null and next_ms <= :now
-         order by next_ms limit :limit)";
+        select id, kind
+        from (
+          (select id, 0::bigint as kind, run_at_ms as at_ms from tasks
+           where status = 'pending' and run_at_ms is not null
+           order by run_at_ms limit :limit)
+          union all
+          (select id, 1, expires_at_ms from tasks
+           where status = 'pending' and expires_at_ms is not null and started_at_ms is null
+           order by expires_at_ms limit :limit)
+          union all
+          (select id, 2, wait_until_ms from tasks
+           where status = 'waiting' and wait_until_ms is not null
+           order by wait_until_ms limit :limit)
+          union all
+          (select task_id, 3, next_ms from producers
+           where next_ms is not null
+           order by next_ms limit :limit)) first
+        where at_ms <= :now
+        order by kind, at_ms";
+    // Most of the time nothing is due, and a seek for each kind tells.
+    if next_due(rows)?.is_none_or(|next_ms| next_ms > now_ms) {
+        return Ok(Vec::new());
+    }
     let values = named! { "now": now_ms, "limit": limit };
     let due = rows.many(SQL, values, |row| {
         let alarm = match columns::get::<i64>(row, 1)? {
