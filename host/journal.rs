@@ -12,7 +12,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Failure, Outcome, Status, TaskId};
+use crate::task::{Failure, Outcome, Status, TaskId, WaitingCall};
+
+/// Characters of an argument that a record keeps for people.
+const ARGUMENT_CHARS: usize = 60;
 
 /// A function of the host, as the journal and the messages name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,6 +83,18 @@ impl Function {
         }
     }
 
+    /// Whether it may wait.
+    fn waits(self) -> bool {
+        matches!(
+            self,
+            Function::WaitAll
+                | Function::WaitAny
+                | Function::Sleep
+                | Function::SignalReceive
+                | Function::PoolWait
+        )
+    }
+
     /// Whether every call of it leaves a record, so that a missing one is a divergence.
     fn always_records(self) -> bool {
         !matches!(
@@ -107,14 +122,36 @@ pub struct Call {
     pub content: u64,
 }
 
+/// The beginning of an argument, for people.
+pub fn beginning(argument: &str) -> String {
+    argument.chars().take(ARGUMENT_CHARS).collect()
+}
+
 impl Call {
+    /// The same of a call that waits.
+    pub fn waiting(&self) -> WaitingCall {
+        WaitingCall {
+            function: self.function.as_str().to_owned(),
+            subject: self.subject.clone(),
+            content: self.content,
+        }
+    }
+
+    /// What is said of it where `recorded` stands: two that read the same differ in what is not shown.
+    fn beside(&self, recorded: &str) -> String {
+        let made = self.to_string();
+        match made == recorded {
+            true => format!("{made} with other arguments"),
+            false => made,
+        }
+    }
+
     /// A call that spawns children of one handler, each with the content that makes it the same;
     /// people are shown the beginning of the first input.
     pub fn spawn(handler: &str, input: &str, contents: &[u64]) -> Call {
         let handler = excerpt(handler);
-        let input: String = input.chars().take(60).collect();
         let (subject, content) = match contents {
-            [one] => (format!("{handler}, {input}"), *one),
+            [one] => (format!("{handler}, {}", beginning(input)), *one),
             many => {
                 let bytes: Vec<[u8; 8]> = many.iter().map(|one| one.to_le_bytes()).collect();
                 (
@@ -291,7 +328,33 @@ pub struct Cursor {
     /// The highest number that has a record.
     frontier: u32,
     /// The call whose wait the run was in when it was dropped, see [`Cursor::resume`].
-    waiting: Option<u32>,
+    waiting: Option<Waiting>,
+}
+
+/// A call that waits, or waited last.
+#[derive(Debug)]
+struct Waiting {
+    number: u32,
+    /// What it was; unknown where an older version wrote it.
+    made: Option<WaitingCall>,
+}
+
+impl Waiting {
+    fn is(&self, call: &Call) -> bool {
+        match &self.made {
+            Some(made) => made.function == call.function.as_str() && made.content == call.content,
+            None => call.function.waits(),
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.made {
+            Some(made) => write!(f, "{}({})", made.function, made.subject),
+            None => f.write_str("a wait"),
+        }
+    }
 }
 
 impl Cursor {
@@ -310,11 +373,11 @@ impl Cursor {
         }
     }
 
-    /// The run was waiting in call number `call` when its instance went: that call was made, though
+    /// The run was waiting in call number `number` when its instance went: that call was made, though
     /// its answer may not be recorded yet.
-    pub fn resume(&mut self, call: u32) {
-        self.waiting = Some(call);
-        self.frontier = self.frontier.max(call);
+    pub fn resume(&mut self, number: u32, made: Option<WaitingCall>) {
+        self.waiting = Some(Waiting { number, made });
+        self.frontier = self.frontier.max(number);
     }
 
     /// The number of the call that was made last.
@@ -341,34 +404,45 @@ impl Cursor {
         self.number += 1;
         let number = self.number;
         let diverged = |recorded: String| {
+            let made = call.beside(&recorded);
             Step::Diverged(Divergence {
                 number,
                 recorded,
-                made: call.to_string(),
+                made,
             })
         };
         match self.entries.remove(&number) {
             Some(entry)
                 if entry.call.function != call.function || entry.call.content != call.content =>
             {
-                diverged(entry.call.to_string())
+                return diverged(entry.call.to_string());
             }
-            Some(entry) => Step::Recorded(entry.answer, entry.at_ms),
-            None if self.waiting == Some(number) => Step::New,
-            None if number < self.frontier && call.function.always_records() => {
+            Some(entry) => return Step::Recorded(entry.answer, entry.at_ms),
+            None => {}
+        }
+        match &self.waiting {
+            Some(waiting) if waiting.number == number && waiting.is(call) => Step::New,
+            Some(waiting) if waiting.number == number => diverged(waiting.to_string()),
+            _ if number < self.frontier && call.function.always_records() => {
                 diverged("one that leaves no record".to_owned())
             }
-            None => Step::New,
+            _ => Step::New,
         }
     }
 
-    /// The handler returned: whatever is left in the journal was called before and not now.
-    pub fn finish(&self) -> Result<(), Divergence> {
-        match self.entries.values().next() {
-            Some(entry) => Err(Divergence {
-                number: entry.number,
-                recorded: entry.call.to_string(),
-                made: "the handler's return".to_owned(),
+    /// The guest has come to its end, which `how` names: what is left in the journal was called before
+    /// and not now.
+    pub fn finish(&self, how: &str) -> Result<(), Divergence> {
+        let entry = self.entries.values().next();
+        let entry = entry.map(|entry| (entry.number, entry.call.to_string()));
+        let waiting = self.waiting.as_ref();
+        let waiting = waiting.filter(|waiting| waiting.number > self.number);
+        let waiting = waiting.map(|waiting| (waiting.number, waiting.to_string()));
+        match entry.into_iter().chain(waiting).min() {
+            Some((number, recorded)) => Err(Divergence {
+                number,
+                recorded,
+                made: how.to_owned(),
             }),
             None => Ok(()),
         }
@@ -436,7 +510,7 @@ mod tests {
         );
         assert!(!cursor.replaying());
         assert_eq!(cursor.step(&call(Function::Sleep, "9 ms")), Step::New);
-        assert_eq!(cursor.finish(), Ok(()));
+        assert_eq!(cursor.finish("a return"), Ok(()));
     }
 
     fn check_divergence(entries: Vec<Entry>, made: &[Call], expected: &str) {
@@ -489,7 +563,10 @@ mod tests {
     #[test]
     fn a_return_before_the_end_of_the_journal_is_a_divergence() {
         let cursor = Cursor::new(vec![entry(1, Function::Sleep, "5 ms", Answer::Done)]);
-        let message = cursor.finish().unwrap_err().to_string();
+        let message = cursor
+            .finish("the handler's return")
+            .unwrap_err()
+            .to_string();
         assert!(
             message.starts_with("on replay, host call 1 is the handler's return"),
             "{message}"
@@ -497,9 +574,84 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_a_replay_leaves_out_is_a_divergence_too() {
+        let cursor = |made: Option<WaitingCall>| {
+            let mut cursor = Cursor::new(vec![entry(1, Function::Sleep, "5 ms", Answer::Done)]);
+            cursor.resume(3, made);
+            assert!(matches!(
+                cursor.step(&call(Function::Sleep, "5 ms")),
+                Step::Recorded(..)
+            ));
+            cursor
+        };
+        let waiting = || Some(call(Function::WaitAll, "2 tasks").waiting());
+        let check = |found: Result<(), Divergence>, expected: &str| {
+            let message = found.unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        };
+        check(
+            cursor(waiting()).finish("the handler's return"),
+            "on replay, host call 3 is the handler's return, but was tasks.wait-all(2 tasks) before",
+        );
+        // One of before calls were kept with waits.
+        check(
+            cursor(None).finish("the handler's return"),
+            "on replay, host call 3 is the handler's return, but was a wait before",
+        );
+    }
+
+    #[test]
+    fn another_call_in_the_place_of_the_wait_is_a_divergence() {
+        let made = |made: Option<WaitingCall>, now: Call| {
+            let mut cursor = Cursor::default();
+            cursor.resume(1, made);
+            cursor.step(&now)
+        };
+        let waiting = || Some(call(Function::Sleep, "5 ms").waiting());
+        let check = |found: Step, expected: &str| match found {
+            Step::Diverged(divergence) => {
+                let message = divergence.to_string();
+                assert!(message.starts_with(expected), "{message}");
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(made(waiting(), call(Function::Sleep, "5 ms")), Step::New);
+        check(
+            made(waiting(), call(Function::Sleep, "6 ms")),
+            "on replay, host call 1 is tasks.sleep(6 ms), but was tasks.sleep(5 ms) before",
+        );
+        check(
+            made(waiting(), call(Function::Log, "")),
+            "on replay, host call 1 is context.log(), but was tasks.sleep(5 ms) before",
+        );
+        assert_eq!(made(None, call(Function::WaitAny, "A")), Step::New);
+        check(
+            made(None, call(Function::Spawn, "echo")),
+            "on replay, host call 1 is tasks.spawn(echo), but was a wait before",
+        );
+    }
+
+    #[test]
+    fn calls_that_read_the_same_are_told_apart_in_words() {
+        let mut other = call(Function::CheckpointSave, "answer, 1");
+        other.content += 1;
+        check_divergence(
+            vec![entry(
+                1,
+                Function::CheckpointSave,
+                "answer, 1",
+                Answer::Done,
+            )],
+            &[other],
+            "on replay, host call 1 is checkpoints.save(answer, 1) with other arguments, but was \
+             checkpoints.save(answer, 1) before",
+        );
+    }
+
+    #[test]
     fn the_wait_that_a_run_was_dropped_in_is_no_divergence() {
         let mut cursor = Cursor::new(vec![entry(1, Function::Sleep, "5 ms", Answer::Done)]);
-        cursor.resume(3);
+        cursor.resume(3, None);
         assert!(matches!(
             cursor.step(&call(Function::Sleep, "5 ms")),
             Step::Recorded(..)

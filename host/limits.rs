@@ -278,7 +278,7 @@ pub struct Grants {
     pub allowed_outbound_hosts: Vec<String>,
     /// The guest reads the machine's clocks instead of the time of the last durable event.
     pub real_clock: bool,
-    /// The guest reads the machine's randomness instead of a generator seeded by task and attempt.
+    /// The guest reads the machine's randomness instead of a generator seeded by a secret of the database, task and run.
     pub real_random: bool,
 }
 

@@ -13,6 +13,8 @@ mod cli;
 mod crash;
 /// The dashboard, in a real browser.
 mod dashboard;
+/// Replays that do not do what their record says.
+mod divergence;
 /// The examples of the documentation: settings, manifests, workflows, commands.
 mod documents;
 /// Licences and sources of what the program is built of.
@@ -52,6 +54,8 @@ mod power;
 mod producers;
 /// Queues that are paused or limited, while a host runs.
 mod queues;
+/// What handlers draw, and the secret that it is made from.
+mod randomness;
 /// Old tasks, and a clock that deletes them.
 mod retention;
 /// Bounds and grants: what a guest cannot do.

@@ -238,6 +238,10 @@ fn a_database_moves_whole_from_a_file_to_a_server() {
     drop(host);
     place.run(&["submit", "echo", "{\"later\": true}"]).ok();
     let before = place.run(&["list", "--json"]).ok();
+    let own: String = rusqlite::Connection::open(place.path(".fishway/fishway.db"))
+        .unwrap()
+        .query_row("select secret from secrets", [], |row| row.get(0))
+        .unwrap();
     let url = postgres::database();
     let moved = place.run(&["migrate", &url]);
     assert_eq!(moved.code, 0, "{}", moved.err);
@@ -252,6 +256,8 @@ fn a_database_moves_whole_from_a_file_to_a_server() {
         schedules.contains("every 1h") || schedules.contains('s'),
         "{schedules}"
     );
+    let moved = client(&url).store().secret(1).unwrap().unwrap();
+    assert_eq!(moved.to_hex(), own, "runs in progress go on with it");
     place
         .run(&["migrate", &url])
         .refused(1, "has tasks already", "another database");

@@ -9,7 +9,8 @@ use super::{Done, Global, print_json};
 /// Copy the database to a file, while the host runs
 ///
 /// The copy is one moment of the database, whole and looked through: it has its name only then. To go
-/// back to it, put it as fishway.db into an empty data directory. With --json, an object with file,
+/// back to it, put it as fishway.db into an empty data directory. It has the secrets that random numbers of
+/// handlers are made from: keep it as safe as the data directory. With --json, an object with file,
 /// bytes and tasks.
 #[derive(clap::Args)]
 pub struct Args {

@@ -8,6 +8,7 @@ use crate::clock::SystemClock;
 use crate::disk::open_to_others;
 use crate::executor::Settings;
 use crate::executor::engine;
+use crate::store::SecretInfo;
 use crate::store::invariants::{INVARIANTS, Violation};
 use crate::store::{HandlersStanding, StoreError};
 use crate::task::TaskId;
@@ -67,6 +68,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         handlers(global, args),
     ];
     if global.has_data() && findings[2].good {
+        findings.insert(3, randomness(global));
         findings.extend(host(global));
         findings.extend(vacuum(global));
     }
@@ -90,7 +92,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
             };
             let colour = super::terminal::Ink::of(colour);
             print_line(&format!(
-                "{colour}{mark}{colour:#}  {:9}  {}",
+                "{colour}{mark}{colour:#}  {:10}  {}",
                 finding.what, finding.says
             ))?;
         }
@@ -206,6 +208,47 @@ fn vacuum(global: &Global) -> Vec<Finding> {
             .collect(),
         Err(error) => vec![Finding::bad(what, error.to_string())],
     }
+}
+
+/// Whether random numbers of handlers can be computed by somebody who knows no secret.
+fn randomness(global: &Global) -> Finding {
+    let what = "randomness";
+    let secrets = global
+        .client(false)
+        .and_then(|client| Ok(client.store().secrets()?));
+    let secrets = match secrets {
+        Ok(secrets) => secrets,
+        Err(error) => return Finding::bad(what, error.to_string()),
+    };
+    let there = |secret: &&SecretInfo| secret.made_at_ms.is_some();
+    let Some(newest) = secrets.iter().rfind(there) else {
+        let says = "the database has no secret, which the random numbers of handlers are made from; \
+                    fishway secret rotate makes one";
+        return Finding::bad(what, says);
+    };
+    let missing = |secret: &&SecretInfo| secret.number > 0 && secret.made_at_ms.is_none();
+    if let Some(missing) = secrets.iter().find(missing) {
+        let says = format!(
+            "secret {} is missing, and {} runs in progress draw from it: each begins again",
+            missing.number, missing.runs
+        );
+        return Finding::bad(what, says);
+    }
+    let says = format!(
+        "random numbers of handlers are made from secret {} of the database",
+        newest.number
+    );
+    let older = secrets.iter().find(|secret| secret.number == 0);
+    Finding::good(
+        what,
+        match older.map_or(0, |older| older.runs) {
+            0 => says,
+            runs => format!(
+                "{says}; {runs} runs in progress, which began under an older version, draw numbers that follow \
+                 from their ids, until they end"
+            ),
+        },
+    )
 }
 
 /// All that holds of every database, looked for in this one.

@@ -30,6 +30,7 @@ mod queue;
 mod resume;
 mod retry;
 mod schedule;
+mod secret;
 mod serve;
 mod settings;
 mod signal;
@@ -201,6 +202,7 @@ enum Command {
     Signal(signal::Args),
     Delete(delete::Args),
     Prune(prune::Args),
+    Secret(secret::Args),
     Backup(backup::Args),
     Migrate(migrate::Args),
     Metrics(metrics::Args),
@@ -222,6 +224,7 @@ impl Command {
             Command::Start(_) => "start",
             Command::Stop(_) => "stop",
             Command::Resume(_) => "resume",
+            Command::Secret(_) => "secret",
             Command::Backup(_) => "backup",
             Command::Migrate(_) => "migrate",
             Command::Doctor(_) => "doctor",
@@ -337,6 +340,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Signal(args) => signal::run(&global, args).await,
         Command::Delete(args) => delete::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
+        Command::Secret(args) => secret::run(&global, args).await,
         Command::Backup(args) => backup::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Metrics(args) => metrics::run(&global, &args),

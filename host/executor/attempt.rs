@@ -14,11 +14,11 @@ use super::log::LogSink;
 use super::pages;
 use super::parking::Claim;
 use super::{Agents, Live, wasi};
-use crate::journal::Cursor;
+use crate::journal::{Cursor, beginning};
 use crate::limits::RetryPolicy;
 use crate::loader::Handler;
 use crate::panics::caught;
-use crate::store::{End, StoreError};
+use crate::store::{End, Secret, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -28,6 +28,9 @@ const EPOCHS_PER_TURN: u64 = 1;
 
 /// How long an attempt that gave way to others at most waits for their memory.
 const GIVE_WAY: Duration = Duration::from_secs(1);
+
+/// What a handler does that returns, in the words of a divergence.
+const RETURN: &str = "the handler's return";
 
 /// Run a claimed task until it ends, or waits for so long that its instance goes. It lives until its
 /// end is on disk, which is not waited for.
@@ -125,6 +128,13 @@ async fn instance(
     let guest = match guest(&agents, claim, handler, control.clone()) {
         Ok(guest) => guest,
         Err(GuestError::Store(error)) => return (token, unread(&agents, token, &error)),
+        Err(GuestError::Secret(number)) => {
+            let message = format!(
+                "the run cannot go on: secret {number} of the database, which its random numbers are made from, \
+                 is missing (fishway secret shows which there are)"
+            );
+            return (token, failed(FailureKind::Diverged, message, true));
+        }
         Err(GuestError::Grant(why)) => return (token, failed(FailureKind::Component, why, true)),
     };
     let mut instance = Instance::new(agents.sandbox.engine(), guest);
@@ -161,10 +171,10 @@ async fn instance(
             guest.log.flush();
             from_fate(&agents, guest.fate(&trap))
         }
-        Ok(Ok(Err(failure))) => Lived::Ended(End::Failed(failure, 0)),
+        Ok(Ok(Err(failure))) => returned_badly(guest, failure),
         Ok(Ok(Ok(Returned::Output(output)))) => returned_well(guest, output),
         Ok(Ok(Ok(Returned::Page(page)))) => {
-            let end = undiverged(guest).and_then(|()| pages::end(guest, page));
+            let end = undiverged(guest, RETURN).and_then(|()| pages::end(guest, page));
             Lived::Ended(end.unwrap_or_else(|failure| End::Failed(failure, 0)))
         }
     };
@@ -187,6 +197,20 @@ async fn instance(
 enum GuestError {
     Store(StoreError),
     Grant(String),
+    /// The secret of this number is gone.
+    Secret(u32),
+}
+
+/// What the run draws its random numbers from.
+fn secret(agents: &Agents, task: &Task) -> Result<Option<Secret>, GuestError> {
+    match task.secret {
+        0 => Ok(None),
+        number => match agents.secrets.get(&*agents.store, number) {
+            Ok(Some(secret)) => Ok(Some(secret)),
+            Ok(None) => Err(GuestError::Secret(number)),
+            Err(error) => Err(GuestError::Store(error)),
+        },
+    }
 }
 
 fn guest(
@@ -204,11 +228,12 @@ fn guest(
         task.run,
         handler.manifest.limits.log_bytes,
     );
+    let secret = secret(agents, &task)?;
     let grants = &handler.manifest.grants;
     let wasi = match &grants.directories[..] {
         [] => None,
         directories => {
-            let context = wasi::context(&task, grants, &clock, &log);
+            let context = wasi::context(&task, secret.as_ref(), grants, &clock, &log);
             Some(wasi::with_directories(context, directories).map_err(GuestError::Grant)?)
         }
     };
@@ -224,8 +249,10 @@ fn guest(
         ),
         false => Cursor::default(),
     };
-    if let Some(number) = task.wait.as_ref().and_then(|wait| wait.call) {
-        cursor.resume(number);
+    if let Some(wait) = &task.wait
+        && let Some(number) = wait.call
+    {
+        cursor.resume(number, wait.made.as_deref().cloned());
     }
     let start = Start {
         agents: agents.clone(),
@@ -235,24 +262,38 @@ fn guest(
         slot,
         clock,
         log,
+        secret,
         wasi,
         cursor,
     };
     Ok(Guest::new(start))
 }
 
-/// Whether it has made all calls that this run made before.
-fn undiverged(guest: &mut Guest) -> Result<(), Failure> {
+/// Whether it has made all calls that this run made before; `how` says what it did in their place.
+fn undiverged(guest: &mut Guest, how: &str) -> Result<(), Failure> {
     guest
         .cursor
-        .finish()
+        .finish(how)
         .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
+}
+
+/// The handler returned a failure. One that a replay returns before all that the run did is no word of the
+/// handler's about its work.
+fn returned_badly(guest: &mut Guest, failure: Failure) -> Lived {
+    // Other kinds are told by the host, before it calls the handler.
+    let by_handler = matches!(failure.kind, FailureKind::Handler | FailureKind::Limit);
+    let how = format!("the handler's failure \"{}\"", beginning(&failure.message));
+    let failure = match undiverged(guest, &how) {
+        Err(diverged) if by_handler => diverged,
+        _ => failure,
+    };
+    Lived::Ended(End::Failed(failure, 0))
 }
 
 /// The handler returned a result: check it, and do what it asked for.
 fn returned_well(guest: &mut Guest, output: String) -> Lived {
     let failed = |failure| Lived::Ended(End::Failed(failure, 0));
-    if let Err(failure) = undiverged(guest) {
+    if let Err(failure) = undiverged(guest, RETURN) {
         return failed(failure);
     }
     if let Err(why) = check_payload(&output) {

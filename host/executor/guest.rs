@@ -26,7 +26,7 @@ use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::limits::{HANDLES_MAX, PAYLOAD_BYTES_MAX};
 use crate::loader::Handler;
-use crate::store::{CallBy, Record, StoreError, Suspension, Until, Urgency};
+use crate::store::{CallBy, Record, Secret, StoreError, Suspension, Until, Urgency};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
@@ -53,6 +53,8 @@ pub struct Guest {
     pub(super) clock: DurableClock,
     pub(super) log: LogSink,
     pub(super) limiter: Limiter,
+    /// What its random numbers are made from; none for a run that began before there were secrets.
+    secret: Option<Secret>,
     /// Made when the guest first asks for anything of it, where nothing can go wrong with that.
     wasi: Option<WasiCtx>,
     pub(super) table: ResourceTable,
@@ -121,6 +123,7 @@ pub struct Start {
     pub slot: Slot,
     pub clock: DurableClock,
     pub log: LogSink,
+    pub secret: Option<Secret>,
     /// What it sees of the world, where directories are part of that.
     pub wasi: Option<WasiCtx>,
     pub cursor: Cursor,
@@ -141,6 +144,7 @@ impl Guest {
             leave: None,
             clock: start.clock,
             log: start.log,
+            secret: start.secret,
             wasi: start.wasi,
             table,
             cursor: start.cursor,
@@ -326,12 +330,13 @@ impl Guest {
         Some(woken)
     }
 
-    /// Wait, without a slot, until `until` holds or the time is out; tells which.
+    /// Wait in a call, without a slot, until `until` holds or the time is out; tells which.
     ///
     /// The instance stays parked while there is room and the wait is young. Then it goes, by a
     /// trap, and the run starts again from its journal when the wait is over.
     pub async fn wait(
         &mut self,
+        call: &Call,
         until: Until,
         timeout_ms: Option<u64>,
     ) -> wasmtime::Result<Result<Woken, RefusedCall>> {
@@ -345,6 +350,7 @@ impl Guest {
         let spent = self.control.pause();
         let suspension = Suspension {
             number,
+            made: Some(Box::new(call.waiting())),
             until,
             until_ms,
             spent_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
@@ -491,7 +497,8 @@ pub fn call_of<'a>(
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let grants = &self.handler.manifest.grants;
-        let made = || wasi::context(&self.task, grants, &self.clock, &self.log).build();
+        let secret = self.secret.as_ref();
+        let made = || wasi::context(&self.task, secret, grants, &self.clock, &self.log).build();
         WasiCtxView {
             ctx: self.wasi.get_or_insert_with(made),
             table: &mut self.table,

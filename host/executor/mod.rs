@@ -20,6 +20,7 @@ mod outbound;
 mod pages;
 mod parking;
 mod sandbox;
+mod secrets;
 mod slots;
 mod turns;
 mod values;
@@ -91,6 +92,7 @@ pub struct Agents {
     sandbox: Arc<Sandbox>,
     clock: Arc<dyn Clock>,
     parking: Arc<Parking>,
+    secrets: secrets::Secrets,
     settings: Settings,
 }
 
@@ -206,6 +208,7 @@ impl Executor {
             sandbox,
             clock,
             parking,
+            secrets: secrets::Secrets::default(),
             settings,
         };
         Ok(Executor {

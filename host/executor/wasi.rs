@@ -1,7 +1,8 @@
 //! What a guest sees of the world: nothing but what its manifest grants.
 //!
-//! Clocks show the time of the last durable event and randomness is a generator seeded by task and
-//! run, so that the same run started again sees the same world.
+//! Clocks show the time of the last durable event and randomness is a generator seeded by a secret of the
+//! database, the task and the run: the same run started again sees the same world, and nobody who does not
+//! have the secret can compute what it drew.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtx
 use super::log::{LogSink, LogStream};
 use super::outbound;
 use crate::limits::{DirectoryGrant, Grants};
-use crate::store::LogLevel;
+use crate::store::{LogLevel, Secret};
 use crate::task::Task;
 
 /// The time of the last durable event, in milliseconds since the Unix epoch.
@@ -52,9 +53,11 @@ pub fn with_directories(
     Ok(builder.build())
 }
 
-/// The context of one instance, but for directories.
+/// The context of one instance, but for directories. Without a `secret`, as for a run that began before
+/// there were any, its random numbers follow from the id of the task alone.
 pub fn context(
     task: &Task,
+    secret: Option<&Secret>,
     grants: &Grants,
     clock: &DurableClock,
     log: &LogSink,
@@ -78,9 +81,9 @@ pub fn context(
         });
     }
     if !grants.real_random {
-        builder.secure_random(generator(task, "secure"));
-        builder.insecure_random(generator(task, "insecure"));
-        let seed = seed(task, "seed");
+        builder.secure_random(generator(task, secret, "secure"));
+        builder.insecure_random(generator(task, secret, "insecure"));
+        let seed = seed(task, secret, "seed");
         builder.insecure_random_seed(u128::from_le_bytes(
             seed[..16].try_into().expect("32 bytes"),
         ));
@@ -110,12 +113,16 @@ pub fn context(
     builder
 }
 
-fn generator(task: &Task, purpose: &str) -> ChaCha12Rng {
-    ChaCha12Rng::from_seed(seed(task, purpose))
+fn generator(task: &Task, secret: Option<&Secret>, purpose: &str) -> ChaCha12Rng {
+    ChaCha12Rng::from_seed(seed(task, secret, purpose))
 }
 
-fn seed(task: &Task, purpose: &str) -> [u8; 32] {
+fn seed(task: &Task, secret: Option<&Secret>, purpose: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
+    // Of a fixed length, as all that follows but the last, so that no two seeds have the same text.
+    if let Some(secret) = secret {
+        hash.update(secret.bytes());
+    }
     hash.update(task.id.to_i64().to_le_bytes());
     hash.update(task.run.to_le_bytes());
     hash.update(purpose.as_bytes());

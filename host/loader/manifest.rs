@@ -30,7 +30,7 @@
 //! write = [{ host = "/var/out", guest = "/out" }]   # directories it writes, too
 //! allowed-outbound-hosts = ["example.com:443"]      # where it may connect to, by TCP
 //! clock = "real"                         # default "durable": the time of the last durable event
-//! random = "real"                        # default "durable": seeded by task and run
+//! random = "real"                        # default "durable": seeded by a secret, task and run
 //!
 //! [imports]
 //! "shop:orders/pricing" = "pricing"      # the handler that answers calls of an interface

@@ -111,6 +111,7 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         producer: None,
         wait: json.awaited_signal.as_ref().map(|name| Wait {
             call: None,
+            made: None,
             remaining: 1,
             signal: Some(name.clone()),
             since_ms: created_at_ms,
@@ -122,6 +123,7 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         created_at_ms,
         started_at_ms: maybe(&json.started_at, |text| at_ms(text))?,
         run_at_start_ms: None,
+        secret: 0,
         ended_at_ms: maybe(&json.ended_at, |text| at_ms(text))?,
         spent_ms: 0,
     })

@@ -15,7 +15,8 @@ use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLine,
-    LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Store, StoreError,
+    LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store,
+    StoreError,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -385,6 +386,14 @@ impl Store for Remote {
 
     fn ids(&self) -> &IdGenerator {
         &self.ids
+    }
+
+    fn secret(&self, _number: u32) -> Result<Option<Secret>, StoreError> {
+        Err(local("a secret"))
+    }
+
+    fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
+        Err(local("a secret"))
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {

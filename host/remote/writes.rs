@@ -230,6 +230,10 @@ impl Writes for Remote {
         Err(local("serving"))
     }
 
+    async fn add_secret(&self) -> Result<u32, StoreError> {
+        Err(local("making a secret"))
+    }
+
     async fn keep_handlers(&self, _change: HandlersChange) -> Result<(), StoreError> {
         Err(local("serving"))
     }

@@ -102,6 +102,15 @@ pub const INVARIANTS: &[Invariant] = &[
                 and not exists (select 1 from payloads where task_id = tasks.id and kind = 4))",
     },
     Invariant {
+        name: "secret",
+        holds: "a run in progress draws its random numbers from a secret that the database has",
+        sql: "\
+            select id
+            from tasks
+            where secret_number > 0 and ended_at_ms is null and run_at_start_ms is not null
+              and not exists (select 1 from secrets where number = tasks.secret_number)",
+    },
+    Invariant {
         name: "claim",
         holds: "a task that runs was claimed: it has a token, an attempt, a component and the times of its start",
         sql: "\

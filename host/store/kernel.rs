@@ -34,7 +34,8 @@ pub use claim::{claim, stopping};
 use delete::USED;
 pub use delete::sweep;
 pub use hosts::{
-    beat, keep_handlers, publish, recover, share_component, sign_lease, take_lease, tick, unpublish,
+    add_secret, beat, keep_handlers, publish, recover, share_component, sign_lease, take_lease,
+    tick, unpublish,
 };
 pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};

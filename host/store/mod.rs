@@ -18,6 +18,7 @@ mod place;
 pub mod postgres;
 pub mod queues;
 pub mod rows;
+pub mod secrets;
 pub mod sqlite;
 mod sweep;
 mod text;
@@ -28,6 +29,7 @@ pub use counter::Counter;
 pub use error::StoreError;
 pub use handlers::{BrokenRow, ComponentChange, HandlerRow, HandlersChange, HandlersStanding};
 pub use place::Place;
+pub use secrets::{Secret, SecretInfo};
 pub use sweep::{Keep, Sweep};
 pub use writes::{Beat, Heard, Writes};
 
@@ -48,7 +50,7 @@ use crate::task::producer::Clocks;
 use crate::task::state::{Attempt, Loss};
 use crate::task::{
     Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
-    Status, StatusSet, Task, TaskId, Token,
+    Status, StatusSet, Task, TaskId, Token, WaitingCall,
 };
 
 /// An engine: what it writes, and what it reads. Methods that read return at once.
@@ -180,6 +182,10 @@ pub trait Store: Writes {
     fn depths(&self) -> Result<Vec<QueueDepth>, StoreError>;
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
+    /// The secret of that number, which no door shows; none where it was deleted.
+    fn secret(&self, number: u32) -> Result<Option<Secret>, StoreError>;
+    /// What may be told of the secrets, by number, and of runs that draw from none. Looks at all tasks.
+    fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError>;
     /// What was counted, in the order of names and labels.
     fn counters(&self) -> Result<Vec<Counter>, StoreError>;
     /// Where commits are told.
@@ -515,6 +521,8 @@ pub enum Urgency {
 pub struct Suspension {
     /// The number of the host call that waits.
     pub number: u32,
+    /// What that call is; a replay is held to it.
+    pub made: Option<Box<WaitingCall>>,
     /// What for.
     pub until: Until,
     /// When it ends all the same, in milliseconds since the Unix epoch.

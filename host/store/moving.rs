@@ -51,4 +51,5 @@ pub const TABLES: &[&str] = &[
     "remainders",
     "queues",
     "schedules",
+    "secrets",
 ];

@@ -9,8 +9,8 @@ use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
 use crate::store::{
-    ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, SharedComponent,
-    Signal, StoreError,
+    ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, Secret,
+    SharedComponent, Signal, StoreError,
 };
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
@@ -18,7 +18,9 @@ use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId, Token};
 use crate::types::Function;
 
 /// One open transaction of an engine.
-pub trait Rows: SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows + Removal {
+pub trait Rows:
+    SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows + SecretRows + Removal
+{
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Add the payloads that [`Rows::find`] left out.
@@ -203,6 +205,15 @@ pub trait LeaseRows {
     fn end_silent(&mut self, _number: u64, _now_ms: u64) -> Result<u64, StoreError> {
         Ok(0)
     }
+}
+
+/// The secrets that the random numbers of handlers are made from.
+pub trait SecretRows {
+    /// The number of the secret that new runs draw from. Where somebody has deleted all of them, one is
+    /// made: no run begins without.
+    fn newest_secret(&mut self, now_ms: u64) -> Result<u32, StoreError>;
+    /// Keep a new secret, and delete those that no run in progress draws from. The answer is its number.
+    fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError>;
 }
 
 /// The signals that tasks have been sent and have not received.

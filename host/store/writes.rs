@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::kernel::{self, Turn};
 use super::writer::{Ask, Job, Message, Report, Tell};
 use super::{
-    Alter, Attempts, CallBy, Cancelled, Dispatch, End, HandlersChange, Received, Record, Sent,
-    Signal, StoreError, Submitted, Suspension, Sweep, Urgency,
+    Alter, Attempts, CallBy, Cancelled, Dispatch, End, HandlersChange, Received, Record, Secret,
+    Sent, Signal, StoreError, Submitted, Suspension, Sweep, Urgency,
 };
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
@@ -60,6 +60,9 @@ pub trait Writes: Send + Sync + 'static {
     async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError>;
     /// Do something to a schedule; answers with what it is then, or was.
     async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
+    /// Make a new secret, from which runs draw that begin from now on; a run in progress keeps its own. A
+    /// secret that no run draws from any more is deleted. Answers with the number of the new one.
+    async fn add_secret(&self) -> Result<u32, StoreError>;
     /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
     /// called again with the answer until that is over.
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
@@ -180,6 +183,11 @@ impl<S: Queued> Writes for S {
 
     async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError> {
         ask(self, move |turn| kernel::alter_schedule(turn, &name, how)).await
+    }
+
+    async fn add_secret(&self) -> Result<u32, StoreError> {
+        let secret = Secret::random();
+        ask(self, move |turn| kernel::add_secret(turn, &secret)).await
     }
 
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {

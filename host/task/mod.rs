@@ -132,6 +132,9 @@ pub struct Task {
     pub started_at_ms: Option<u64>,
     /// When the current or last run began: what the guest's clock says at its start.
     pub run_at_start_ms: Option<u64>,
+    /// The number of the database's secret that the current or last run draws its random numbers from; 0
+    /// for a run that began before there were secrets.
+    pub secret: u32,
     /// When it ended.
     pub ended_at_ms: Option<u64>,
     /// Running time that the current attempt has used before its last wait, in milliseconds.
@@ -371,6 +374,9 @@ impl FailureKind {
 pub struct Wait {
     /// The host call that waits; `None` when it is the step to the next phase.
     pub call: Option<u32>,
+    /// What that call was, so that a replay makes the same; `None` where an older version began the wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Box<WaitingCall>>,
     /// Awaited tasks that have not reached a status that is waited for. When it is a signal, or
     /// time alone, that is waited for: 1.
     pub remaining: u64,
@@ -387,6 +393,17 @@ pub struct Wait {
     pub until_ms: Option<u64>,
     /// How it ended; `None` while it lasts.
     pub woken: Option<Woken>,
+}
+
+/// A host call that waits, as far as two calls are told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingCall {
+    /// Its function, by the name that guests call it by.
+    pub function: String,
+    /// What people read of its arguments.
+    pub subject: String,
+    /// A hash of all its arguments.
+    pub content: u64,
 }
 
 /// How a wait ended.
@@ -563,6 +580,7 @@ impl NewTask {
             created_at_ms,
             started_at_ms: None,
             run_at_start_ms: None,
+            secret: 0,
             ended_at_ms: None,
             spent_ms: 0,
         };

@@ -11,7 +11,7 @@ use crate::group;
 use crate::limits;
 use crate::task::edge::{Edge, On};
 use crate::task::producer::Stage;
-use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, Woken};
+use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, WaitingCall, Woken};
 
 /// What may happen to a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub enum Event {
         attempts_max: u32,
         /// Drawn by chance; see [`Fence`](crate::task::Fence).
         mark: u32,
+        /// The number of the secret that a new run draws its random numbers from.
+        secret: u32,
     },
     /// The handler returned a result.
     Completed {
@@ -39,8 +41,10 @@ pub enum Event {
     },
     /// The handler waits.
     Suspended {
-        /// The host call that waits.
+        /// The number of the host call that waits.
         call: u32,
+        /// What that call is.
+        made: Option<Box<WaitingCall>>,
         /// Awaited tasks that are not there yet; for a wait on a signal, or on time alone: 1.
         remaining: u64,
         /// Who is there already, where any of several will do.
@@ -394,6 +398,7 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             digest,
             attempts_max,
             mark,
+            secret,
         } if task.blocked_by == 0 && task.run_at_ms.is_none() => {
             next.status = Status::Running;
             next.fence = task.fence.next(*mark);
@@ -402,6 +407,7 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.started_at_ms.get_or_insert(now_ms);
             if task.run_at_start_ms.is_none() {
                 next.run_at_start_ms = Some(now_ms);
+                next.secret = *secret;
                 next.attempt += 1;
             }
             moved(next)
@@ -493,6 +499,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         } => fail(next, failure.clone(), Some(*backoff_ms), now_ms),
         Event::Suspended {
             call,
+            made,
             remaining,
             there,
             signal,
@@ -502,6 +509,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.spent_ms = *spent_ms;
             let wait = Wait {
                 call: Some(*call),
+                made: made.clone(),
                 remaining: *remaining,
                 signal: signal.clone(),
                 since_ms: now_ms,
@@ -535,6 +543,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.digest = task.digest.clone();
             let wait = Wait {
                 call: None,
+                made: None,
                 remaining: *remaining,
                 signal: None,
                 since_ms: now_ms,
@@ -565,6 +574,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 true => {
                     let wait = Wait {
                         call: None,
+                        made: None,
                         remaining: 1,
                         signal: None,
                         since_ms: now_ms,

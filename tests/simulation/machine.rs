@@ -906,6 +906,7 @@ impl Machine {
         attempt.leaves = true;
         let token = attempt.task.token();
         let wait = Suspension {
+            made: None,
             number: attempt.calls,
             until,
             until_ms,
@@ -1069,6 +1070,7 @@ impl Machine {
             }
             1 => {
                 let wait = Suspension {
+                    made: None,
                     number: attempt.calls + 1,
                     until: Until::All(
                         self.ids.iter().copied().take(2).collect(),

@@ -14,6 +14,7 @@ pub mod lost;
 pub mod producers;
 pub mod queues;
 pub mod schedules;
+pub mod secrets;
 pub mod signals;
 pub mod submitting;
 pub mod waiting;
@@ -80,6 +81,11 @@ macro_rules! conformance {
                 a_workflow_that_lives_is_waited_for_where_that_was_asked_for
                 a_workflow_that_is_wrong_by_now_holds_up_no_other_schedule
                 a_scheduled_workflow_has_the_types_of_its_time
+            }
+            secrets {
+                a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newest
+                a_secret_goes_when_no_run_in_progress_draws_from_it
+                a_run_never_begins_without_a_secret
             }
             clocks {
                 a_delayed_task_is_ready_when_its_time_has_come

@@ -273,6 +273,7 @@ async fn two_tasks_that_begin_to_wait_for_each_other_at_once_do_not_both_wait() 
     use fishway::task::StatusSet;
     let (one, two) = two().await;
     let wait = |target| Suspension {
+        made: None,
         number: 1,
         until: Until::All(vec![target], StatusSet::terminal()),
         until_ms: None,

@@ -25,6 +25,10 @@ const BREAKS: &[(&str, &str)] = &[
     ),
     ("payloads", "delete from payloads"),
     (
+        "secret",
+        "update tasks set secret_number = 7 where handler = 'runner'",
+    ),
+    (
         "claim",
         "update tasks set fence = 0 where handler = 'runner'",
     ),

@@ -496,6 +496,7 @@ impl Model {
             false => Until::Any(waits.targets.clone(), wanted),
         };
         let wait = Suspension {
+            made: None,
             number: self.calls,
             until,
             until_ms,

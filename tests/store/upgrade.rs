@@ -27,17 +27,19 @@ fn tasks(world: &World) -> Vec<Task> {
     world.store().list(&filter).unwrap()
 }
 
-/// Let everything run to its end, as a host would.
-async fn work_off(world: &World) {
+/// Let everything run to its end, as a host would. Answers with all that was claimed.
+async fn work_off(world: &World) -> Vec<Task> {
+    let mut all = Vec::new();
     for _ in 0..100 {
         let claimed = world.claim_up_to(100).await;
+        all.extend(claimed.iter().cloned());
         for task in &claimed {
             let array = task.key.as_deref() == Some("list");
             let output = if array { "[1,2]" } else { "{}" };
             world.finish(task, End::Completed(output.into())).await;
         }
         if tasks(world).iter().all(|task| task.status.is_terminal()) {
-            return;
+            return all;
         }
         if claimed.is_empty() {
             world.advance(30_000).await;
@@ -106,6 +108,31 @@ async fn a_database_of_every_earlier_schema_opens_and_goes_on() {
         assert!(dump(schema).exists(), "schema {schema} has no dump");
         goes_on(schema).await;
     }
+}
+
+#[tokio::test]
+async fn a_run_in_progress_keeps_its_random_numbers_over_the_schema_that_brought_secrets() {
+    let world = World::new(old(9, ""));
+    world.store().recover().await.unwrap();
+    let before = tasks(&world);
+    let runs = before.iter().filter(|task| {
+        task.group.is_none() && task.run_at_start_ms.is_some() && !task.status.is_terminal()
+    });
+    let runs: Vec<(TaskId, u32)> = runs.map(|task| (task.id, task.run)).collect();
+    let secrets = world.store().secrets().unwrap();
+    let told: Vec<(u32, bool, u64)> = secrets
+        .iter()
+        .map(|secret| (secret.number, secret.made_at_ms.is_some(), secret.runs))
+        .collect();
+    assert_eq!(told, [(0, false, runs.len() as u64), (1, true, 0)]);
+    let mut older = 0;
+    let claimed = work_off(&world).await;
+    for task in &claimed {
+        let begun_before = runs.contains(&(task.id, task.run));
+        assert_eq!(task.secret == 0, begun_before, "{task:?}");
+        older += usize::from(begun_before);
+    }
+    assert!(0 < older && older < claimed.len());
 }
 
 #[tokio::test]

@@ -229,6 +229,11 @@ impl World {
         self.engine.deletes_by_time()
     }
 
+    /// Change the database behind its back.
+    pub fn change(&self, sql: &str) {
+        self.engine.change(sql);
+    }
+
     pub fn shared(&self) -> Arc<dyn Store> {
         self.store.clone().unwrap()
     }
@@ -396,6 +401,7 @@ impl World {
 
     pub async fn suspend(&self, task: &Task, number: u32, until: Until, until_ms: Option<u64>) {
         let wait = Suspension {
+            made: None,
             number,
             until,
             until_ms,

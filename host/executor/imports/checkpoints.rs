@@ -3,7 +3,7 @@
 use super::context::refused;
 use crate::executor::bindings::fishway::task::checkpoints;
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Function};
+use crate::journal::{Answer, Function, beginning};
 use crate::store::{Record, Urgency};
 use crate::task::{check_name, check_payload};
 
@@ -32,7 +32,7 @@ impl checkpoints::Host for Guest {
     async fn save(&mut self, name: String, value: String) -> wasmtime::Result<()> {
         let call = call_of(
             Function::CheckpointSave,
-            name.clone(),
+            format!("{name}, {}", beginning(&value)),
             [name.as_bytes(), value.as_bytes()],
         );
         if self.step(&call)?.is_some() {

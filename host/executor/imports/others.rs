@@ -11,7 +11,7 @@ use wasmtime::component::{Linker, Val};
 use crate::executor::guest::Guest;
 use crate::executor::invoke::mismatched;
 use crate::executor::values;
-use crate::journal::{Call, Function as HostFunction, RefusedCall, content};
+use crate::journal::{Call, Function as HostFunction, RefusedCall, beginning, content};
 use crate::loader::Wanted;
 use crate::store::Urgency;
 use crate::task::{Failure, FailureKind, Options, Outcome, Status};
@@ -99,10 +99,9 @@ impl Guest {
         let (phase, name) = (self.task.phase.clone(), &function.name);
         let parts = ["call of another", interface, name, &input, &phase];
         let content = content(parts.iter().map(|part| part.as_bytes()));
-        let excerpt: String = input.chars().take(60).collect();
         let call = Call {
             function: HostFunction::Spawn,
-            subject: format!("{interface}#{name}, {excerpt}"),
+            subject: format!("{interface}#{name}, {}", beginning(&input)),
             content,
         };
         let spawned = match self.spawned_before(&call, 1, None)? {

@@ -13,7 +13,7 @@ use crate::executor::bindings::fishway::task::{pools, types as wit};
 use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::{Guest, call_of};
 use crate::group::{GroupPhase, OnFailure, PoolOptions, PoolStatus};
-use crate::journal::{self, Answer, Call, Function, RefusedCall, Snapshot};
+use crate::journal::{self, Answer, Call, Function, RefusedCall, Snapshot, beginning};
 use crate::limits::DURATION_MS_MAX;
 use crate::store::{Record, StoreError, Until, Urgency};
 use crate::task::{
@@ -73,10 +73,9 @@ impl Guest {
         let checked = types::options(options);
         let plain = self.content(&handler, &input, checked.as_ref().ok());
         let content = journal::content([name.as_bytes(), &plain.to_le_bytes()]);
-        let excerpt: String = input.chars().take(60).collect();
         let call = Call {
             function: Function::PoolSpawn,
-            subject: journal::excerpt(&format!("{name}, {handler}, {excerpt}")),
+            subject: journal::excerpt(&format!("{name}, {handler}, {}", beginning(&input))),
             content,
         };
         match self.step(&call)? {
@@ -210,9 +209,13 @@ impl Guest {
         timeout_ms: Option<u64>,
     ) -> Answered<Result<PoolStatus, Task>> {
         let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
+        let subject = match timeout_ms {
+            Some(timeout_ms) => format!("{name}, {timeout_ms} ms"),
+            None => name.clone(),
+        };
         let call = call_of(
             Function::PoolWait,
-            name.clone(),
+            subject,
             [name.as_bytes(), timeout.as_slice()],
         );
         match self.step(&call)? {
@@ -241,7 +244,7 @@ impl Guest {
         let woken = match timeout_ms {
             // Looks once.
             Some(0) => None,
-            timeout_ms => match self.wait(until, timeout_ms).await? {
+            timeout_ms => match self.wait(&call, until, timeout_ms).await? {
                 Ok(woken) => Some(woken),
                 Err(refusal) => return self.refuse(call, refusal).await,
             },

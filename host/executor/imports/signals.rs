@@ -11,7 +11,7 @@ use super::tasks::check_input;
 use super::types;
 use crate::executor::bindings::fishway::task::{signals, types as wit};
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Function, RefusedCall};
+use crate::journal::{Answer, Function, RefusedCall, beginning};
 use crate::limits::DURATION_MS_MAX;
 use crate::store::{Signal, StoreError, Until};
 use crate::task::check_name;
@@ -24,7 +24,8 @@ impl signals::Host for Guest {
         value: String,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let parts = [to.as_bytes(), name.as_bytes(), value.as_bytes()];
-        let call = call_of(Function::SignalSend, format!("{name} to {to}"), parts);
+        let subject = format!("{name} to {to}, {}", beginning(&value));
+        let call = call_of(Function::SignalSend, subject, parts);
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(types::error(refusal))),
             Some(_) => return Ok(Ok(())),
@@ -59,7 +60,11 @@ impl signals::Host for Guest {
         let timeout_ms = timeout.map(|timeout| timeout.min(DURATION_MS_MAX));
         let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
         let parts = [name.as_bytes(), timeout.as_slice()];
-        let call = call_of(Function::SignalReceive, name.clone(), parts);
+        let subject = match timeout_ms {
+            Some(timeout_ms) => format!("{name}, {timeout_ms} ms"),
+            None => name.clone(),
+        };
+        let call = call_of(Function::SignalReceive, subject, parts);
         if let Some(answer) = self.step(&call)? {
             return Ok(match answer {
                 Answer::Document(value) => value,
@@ -80,7 +85,7 @@ impl signals::Host for Guest {
         }
         if !there {
             // No wait for a signal hangs on other tasks, so none is refused.
-            self.wait(Until::Signal(name.clone()), timeout_ms)
+            self.wait(&call, Until::Signal(name.clone()), timeout_ms)
                 .await?
                 .ok();
         }

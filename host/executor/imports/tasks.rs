@@ -3,7 +3,7 @@
 use super::types;
 use crate::executor::bindings::fishway::task::{tasks, types as wit};
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot, excerpt};
+use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot, beginning, excerpt};
 use crate::limits::{AWAITED_MAX, DURATION_MS_MAX};
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
 use crate::task::{NewTask, Status, StatusSet, TaskId, check_payload};
@@ -214,7 +214,7 @@ impl tasks::Host for Guest {
             [bytes.as_slice()],
         );
         if self.step(&call)?.is_none() {
-            self.wait(Until::Time, Some(duration)).await?.ok();
+            self.wait(&call, Until::Time, Some(duration)).await?.ok();
             self.answer(call, Answer::Done).await?;
         }
         Ok(())
@@ -300,7 +300,7 @@ impl Guest {
         }
         let waited = match self.woken() {
             Some(woken) => Ok((woken.timed_out, woken.by)),
-            None => self.await_now(&ids, timeout_ms, wanted, any).await?,
+            None => self.await_now(&call, &ids, timeout_ms, wanted, any).await?,
         };
         let (timed_out, first) = match waited {
             Ok(waited) => waited,
@@ -369,6 +369,7 @@ impl Guest {
     /// Wait for the first time in this call. Tells whether the time was over, and who of several came first.
     async fn await_now(
         &mut self,
+        call: &Call,
         ids: &[TaskId],
         timeout_ms: Option<u64>,
         wanted: StatusSet,
@@ -391,7 +392,7 @@ impl Guest {
             true => Until::Any(ids.to_vec(), wanted),
             false => Until::All(ids.to_vec(), wanted),
         };
-        let woken = self.wait(until, timeout_ms).await?;
+        let woken = self.wait(call, until, timeout_ms).await?;
         Ok(woken.map(|woken| (woken.timed_out, woken.by)))
     }
 
@@ -417,7 +418,7 @@ impl Guest {
         let content = self.content(&handler, &input, checked.as_ref().ok());
         let call = Call {
             function: Function::Submit,
-            subject: excerpt(&handler),
+            subject: excerpt(&format!("{handler}, {}", beginning(&input))),
             content,
         };
         match self.step(&call)? {

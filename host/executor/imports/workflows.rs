@@ -13,7 +13,7 @@ use super::types;
 use crate::executor::bindings::fishway::task::{types as wit, workflows};
 use crate::executor::earlier::Found;
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Call, Function, RefusedCall};
+use crate::journal::{Answer, Call, Function, RefusedCall, beginning};
 use crate::store::StoreError;
 use crate::task::{Options, Place, Spawner, TaskId};
 use crate::types::component_of;
@@ -119,14 +119,13 @@ impl Guest {
     }
 
     fn call_of_workflow(&self, definition: &str, given: &workflows::Options) -> Call {
-        let excerpt: String = definition.chars().take(60).collect();
         let asked = format!("{:?} {:?} {:?}", given.key, given.input, given.metadata);
         let parts = [
             definition.as_bytes(),
             asked.as_bytes(),
             self.task.phase.as_bytes(),
         ];
-        call_of(Function::WorkflowRun, excerpt, parts)
+        call_of(Function::WorkflowRun, beginning(definition), parts)
     }
 
     /// The workflow that is asked for, when it may be made by this task.

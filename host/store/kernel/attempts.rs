@@ -71,6 +71,7 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
         token.task,
         Event::Suspended {
             call: wait.number,
+            made: wait.made.clone(),
             remaining,
             there,
             signal: match &wait.until {

@@ -16,6 +16,7 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
     // Several lanes may share the room of one handler, and so do its functions.
     let mut taken: HashMap<String, usize> = HashMap::new();
     let mut claimed = Vec::new();
+    let mut secret = None;
     let mut again = slots.free > 0 || dispatch.ahead();
     while again {
         again = false;
@@ -34,10 +35,15 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
                 continue;
             }
             let told = turn.notices.len();
+            let secret = match secret {
+                Some(number) => number,
+                None => *secret.insert(turn.rows.newest_secret(turn.now_ms)?),
+            };
             let event = Event::Claimed {
                 digest: room.digest.clone(),
                 attempts_max: room.attempts_max,
                 mark: rand::random(),
+                secret,
             };
             turn.drive(id, event)?;
             // Whoever waited for it to run may be ready now, and no other transaction may follow.

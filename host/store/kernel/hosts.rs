@@ -5,7 +5,7 @@ use crate::lease::{Lease, LeaseKey, Sign};
 use crate::store::rows::Alarm;
 use crate::store::text::storable;
 use crate::store::{
-    Beat, ComponentChange, HandlersChange, Publication, SharedComponent, StoreError,
+    Beat, ComponentChange, HandlersChange, Publication, Secret, SharedComponent, StoreError,
 };
 use crate::task::TaskId;
 use crate::task::state::{Event, Loss};
@@ -135,4 +135,10 @@ fn storable_component(mut component: ComponentChange) -> ComponentChange {
         *text = storable(text).into_owned();
     }
     component
+}
+
+/// See [`Writes::add_secret`](crate::store::Writes::add_secret).
+pub fn add_secret(turn: &mut Turn<'_>, secret: &Secret) -> Result<u32, StoreError> {
+    turn.flush()?;
+    turn.rows.add_secret(secret, turn.now_ms)
 }

@@ -160,6 +160,7 @@ impl Bulk {
             after.progress.as_ref().map(to_json).into(),
             after.started_at_ms.into(),
             after.run_at_start_ms.into(),
+            after.secret.into(),
             after.ended_at_ms.into(),
             after.spent_ms.into(),
             written.into(),

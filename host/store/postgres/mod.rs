@@ -30,6 +30,7 @@ mod removal;
 mod rows;
 mod schedules;
 mod schema;
+mod secrets;
 mod servers;
 mod settings;
 mod signals;

@@ -18,6 +18,7 @@ use super::producers;
 use super::queues;
 use super::rows;
 use super::schedules;
+use super::secrets;
 use super::signals;
 use super::sql::{Link, Value, named};
 use super::vacuum;
@@ -32,7 +33,7 @@ use crate::store::writes;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, HostWork,
     LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding,
-    Rank, Recent, SharedComponent, Store, StoreError, VacuumHolder,
+    Rank, Recent, Secret, SecretInfo, SharedComponent, Store, StoreError, VacuumHolder,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -394,6 +395,14 @@ impl Store for PostgresStore {
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
         self.read(components::needed)
+    }
+
+    fn secret(&self, number: u32) -> Result<Option<Secret>, StoreError> {
+        self.read(|link| secrets::secret(link, number))
+    }
+
+    fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
+        self.read(secrets::secrets)
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {

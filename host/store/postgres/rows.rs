@@ -66,6 +66,8 @@ pub struct State {
     queues: Option<HashMap<String, Queue>>,
     /// The first task that has become ready by this transaction.
     pub(super) first_ready: Option<Rank>,
+    /// The number of the newest secret.
+    secret: Option<u32>,
     lanes: Vec<Lane>,
     lanes_whole: bool,
     /// Whether somebody else was in the way of a limited queue: it is worth another look.
@@ -131,6 +133,16 @@ impl PgRows<'_> {
             self.link.together(steps)?;
         }
         Ok(self.link)
+    }
+
+    /// The number of the newest secret, where it was read.
+    pub(super) fn known_secret(&self) -> Option<u32> {
+        self.state.secret
+    }
+
+    /// The number of the newest secret is this.
+    pub(super) fn know_secret(&mut self, number: u32) {
+        self.state.secret = Some(number);
     }
 
     /// What follows is not guarded by the locks of single rows.

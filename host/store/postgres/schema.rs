@@ -6,6 +6,7 @@
 
 use super::columns;
 use super::engine::ALONE;
+use super::secrets;
 use super::sql::{Link, named};
 use crate::store::StoreError;
 
@@ -337,6 +338,8 @@ create table writers (
 /// Handlers by publisher, with their manifests: what one takes back, the others let go of. What was
 /// shared before has no publisher that is known, and stays until it is published anew or taken out. And what
 /// each host could not load, and how its handlers stand: totals are kept, so that nobody counts.
+/// And what the random numbers of handlers are made from: a run that began before keeps number 0, as it has drawn
+/// without a secret, and its replay has to draw the same.
 const THIRD: &str = r#"
 create table published (
   -- The data directory that published it, and the host that serves that directory, or did.
@@ -393,6 +396,13 @@ set loaded = (select count(*) from handlers where handlers.host = directories.ho
 -- that runs through at its first attempt is never in it.
 create index tasks_digests on tasks (digest)
   where digest <> '' and (status = 'pending' or status = 'waiting');
+
+create table secrets (
+  number bigint primary key check (number > 0),
+  secret text collate "C" not null check (length(secret) = 64),
+  made_at_ms bigint not null
+);
+alter table tasks add column secret_number bigint not null default 0 check (secret_number >= 0);
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.
@@ -434,7 +444,7 @@ fn migrate_locked(link: &Link, place: &str) -> Result<(), StoreError> {
             named! { "number": number },
         )?;
     }
-    Ok(())
+    secrets::first(link)
 }
 
 /// The number of the database's schema, 0 when there is none of ours yet.

@@ -38,7 +38,7 @@ pub const COLUMNS: &str = "\
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-  kind, scope_id, gate_id, member, metadata, optional, producer";
+  kind, scope_id, gate_id, member, metadata, optional, producer, secret_number";
 
 /// A task and what it has elsewhere: payloads, which are empty in the task, and its group.
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
@@ -102,6 +102,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
         created_at_ms: unsigned(row, 35)?,
         started_at_ms: optional_unsigned(row, 36)?,
         run_at_start_ms: optional_unsigned(row, 37)?,
+        secret: row.get(47)?,
         ended_at_ms: optional_unsigned(row, 38)?,
         spent_ms: unsigned(row, 39)?,
     };

@@ -25,6 +25,7 @@ mod rowset;
 mod saving;
 mod schedules;
 mod schema;
+mod secrets;
 mod signals;
 mod watch;
 

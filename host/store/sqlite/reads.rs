@@ -15,6 +15,7 @@ use super::producers;
 use super::queues;
 use super::rows::{self, many};
 use super::schedules;
+use super::secrets;
 use super::signals;
 use crate::bus::Bus;
 use crate::job::UnitResult;
@@ -23,7 +24,8 @@ use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLevel,
-    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Store, StoreError,
+    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store,
+    StoreError,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -419,6 +421,14 @@ impl Store for SqliteStore {
 
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
         self.read(|connection| many(connection, DIGESTS_NEEDED, [], |row| row.get(0)))
+    }
+
+    fn secret(&self, number: u32) -> Result<Option<Secret>, StoreError> {
+        self.read(|connection| secrets::secret(connection, number))
+    }
+
+    fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
+        self.read(secrets::secrets)
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {

@@ -171,6 +171,7 @@ pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), St
         signed(before.run_at_start_ms),
         signed(after.run_at_start_ms),
     );
+    row.change("secret_number", before.secret, after.secret);
     row.change_some(
         "ended_at_ms",
         signed(before.ended_at_ms),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::explain;
+use super::{explain, secrets};
 use crate::store::StoreError;
 
 /// Marks the file as ours: "Fish" in ASCII.
@@ -609,6 +609,8 @@ create index tasks_tops on tasks (status, ended_at_ms, id)
 ";
 
 /// What a host could not load, and how its handlers stand: totals are kept, so that nobody counts.
+/// And what the random numbers of handlers are made from: a run that began before keeps number 0, as it has drawn
+/// without a secret, and its replay has to draw the same.
 const TENTH: &str = "
 create table broken_handlers (
   name text primary key,
@@ -621,6 +623,13 @@ alter table host add column broken integer not null default 0;
 alter table host add column loading integer not null default 0;
 alter table host add column unwatched text;
 update host set loaded = (select count(*) from handlers);
+
+create table secrets (
+  number integer primary key check (number > 0),
+  secret text not null check (length(secret) = 64),
+  made_at_ms integer not null
+) strict;
+alter table tasks add column secret_number integer not null default 0 check (secret_number >= 0);
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
@@ -669,6 +678,7 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
             .pragma_update(None, "user_version", index as i64 + 1)
             .map_err(failed)?;
     }
+    secrets::first(&transaction).map_err(failed)?;
     transaction
         .pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(failed)?;

@@ -34,6 +34,7 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
     let wait = |remaining| {
         Some(Wait {
             call: Some(1),
+            made: None,
             remaining,
             signal: None,
             since_ms: NOW_MS,
@@ -95,6 +96,7 @@ fn events() -> Vec<(&'static str, Event)> {
     let failure = |retryable| Failure::new(FailureKind::Handler, "a reason", retryable);
     let suspended = |remaining| Event::Suspended {
         call: 1,
+        made: None,
         remaining,
         there: None,
         signal: None,
@@ -124,6 +126,7 @@ fn events() -> Vec<(&'static str, Event)> {
                 digest,
                 attempts_max: 3,
                 mark: 0,
+                secret: 1,
             },
         ),
         (

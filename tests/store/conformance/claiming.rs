@@ -168,6 +168,7 @@ pub async fn a_stale_attempt_writes_nothing(world: &mut World) {
     world.store().record(stale.token(), records, Urgency::Soon);
     world.spawn(&stale, 1, "child").await;
     let wait = Suspension {
+        made: None,
         number: 1,
         until: Until::Time,
         until_ms: None,

@@ -254,6 +254,7 @@ async fn waiter_and_one_that_hangs_on_it(world: &World) -> (Task, TaskId) {
 
 async fn try_wait_all(world: &World, task: &Task, targets: Vec<TaskId>) -> Result<(), StoreError> {
     let wait = Suspension {
+        made: None,
         number: 1,
         until: Until::All(targets, StatusSet::terminal()),
         until_ms: None,

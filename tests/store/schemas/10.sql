@@ -300,3 +300,11 @@ alter table host add column loading integer not null default 0;
 alter table host add column unwatched text;
 update host set loaded = (select count(*) from handlers);
 insert into broken_handlers values ('bad', 'bad.wasm', 'it is damaged', 'build it again');
+create table secrets (
+  number integer primary key check (number > 0),
+  secret text not null check (length(secret) = 64),
+  made_at_ms integer not null
+) strict;
+alter table tasks add column secret_number integer not null default 0 check (secret_number >= 0);
+INSERT INTO "secrets" VALUES(1,'6b2e0f6f9d4c1a7788f05b3c2d1e4f60718293a4b5c6d7e8f90123456789abcd',1790000000000);
+UPDATE tasks SET secret_number = 1 WHERE run_at_start_ms IS NOT NULL;

@@ -85,6 +85,7 @@ pub const SAVES: Columns = &[
     ("progress", T),
     ("started_at_ms", B),
     ("run_at_start_ms", B),
+    ("secret_number", B),
     ("ended_at_ms", B),
     ("spent_ms", B),
     ("written", B),
@@ -212,6 +213,7 @@ pub static SAVE_TASKS: LazyLock<String> = LazyLock::new(|| {
            expires_at_ms = new.expires_at_ms, cancel_requested = new.cancel_requested,
            wait = new.wait, wait_until_ms = new.wait_until_ms, progress = new.progress,
            started_at_ms = new.started_at_ms, run_at_start_ms = new.run_at_start_ms,
+           secret_number = new.secret_number,
            ended_at_ms = new.ended_at_ms, spent_ms = new.spent_ms, producer = new.producer,
            host = case
              when new.status = 'running' and tasks.status <> 'running' then new.host

@@ -9,6 +9,7 @@ use super::PgRows;
 use crate::store::postgres::columns::{self, COLUMNS};
 use crate::store::postgres::fronts::{self, Key, Rank};
 use crate::store::postgres::queues;
+use crate::store::postgres::secrets;
 use crate::store::postgres::sql::{Step, Value, named};
 use crate::store::rows::Alarm;
 use crate::store::{Lane, StoreError};
@@ -197,10 +198,14 @@ impl PgRows<'_> {
         let mut steps = self.gathered();
         steps.push(Step::query(sql, values));
         steps.push(Step::query(QUEUES, &[]));
+        steps.push(Step::query(secrets::NEWEST, &[]));
         let found = self.link.together(steps)?;
-        let [.., lanes, queues] = found.as_slice() else {
+        let [.., lanes, queues, newest] = found.as_slice() else {
             return Err(columns::damaged("an answer is missing".to_owned()));
         };
+        if let Some(row) = newest.first() {
+            self.state.secret = Some(columns::small(row, 0)?);
+        }
         if self.state.queues.is_none() {
             let queues = queues.iter().map(|row| {
                 let queue = queues::queue(row)?;

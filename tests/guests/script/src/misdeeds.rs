@@ -5,6 +5,7 @@
 //! | `print` `eprint` TEXT, `log-flood` LINES | writes to stdout or stderr |
 //! | `read-file` PATH, `write-file` `{path, text}`, `list-dir` PATH, `env` NAME, `connect` `listen` HOST:PORT | tries |
 //! | `clock`, `monotonic` | the time in ms since 1970; ns since the first of these steps |
+//! | `random-bytes`, `random-insecure` N, `random-seed` | what each of WASI's three sources gives |
 //! | `random`, `randoms` N | a number, a list of N of them |
 //! | `spin` N | computes N rounds, gives their sum; N may be text, as a file has it |
 //! | `allocate` BYTES | takes and touches them |
@@ -61,6 +62,11 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         // The keys of the standard library's hash maps come from the host's randomness.
         "random" => json!(random()),
         "randoms" => (0..number()).map(|_| random()).collect(),
+        "random-bytes" => json!(wasip2::random::random::get_random_bytes(number())),
+        "random-insecure" => {
+            json!(wasip2::random::insecure::get_insecure_random_bytes(number()))
+        }
+        "random-seed" => json!(wasip2::random::insecure_seed::insecure_seed()),
         "connect" => match connect(text().parse().expect("connect takes ADDRESS:PORT")) {
             Ok(()) => json!("connected"),
             Err(code) => json!({ "error": { "kind": "io", "message": format!("{code:?}") } }),

@@ -1,0 +1,71 @@
+use super::{Done, Global, print_json, print_line};
+use crate::store::SecretInfo;
+use crate::wire;
+
+/// Show the secrets that random numbers of handlers are made from, or make a new one
+///
+/// A handler draws the same random numbers when its run is replayed, and nobody can compute them without a
+/// secret of the database. The first one is made with the database. No command shows a secret itself; a
+/// backup has it. Secret 0 stands for none: runs that began under an older version of fishway.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  fishway secret\n  fishway secret rotate",
+    args_conflicts_with_subcommands = true
+)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Make a new secret
+    ///
+    /// For when somebody else may have seen the data directory or a backup. Runs that begin from now on draw
+    /// from it, while a host serves, too; a run in progress keeps its own. Secrets that no run draws from any
+    /// more are deleted.
+    Rotate,
+}
+
+pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let client = global.existing_client(false)?;
+    match args.verb {
+        Some(Verb::Rotate) => {
+            let number = client.store().add_secret().await?;
+            if global.json {
+                print_json(&serde_json::json!({ "secret": number }))?;
+            } else {
+                print_line(&format!("secret {number}: new runs draw from it"))?;
+            }
+        }
+        None => {
+            for secret in client.store().secrets()? {
+                if global.json {
+                    print_json(&serde_json::json!({
+                        "secret": secret.number,
+                        "made_at": secret.made_at_ms.map(wire::time),
+                        "runs": secret.runs,
+                    }))?;
+                } else {
+                    print_line(&line(&secret))?;
+                }
+            }
+        }
+    }
+    Ok(Done::OK)
+}
+
+fn line(secret: &SecretInfo) -> String {
+    let runs = match secret.runs {
+        1 => "1 run in progress draws from it".to_owned(),
+        runs => format!("{runs} runs in progress draw from it"),
+    };
+    match secret.made_at_ms {
+        Some(made_at_ms) => {
+            let made = wire::time(made_at_ms);
+            format!("secret {}  made {made}; {runs}", secret.number)
+        }
+        None if secret.number == 0 => format!("none      {runs}"),
+        None => format!("secret {}  missing; {runs}", secret.number),
+    }
+}

@@ -1,0 +1,25 @@
+//! The secrets that runs draw their random numbers from, as this host knows them.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::store::{Secret, Store, StoreError};
+
+/// Secrets that were read, by number. A number always means the same secret, and there are few.
+#[derive(Default)]
+pub struct Secrets(Mutex<HashMap<u32, Secret>>);
+
+impl Secrets {
+    /// The secret of a number that is not 0; none where the database does not have it. Reads the store
+    /// the first time.
+    pub fn get(&self, store: &dyn Store, number: u32) -> Result<Option<Secret>, StoreError> {
+        if let Some(known) = super::lock(&self.0).get(&number) {
+            return Ok(Some(known.clone()));
+        }
+        let found = store.secret(number)?;
+        if let Some(secret) = &found {
+            super::lock(&self.0).insert(number, secret.clone());
+        }
+        Ok(found)
+    }
+}

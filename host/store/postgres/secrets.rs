@@ -1,0 +1,85 @@
+//! The secrets that the random numbers of handlers are made from: the table `secrets`.
+
+use super::columns;
+use super::rows::PgRows;
+use super::sql::{Link, named};
+use crate::store::rows::SecretRows;
+use crate::store::{Secret, SecretInfo, StoreError};
+
+/// The number of the secret that new runs draw from: read with the lanes, at no cost of its own.
+pub const NEWEST: &str = "select number from secrets order by number desc limit 1";
+
+impl SecretRows for PgRows<'_> {
+    fn newest_secret(&mut self, now_ms: u64) -> Result<u32, StoreError> {
+        if let Some(number) = self.known_secret() {
+            return Ok(number);
+        }
+        if let Some(number) = self.one(NEWEST, named! {}, |row| columns::small(row, 0))? {
+            return Ok(number);
+        }
+        self.only_alone()?;
+        tracing::warn!(
+            "the database had no secret: one is made for the random numbers of handlers"
+        );
+        self.add_secret(&Secret::random(), now_ms)
+    }
+
+    fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError> {
+        // Above those of tasks, too: a number that was deleted never means another secret.
+        const NUMBER: &str = "\
+            select 1 + greatest(
+              (select max(number) from secrets),
+              (select max(secret_number) from tasks),
+              0)";
+        const INSERT: &str = "\
+            insert into secrets (number, secret, made_at_ms)
+            values (:number, :secret, :now)";
+        const DELETE: &str = "\
+            delete from secrets
+            where number < :number
+              and number not in (
+                select secret_number
+                from tasks
+                where ended_at_ms is null and run_at_start_ms is not null)";
+        // No run may begin meanwhile with one that is deleted.
+        self.only_alone()?;
+        let number = self.one(NUMBER, named! {}, |row| columns::small(row, 0))?;
+        let number = number.unwrap_or(1);
+        let values = named! { "number": number, "secret": secret.to_hex(), "now": now_ms };
+        self.run(INSERT, values)?;
+        self.run(DELETE, named! { "number": number })?;
+        self.know_secret(number);
+        Ok(number)
+    }
+}
+
+/// Give a database its first secret.
+pub fn first(link: &Link) -> Result<(), StoreError> {
+    const SQL: &str = "\
+        insert into secrets (number, secret, made_at_ms)
+        select 1, :secret::text, (extract(epoch from clock_timestamp()) * 1000)::bigint
+        where not exists (select 1 from secrets)";
+    let secret = Secret::random().to_hex();
+    link.change(SQL, named! { "secret": secret })?;
+    Ok(())
+}
+
+/// The secret of a number.
+pub fn secret(link: &Link, number: u32) -> Result<Option<Secret>, StoreError> {
+    const SQL: &str = "select secret from secrets where number = :number";
+    let found = link.one(SQL, named! { "number": number }, |row| {
+        columns::get(row, 0).map(Secret::from_hex)
+    })?;
+    Ok(found.flatten())
+}
+
+/// What may be told of the secrets.
+pub fn secrets(link: &Link) -> Result<Vec<SecretInfo>, StoreError> {
+    link.many(crate::store::secrets::INFO, named! {}, |row| {
+        Ok(SecretInfo {
+            number: columns::small(row, 0)?,
+            made_at_ms: columns::optional_unsigned(row, 1)?,
+            runs: columns::unsigned(row, 2)?,
+        })
+    })
+}

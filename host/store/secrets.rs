@@ -1,0 +1,101 @@
+//! Secrets of a database: what the random numbers of handlers are made from.
+//!
+//! A run draws from a generator whose seed is a hash of a secret, the task and the run, so that a
+//! replay draws the same numbers and nobody can compute them from the id of a task. A secret never
+//! leaves the database: no door shows it, and it stands in no log. Each has a number, and a task
+//! remembers with which one its run began, so that a new secret changes nothing for runs in progress.
+
+use std::fmt;
+
+/// Bytes of a secret: as many as a seed has.
+const BYTES: usize = 32;
+
+/// Number, time and runs in progress of each secret, and of runs that draw from none. One text for both
+/// engines.
+pub const INFO: &str = "\
+    select numbers.number, secrets.made_at_ms, (
+      select count(*)
+      from tasks
+      where secret_number = numbers.number and ended_at_ms is null and run_at_start_ms is not null)
+    from (
+      select number from secrets
+      union
+      select secret_number as number from tasks where ended_at_ms is null and run_at_start_ms is not null
+    ) as numbers
+    left join secrets on secrets.number = numbers.number
+    order by numbers.number";
+
+/// What seeds are made from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret([u8; BYTES]);
+
+impl Secret {
+    /// A new one, from the random source of the system.
+    pub fn random() -> Secret {
+        Secret(rand::random())
+    }
+
+    /// What goes into a seed.
+    pub fn bytes(&self) -> &[u8; BYTES] {
+        &self.0
+    }
+
+    /// As a column has it.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The secret of a column; none where that is not 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Secret> {
+        let digits = text.as_bytes();
+        if digits.len() != 2 * BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let mut bytes = [0; BYTES];
+        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+        }
+        Some(Secret(bytes))
+    }
+}
+
+/// Not its bytes, so that no message has them by mistake.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What may be told of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretInfo {
+    /// Its number. 0 stands for none: runs that began before the database had a secret.
+    pub number: u32,
+    /// When it was made, in milliseconds since the Unix epoch; `None` for number 0.
+    pub made_at_ms: Option<u64>,
+    /// Runs in progress that draw from it.
+    pub runs: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_survives_its_text_and_shows_itself_to_nobody() {
+        let secret = Secret::random();
+        assert_eq!(Secret::from_hex(&secret.to_hex()).as_ref(), Some(&secret));
+        assert_ne!(secret, Secret::random());
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        let text = secret.to_hex();
+        for wrong in [
+            "",
+            &text[1..],
+            &format!("{text}00"),
+            &"x".repeat(64),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(Secret::from_hex(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A replay that does not do what its record says, in every way in which that can be.
+
+use fishway::executor::Settings;
+use fishway::task::{FailureKind, Status, Task};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::{World, failure, options};
+
+/// Run a program into its wait, and replay another one in its place.
+async fn replayed(before: Value, after: Value) -> Task {
+    let settings = Settings {
+        parked_max: 0,
+        ..Settings::default()
+    };
+    let (mut world, clock) = World::set_by_hand(settings).await;
+    let once = options(|options| options.attempts_max = Some(1));
+    let program = json!({ "steps": before });
+    let task = world.submit_to("script", program, once).await;
+    world.reach_status(task, Status::Waiting).await;
+    world.stop().await;
+    let file = Connection::open(world.directory.path().join("data/fishway.db")).unwrap();
+    let input = json!({ "steps": after }).to_string();
+    let id = task.to_i64();
+    file.execute("update tasks set input = ?1 where id = ?2", (input, id))
+        .unwrap();
+    world.restart().await;
+    clock.advance(1_000);
+    world.end(task).await
+}
+
+async fn check(before: Value, after: Value, expected: &str) {
+    let task = replayed(before, after).await;
+    let message = failure(&task);
+    assert!(message.contains(expected), "{message}");
+    let kind = task.failure.unwrap().kind;
+    assert_eq!(kind, FailureKind::Diverged, "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_returns_before_the_wait_of_its_run_is_a_divergence() {
+    let sleep = || json!({ "sleep": 1_000 });
+    let was = "host call 1 is the handler's return, but was tasks.sleep(1000 ms) before";
+    check(json!([sleep()]), json!([]), was).await;
+    check(
+        json!([{ "save": { "name": "n", "value": 1 } }, sleep()]),
+        json!([{ "save": { "name": "n", "value": 1 } }]),
+        "host call 2 is the handler's return, but was tasks.sleep(1000 ms) before",
+    )
+    .await;
+    // The same where it names a next phase, or asks to be run again, which leave no record themselves.
+    for ends in [
+        json!({ "next-phase": { "phase": "second" } }),
+        json!({ "reschedule": 5 }),
+    ] {
+        check(
+            json!([{ "log": { "message": "a line" } }, sleep()]),
+            json!([ends]),
+            "host call 2 is the handler's return, but was tasks.sleep(1000 ms) before",
+        )
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_fails_before_the_wait_of_its_run_is_a_divergence_that_has_its_words() {
+    check(
+        json!([{ "sleep": 1_000 }]),
+        json!([{ "fail": { "message": "not what I did before" } }]),
+        "host call 1 is the handler's failure \"not what I did before\", but was tasks.sleep(1000 ms) before",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_leaves_out_a_child_is_a_divergence() {
+    check(
+        json!([{ "spawn": { "handler": "echo", "input": 7 } }, { "sleep": 1_000 }]),
+        json!([]),
+        "host call 1 is the handler's return, but was tasks.spawn(echo, 7) before",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_call_in_the_place_of_a_wait_is_a_divergence() {
+    check(
+        json!([{ "sleep": 1_000 }]),
+        json!([{ "sleep": 2_000 }]),
+        "host call 1 is tasks.sleep(2000 ms), but was tasks.sleep(1000 ms) before",
+    )
+    .await;
+    check(
+        json!([{ "sleep": 1_000 }]),
+        json!([{ "spawn": { "handler": "echo", "input": 7 } }]),
+        "host call 1 is tasks.spawn(echo, 7), but was tasks.sleep(1000 ms) before",
+    )
+    .await;
+    check(
+        json!([{ "signal-receive": { "name": "go", "timeout": 1_000 } }]),
+        json!([{ "signal-receive": { "name": "go", "timeout": 1_001 } }]),
+        "host call 1 is signals.receive(go, 1001 ms), but was signals.receive(go, 1000 ms) before",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_divergence_shows_what_differs() {
+    let save = |value: Value| json!([{ "save": { "name": "answer", "value": value } }, { "sleep": 1_000 }]);
+    check(
+        save(json!(1)),
+        save(json!(2)),
+        "host call 1 is checkpoints.save(answer, 2), but was checkpoints.save(answer, 1) before",
+    )
+    .await;
+    // What differs comes after the part that is kept for people.
+    let long = |end: &str| json!(format!("{}{end}", "x".repeat(100)));
+    let task = replayed(save(long("a")), save(long("b"))).await;
+    let message = failure(&task);
+    assert!(
+        message.contains("xxx) with other arguments, but was checkpoints.save(answer, \"xxx"),
+        "{message}"
+    );
+}
