@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use fishway::builder::{BuildError, Report, Request, build, examples};
 
+use crate::support::place::Place;
+
 const CDYLIB: &str = "[lib]\ncrate-type = [\"cdylib\"]\n";
 
 /// The profile of the test guests.
@@ -372,4 +374,87 @@ fn rustup_is_not_asked_for_a_target_when_installing_is_not_allowed() {
     );
     assert!(!tools.build(&[]).status.success());
     assert!(!calls.exists());
+}
+
+/// A directory for PATH with a `node` that does nothing and an `npm` of these lines.
+fn fake_npm(place: &Path, npm: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let programs = place.join("programs");
+    std::fs::create_dir_all(&programs).unwrap();
+    for (name, lines) in [("npm", npm), ("node", "exit 0")] {
+        let file = programs.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    programs
+}
+
+#[test]
+fn an_installation_that_was_killed_ends_with_its_tools_and_is_made_anew() {
+    let place = Place::new();
+    place.run(&["new", "--lang", "js", "hello"]).ok();
+    let cache = place.path("cache");
+    // Says that it runs, and does so until it is ended.
+    let pipe = place.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let begin = format!(
+        "touch half; echo $$ > '{0}'; exec cat '{0}'",
+        pipe.display()
+    );
+    let build = |npm: &str| {
+        let programs = fake_npm(place.directory.path(), npm);
+        let path = std::env::var("PATH").unwrap();
+        let mut command = place.command(&["build", "hello"]);
+        command
+            .env("PATH", format!("{}:{path}", programs.display()))
+            .env("FISHWAY_CACHE", &cache);
+        command
+    };
+    let mut killed = build(&begin).spawn().unwrap();
+    let mut pid = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(std::fs::File::open(&pipe).unwrap()),
+        &mut pid,
+    )
+    .unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    let tool = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // A descriptor of a process can be read when that has ended.
+    let mut ended = [rustix::event::PollFd::new(
+        &tool,
+        rustix::event::PollFlags::IN,
+    )];
+    let patience = rustix::event::Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+    let ended = rustix::event::poll(&mut ended, Some(&patience)).unwrap();
+    assert_eq!(ended, 1, "npm outlives what has started it");
+
+    let tools = || -> Vec<String> {
+        let names = std::fs::read_dir(cache.join("tools")).unwrap().flatten();
+        let names = names.filter(|entry| entry.path().is_dir());
+        names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    };
+    assert!(
+        tools().iter().all(|name| name.ends_with(".partial")),
+        "{:?}",
+        tools()
+    );
+    let _ = build("test ! -e half && mkdir node_modules")
+        .output()
+        .unwrap();
+    let there = tools();
+    assert_eq!(there.len(), 1, "{there:?}");
+    let directory = cache.join("tools").join(&there[0]);
+    assert!(
+        !there[0].ends_with(".partial") && directory.join("node_modules").is_dir(),
+        "{there:?}"
+    );
+    assert!(directory.join("fishway-installed").exists());
 }

@@ -61,7 +61,7 @@ pub fn build(
     let stamp = stamp::of(&[project, &contract.directory], &[TOOLS, BUILD])?;
     stamp::unless_same(&stamp, &module, || {
         dependencies(project, &package, tools)?;
-        let directory = node_modules(tools)?;
+        let mut directory = node_modules(tools)?;
         (tools.progress)(&format!("building {name} with {toolchain}"));
         // The declarations come from one text that has all packages.
         let mut printer = wit_component::WitPrinter::default();
@@ -79,11 +79,21 @@ pub fn build(
             "wit": contract.directory, "text": text, "world": contract.world_name(),
             "bundle": work_dir.join("bundle.js"), "module": module,
         });
-        let mut node = command("node");
-        node.current_dir(project)
-            .arg(directory.join("build.mjs"))
-            .arg(request.to_string());
-        compile(project, &mut node).map(|_| ())
+        let node = |directory: &Path| {
+            let mut node = command("node");
+            node.current_dir(project)
+                .arg(directory.join("build.mjs"))
+                .arg(request.to_string());
+            compile(project, &mut node).map(|_| ())
+        };
+        let built = node(&directory);
+        if built.as_ref().is_err_and(|error| lacks(&directory, error)) {
+            // An older version marked an installation that something had disturbed.
+            tools.forget(TOOLS)?;
+            directory = node_modules(tools)?;
+            return node(&directory);
+        }
+        built
     })?;
     let artifact = Artifact {
         name,
@@ -91,6 +101,17 @@ pub fn build(
         module,
     };
     Ok((artifact, toolchain))
+}
+
+/// Whether Node says that a part of the tools themselves is not there.
+fn lacks(tools: &Path, error: &BuildError) -> bool {
+    let BuildError::Compile { output, .. } = error else {
+        return false;
+    };
+    let tools = tools.to_string_lossy();
+    let codes = ["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND", "ENOENT"];
+    let missing = codes.iter().any(|code| output.contains(code));
+    missing && output.contains(&*tools)
 }
 
 fn read(project: &Path) -> Result<Package, BuildError> {
@@ -111,7 +132,7 @@ fn unreadable(project: &Path, output: String) -> BuildError {
 
 /// The tools, with the program that uses them.
 fn node_modules(tools: &mut Tools) -> Result<PathBuf, BuildError> {
-    let directory = tools.tool(TOOLS, |directory| {
+    let directory = tools.movable(TOOLS, |directory| {
         write_if_changed(&directory.join("package.json"), PACKAGE.as_bytes())?;
         write_if_changed(&directory.join("package-lock.json"), LOCK.as_bytes())?;
         npm(TOOLS, directory)

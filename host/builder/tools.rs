@@ -1,8 +1,8 @@
 //! The tools of other languages, installed once for each user.
 //!
 //! Called by the languages of this room. Each tool lies in a directory of its own below the cache,
-//! named by tool and version; a file in it says that it is whole. What was interrupted is made anew.
-//! Nothing outside the cache is changed.
+//! named by tool and version; a file in it says that it is whole. What was interrupted is made anew, and what
+//! can be moved is made under another name first. Nothing outside the cache is changed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -46,10 +46,38 @@ impl<'a> Tools<'a> {
         Ok(directory)
     }
 
-    /// The directory of a tool, which `make` fills when it is not there.
+    /// The directory of a tool, which `make` fills when it is not there. It is filled where it stays, for tools
+    /// that know their own place.
     pub fn tool(
         &mut self,
         tool: &str,
+        make: impl FnOnce(&Path) -> Result<(), BuildError>,
+    ) -> Result<PathBuf, BuildError> {
+        self.made(tool, tool, make)
+    }
+
+    /// The same for a tool that can be moved: it is filled under another name, and gets its own when it is whole.
+    pub fn movable(
+        &mut self,
+        tool: &str,
+        make: impl FnOnce(&Path) -> Result<(), BuildError>,
+    ) -> Result<PathBuf, BuildError> {
+        self.made(tool, &format!("{tool}.partial"), make)
+    }
+
+    /// Let a tool be made anew the next time: it is not what it should be.
+    pub fn forget(&self, tool: &str) -> Result<(), BuildError> {
+        let whole = self.scratch("tools")?.join(tool).join(WHOLE);
+        match std::fs::remove_file(&whole) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&whole, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn made(
+        &mut self,
+        tool: &str,
+        name: &str,
         make: impl FnOnce(&Path) -> Result<(), BuildError>,
     ) -> Result<PathBuf, BuildError> {
         let tools = self.scratch("tools")?;
@@ -72,13 +100,20 @@ impl<'a> Tools<'a> {
         if whole.exists() {
             return Ok(directory);
         }
-        if directory.exists() {
-            std::fs::remove_dir_all(&directory).map_err(|error| io(&directory, &error))?;
+        let place = tools.join(name);
+        for old in [&place, &directory] {
+            if old.exists() {
+                std::fs::remove_dir_all(old).map_err(|error| io(old, &error))?;
+            }
         }
-        std::fs::create_dir_all(&directory).map_err(|error| io(&directory, &error))?;
+        std::fs::create_dir_all(&place).map_err(|error| io(&place, &error))?;
         (self.progress)(&format!("installing {tool} into {}", tools.display()));
-        make(&directory)?;
-        std::fs::write(&whole, "").map_err(|error| io(&whole, &error))?;
+        make(&place)?;
+        let made = place.join(WHOLE);
+        std::fs::write(&made, "").map_err(|error| io(&made, &error))?;
+        if place != directory {
+            std::fs::rename(&place, &directory).map_err(|error| io(&directory, &error))?;
+        }
         Ok(directory)
     }
 
