@@ -19,6 +19,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::blocking;
 use crate::bus::News;
 use crate::group::{Group, GroupKind};
 use crate::queue::{self, Queue, QueueChange};
@@ -88,6 +89,15 @@ impl Client {
         &self.store
     }
 
+    /// Read from the store, and from files, beside the async workers.
+    async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let client = self.clone();
+        blocking::run(move || read(&client)).await
+    }
+
     /// Submit a task for each input, a thousand in each transaction, or fewer when they are large or start
     /// after many others. All inputs are checked first. Where the key names an earlier task of the same handler and
     /// input, that one; of another input, an error.
@@ -130,10 +140,15 @@ impl Client {
         let invalid = |what, line| ClientError::Invalid { what, line };
         check_name("handler's name", handler).map_err(|what| invalid(what, None))?;
         options.check_new().map_err(|what| invalid(what, None))?;
-        let known = self.check_handler(handler)?;
-        if let Some(next) = &options.on_complete {
-            self.check_handler(next)?;
-        }
+        let (name, next) = (handler.to_owned(), options.on_complete.clone());
+        let known = self.look(move |client| {
+            let known = client.check_handler(&name)?;
+            if let Some(next) = &next {
+                client.check_handler(next)?;
+            }
+            Ok(known)
+        });
+        let known = known.await?;
         (options.check_many(inputs.len())).map_err(|what| invalid(what, None))?;
         let many = inputs.len() > 1;
         if many && options.key.is_some() {
@@ -142,6 +157,7 @@ impl Client {
                 None,
             ));
         }
+        let mut current = None;
         for (index, input) in inputs.iter().enumerate() {
             let line = many.then_some(index + 1);
             check_payload(input).map_err(|what| invalid(what, line))?;
@@ -150,13 +166,22 @@ impl Client {
                 && let Some(row) = &known
                 && let Some(function) = &row.function
                 && let Err(mismatch) = types::check(function, input)
-                && self.is_current(row)?
             {
-                return Err(ClientError::TypeMismatch {
-                    function: handler.to_owned(),
-                    mismatch,
-                    line,
-                });
+                let current = match current {
+                    Some(current) => current,
+                    None => {
+                        let row = row.clone();
+                        let reads = self.look(move |client| client.is_current(&row));
+                        *current.insert(reads.await?)
+                    }
+                };
+                if current {
+                    return Err(ClientError::TypeMismatch {
+                        function: handler.to_owned(),
+                        mismatch,
+                        line,
+                    });
+                }
             }
         }
         let handler: Arc<str> = handler.into();
@@ -288,7 +313,8 @@ impl Client {
                 Err(_) => return Ok(None),
             },
         }
-        let found = self.store.tasks(ids)?;
+        let (store, wanted_ids) = (self.store.clone(), ids.to_vec());
+        let found = blocking::run(move || store.tasks(&wanted_ids)).await?;
         let gone = ids.iter().zip(&found).find(|(_, task)| task.is_none());
         if let (Some((&id, _)), false) = (gone, any) {
             // It has ended, but how it did was deleted before it was read.
@@ -310,16 +336,18 @@ impl Client {
         let mut missing: HashSet<TaskId> = ids.iter().copied().collect();
         let most = missing.len();
         let over = |missing: &HashSet<TaskId>| missing.is_empty() || any && missing.len() < most;
-        let look = |missing: &mut HashSet<TaskId>| {
+        let look = async |missing: &mut HashSet<TaskId>| {
             let open: Vec<TaskId> = missing.iter().copied().collect();
-            for (status, id) in self.store.statuses(&open)?.into_iter().zip(open) {
+            let (store, asked) = (self.store.clone(), open.clone());
+            let statuses = blocking::run(move || store.statuses(&asked)).await?;
+            for (status, id) in statuses.into_iter().zip(open) {
                 if arrived(status.ok_or(StoreError::UnknownTask(id))?) {
                     missing.remove(&id);
                 }
             }
             Ok::<_, StoreError>(())
         };
-        look(&mut missing)?;
+        look(&mut missing).await?;
         while !over(&missing) {
             let news = match self.look_every {
                 None => watch.news().await,
@@ -337,7 +365,7 @@ impl Client {
                 }
             }
             if news.outside {
-                look(&mut missing)?;
+                look(&mut missing).await?;
             }
         }
         Ok(())
@@ -345,7 +373,7 @@ impl Client {
 
     /// End a task and, unless `only`, all below it.
     pub async fn cancel(&self, id: TaskId, only: bool) -> Result<Cancelled, ClientError> {
-        let before = self.task(id)?;
+        let before = self.look(move |client| client.task(id)).await?;
         let cancelled = self.store.cancel(id, only, None).await?;
         if cancelled.tasks == 0 && before.status.is_terminal() {
             return Err(ClientError::Store(StoreError::Refused(
@@ -369,6 +397,12 @@ impl Client {
     pub async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, ClientError> {
         let invalid = |what| ClientError::Invalid { what, line: None };
         plan.check().map_err(invalid)?;
+        let checked = plan.clone();
+        self.look(move |client| client.check_plan(&checked)).await?;
+        Ok(self.store.add_schedule(plan, replace).await?)
+    }
+
+    fn check_plan(&self, plan: &Plan) -> Result<(), ClientError> {
         match &plan.target {
             Target::Handler { handler, .. } => {
                 self.check_handler(handler)?;
@@ -384,7 +418,7 @@ impl Client {
         if let Some(next) = &plan.options.on_complete {
             self.check_handler(next)?;
         }
-        Ok(self.store.add_schedule(plan, replace).await?)
+        Ok(())
     }
 
     /// Do something to a schedule; answers with what it is then, or was.
@@ -420,7 +454,8 @@ impl Client {
         only: bool,
         cancel_children: bool,
     ) -> Result<u64, ClientError> {
-        let ended = self.task(id)?.status.is_terminal();
+        let task = self.look(move |client| client.task(id)).await?;
+        let ended = task.status.is_terminal();
         if cancel_children && ended {
             self.store.cancel(id, false, None).await?;
         }
@@ -497,7 +532,8 @@ impl Client {
         change: QueueChange,
     ) -> Result<(Queue, bool), ClientError> {
         queue::check(name, change).map_err(|what| ClientError::Invalid { what, line: None })?;
-        let known = self.store.queue_known(name)?;
+        let (store, asked) = (self.store.clone(), name.to_owned());
+        let known = blocking::run(move || store.queue_known(&asked)).await?;
         Ok((self.store.set_queue(name.into(), change).await?, known))
     }
 }

@@ -24,6 +24,7 @@ use self::handlers::{Looking, Told, all, forget, scan};
 use self::leasing::{beat, take_lease};
 use self::lock::Lock;
 use self::sharing::{Mirror, Publisher, Sharing};
+use crate::blocking;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::executor::{Executor, ExecutorError, Sandbox, Settings};
@@ -279,8 +280,8 @@ impl Host {
         let clocks = scheduler
             .clone()
             .watch_clocks(shared.clone(), setup.clock.clone());
-        let clocks = beside.run("looks after the clocks", clocks);
-        let keeping = retention.watch(Client::new(shared.clone()));
+        let clocks = beside.run("looks after the clocks", blocking::never(clocks));
+        let keeping = blocking::never(retention.watch(Client::new(shared.clone())));
         let keeping = beside.run("deletes old tasks", keeping);
         let next_ms = setup.clock.now_ms() + HEARTBEAT_MS;
         let sign = Beat {
@@ -294,7 +295,7 @@ impl Host {
             executor.memory().clone(),
         );
         let beating = beat(shared.clone(), setup.clock.clone(), sign, next_ms, memory);
-        let beating = beside.run("keeps the lease", beating);
+        let beating = beside.run("keeps the lease", blocking::never(beating));
 
         let looking = Looking {
             loader: loader.clone(),

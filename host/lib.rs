@@ -20,6 +20,7 @@ pub mod types;
 pub mod workflow;
 
 // Agents.
+pub mod blocking;
 pub mod builder;
 pub mod bus;
 pub mod client;

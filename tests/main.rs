@@ -17,7 +17,6 @@ mod dashboard;
 mod divergence;
 /// The examples of the documentation: settings, manifests, workflows, commands.
 mod documents;
-/// Licences and sources of what the program is built of.
 /// Encrypted lines to a database.
 mod encrypted;
 /// The examples of `docs/patterns.md`, each run on a host.

@@ -523,10 +523,11 @@ fn tell(global: &Global, change: &Change) {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, and SIGHUP unless it is ignored, as under `nohup`.
 pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
@@ -534,18 +535,32 @@ impl Signals {
     pub fn new() -> anyhow::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
         LISTENING.store(true, Ordering::Release);
+        let ignored = crate::daemon::process::ignores_hangup();
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: match ignored {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
-    /// Ends at the next one.
+    /// Ends at the next one. A terminal that closes may say so twice, by its shell and by the system: that
+    /// is no wish to stop at once, so only the first signal of all may be a SIGHUP.
     pub async fn next(&mut self) {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = hung_up => {}
         }
+        self.hangup = None;
     }
 }
 

@@ -20,7 +20,9 @@ impl Client {
     pub async fn start_job(&self, new: NewJob) -> Result<TaskId, ClientError> {
         let invalid = |what| ClientError::Invalid { what, line: None };
         new.check().map_err(invalid)?;
-        self.check_handler(&new.handler)?;
+        let handler = new.handler.clone();
+        self.look(move |client| client.check_handler(&handler))
+            .await?;
         Ok(self.store.start_job(new).await?)
     }
 

@@ -95,7 +95,8 @@ impl Client {
         let invalid = |what| ClientError::Invalid { what, line: None };
         options.check_new().map_err(invalid)?;
         check_new_name("workflow's name", &definition.workflow.name).map_err(invalid)?;
-        let definition = match self.check_workflow(&definition)? {
+        let checked = self.look(move |client| client.check_workflow(&definition));
+        let definition = match checked.await? {
             Ok(definition) => definition,
             Err(problems) => return Err(ClientError::Problems(problems)),
         };

@@ -216,6 +216,15 @@ fn raw(identity: &Identity) -> Option<Pid> {
     i32::try_from(identity.pid).ok().and_then(Pid::from_raw)
 }
 
+/// Whether whoever started this process asked that it outlive the terminal, as `nohup` does.
+pub fn ignores_hangup() -> bool {
+    const HANGUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & HANGUP != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -94,6 +94,8 @@ impl Control {
     /// The guest goes on running.
     pub fn go_on(&self) {
         self.state().running_since = Some(Instant::now());
+        // Whoever waits for the end of its time has a time to wait for again.
+        self.bell.notify_waiters();
     }
 
     /// Ask for the end: the guest may see it at once, and is interrupted after `grace`.
@@ -142,16 +144,13 @@ impl Control {
             if let Some(why) = self.verdict() {
                 return why;
             }
-            let rest = {
-                let state = self.state();
-                let now = Instant::now();
-                let stop = state.stop.map(|(_, at)| at.saturating_duration_since(now));
-                state.left(now).min(stop.unwrap_or(Duration::MAX))
-            };
-            // While the guest waits, its time stands still and this simply looks again later.
-            tokio::select! {
-                () = bell => {}
-                () = tokio::time::sleep(rest.max(Duration::from_millis(1))) => {}
+            let rest = self.state().rest(Instant::now());
+            match rest {
+                None => bell.await,
+                Some(rest) => tokio::select! {
+                    () = bell => {}
+                    () = tokio::time::sleep(rest.max(Duration::from_millis(1))) => {}
+                },
             }
         }
     }
@@ -162,6 +161,14 @@ impl Control {
 }
 
 impl State {
+    /// How long it is until the attempt may have to end; `None` while the guest waits, as its time stands
+    /// still, and nobody has asked it to stop.
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        let left = self.running_since.map(|_| self.left(now));
+        let stop = self.stop.map(|(_, at)| at.saturating_duration_since(now));
+        left.into_iter().chain(stop).min()
+    }
+
     fn left(&self, now: Instant) -> Duration {
         let running = self
             .running_since
@@ -172,6 +179,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     #[test]
@@ -191,6 +202,38 @@ mod tests {
         control.stop(Interrupt::HostStops, Duration::ZERO);
         control.stop(Interrupt::Asked, Duration::from_secs(1));
         assert_eq!(control.verdict(), Some(Interrupt::HostStops));
+    }
+
+    #[test]
+    fn who_guards_an_attempt_that_waits_has_no_clock_and_is_told_when_it_goes_on() {
+        let control = Control::new();
+        let rest = || control.state().rest(Instant::now());
+        control.start(Duration::from_secs(3_600), Duration::from_secs(3_599));
+        assert!(rest().is_some_and(|rest| rest <= Duration::from_secs(1)));
+        control.pause();
+        assert_eq!(rest(), None);
+        let mut guard = std::pin::pin!(control.interrupted());
+        let (woken, waker) = counting();
+        let mut context = Context::from_waker(&waker);
+        assert!(guard.as_mut().poll(&mut context).is_pending());
+        control.go_on();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        control.pause();
+        control.stop(Interrupt::Asked, Duration::from_secs(3_600));
+        assert!(rest().is_some_and(|rest| rest > Duration::from_secs(3_000)));
+    }
+
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counting() -> (Arc<Woken>, Waker) {
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        (woken.clone(), woken.into())
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::given::{Asked, Given, LARGE_BODY_BYTES_MAX};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::tasks::{NothingJson, limit};
+use crate::blocking;
 use crate::client::{Client, ClientError};
 use crate::daemon::process;
 use crate::group::OnFailure;
@@ -183,7 +184,7 @@ async fn start(
         units.push(unit(index as u64 + 1, &input)?);
     }
     // To its end, though the peer may go away meanwhile: half of a job would stay half made.
-    let made = tokio::spawn(make(state.clone(), job, units)).await;
+    let made = tokio::spawn(blocking::never(make(state.clone(), job, units))).await;
     let id = made.map_err(|_| Problem::new(Kind::Failed, "the making of the job panicked"))??;
     let shown = Shown(shown(&state, id.to_string()).await?);
     let place = HeaderValue::from_str(&format!("/v1/jobs/{id}"));

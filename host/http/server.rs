@@ -22,6 +22,7 @@ use super::feed::Feed;
 use super::problem::{Kind, Problem};
 use super::shown::{json, spare};
 use super::{Bounds, Setup, Shared, State, dashboard, guard, held, openapi};
+use crate::blocking;
 use crate::loader::Loader;
 use crate::metrics::{Live, Named};
 use crate::wire;
@@ -130,8 +131,8 @@ impl Http {
             room,
             connections,
             tasks: vec![
-                tokio::spawn(feed.run(bus)),
-                tokio::spawn(counting),
+                tokio::spawn(blocking::never(feed.run(bus))),
+                tokio::spawn(blocking::never(counting)),
                 tokio::spawn(looking),
                 tokio::spawn(accepting),
             ],
@@ -237,10 +238,10 @@ async fn accept(
             }
         };
         let (router, closed) = (router.clone(), closed.clone());
-        tokio::spawn(async move {
+        tokio::spawn(blocking::never(async move {
             serve(stream, peer, router, head_time, closed).await;
             drop(permit);
-        });
+        }));
     }
 }
 

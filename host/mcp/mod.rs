@@ -41,6 +41,7 @@ use tokio::task::JoinHandle;
 use self::answer::Trouble;
 use self::raw::{Arguments, Watched};
 use self::tool::{Call, Effect, Known};
+use crate::blocking;
 use crate::client::{Client, ClientError};
 use crate::daemon;
 
@@ -232,7 +233,8 @@ impl ServerHandler for Service {
             Some(arguments) => arguments,
             None => crate::wire::raw(&crate::wire::text(&request.arguments.unwrap_or_default())),
         };
-        let answer = (known.call)(self.0.clone(), arguments, Call(context)).await;
+        let call = (known.call)(self.0.clone(), arguments, Call(context));
+        let answer = blocking::never(call).await;
         Ok(answer::result(answer).into())
     }
 }

@@ -3,7 +3,9 @@
 use fishway::task::Status;
 use serde_json::json;
 
-use super::{Home, until};
+use std::process::Stdio;
+
+use super::{Home, signal, until};
 
 #[test]
 fn to_stop_what_does_not_run_is_no_error() {
@@ -121,4 +123,38 @@ async fn stop_now_gives_what_runs_no_time() {
         (Status::Pending, 1, 0)
     );
     assert_eq!(home.status()["end"], "stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_closes_stops_a_host_in_an_orderly_way() {
+    let home = Home::new();
+    let task = home.submit(json!([{ "until-stop": {} }]));
+    let mut host = home.place.serve();
+    let client = home.client();
+    home.until(&client, task, |task| task.status == Status::Running)
+        .await;
+    // Twice, as its shell and the system say it: that is no wish to stop at once.
+    signal(host.0.id(), "HUP");
+    signal(host.0.id(), "HUP");
+    let ended = host.0.wait().unwrap();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert_eq!(client.task(task).unwrap().status, Status::Completed);
+}
+
+#[test]
+fn a_host_that_is_to_outlive_its_terminal_does() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_fishway");
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", "trap '' HUP; exec \"$0\" serve", program])
+        .current_dir(home.place.directory.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    let mut host = crate::support::place::Served(shell.spawn().unwrap());
+    // It is ready when it does something.
+    home.place.run(&["submit", "echo", "1", "--wait"]).ok();
+    signal(host.0.id(), "HUP");
+    home.place.run(&["submit", "echo", "2", "--wait"]).ok();
+    assert_eq!(host.0.try_wait().unwrap(), None);
 }

@@ -55,6 +55,7 @@ use self::pool::Pool;
 use self::settings::Session;
 use self::sql::{Link, Names, wait_for};
 use self::states::explain;
+use crate::blocking;
 use crate::bus::Bus;
 use crate::clock::{Clock, SystemClock};
 use crate::store::kernel::Kept;
@@ -238,6 +239,7 @@ impl PostgresStore {
         answer: Duration,
         read: impl Fn(&Link) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        blocking::may_block("a read of the database");
         let handle = self.runtime.handle()?;
         let since = Instant::now();
         loop {

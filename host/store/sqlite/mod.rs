@@ -43,6 +43,7 @@ pub use backup::{BackupError, Copied};
 pub use engine::SqliteEngine;
 pub use examine::violations;
 
+use crate::blocking;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::store::kernel::Kept;
@@ -183,6 +184,7 @@ impl SqliteStore {
         &self,
         read: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
+        blocking::may_block("a read of the database");
         let kept = self
             .readers
             .lock()
