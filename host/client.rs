@@ -171,7 +171,7 @@ impl Client {
                     Some(current) => current,
                     None => {
                         let row = row.clone();
-                        let reads = self.look(move |client| client.is_current(&row));
+                        let reads = self.look(move |client| Ok(client.is_current(&row)?));
                         *current.insert(reads.await?)
                     }
                 };

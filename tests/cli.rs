@@ -635,6 +635,25 @@ fn a_deep_look_finds_nothing_beside_a_host_at_work_and_names_what_is_broken() {
 }
 
 #[test]
+fn a_locked_database_is_read_and_who_locks_it_is_named_to_who_writes() {
+    let place = Place::with_guests();
+    let id = place.run(&["submit", "echo", "1"]).ok();
+    let holder = rusqlite::Connection::open(place.path(".fishway/fishway.db")).unwrap();
+    holder.execute_batch("begin immediate").unwrap();
+    assert!(place.run(&["list"]).ok().contains("echo"));
+    place.run(&["get", id.trim()]).ok();
+    place.run(&["status"]).ok();
+    let pid = std::process::id();
+    place.run(&["submit", "echo", "2"]).refused(
+        1,
+        &format!("is locked: process {pid} ("),
+        &format!("wait until process {pid} is done, or end it"),
+    );
+    holder.execute_batch("rollback").unwrap();
+    place.run(&["submit", "echo", "2"]).ok();
+}
+
+#[test]
 fn a_signal_reaches_a_task_while_a_host_runs_and_while_none_does() {
     let place = Place::with_guests();
     let program = r#"{"steps":[

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::lease::SILENCE_MS_MAX;
+use crate::store::sqlite::Holder;
 use crate::task::state::{Loss, Refusal};
 use crate::task::{Status, TaskId};
 
@@ -145,10 +146,12 @@ pub enum StoreError {
         why: String,
     },
     /// Another process holds the database for longer than we wait.
-    #[error("the database is locked by another process: {why}")]
+    #[error("the database {} is locked: {}", path.display(), in_the_way(holder.as_ref()))]
     Locked {
-        /// What SQLite says.
-        why: String,
+        /// The file.
+        path: PathBuf,
+        /// The other process, where it is known.
+        holder: Option<Holder>,
     },
     /// Others were in the way; the same may be done again.
     #[error("the database is busy: {why}")]
@@ -320,12 +323,19 @@ impl StoreError {
                 "give this user the right to write there, or choose another directory with --data"
                     .to_owned()
             }
-            StoreError::Locked { .. } => {
-                "another program holds a lock on it; end that one and try again".to_owned()
+            StoreError::Locked { holder: None, .. } => {
+                "other processes write to it without a pause; try again".to_owned()
             }
             StoreError::LeaseEnded { .. } => format!(
                 "a host is given up when the database has heard nothing from it for {} s: see that its machine was not asleep and reaches the database, then start it again",
                 SILENCE_MS_MAX / 1_000
+            ),
+            StoreError::Locked {
+                holder: Some(holder),
+                ..
+            } => format!(
+                "wait until process {} is done, or end it, and try again",
+                holder.pid
             ),
             StoreError::LeaseLost => {
                 "one host serves a data directory; see that nobody removes host.lock".to_owned()
@@ -345,5 +355,13 @@ impl StoreError {
                 return None;
             }
         })
+    }
+}
+
+/// Who kept us from a lock, as far as it is known.
+fn in_the_way(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(holder) => format!("{holder} holds its write lock"),
+        None => "other processes have kept us from its write lock for 10 s".to_owned(),
     }
 }

@@ -246,7 +246,9 @@ impl<E: Engine> Writer<E> {
                     }
                     Message::Close => {
                         open = false;
-                        due = true;
+                        // Without anything to write or to tell there is no transaction, which might have to wait
+                        // for others.
+                        due |= !batch.is_empty() || self.engine.owes_at().is_some();
                     }
                 }
                 let more = open && batch.len() < JOBS_PER_TURN;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use super::world::{START_MS, TestDispatch, done};
 
 /// Longer than anything here takes; a promise that is kept never waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Shorter than anybody waits for a lock.
+const IMPATIENCE: Duration = Duration::from_secs(9);
 
 fn opening(directory: &Path, role: Role) -> Opening {
     Opening {
@@ -570,4 +574,55 @@ async fn a_closed_store_refuses_and_has_kept_what_it_answered() {
     assert!(matches!(refused, Err(StoreError::Closed)));
     let store = open(directory.path(), Role::Host);
     assert_eq!(store.tasks(&[id]).unwrap().iter().flatten().count(), 1);
+}
+
+#[test]
+fn who_only_reads_waits_for_no_write_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path(), Role::Visitor));
+    let holder = Connection::open(directory.path().join(FILE_NAME)).unwrap();
+    holder.execute_batch("begin immediate").unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = directory.path().to_owned();
+    std::thread::spawn(move || {
+        let store = open(&path, Role::Visitor);
+        let counts = statuses(&store);
+        drop(store);
+        tell.send(counts).unwrap();
+    });
+    let counts = told.recv_timeout(IMPATIENCE);
+    assert_eq!(counts.expect("it waits for the lock"), []);
+    holder.execute_batch("rollback").unwrap();
+}
+
+/// Transactions of a host that does one after the other until `until` has ended.
+async fn turns_beside(host: &SqliteStore, until: impl Future<Output = ()>) -> u64 {
+    let turns = AtomicU64::new(0);
+    let task = || NewTask::root("h", "{}", Options::default());
+    let busy = || async {
+        loop {
+            host.submit(vec![task(); 500]).await.unwrap();
+            turns.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    tokio::select! {
+        // While one is written, the next one waits already.
+        _ = async { tokio::join!(busy(), busy(), busy()) } => unreachable!(),
+        () = until => turns.load(Ordering::Relaxed),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_writes_without_a_pause_lets_visitors_write_in_between() {
+    const VISITS: u64 = 20;
+    let directory = tempfile::tempdir().unwrap();
+    let host = open(directory.path(), Role::Host);
+    let visiting = async {
+        let visitor = open(directory.path(), Role::Visitor);
+        for _ in 0..VISITS {
+            submit(&visitor, "{}").await.unwrap();
+        }
+    };
+    let turns = turns_beside(&host, visiting).await;
+    assert!(turns < VISITS * 20, "{turns} transactions of the host");
 }

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::rows::SqliteRows;
+use super::turnstile::Turnstile;
 use super::{
-    BUSY_TIMEOUT, FILE_NAME, LOCK_REST, Opening, Role, connect, explain, prepare, unwritable, watch,
+    BUSY_REST, BUSY_TIMEOUT, FILE_NAME, LOCK_REST, Opening, Role, connect, explain, prepare,
+    unwritable, watch,
 };
 use crate::clock::Clock;
 use crate::disk;
@@ -27,6 +29,10 @@ pub struct SqliteEngine {
     pub bell: Option<PathBuf>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whose turn it is to write.
+    turnstile: Turnstile,
+    /// Whether it has committed anything.
+    wrote: bool,
     /// What [`data_version`] was in the last transaction that was committed.
     pub seen: i64,
     /// What it is in this one.
@@ -44,14 +50,19 @@ impl Engine for SqliteEngine {
         _makes_ids: bool,
         _about: &[TaskId],
     ) -> Result<Begun, StoreError> {
+        let connection = &self.connection;
+        self.turnstile.enter(|| data_version(connection).ok());
         loop {
             match self.execute("begin immediate") {
                 Ok(()) => break,
                 Err(error) => match explain(&self.path, error) {
-                    StoreError::Locked { why } if serves => {
-                        tracing::warn!(%why, "another process holds the database; still trying");
+                    error @ StoreError::Locked { .. } if serves => {
+                        tracing::warn!(%error, "still trying");
                     }
-                    error => return Err(error),
+                    error => {
+                        self.turnstile.leave();
+                        return Err(error);
+                    }
                 },
             }
         }
@@ -83,12 +94,15 @@ impl Engine for SqliteEngine {
             .map_err(|error| explain(&self.path, error))?;
         // Not before: a turn that is rolled back has told nobody.
         self.seen = self.found;
+        self.wrote = true;
+        self.turnstile.leave();
         Ok(())
     }
 
     fn rollback(&mut self) {
         // SQLite may have rolled back by itself already; then this says so and that is all.
         let _ = self.connection.execute_batch("rollback");
+        self.turnstile.leave();
     }
 
     fn again(&mut self, _error: &StoreError) -> bool {
@@ -115,7 +129,12 @@ impl Engine for SqliteEngine {
     }
 
     fn close(&mut self) {
-        // Readers of a later process start with an empty log; a failure here loses nothing.
+        // Who has written nothing leaves the file alone.
+        if !self.wrote {
+            return;
+        }
+        // Readers of a later process start with an empty log. Nobody is waited for: a failure loses nothing.
+        let _ = self.connection.busy_timeout(Duration::ZERO);
         let _ = self
             .connection
             .execute_batch("pragma wal_checkpoint(truncate)");
@@ -165,12 +184,17 @@ impl SqliteEngine {
         if let Some(newest) = newest {
             ids.begin_after(TaskId::from_i64(newest));
         }
+        connection
+            .busy_handler(Some(patient))
+            .map_err(|error| explain(&path, error))?;
         let data_version = data_version(&connection).map_err(|error| explain(&path, error))?;
         let engine = SqliteEngine {
             connection,
             path,
             bell: (opening.role == Role::Visitor).then(|| directory.clone()),
             clock: opening.clock.clone(),
+            turnstile: Turnstile::open(directory, opening.role),
+            wrote: false,
             seen: data_version,
             found: data_version,
             noticed: data_version,
@@ -188,4 +212,10 @@ pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("pragma data_version")?
         .query_row([], |row| row.get(0))
+}
+
+/// Whether to try the write lock once more, after so many tries.
+fn patient(tries: i32) -> bool {
+    std::thread::sleep(BUSY_REST);
+    u128::from(tries.unsigned_abs()) < BUSY_TIMEOUT.as_millis() / BUSY_REST.as_millis()
 }

@@ -11,6 +11,7 @@ mod engine;
 mod examine;
 mod filter;
 mod handlers;
+mod holder;
 mod items;
 mod jobs;
 mod lease;
@@ -27,6 +28,7 @@ mod schedules;
 mod schema;
 mod secrets;
 mod signals;
+mod turnstile;
 mod watch;
 
 use std::collections::HashSet;
@@ -42,6 +44,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 pub use backup::{BackupError, Copied};
 pub use engine::SqliteEngine;
 pub use examine::violations;
+pub use holder::Holder;
 
 use crate::blocking;
 use crate::bus::Bus;
@@ -60,6 +63,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read of a host goes on while another process keeps readers out. What an attempt cannot
 /// read, it cannot go on without.
 const READ_PATIENCE_HOST: Duration = Duration::from_secs(60);
+
+/// How long to rest between two looks at the write lock. SQLite's own rests grow to 100 ms, in which a host
+/// would have begun its next transaction each time.
+const BUSY_REST: Duration = Duration::from_millis(1);
 
 /// How long to rest between two attempts at opening.
 const LOCK_REST: Duration = Duration::from_millis(5);
@@ -286,7 +293,10 @@ fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed,
-        ) => StoreError::Locked { why },
+        ) => StoreError::Locked {
+            holder: holder::holder(&path),
+            path,
+        },
         Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, why },
         Some(ErrorCode::NotADatabase) if damage::was_ours(&path) => {
             StoreError::Damaged { path, why }

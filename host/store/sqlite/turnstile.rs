@@ -1,0 +1,186 @@
+//! Whose turn it is to write, where several processes do.
+//!
+//! SQLite gives its write lock to the process that tries at the right moment, and a host that commits without
+//! a pause leaves no such moment. So a visitor that wants to write stands in line here first, and the host
+//! lets the visitor at the head of the line go before its own next transaction.
+//!
+//! The line is two locked files beside the database. Who has the lock of `fishway.line` is the next to get that of
+//! `fishway.turn`, and gives the first one back then: a visitor that comes again at once stands behind the one that
+//! waited. Nothing here keeps the database whole, which is the work of SQLite's own lock. So a process that was
+//! stopped in the line, or a file system without locks, costs some time and nothing else.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Role;
+
+/// How long a visitor stands in line before it tries its luck with the lock of the database.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a host gives way before each of its transactions: some transactions of visitors.
+const COURTESY: Duration = Duration::from_millis(50);
+
+/// How long to rest between two looks at a lock. Nobody looks but who waits for it.
+const REST: Duration = Duration::from_millis(1);
+
+/// One process in line.
+pub struct Turnstile {
+    role: Role,
+    line: Option<File>,
+    turn: Option<File>,
+    /// What the database was when a visitor kept its turn without a commit: it is not waited for again.
+    stuck: Option<i64>,
+}
+
+impl Turnstile {
+    /// The line of the database in `directory`. Where the files cannot be had, there is none.
+    pub fn open(directory: &Path, role: Role) -> Turnstile {
+        let file = |name: &str| {
+            let opened = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(directory.join(name));
+            opened
+                .inspect_err(|error| tracing::debug!(%error, name, "no line to stand in"))
+                .ok()
+        };
+        Turnstile {
+            role,
+            line: file("fishway.line"),
+            turn: file("fishway.turn"),
+            stuck: None,
+        }
+    }
+
+    /// Before a transaction. A visitor waits for its turn; a host lets a visitor go first. `version` changes with
+    /// each commit of another process.
+    pub fn enter(&mut self, version: impl Fn() -> Option<i64>) {
+        match self.role {
+            Role::Visitor => self.stand_in_line(),
+            Role::Host => self.give_way(version),
+        }
+    }
+
+    /// After a transaction, however it ended.
+    pub fn leave(&mut self) {
+        if let (Role::Visitor, Some(turn)) = (self.role, &self.turn) {
+            let _ = turn.unlock();
+        }
+    }
+
+    fn stand_in_line(&self) {
+        let until = Instant::now() + PATIENCE;
+        let next = take(self.line.as_ref(), until);
+        take(self.turn.as_ref(), until);
+        if let (true, Some(line)) = (next, &self.line) {
+            let _ = line.unlock();
+        }
+    }
+
+    fn give_way(&mut self, version: impl Fn() -> Option<i64>) {
+        let Some(turn) = &self.turn else { return };
+        if !is_taken(turn) {
+            self.stuck = None;
+            return;
+        }
+        let before = version();
+        if self.stuck.is_some() && self.stuck == before {
+            return;
+        }
+        let until = Instant::now() + COURTESY;
+        while is_taken(turn) && Instant::now() < until {
+            std::thread::sleep(REST);
+        }
+        // One that has not come to a commit in that time may be stopped, and would cost as much each time.
+        self.stuck = before.filter(|_| version() == before && is_taken(turn));
+    }
+}
+
+/// Have a lock, or not before that time.
+fn take(file: Option<&File>, until: Instant) -> bool {
+    let Some(file) = file else { return false };
+    loop {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(REST),
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Whether a visitor has its turn.
+fn is_taken(turn: &File) -> bool {
+    match turn.try_lock_shared() {
+        Ok(()) => {
+            let _ = turn.unlock();
+            false
+        }
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn commits() -> Option<i64> {
+        Some(1)
+    }
+
+    #[test]
+    fn who_comes_again_at_once_stands_behind_the_one_that_waited() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Turnstile::open(directory.path(), Role::Visitor);
+        let (mut first, mut second) = (open(), open());
+        first.enter(commits);
+        let (told, order) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let tell = told.clone();
+            let waiting = scope.spawn(move || {
+                second.enter(commits);
+                tell.send("second").unwrap();
+                second.leave();
+            });
+            // The second is the next when it has the line.
+            let line = File::options()
+                .write(true)
+                .open(directory.path().join("fishway.line"))
+                .unwrap();
+            while !is_taken(&line) {
+                std::thread::yield_now();
+            }
+            first.leave();
+            first.enter(commits);
+            told.send("first again").unwrap();
+            waiting.join().unwrap();
+        });
+        assert_eq!(
+            order.try_iter().collect::<Vec<_>>(),
+            ["second", "first again"]
+        );
+    }
+
+    #[test]
+    fn a_host_waits_once_for_a_visitor_that_does_not_come_to_a_commit() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut visitor = Turnstile::open(directory.path(), Role::Visitor);
+        let mut host = Turnstile::open(directory.path(), Role::Host);
+        host.enter(|| panic!("nobody is in line"));
+        visitor.enter(commits);
+        host.enter(commits);
+        assert_eq!(host.stuck, Some(1), "it has waited, and does not again");
+        host.enter(commits);
+        host.enter(|| Some(2));
+        assert_eq!(host.stuck, Some(2), "somebody has committed since");
+        visitor.leave();
+        host.enter(commits);
+        assert_eq!(host.stuck, None);
+    }
+}
