@@ -6,8 +6,12 @@
 //!
 //! There is a bound on everything, and each bound has its reason beside it.
 
+mod outbound;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+pub use self::outbound::{OutboundHost, WrongHost};
 
 /// Largest JSON document that goes in or comes out of a task, in bytes. Larger data belongs in a
 /// granted directory or an object store, with its name in the payload.
@@ -274,8 +278,8 @@ pub struct Grants {
     pub env: BTreeMap<String, String>,
     /// Directories of the host that the guest sees.
     pub directories: Vec<DirectoryGrant>,
-    /// `host:port` or `host` patterns that the guest may connect to, by TCP.
-    pub allowed_outbound_hosts: Vec<String>,
+    /// Hosts that the guest may connect to, by TCP.
+    pub allowed_outbound_hosts: Vec<OutboundHost>,
     /// The guest reads the machine's clocks instead of the time of the last durable event.
     pub real_clock: bool,
     /// The guest reads the machine's randomness instead of a generator seeded by a secret of the database, task and run.

@@ -267,7 +267,7 @@ async fn a_guest_connects_where_its_manifest_says_and_nowhere_else() {
         let task = once(&world, handler, json!([{ "connect": place }])).await;
         let found = &results(&task)[0];
         assert_eq!(found == "connected", connected, "{handler}: {found}");
-        // What is granted is said with what was refused; without any grant there is no network at all.
+        // What is granted is said with what was refused.
         let logs = world.client.logs(task.id, Default::default(), 10).unwrap();
         let said = logs.iter().any(|line| {
             let grant =
@@ -276,7 +276,47 @@ async fn a_guest_connects_where_its_manifest_says_and_nowhere_else() {
                 .starts_with(&format!("no connection to {place}: {grant}"))
         });
         assert_eq!(said, handler.starts_with("other"), "{handler}: {logs:?}");
+        let none =
+            "no connection by TCP: its manifest grants no network; grants.allowed-outbound-hosts";
+        let said = logs.iter().any(|line| line.message.starts_with(none));
+        assert_eq!(said, handler == "script", "{handler}: {logs:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_without_a_grant_asks_for_is_in_its_log_with_what_would_grant_it() {
+    let mut world = World::start().await;
+    let task = once(&world, "script", json!([{ "resolve": "example.com" }])).await;
+    assert!(results(&task)[0]["error"].is_object(), "{task:?}");
+    let line = |task: &Task| -> String {
+        let logs = world.client.logs(task.id, Default::default(), 10).unwrap();
+        logs.into_iter().map(|line| line.message).collect()
+    };
+    let said = line(&task);
+    let expected = "no address of \"example.com\": its manifest grants no network; \
+                    grants.allowed-outbound-hosts";
+    assert!(said.contains(expected), "{said}");
+    let task = once(
+        &world,
+        "script",
+        json!([{ "read-file": "/in/file", "!": 1 }]),
+    )
+    .await;
+    assert!(failure(&task).contains("os error 44"), "{task:?}");
+    let said = line(&task);
+    let expected = "its manifest grants no directory: grants.read = [\"DIR\"]";
+    assert!(said.contains(expected), "{said}");
+    world
+        .handler(
+            "granted",
+            "[grants]\nallowed-outbound-hosts = [\"localhost\"]",
+        )
+        .await;
+    let task = once(&world, "granted", json!([{ "resolve": "localhost" }])).await;
+    assert!(
+        results(&task)[0].as_u64().is_some_and(|many| many > 0),
+        "{task:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use crate::journal::{Cursor, beginning};
 use crate::limits::RetryPolicy;
 use crate::loader::Handler;
 use crate::panics::caught;
-use crate::store::{End, Secret, StoreError};
+use crate::store::{End, LogLevel, Secret, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -287,6 +287,11 @@ fn returned_badly(guest: &mut Guest, failure: Failure) -> Lived {
         Err(diverged) if by_handler => diverged,
         _ => failure,
     };
+    if guest.handler.manifest.grants.directories.is_empty() && names_no_file(&failure.message) {
+        let line = "a file or directory was not found, and its manifest grants no directory: grants.read = \
+                    [\"DIR\"] lets it read one, which it sees as /DIR; grants.write lets it write, too";
+        guest.log.line(LogLevel::Warn, line);
+    }
     Lived::Ended(End::Failed(failure, 0))
 }
 
@@ -319,6 +324,14 @@ fn returned_well(guest: &mut Guest, output: String) -> Lived {
             }
         }
     })
+}
+
+/// Whether a failure is that of a path that leads nowhere, in the words of some language.
+fn names_no_file(message: &str) -> bool {
+    // 44 is ENOENT of WASI, and no number that anybody knows.
+    let words = ["os error 44", "errno 44", "no such file or directory"];
+    let message = message.to_lowercase();
+    words.iter().any(|word| message.contains(word))
 }
 
 fn from_fate(agents: &Agents, fate: Fate) -> Lived {

@@ -16,6 +16,7 @@ mod imports;
 mod invoke;
 mod limiter;
 mod log;
+mod network;
 mod outbound;
 mod pages;
 mod parking;

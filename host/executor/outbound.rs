@@ -5,32 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// One grant: `host:port`, or `host` for all its ports.
-struct Pattern<'a> {
-    host: &'a str,
-    port: Option<u16>,
-}
-
-impl Pattern<'_> {
-    fn of(text: &str) -> Pattern<'_> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !host.ends_with(':') => match port.parse::<u16>() {
-                Ok(port) => (host, Some(port)),
-                Err(_) => (text, None),
-            },
-            _ => (text, None),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        Pattern { host, port }
-    }
-}
+use crate::limits::OutboundHost;
 
 /// Whether one of the grants means this address. An address means itself. A name means every address
 /// that it has at this moment, except those that only this machine or its own network segment knows:
 /// whoever owns a name's zone may let it point there.
-pub async fn may_connect(allowed: &[String], address: SocketAddr) -> bool {
-    for pattern in allowed {
-        let Pattern { host, port } = Pattern::of(pattern);
+pub async fn may_connect(allowed: &[OutboundHost], address: SocketAddr) -> bool {
+    for OutboundHost { host, port } in allowed {
         if port.is_some_and(|port| port != address.port()) {
             continue;
         }
@@ -43,7 +24,7 @@ pub async fn may_connect(allowed: &[String], address: SocketAddr) -> bool {
         if !may_be_named(host, address.ip()) {
             continue;
         }
-        let name = (host.to_owned(), address.port());
+        let name = (host.clone(), address.port());
         let found = tokio::task::spawn_blocking(move || {
             std::net::ToSocketAddrs::to_socket_addrs(&name).map(|found| found.collect::<Vec<_>>())
         });
@@ -58,7 +39,8 @@ pub async fn may_connect(allowed: &[String], address: SocketAddr) -> bool {
 
 /// What the log of a task says of a connection that it may not make; all that the guest sees is a
 /// code.
-pub fn refusal(allowed: &[String], address: SocketAddr) -> String {
+pub fn refusal(allowed: &[OutboundHost], address: SocketAddr) -> String {
+    let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
     let allowed = allowed.join(", ");
     format!(
         "no connection to {address}: grants.allowed-outbound-hosts of its manifest means other addresses ({allowed}); \
@@ -133,7 +115,7 @@ mod tests {
     async fn a_name_that_is_found_to_be_this_machine_is_refused_when_it_is_connected_to() {
         // What resolvers take for names of addresses, with no help of any zone.
         let check = async |granted: &str, address: &str, expected: bool| {
-            let allowed = [format!("{granted}:80")];
+            let allowed = [format!("{granted}:80").parse().unwrap()];
             let found = may_connect(&allowed, address.parse().unwrap()).await;
             assert_eq!(found, expected, "{granted} at {address}");
         };
@@ -147,23 +129,9 @@ mod tests {
         check("localhost", "127.0.0.9:80", false).await;
     }
 
-    #[test]
-    fn a_grant_is_a_host_and_perhaps_a_port() {
-        let check = |text: &str, host: &str, port: Option<u16>| {
-            let pattern = Pattern::of(text);
-            assert_eq!((pattern.host, pattern.port), (host, port), "{text}");
-        };
-        check("example.com", "example.com", None);
-        check("example.com:443", "example.com", Some(443));
-        check("127.0.0.1:80", "127.0.0.1", Some(80));
-        check("::1", "::1", None);
-        check("[::1]:80", "::1", Some(80));
-        check("[::1]", "::1", None);
-    }
-
     #[tokio::test]
     async fn an_address_that_is_granted_means_itself_wherever_it_is() {
-        let allowed = ["127.0.0.1:80".to_owned(), "[::1]".to_owned()];
+        let allowed = ["127.0.0.1:80", "[::1]"].map(|text| text.parse().unwrap());
         let check = async |address: &str, expected: bool| {
             let found = may_connect(&allowed, address.parse().unwrap()).await;
             assert_eq!(found, expected, "{address}");

@@ -17,7 +17,7 @@ use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtx
 
 use super::log::{LogSink, LogStream};
 use super::outbound;
-use crate::limits::{DirectoryGrant, Grants};
+use crate::limits::{DirectoryGrant, Grants, OutboundHost};
 use crate::store::{LogLevel, Secret};
 use crate::task::Task;
 
@@ -89,7 +89,7 @@ pub fn context(
         ));
     }
     if !grants.allowed_outbound_hosts.is_empty() {
-        let allowed: Arc<[String]> = grants.allowed_outbound_hosts.clone().into();
+        let allowed: Arc<[OutboundHost]> = grants.allowed_outbound_hosts.clone().into();
         let log = log.clone();
         builder.allow_tcp(true).allow_ip_name_lookup(true);
         builder.socket_addr_check(move |address, purpose| {

@@ -28,7 +28,7 @@
 //! env-from-host = ["API_TOKEN"]          # variables of the host that it sees
 //! read = ["texts"]                       # directories it reads: seen as /texts
 //! write = [{ host = "/var/out", guest = "/out" }]   # directories it writes, too
-//! allowed-outbound-hosts = ["example.com:443"]      # where it may connect to, by TCP
+//! allowed-outbound-hosts = ["example.com:443"]      # where it may connect to, by TCP; without a port, to all of them
 //! clock = "real"                         # default "durable": the time of the last durable event
 //! random = "real"                        # default "durable": seeded by a secret, task and run
 //!
@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::escape::without_mark;
-use crate::limits::{self, ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest};
+use crate::limits::{self, ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest, WrongHost};
 use crate::task::duration_ms;
 
 /// What is wrong with a manifest, and what to do.
@@ -258,7 +258,17 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
                 .push(directory_grant(directory, writable, base)?);
         }
     }
-    grants.allowed_outbound_hosts = file.grants.allowed_outbound_hosts;
+    for entry in file.grants.allowed_outbound_hosts {
+        match entry.parse() {
+            Ok(host) => grants.allowed_outbound_hosts.push(host),
+            Err(WrongHost { why, hint }) => {
+                let what = format!(
+                    "grants.allowed-outbound-hosts has \"{entry}\", which is {why} and means no host"
+                );
+                return Err(ManifestError { what, hint });
+            }
+        }
+    }
     grants.real_clock = file.grants.clock == Some(Source::Real);
     grants.real_random = file.grants.random == Some(Source::Real);
     Ok(manifest)
@@ -509,6 +519,11 @@ mod tests {
             "[grants]\nenv-from-host = [\"FISHWAY_NOT_THERE\"]",
             "grants.env-from-host names FISHWAY_NOT_THERE, which the host does not have | start the host with \
              FISHWAY_NOT_THERE set, or take the name out",
+        );
+        check(
+            "[grants]\nallowed-outbound-hosts = [\"https://example.com/path\"]",
+            "grants.allowed-outbound-hosts has \"https://example.com/path\", which is a URL and means no host | write a \
+             host and a port: \"example.com:443\"",
         );
         let missing = parse("[grants]\nread = [\"nowhere\"]", base()).unwrap_err();
         assert!(

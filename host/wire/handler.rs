@@ -110,6 +110,7 @@ pub struct GrantsJson {
     /// Names alone: a value may be a secret.
     pub env: Vec<String>,
     pub directories: Vec<DirectoryJson>,
+    /// `host:port`, or a host alone for all of its ports.
     pub allowed_outbound_hosts: Vec<String>,
     /// real, or durable: the time of the last durable event.
     #[schema(value_type = String)]
@@ -185,7 +186,11 @@ pub fn handler(handler: &Handler) -> HandlerJson {
         grants: GrantsJson {
             env: grants.env.keys().cloned().collect(),
             directories: directories.collect(),
-            allowed_outbound_hosts: grants.allowed_outbound_hosts.clone(),
+            allowed_outbound_hosts: grants
+                .allowed_outbound_hosts
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             clock: word(grants.real_clock).into(),
             random: word(grants.real_random).into(),
         },

@@ -5,6 +5,7 @@
 //! | `print` `eprint` TEXT, `log-flood` LINES | writes to stdout or stderr |
 //! | `read-file` PATH, `write-file` `{path, text}`, `list-dir` PATH, `env` NAME, `connect` `listen` HOST:PORT | tries |
 //! | `clock`, `monotonic` | the time in ms since 1970; ns since the first of these steps |
+//! | `resolve` NAME | how many addresses a name has |
 //! | `random-bytes`, `random-insecure` N, `random-seed` | what each of WASI's three sources gives |
 //! | `random`, `randoms` N | a number, a list of N of them |
 //! | `spin` N | computes N rounds, gives their sum; N may be text, as a file has it |
@@ -71,6 +72,10 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             Ok(()) => json!("connected"),
             Err(code) => json!({ "error": { "kind": "io", "message": format!("{code:?}") } }),
         },
+        "resolve" => match resolve(text()) {
+            Ok(addresses) => json!(addresses),
+            Err(code) => json!({ "error": { "kind": "io", "message": format!("{code:?}") } }),
+        },
         "listen" => match listen(text().parse().expect("listen takes ADDRESS:PORT")) {
             Ok(()) => json!("listening"),
             Err((step, code)) => {
@@ -116,6 +121,20 @@ fn connect(address: SocketAddrV4) -> Result<(), ErrorCode> {
         match socket.finish_connect() {
             Err(ErrorCode::WouldBlock) => ready.block(),
             found => return found.map(|_| ()),
+        }
+    }
+}
+
+/// How many addresses a name has.
+fn resolve(name: &str) -> Result<usize, ErrorCode> {
+    let stream = wasip2::sockets::ip_name_lookup::resolve_addresses(&instance_network(), name)?;
+    let mut addresses = 0;
+    loop {
+        match stream.resolve_next_address() {
+            Err(ErrorCode::WouldBlock) => stream.subscribe().block(),
+            Err(code) => return Err(code),
+            Ok(Some(_)) => addresses += 1,
+            Ok(None) => return Ok(addresses),
         }
     }
 }
