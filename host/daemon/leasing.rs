@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::standing::{self, last_host};
 use super::{HostError, Setup, process};
+use crate::blocking;
 use crate::clock::Clock;
 use crate::lease::{HEARTBEAT_MS, Identity, Lease, LeaseKey, Life, Sign};
 use crate::store::{Alter, Beat, Store, StoreError};
@@ -107,7 +108,8 @@ pub async fn beat(
         next_ms = next_ms.clamp(now_ms, now_ms + HEARTBEAT_MS);
         clock.sleep_until(next_ms).await;
         let Some(lost) = store.beat(sign.clone()).await? else {
-            return Err(standing::lease_lost(&*store, sign.lease.number));
+            let (store, number) = (store.clone(), sign.lease.number);
+            return Err(blocking::run(move || standing::lease_lost(&*store, number)).await);
         };
         for task in lost {
             tracing::warn!(%task, "the database said that this host runs the task, and it did not; it was put back");

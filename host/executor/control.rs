@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn who_guards_an_attempt_that_waits_has_no_clock_and_is_told_when_it_goes_on() {
-        let control = Control::new();
+        let control = Control::new(Fence::default());
         let rest = || control.state().rest(Instant::now());
         control.start(Duration::from_secs(3_600), Duration::from_secs(3_599));
         assert!(rest().is_some_and(|rest| rest <= Duration::from_secs(1)));
