@@ -1,7 +1,7 @@
 //! The secrets that runs draw their random numbers from, as this host knows them.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::{Secret, Store, StoreError};
 
@@ -13,13 +13,17 @@ impl Secrets {
     /// The secret of a number that is not 0; none where the database does not have it. Reads the store
     /// the first time.
     pub fn get(&self, store: &dyn Store, number: u32) -> Result<Option<Secret>, StoreError> {
-        if let Some(known) = super::lock(&self.0).get(&number) {
+        if let Some(known) = self.lock().get(&number) {
             return Ok(Some(known.clone()));
         }
         let found = store.secret(number)?;
         if let Some(secret) = &found {
-            super::lock(&self.0).insert(number, secret.clone());
+            self.lock().insert(number, secret.clone());
         }
         Ok(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Secret>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
