@@ -90,7 +90,7 @@ async fn a_task_that_the_database_says_runs_here_and_does_not_is_put_back_at_the
     let task = world.end(id).await;
     assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
     assert_eq!((task.attempt, task.restarts), (1, 1));
-    let metrics = fishway::metrics::text(&**world.client.store()).unwrap();
+    let metrics = fishway::metrics::text(&**world.client.store(), &Default::default()).unwrap();
     let line = format!("{ATTEMPTS_LOST}{{reason=\"not-running\",task_type=\"echo\"}} 1");
     assert!(metrics.contains(&line), "{metrics}");
 }
