@@ -345,7 +345,7 @@ async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
     );
     assert_eq!(said, [expected]);
     assert_eq!(store.vacuum_holders_of(old).unwrap(), [], "it is young");
-    let metrics = fishway::metrics::text(&store).unwrap();
+    let metrics = fishway::metrics::text(&store, &Default::default()).unwrap();
     assert!(
         metrics.contains("\nfishway_vacuum_held_back_seconds{} 0\n"),
         "{metrics}"
