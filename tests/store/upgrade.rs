@@ -113,7 +113,7 @@ async fn a_database_of_every_earlier_schema_opens_and_goes_on() {
 #[tokio::test]
 async fn a_run_in_progress_keeps_its_random_numbers_over_the_schema_that_brought_secrets() {
     let world = World::new(old(9, ""));
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     let before = tasks(&world);
     let runs = before.iter().filter(|task| {
         task.group.is_none() && task.run_at_start_ms.is_some() && !task.status.is_terminal()

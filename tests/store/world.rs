@@ -249,11 +249,6 @@ impl World {
         self.store = Some(self.engine.open(self.clock.clone()));
     }
 
-    /// Change the database behind its back.
-    pub fn change(&self, sql: &str) {
-        self.engine.change(sql);
-    }
-
     /// Put back what ran on a host that died.
     pub async fn recover(&self) -> Result<u64, StoreError> {
         self.store().recover(RESTARTS_MAX).await

@@ -23,7 +23,7 @@ pub async fn a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newe
 
     // The same run goes on after the host is lost, whatever there is by then.
     world.reopen();
-    world.store().recover().await.unwrap();
+    world.recover().await.unwrap();
     let again = world.claim_up_to(2).await;
     assert_eq!(again.iter().map(|task| task.secret).max(), Some(2));
     let again = again.into_iter().find(|task| task.id == first).unwrap();
