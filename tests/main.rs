@@ -21,6 +21,8 @@ mod documents;
 mod encrypted;
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+/// Servers that are silent, standbys, and those that nobody is let into.
+mod failover;
 /// Inputs that nobody meant, by chance and by rule.
 mod fuzz;
 /// Handlers that mean harm.

@@ -261,6 +261,24 @@ fn a_database_moves_whole_from_a_file_to_a_server() {
     place
         .run(&["migrate", &url])
         .refused(1, "has tasks already", "another database");
+    // The file is marked: it can be read, and nobody runs its tasks a second time.
+    for refused in [
+        ["serve", "handlers"],
+        ["resume", "--quiet"],
+        ["submit", "echo"],
+    ] {
+        place.run(&refused).refused(
+            1,
+            "were moved to the PostgreSQL server at ",
+            "fishway migrate --undo",
+        );
+    }
+    assert_eq!(place.run(&["list", "--json"]).ok(), before);
+    place.run(&["migrate", "--undo"]).ok();
+    place.run(&["submit", "echo", "1"]).ok();
+    place
+        .run(&["migrate", "--undo"])
+        .refused(1, "were not moved", "fishway serve");
     let _host = serve(&place, &url);
     let later: serde_json::Value = serde_json::from_str(before.lines().next().unwrap()).unwrap();
     let id = later["id"].as_str().unwrap().to_owned();

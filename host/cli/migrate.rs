@@ -14,18 +14,45 @@ use crate::store::{SharedComponent, Store};
 /// Move the data directory's database, whole, to a PostgreSQL server
 ///
 /// No host may serve it meanwhile. The server's database has to have no tasks; all comes in one
-/// transaction, or nothing. The file stays as it is. With --json, an object with rows.
+/// transaction, or nothing. The file keeps what it has and is marked: it can be read, and neither served
+/// nor written, as its tasks would run twice. With --json, an object with rows.
 #[derive(clap::Args)]
 pub struct Args {
     /// Where to, such as postgres://user:password@host/database
-    #[arg(value_name = "URL", env = "FISHWAY_MIGRATE_TO", hide_env = true)]
-    to: String,
+    #[arg(
+        value_name = "URL",
+        env = "FISHWAY_MIGRATE_TO",
+        hide_env = true,
+        required_unless_present = "undo"
+    )]
+    to: Option<String>,
+    /// Go on with the file after all: take its mark away. What has not ended then runs here and there
+    #[arg(long)]
+    undo: bool,
+}
+
+/// Take the mark away.
+fn undo(global: &Global) -> anyhow::Result<Done> {
+    let file = global.existing_file(false)?;
+    let Some(to) = file.moved_to()? else {
+        let what = format!("the tasks of {} were not moved", global.data.display());
+        return Err(Refused::new(what, "fishway serve goes on with them").into());
+    };
+    file.set_moved_to(None)?;
+    global.say(format!(
+        "{} can be served again; what has not ended in {to} is there too, and runs twice when both are served",
+        global.data.display()
+    ));
+    Ok(Done::OK)
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     global.here("migrate")?;
     let started = Instant::now();
-    let address = Address::parse(&args.to)?;
+    let Some(to) = args.to.filter(|_| !args.undo) else {
+        return undo(global);
+    };
+    let address = Address::parse(&to)?;
     let file = Arc::new(global.existing_file(false)?);
     if let Some(pid) = daemon::serving(&global.data) {
         let what = format!("process {pid} serves {}", global.data.display());
@@ -39,11 +66,20 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     if global.quiet {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
+    // From here on nobody else writes to the file: what would be written is in neither database.
+    let marked = file.moved_to()?.is_some();
+    file.set_moved_to(Some(&address.place))?;
     let (from, to, shown) = (file.clone(), address.clone(), bar.clone());
     let moving = move || moving::fill(&to, &*from, &|rows| shown.set_position(rows));
     let moved = tokio::task::spawn_blocking(moving).await;
     bar.finish_and_clear();
-    let moved = moved.context("the move did not end")??;
+    let moved = moved
+        .context("the move did not end")
+        .and_then(|moved| Ok(moved?));
+    if moved.is_err() && !marked {
+        file.set_moved_to(None)?;
+    }
+    let moved = moved?;
     // What unfinished tasks go on with is in files of the data directory.
     let there = Client::new(global.store_at(address.clone())?);
     let kept = Kept::of(&global.data)?;

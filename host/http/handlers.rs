@@ -151,7 +151,8 @@ async fn put(
             ),
         );
     }
-    if state.loader.directory().ends_with(MIRROR) && state.client.store().server_clock().is_some() {
+    let mirror = state.data_dir.join(MIRROR).canonicalize();
+    if mirror.is_ok_and(|mirror| mirror == state.loader.directory()) {
         let what =
             "this host mirrors the handlers that other hosts publish, and has none of its own";
         let hint =

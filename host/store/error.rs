@@ -115,6 +115,14 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// The tasks of the file are in a database of a server.
+    #[error("the tasks of {path} were moved to {to}")]
+    Moved {
+        /// The file.
+        path: PathBuf,
+        /// Where they are.
+        to: String,
+    },
     /// The file is something else.
     #[error("{path} is not a fishway database: {why}")]
     Foreign {
@@ -315,6 +323,9 @@ impl StoreError {
                  doctor --deep says what is hit where it can still be opened",
                 path.display()
             ),
+            StoreError::Moved { .. } => {
+                "use that one, with --database or FISHWAY_DATABASE; fishway migrate --undo goes on with the file, whose unfinished tasks then run here and there".to_owned()
+            }
             StoreError::Foreign { .. } => "choose another directory with --data".to_owned(),
             StoreError::Full { .. } => {
                 "make room and run the command again: nothing that was reported is lost".to_owned()

@@ -20,7 +20,9 @@ directory=$1; bin=$2; shift 2
 as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
 if [ "$(id -u)" = 0 ]; then chown postgres "$directory"; fi
 cd "$directory" || exit 1
-if [ ! -e "$directory/data" ]; then
+if [ -n "$FROM" ]; then
+  as "$bin/pg_basebackup" -h "$FROM" -U postgres -D "$directory/data" -R -X stream -c fast >"$directory.log" 2>&1 || exit 1
+elif [ ! -e "$directory/data" ]; then
   as "$bin/initdb" -D "$directory/data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$directory.log" 2>&1 || exit 1
 fi
 if [ -n "$KEYS" ]; then
@@ -52,6 +54,31 @@ cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
 eval "$3" && as "$2/pg_ctl" -D "$1/data" -w -l "$1/again.log" restart >/dev/null 2>&1
 "#;
 
+/// Does something else to it.
+const CONTROL: &str = r#"
+as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
+cd "$1" && as "$2/pg_ctl" -D "$1/data" -w "$3" >/dev/null 2>&1
+"#;
+
+/// A server whose processes stand still.
+pub struct Hung(Vec<String>);
+
+impl Hung {
+    fn signal(&self, name: &str) {
+        let _ = Command::new("kill")
+            .arg(format!("-{name}"))
+            .args(&self.0)
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        self.signal("CONT");
+    }
+}
+
 /// A server that ends with whoever holds this.
 pub struct Cluster {
     directory: PathBuf,
@@ -62,7 +89,78 @@ pub struct Cluster {
 impl Cluster {
     /// Make one, with these settings besides.
     pub fn start(settings: &[&str]) -> Cluster {
-        Cluster::make(settings, 5_432, None)
+        Cluster::make(settings, 5_432, None, None)
+    }
+
+    /// Make a standby of another one, which follows it until it is promoted.
+    pub fn standby(of: &Cluster) -> Cluster {
+        Cluster::make(&["fsync=off"], 5_432, None, Some(of.directory()))
+    }
+
+    /// Let a standby become a primary.
+    pub fn promote(&self) {
+        self.control("promote");
+    }
+
+    /// Stop every process of the server without a word, as a machine that hangs, until the answer is dropped.
+    pub fn hang(&self) -> Hung {
+        let known = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        let postmaster = known.lines().next().unwrap().to_owned();
+        let children = Command::new("pgrep")
+            .args(["-P", &postmaster])
+            .output()
+            .unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        // First the one that would start others.
+        let processes: Vec<String> = std::iter::once(postmaster)
+            .chain(children.lines().map(str::to_owned))
+            .collect();
+        let hung = Hung(processes);
+        hung.signal("STOP");
+        hung
+    }
+
+    /// Take so many of its connections, until the answer is dropped.
+    pub fn fill(&self, connections: usize) -> Vec<std::os::unix::net::UnixStream> {
+        use std::io::{Read, Write};
+        let socket = self.directory.join(format!(".s.PGSQL.{}", self.port));
+        let connect = || {
+            let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            // Version 3.0, and who we are; the answer begins with "R" when we are in.
+            let said = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+            let length = (said.len() as u32 + 4).to_be_bytes();
+            stream.write_all(&[&length, &said[..]].concat()).unwrap();
+            let mut answer = [0];
+            stream.read_exact(&mut answer).unwrap();
+            (answer == *b"R").then_some(stream)
+        };
+        // Whoever was in before may still be on the way out.
+        let mut taken = Vec::new();
+        while taken.len() < connections {
+            taken.extend(connect());
+        }
+        taken
+    }
+
+    /// Wait until it has said something, behind so many bytes of its log.
+    pub fn says(&self, words: &str, after: usize) {
+        let since = std::time::Instant::now();
+        while !self.log()[after..].contains(words) {
+            assert!(since.elapsed() < super::PATIENCE, "it does not say {words}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn control(&self, verb: &str) {
+        let done = Command::new("sh")
+            .args(["-c", CONTROL, "sh"])
+            .arg(&self.directory)
+            .arg(programs())
+            .arg(verb)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        assert!(done.unwrap().success(), "{verb}");
     }
 
     /// Make one that is reached by its port on this machine, in the clear and encrypted, with
@@ -73,10 +171,10 @@ impl Cluster {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let settings = ["listen_addresses=127.0.0.1", "ssl=on", "log_connections=on"];
-        Cluster::make(&settings, port, Some(keys))
+        Cluster::make(&settings, port, Some(keys), None)
     }
 
-    fn make(settings: &[&str], port: u16, keys: Option<&Path>) -> Cluster {
+    fn make(settings: &[&str], port: u16, keys: Option<&Path>, from: Option<&Path>) -> Cluster {
         let directory = tempfile::Builder::new()
             .prefix("fishway-pg-")
             .tempdir()
@@ -99,6 +197,7 @@ impl Cluster {
             .args(options)
             .env("PGPORT", port.to_string())
             .env("KEYS", keys.unwrap_or(Path::new("")))
+            .env("FROM", from.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -16,6 +16,9 @@ const APPLICATION_ID_AT: usize = 68;
 /// What we say there.
 const APPLICATION_ID: &[u8] = b"Fish";
 
+/// The same of one whose tasks were moved to a server.
+const MOVED_ID: &[u8] = b"FisM";
+
 /// What every database of SQLite begins with.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
@@ -46,7 +49,7 @@ fn is_damage(beginning: &[u8]) -> bool {
     // what a disk leaves of one that it lost.
     let header = beginning.starts_with(MAGIC);
     let lost = beginning.len() >= 512 && beginning[..512].iter().all(|byte| *byte == 0);
-    says == Some(APPLICATION_ID) || header || lost || schema()
+    says == Some(APPLICATION_ID) || says == Some(MOVED_ID) || header || lost || schema()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::{
     BUSY_REST, BUSY_TIMEOUT, FILE_NAME, LOCK_REST, Opening, Role, connect, explain, prepare,
     unwritable, watch,
 };
+use super::{moved, schema};
 use crate::clock::Clock;
 use crate::disk;
 use crate::store::StoreError;
@@ -39,6 +40,8 @@ pub struct SqliteEngine {
     pub found: i64,
     /// What it was when somebody else's commit was last noticed.
     pub noticed: i64,
+    /// Whether the tasks of the file were somewhere else when it was opened.
+    pub moved: bool,
 }
 
 impl Engine for SqliteEngine {
@@ -75,6 +78,12 @@ impl Engine for SqliteEngine {
             alarm: Some(0),
             ended: StatusSet::terminal(),
         });
+        if (outside.is_some() || self.moved)
+            && let Err(error) = self.is_to_be_written()
+        {
+            self.rollback();
+            return Err(error);
+        }
         Ok(Begun {
             now_ms: self.clock.now_ms(),
             alone: outside.is_none(),
@@ -188,6 +197,10 @@ impl SqliteEngine {
             .busy_handler(Some(patient))
             .map_err(|error| explain(&path, error))?;
         let data_version = data_version(&connection).map_err(|error| explain(&path, error))?;
+        let moved = moved::is_moved(&connection).map_err(|error| explain(&path, error))?;
+        if moved && opening.role == Role::Host {
+            return Err(moved::refusal(&path));
+        }
         let engine = SqliteEngine {
             connection,
             path,
@@ -198,8 +211,19 @@ impl SqliteEngine {
             seen: data_version,
             found: data_version,
             noticed: data_version,
+            moved,
         };
         Ok((engine, ids))
+    }
+
+    /// Refuse a file that somebody else has brought to a newer schema, or moved away.
+    fn is_to_be_written(&self) -> Result<(), StoreError> {
+        schema::refuse_newer(&self.connection, &self.path)?;
+        let moved = moved::is_moved(&self.connection);
+        match moved.map_err(|error| explain(&self.path, error))? {
+            true => Err(moved::refusal(&self.path)),
+            false => Ok(()),
+        }
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {

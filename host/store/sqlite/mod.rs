@@ -16,6 +16,7 @@ mod items;
 mod jobs;
 mod lease;
 mod looks;
+mod moved;
 mod nodes;
 mod producers;
 mod queues;

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::moved::{MOVED_ID, is_moved};
 use super::{explain, secrets};
 use crate::store::StoreError;
 
 /// Marks the file as ours: "Fish" in ASCII.
-const APPLICATION_ID: i64 = 0x4669_7368;
+pub const APPLICATION_ID: i64 = 0x4669_7368;
 
 const MIGRATIONS: &[&str] = &[
     FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE, NINTH, TENTH,
@@ -639,13 +640,28 @@ pub fn refuse_others(connection: &Connection, path: &Path) -> Result<i64, StoreE
         identity(connection).map_err(|error| explain(path, error))?;
     let known = MIGRATIONS.len() as i64;
     let path = path.to_owned();
-    if application != APPLICATION_ID && (application, found, tables) != (0, 0, 0) {
+    let ours = [APPLICATION_ID, MOVED_ID].contains(&application);
+    if !ours && (application, found, tables) != (0, 0, 0) {
         let why = "another program made it".to_owned();
         Err(StoreError::Foreign { path, why })
     } else if found > known {
         Err(StoreError::NewerSchema { path, found, known })
     } else {
         Ok(found)
+    }
+}
+
+/// Refuse a file that a newer fishway has brought up to its own schema. Asked inside a transaction.
+pub fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let known = MIGRATIONS.len() as i64;
+    let found = user_version(connection).map_err(|error| explain(path, error))?;
+    match found > known {
+        true => Err(StoreError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        }),
+        false => Ok(()),
     }
 }
 
@@ -679,9 +695,11 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
             .map_err(failed)?;
     }
     secrets::first(&transaction).map_err(failed)?;
-    transaction
-        .pragma_update(None, "application_id", APPLICATION_ID)
-        .map_err(failed)?;
+    if !is_moved(&transaction).map_err(failed)? {
+        transaction
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(failed)?;
+    }
     transaction.commit().map_err(failed)
 }
 
