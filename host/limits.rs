@@ -40,8 +40,48 @@ pub const MANIFEST_BYTES_MAX: u64 = 256 << 10;
 /// CPython, has 430 KB.
 pub const FUNCTION_BYTES_MAX: u64 = 1 << 20;
 
-/// Longest time that compiling one component may take, in milliseconds.
-pub const COMPILE_MS_MAX: u64 = 120_000;
+/// Largest handler as text, in bytes. The text takes some 60 times its size in memory while it is assembled.
+pub const TEXT_BYTES_MAX: u64 = 8 << 20;
+
+/// Longest processor time that compiling one component may take, in seconds. The largest that is allowed takes
+/// about two minutes; a slow or busy machine counts for nothing.
+pub const COMPILE_CPU_SECONDS_MAX: u64 = 300;
+
+/// Longest time that compiling one component may take by the clock, in seconds: no computation, but a process
+/// that is stopped, or a machine that does nothing but swap.
+pub const COMPILE_WALL_SECONDS_MAX: u64 = 3_600;
+
+/// Memory that compiling a component of no size may take, in bytes. CPython takes some 250 MiB beyond what its
+/// size gives it.
+pub const COMPILE_BYTES_MIN: u64 = 256 << 20;
+
+/// More memory for each byte of the component. What compiles takes less than 20.
+pub const COMPILE_BYTES_PER_BYTE: u64 = 32;
+
+/// Most memory that compiling any component may take, in bytes.
+pub const COMPILE_BYTES_MAX: u64 = 2 << 30;
+
+/// Most compiled code of one component, in bytes: the host reads all of it into memory.
+pub const CODE_BYTES_MAX: u64 = 512 << 20;
+
+/// Core modules that one instance of a component may consist of. Python with all of numpy has some 40.
+pub const CORE_INSTANCES_MAX: u32 = 500;
+
+/// Linear memories of one instance. Each component has one; the engine reserves 4 GiB of address space for each.
+pub const MEMORIES_MAX: u32 = 4;
+
+/// Tables of one instance. Each component has two; the engine reserves 8 MB of address space for each.
+pub const TABLES_MAX: u32 = 8;
+
+/// Most elements of one table, whatever a manifest says: the engine reserves room for that many.
+pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
+
+/// Largest linear memory, in bytes, whatever a manifest says.
+pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
+
+/// Memory of the host for one instance, besides its memories and tables, in bytes: functions, imports and globals
+/// of its core modules. CPython has 1 MB.
+pub const INSTANCE_BYTES_MAX: usize = 16 << 20;
 
 /// Rows that one transaction makes or changes before it leaves the rest of its work to the next one. All
 /// transactions of a database stand in one line, so this is what a task waits for that somebody else's

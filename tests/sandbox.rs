@@ -346,6 +346,42 @@ async fn a_guest_that_may_connect_may_not_listen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_of_a_granted_directory_is_not_opened_and_holds_no_thread() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let mut world = World::start().await;
+    let directory = world.directory.path().join("in");
+    std::fs::create_dir(&directory).unwrap();
+    let pipe = directory.join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    std::os::unix::fs::symlink("pipe", directory.join("link")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(directory.join("socket")).unwrap());
+    std::fs::write(directory.join("note"), "inside").unwrap();
+    let manifest = format!("[grants]\nwrite = [\"{}\"]", directory.display());
+    world.handler("reader", &manifest).await;
+    // As many as there are threads for opening files, and more: none of them waits for the other end.
+    let reads = (0..600).map(|count| {
+        let name = ["pipe", "link", "socket"][count % 3];
+        json!({ "read-file": format!("/in/{name}") })
+    });
+    let write = json!({ "write-file": { "path": "/in/pipe", "text": "x" } });
+    let last = json!({ "read-file": "/in/note" });
+    let steps: Vec<_> = reads.chain([write, last]).collect();
+    let task = once(&world, "reader", steps.into()).await;
+    let found = results(&task);
+    assert_eq!(found[601], "inside");
+    for refused in &found.as_array().unwrap()[..601] {
+        let said = refused["error"].to_string();
+        assert!(said.contains("not permitted"), "{refused}");
+    }
+    let logs = world.client.logs(task.id, Default::default(), 10).unwrap();
+    let line = &logs[0].message;
+    assert!(
+        line.contains("it is neither a file nor a directory"),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_granted_directory_may_be_written_where_it_says_so() {
     let mut world = World::start().await;
     let directory = world.directory.path().join("out");

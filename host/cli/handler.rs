@@ -10,7 +10,7 @@ use self::loaded::Loaded;
 use super::view::bytes;
 use super::{Done, Global, Refused, print_json, print_line, print_text, remark};
 use crate::executor::Sandbox;
-use crate::loader::{self, Handler, Problem, links};
+use crate::loader::{self, Handler, Problem, Refusals, links};
 use crate::remote::Remote;
 use crate::wire;
 
@@ -33,6 +33,9 @@ enum Verb {
         directory: Option<PathBuf>,
     },
     /// Say whether files are handlers, and what is wrong if not
+    ///
+    /// Each is judged and compiled as a host would do it, by the same limits. A file that brought the compiler
+    /// down, which a host does not try again, is tried again.
     Check {
         /// Components, core modules, or their text
         #[arg(required = true, value_name = "FILE")]
@@ -77,7 +80,21 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             let directory = directory.unwrap_or_else(|| served_last(global));
             list(global, &directory, check)
         }
-        Verb::Check { files } => check_all(global, &files, check),
+        Verb::Check { files } => {
+            let refusals = Refusals::of(sandbox.engine(), &global.data);
+            check_all(global, &files, |file| {
+                let checked = check(file);
+                if let Ok(handler) = &checked
+                    && refusals.forget(&handler.digest)
+                {
+                    let name = &handler.name;
+                    global.say(format!(
+                        "{name} brought the compiler down before. A host loads it at its next start, or when the file is touched."
+                    ));
+                }
+                checked
+            })
+        }
         Verb::Describe { handler } => {
             let file = find(global, &handler)?;
             match check(&file) {

@@ -6,6 +6,7 @@
 mod backup;
 mod build;
 mod cancel;
+mod compile;
 mod completions;
 mod config;
 mod confirm;
@@ -272,6 +273,9 @@ impl Refused {
 /// The whole program.
 pub fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = compile::started_for_it(&line) {
+        return code;
+    }
     let cli = match settings::read(&line) {
         Ok(cli) => cli,
         Err(Trouble::Usage(error)) => return usage(&error),

@@ -9,6 +9,10 @@ use wasmtime::{
 };
 
 use super::ExecutorError;
+use crate::limits::{
+    CORE_INSTANCES_MAX, INSTANCE_BYTES_MAX, MEMORIES_MAX, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX,
+    TABLES_MAX,
+};
 
 /// How often a running guest looks whether it may go on.
 pub const EPOCH: Duration = Duration::from_millis(10);
@@ -30,16 +34,19 @@ const KEEP_RESIDENT_BYTES: usize = 2 << 20;
 pub fn engine(instances: u32) -> Result<Engine, ExecutorError> {
     let mut config = config();
     let mut pool = PoolingAllocationConfig::new();
-    // A component may hold a few core instances: the guest, its adapter, its shims.
+    // The loader judges components by the same limits, so that the pool has room for any of them in each of its
+    // places. A place that is not used costs address space alone.
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(6))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(instances.saturating_mul(MEMORIES_MAX))
+        .total_tables(instances.saturating_mul(TABLES_MAX))
         .total_stacks(instances)
-        .max_memory_size(u32::MAX as usize)
-        .table_elements(super::limiter::TABLE_ELEMENTS_MAX)
-        .max_component_instance_size(4 << 20)
-        .max_core_instance_size(4 << 20)
+        .max_memories_per_module(MEMORIES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .max_memory_size(MEMORY_BYTES_MAX as usize)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
+        .max_core_instance_size(INSTANCE_BYTES_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
 use super::parking::Parking;
-use crate::limits::Limits;
+use crate::limits::{CORE_INSTANCES_MAX, Limits, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::memory::{Charge, ELEMENT_BYTES};
-
-/// Most elements of one table, whatever a manifest says: the pool reserves that much.
-pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
 
 /// Counts what all memories and tables of one instance have together.
 pub struct Limiter {
@@ -132,15 +129,16 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
+    // The loader has let no component pass that has more.
     fn instances(&self) -> usize {
-        64
+        CORE_INSTANCES_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        64
+        TABLES_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        16
+        MEMORIES_MAX as usize
     }
 }

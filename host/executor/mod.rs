@@ -17,6 +17,7 @@ mod invoke;
 mod limiter;
 mod log;
 mod network;
+mod opening;
 mod outbound;
 mod pages;
 mod parking;

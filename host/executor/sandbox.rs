@@ -10,7 +10,7 @@ use super::bindings::generator::{PageGenerator, PageGeneratorPre};
 use super::bindings::{TaskHandler, TaskHandlerPre};
 use super::guest::Guest;
 use super::imports::others;
-use super::{ExecutorError, engine, network};
+use super::{ExecutorError, engine, network, opening};
 use crate::loader::{Check, Digest, GENERATOR, Handler, functions, is_handler};
 
 /// Where guests run.
@@ -41,6 +41,8 @@ impl Sandbox {
             .and_then(|()| wasmtime_wasi::p2::add_to_linker_async(&mut generators))
             .and_then(|()| network::add_to_linker(&mut linker))
             .and_then(|()| network::add_to_linker(&mut generators))
+            .and_then(|()| opening::add_to_linker(&mut linker))
+            .and_then(|()| opening::add_to_linker(&mut generators))
             .and_then(|()| {
                 TaskHandler::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
             })

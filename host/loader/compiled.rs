@@ -1,47 +1,87 @@
 //! Compiled code on disk, so that a restart compiles nothing.
 //!
-//! A file of compiled code is run as it is, so only files that this host wrote are ever mapped: they
-//! lie in a directory that only its user may enter, belong to that user, are writable by nobody
-//! else, and begin and end as they were written. A file's name has the digest of the component and
-//! the engine's own hash of everything that compiled code depends on. Whatever does not fit is
-//! removed and compiled anew.
+//! A host runs a file of compiled code as it is, so it runs only what a host of the same user wrote, and only
+//! whole. At the end of each file stands its seal: a hash of all that comes before and of the file's name, keyed
+//! with a secret that lies elsewhere ([`super::key`]). The host copies the file into memory that nobody can
+//! change, not even itself, while it computes the seal, and runs that; nothing that happens to the file later
+//! matters. Besides that
+//! the file lies in a directory that only its user may enter, belongs to that user, and is writable by
+//! nobody else. Its name has the digest of the component and the engine's own hash of everything that
+//! compiled code depends on. What does not fit is removed and compiled anew.
+//!
+//! Beside the code lie notes of files that the compiler did not survive, see [`Refusals`].
 
+use std::fs::File;
 use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::component::{Fault, compile};
-use super::keep::write_atomically;
+use super::compiler::nameless::Nameless;
+use super::compiler::{self, Code, Source, Trouble};
+use super::component::Fault;
+use super::keep::{write_atomically, write_atomically_with};
+use super::key::Key;
 use super::{Digest, LoaderError, Origin, io};
+use crate::limits::CODE_BYTES_MAX;
+
+/// Where compiled code is, in the data directory.
+const DIRECTORY: &str = "compiled";
+
+/// The length of a seal, in bytes.
+const SEAL_BYTES: u64 = 32;
+
+/// How much of a file is read at once, in bytes: it stays in the processor's cache until it is copied.
+const PART_BYTES: usize = 256 << 10;
+
+/// Notes of refused files that are kept. Each version of a file that brings the compiler down makes one; beyond
+/// that the oldest go.
+const REFUSALS_MAX: usize = 1_000;
+
+/// A file that was begun this long ago and has no name yet was left behind by a host that was killed.
+const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
 /// The cache of one engine.
 pub struct Compiled {
     directory: PathBuf,
     compatibility: u64,
-    /// Files of one component change under this alone: handlers that are copies of each other load
-    /// at once, and code without its seal yet would be taken for damaged.
+    key: Key,
+    refusals: Refusals,
+    /// One at a time changes files of the directory: handlers that are copies of each other load at the same time.
     files: Mutex<()>,
+}
+
+/// Judge and compile a file without a cache.
+pub fn compile(engine: &Engine, source: Source<'_>) -> Result<Component, Trouble> {
+    match compiler::compile(engine, source)? {
+        Code::Component(component) => Ok(component),
+        Code::Machine(code) => load(engine, &code).map_err(Trouble::Machine),
+    }
 }
 
 impl Compiled {
     /// Open the directory; made when absent, for its user alone.
-    pub fn open(engine: &Engine, directory: &Path) -> Result<Compiled, LoaderError> {
-        crate::disk::create_directory(directory).map_err(|error| io(directory, &error))?;
+    pub fn open(engine: &Engine, data_dir: &Path) -> Result<Compiled, LoaderError> {
+        let directory = data_dir.join(DIRECTORY);
+        crate::disk::create_directory(&directory).map_err(|error| io(&directory, &error))?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             let private = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(directory, private).map_err(|error| io(directory, &error))?;
+            std::fs::set_permissions(&directory, private)
+                .map_err(|error| io(&directory, &error))?;
         }
-        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-        engine.precompile_compatibility_hash().hash(&mut hasher);
+        remove_left_behind(&directory);
         Ok(Compiled {
-            directory: directory.to_owned(),
-            compatibility: hasher.finish(),
+            compatibility: compatibility(engine),
+            key: Key::of(data_dir),
+            refusals: Refusals::of(engine, data_dir),
+            directory,
             files: Mutex::default(),
         })
     }
@@ -51,32 +91,42 @@ impl Compiled {
         &self,
         engine: &Engine,
         digest: &Digest,
-        component: impl FnOnce() -> Result<Vec<u8>, Fault>,
+        source: Source<'_>,
     ) -> Result<(Component, Origin), Fault> {
         let started = Instant::now();
         let file = self.file(digest);
-        if let Some(found) = self.map(engine, &file) {
+        if let Some(found) = self.find(engine, &file) {
             return Ok((found, Origin::Cached(started.elapsed().as_millis() as u64)));
         }
-        let compiled = compile(engine, component()?)?;
+        if let Some(fault) = self.refusals.find(digest) {
+            return Err(fault);
+        }
+        let code = compiler::compile(engine, source).map_err(|trouble| {
+            if let Trouble::Down(fault) = &trouble {
+                self.refusals.keep(digest, fault);
+            }
+            trouble.fault()
+        })?;
+        let (component, kept) = match code {
+            Code::Machine(code) => (load(engine, &code)?, self.write(&file, &code)),
+            Code::Component(component) => {
+                let kept = self.serialize(&file, &component);
+                (component, kept)
+            }
+        };
         // A full disk costs speed at the next start, and nothing else.
-        let kept = compiled
-            .serialize()
-            .map_err(|error| std::io::Error::other(error.to_string()));
-        if let Err(error) = kept.and_then(|code| self.write(&file, &code)) {
+        if let Err(error) = kept {
             tracing::warn!(%error, file = %file.display(), "compiled code cannot be kept");
         }
         Ok((
-            compiled,
+            component,
             Origin::Compiled(started.elapsed().as_millis() as u64),
         ))
     }
 
     /// Forget the code of a component.
     pub fn remove(&self, digest: &Digest) {
-        let file = self.file(digest);
-        let _ = std::fs::remove_file(sidecar(&file));
-        let _ = std::fs::remove_file(file);
+        remove(&self.file(digest));
     }
 
     fn file(&self, digest: &Digest) -> PathBuf {
@@ -87,83 +137,220 @@ impl Compiled {
         ))
     }
 
-    /// The code first and its seal after, so that a seal always stands for a whole file.
-    fn write(&self, file: &Path, code: &[u8]) -> std::io::Result<()> {
-        let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = std::fs::remove_file(sidecar(file));
-        write_atomically(file, code)?;
-        write_atomically(&sidecar(file), seal(code).as_bytes())
+    fn serialize(&self, file: &Path, component: &Component) -> std::io::Result<()> {
+        let bytes = component.serialize();
+        let bytes = bytes.map_err(|error| std::io::Error::other(error.to_string()))?;
+        let mut code = Nameless::new()?;
+        code.write_all(&bytes)?;
+        self.write(file, &code)
     }
 
-    fn map(&self, engine: &Engine, file: &Path) -> Option<Component> {
+    /// Write code and its seal.
+    fn write(&self, file: &Path, code: &Nameless) -> std::io::Result<()> {
         let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        write_atomically_with(file, |open| {
+            let mut hasher = self.hasher(file);
+            code.parts(|part| {
+                hasher.update(part);
+                open.write_all(part)
+            })?;
+            open.write_all(hasher.finalize().as_bytes())
+        })
+    }
+
+    /// What computes the seal of code in a file of this name.
+    fn hasher(&self, file: &Path) -> blake3::Hasher {
+        let name = file.file_name().unwrap_or_default();
+        let mut hasher = blake3::Hasher::new_keyed(&self.key.0);
+        // All names have the same length.
+        hasher.update(name.as_encoded_bytes());
+        hasher
+    }
+
+    fn find(&self, engine: &Engine, file: &Path) -> Option<Component> {
         if !file.exists() {
             return None;
         }
-        let found = if trusted(file) {
-            map(engine, file)
-        } else {
-            None
-        };
+        let code = self.read(file).ok().flatten();
+        let found = code.and_then(|code| load(engine, &code).ok());
         if found.is_none() {
             tracing::warn!(file = %file.display(), "compiled code that does not fit is made anew");
-            let _ = std::fs::remove_file(sidecar(file));
-            let _ = std::fs::remove_file(file);
+            let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            remove(file);
         }
         found
     }
-}
 
-fn sidecar(file: &Path) -> PathBuf {
-    file.with_extension("seal")
-}
-
-/// What a whole file is known by: its size, and its first and last kilobyte.
-fn seal(code: &[u8]) -> String {
-    let edge = code.len().min(1_024);
-    let edges = [&code[..edge], &code[code.len() - edge..]].concat();
-    format!("{} {}", code.len(), Digest::of(&edges))
-}
-
-fn trusted(file: &Path) -> bool {
-    use std::io::{Read, Seek, SeekFrom};
-    let Ok(kept) = std::fs::read_to_string(sidecar(file)) else {
-        return false;
-    };
-    let Ok(mut open) = std::fs::File::open(file) else {
-        return false;
-    };
-    let Ok(metadata) = std::fs::symlink_metadata(file) else {
-        return false;
-    };
-    if !metadata.is_file() {
-        return false;
+    /// A copy of the code in a file, when it is ours and whole.
+    fn read(&self, file: &Path) -> std::io::Result<Option<Nameless>> {
+        let metadata = std::fs::symlink_metadata(file)?;
+        if !metadata.is_file() || !belongs_to_user(&metadata) {
+            return Ok(None);
+        }
+        let mut open = File::open(file)?;
+        let Some(mut left) = open.metadata()?.len().checked_sub(SEAL_BYTES) else {
+            return Ok(None);
+        };
+        if left > CODE_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut code = Nameless::new()?;
+        let mut hasher = self.hasher(file);
+        let mut part = vec![0; PART_BYTES.min(left as usize)];
+        while left > 0 {
+            let part = &mut part[..PART_BYTES.min(left as usize)];
+            open.read_exact(part)?;
+            hasher.update(part);
+            code.write_all(part)?;
+            left -= part.len() as u64;
+        }
+        let mut seal = Vec::new();
+        open.take(SEAL_BYTES + 1).read_to_end(&mut seal)?;
+        // This comparison takes the same time wherever the two differ.
+        let same = blake3::Hash::from_slice(&seal).is_ok_and(|seal| seal == hasher.finalize());
+        Ok(same.then_some(code))
     }
+}
+
+fn remove(file: &Path) {
+    // Earlier versions kept a seal in a file of its own.
+    let _ = std::fs::remove_file(file.with_extension("seal"));
+    let _ = std::fs::remove_file(file);
+}
+
+fn belongs_to_user(metadata: &std::fs::Metadata) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            return false;
-        }
+        metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
     }
-    let length = metadata.len() as usize;
-    let edge = length.min(1_024);
-    let mut edges = vec![0; edge * 2];
-    let read = open
-        .read_exact(&mut edges[..edge])
-        .and_then(|()| open.seek(SeekFrom::End(-(edge as i64))))
-        .and_then(|_| open.read_exact(&mut edges[edge..]));
-    read.is_ok() && kept == format!("{length} {}", Digest::of(&edges))
+    #[cfg(not(unix))]
+    true
 }
 
+fn remove_left_behind(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = written.ok().and_then(|written| written.elapsed().ok());
+        if hidden && age.is_some_and(|age| age > LEFT_BEHIND) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The component of code that this program, or a child of it, has compiled.
 #[allow(unsafe_code)]
-fn map(engine: &Engine, file: &Path) -> Option<Component> {
-    // SAFETY: the file was written by this program for this engine: it lies in a directory of mode
-    // 0700 that belongs to the user who runs this, is that user's own and writable by nobody else,
-    // and bears the seal of what was written. Whoever can forge all that is the user, who can run
-    // any code anyway.
-    let found = unsafe { Component::deserialize_file(engine, file) };
-    found.ok()
+fn load(engine: &Engine, code: &Nameless) -> Result<Component, Fault> {
+    // SAFETY: the bytes are what this program has compiled for this engine, in one of two ways. Either a child process
+    // wrote them to this file, which has no name, so that nobody else can have opened it. Or they were copied
+    // into it from a file that bears a seal under a secret of the user who runs this; the seal was computed of what
+    // was copied. From here on the file is sealed, so that nobody can change what is mapped; where that cannot be,
+    // the engine runs a copy in this process's own memory. Whoever knows the secret is the user, who can run any code
+    // anyway. The engine checks by itself that the code is for its version and settings.
+    let loaded = unsafe {
+        match code.seal() {
+            Some(path) => Component::deserialize_file(engine, path),
+            None => match code.bytes() {
+                Ok(bytes) => Component::deserialize(engine, bytes),
+                Err(error) => Err(wasmtime::Error::new(error)),
+            },
+        }
+    };
+    loaded.map_err(|error| {
+        Fault::new(
+            format!("its compiled code cannot be loaded: {error:#}"),
+            "see that the program that compiles is of this version",
+        )
+    })
+}
+
+/// What compiled code depends on besides the component: the engine, its settings, the processor.
+fn compatibility(engine: &Engine) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Files that the compiler did not survive, by their digest. They are not tried again at each start. A new
+/// version of the program tries them again, and so does `handler check`.
+pub struct Refusals {
+    directory: PathBuf,
+    compatibility: u64,
+}
+
+/// What a note says.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    version: String,
+    what: String,
+    hint: String,
+}
+
+impl Refusals {
+    /// Those of a data directory, by compilers for this engine.
+    pub fn of(engine: &Engine, data_dir: &Path) -> Refusals {
+        Refusals {
+            directory: data_dir.join(DIRECTORY),
+            compatibility: compatibility(engine),
+        }
+    }
+
+    /// Why a file is not compiled again, if it is not.
+    fn find(&self, digest: &Digest) -> Option<Fault> {
+        let text = std::fs::read(self.file(digest)).ok()?;
+        let note: Note = serde_json::from_slice(&text).ok()?;
+        (note.version == env!("CARGO_PKG_VERSION")).then(|| {
+            Fault::new(
+                format!("{}; it is not tried again", note.what),
+                format!("{}; `fishway handler check` tries it again", note.hint),
+            )
+        })
+    }
+
+    /// Forget that a file was refused. False when it was not.
+    pub fn forget(&self, digest: &Digest) -> bool {
+        std::fs::remove_file(self.file(digest)).is_ok()
+    }
+
+    fn keep(&self, digest: &Digest, fault: &Fault) {
+        let (what, hint) = fault.clone().into_parts();
+        let note = Note {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            what,
+            hint,
+        };
+        let text = serde_json::to_vec(&note).map_err(std::io::Error::other);
+        let file = self.file(digest);
+        if let Err(error) = text.and_then(|text| write_atomically(&file, &text)) {
+            tracing::warn!(%error, file = %file.display(), "it cannot be kept that a file brings the compiler down");
+        }
+        self.bound();
+    }
+
+    /// Remove the oldest of too many.
+    fn bound(&self) {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
+        let mut notes: Vec<_> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "refused"))
+            .map(|path| (path.metadata().and_then(|of| of.modified()).ok(), path))
+            .collect();
+        notes.sort();
+        let spare = notes.len().saturating_sub(REFUSALS_MAX);
+        for (_, path) in &notes[..spare] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn file(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!(
+            "{}-{:016x}.refused",
+            digest.hex(),
+            self.compatibility
+        ))
+    }
 }
 
 /// FNV-1a: the same in every process, which the hasher of the standard library is not.

@@ -1,24 +1,21 @@
-//! From the bytes of a file to a component that fits: reading, componentizing, compiling, checking.
+//! From the bytes of a file to a component that fits: reading, componentizing, checking.
 
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Duration;
 
-use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::{Check, Digest, Handler, Origin, Problem, functions, processors};
-use crate::limits::{self, Manifest};
+use super::compiler::Source;
+use super::files::{self, Unreadable};
+use super::judge::judge;
+use super::{Check, Digest, Handler, Origin, Problem, functions};
+use crate::limits::{COMPONENT_BYTES_MAX, Manifest, TEXT_BYTES_MAX};
 
 /// The interface that makes a component a handler.
 const HANDLER: &str = "fishway:task/handler@0.1.0";
 
 /// The interface of page generators, which tell items and run no task by themselves.
 pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
-
-/// One component is compiled on so many processors at most: beside it others are.
-const THREADS_MAX: usize = 8;
 
 /// What is wrong with a component, before it is known which file it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +25,17 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(what: impl Into<String>, hint: impl Into<String>) -> Fault {
+    /// What is wrong, and what to do.
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Fault {
         Fault {
             what: what.into(),
             hint: hint.into(),
         }
+    }
+
+    /// What is wrong, and what to do.
+    pub fn into_parts(self) -> (String, String) {
+        (self.what, self.hint)
     }
 
     /// The fault of this file.
@@ -47,39 +50,24 @@ impl Fault {
 
 /// The bytes of a component or a module; text is assembled by the engine later.
 pub fn read(file: &Path) -> Result<Vec<u8>, Problem> {
-    let unreadable = |error: std::io::Error| {
-        Fault::new(
-            format!("it cannot be read: {error}"),
-            "check the file and its permissions",
-        )
-        .at(file)
-    };
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > limits::COMPONENT_BYTES_MAX {
-        let most = limits::COMPONENT_BYTES_MAX;
-        let what = format!("it has {size} bytes, more than the {most} that a component may have");
-        return Err(Fault::new(
-            what,
+    let fault = |error| match error {
+        Unreadable::TooLarge { bytes, most } => Fault::new(
+            format!("it has {bytes} bytes, more than the {most} that a component may have"),
             "strip debug information, or leave out what it does not need",
-        )
-        .at(file));
-    }
-    std::fs::read(file).map_err(unreadable)
+        ),
+        other => Fault::new(other.to_string(), other.hint()),
+    };
+    files::read(file, COMPONENT_BYTES_MAX).map_err(|error| fault(error).at(file))
 }
 
 /// A component, made of whatever the file has: a component, a core module, or the text of either.
-pub fn componentize(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
-    if bytes.is_empty() {
+pub fn componentize(source: Source<'_>) -> Result<Vec<u8>, Fault> {
+    if source.bytes.is_empty() {
         return Err(Fault::new("the file is empty", "build it again"));
     }
-    let text = file.extension().is_some_and(|ending| ending == "wat");
-    let assembled = if text {
-        let source = std::str::from_utf8(bytes).map_err(|_| {
-            Fault::new("it is not UTF-8 text", "a .wat file is WebAssembly as text")
-        })?;
-        wat::parse_str(source).map_err(|error| Fault::new(error.to_string(), "mend the text"))?
-    } else {
-        bytes.to_vec()
+    let assembled = match source.text {
+        true => assemble(source.bytes)?,
+        false => source.bytes.to_vec(),
     };
     if wasmparser::Parser::is_component(&assembled) {
         return Ok(assembled);
@@ -90,6 +78,7 @@ pub fn componentize(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
             "a handler is a component or a core module made with wit-bindgen: build it again",
         ));
     }
+    judge(&assembled)?;
     let failed = |error: anyhow::Error| {
         let why = error
             .chain()
@@ -120,73 +109,19 @@ pub fn componentize(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
         .map_err(failed)
 }
 
-/// What the compiler would take too long for, found before it begins: it cannot be interrupted.
-fn too_large(component: &[u8]) -> Option<Fault> {
-    for payload in wasmparser::Parser::new(0).parse_all(component) {
-        // What is damaged is told by the compiler's own reading.
-        let Ok(wasmparser::Payload::CodeSectionEntry(body)) = payload else {
-            continue;
-        };
-        let range = body.range();
-        let size = (range.end - range.start) as u64;
-        if size > limits::FUNCTION_BYTES_MAX {
-            let most = limits::FUNCTION_BYTES_MAX;
-            return Some(Fault::new(
-                format!(
-                    "a function of it has {size} bytes of code, more than the {most} that one may have"
-                ),
-                "split the function: tables belong into data, not into code",
-            ));
-        }
+fn assemble(text: &[u8]) -> Result<Vec<u8>, Fault> {
+    let size = text.len() as u64;
+    if size > TEXT_BYTES_MAX {
+        return Err(Fault::new(
+            format!(
+                "it has {size} bytes, more than the {TEXT_BYTES_MAX} that a handler as text may have"
+            ),
+            "put the assembled component there",
+        ));
     }
-    None
-}
-
-/// Compile, for no longer than [`limits::COMPILE_MS_MAX`].
-pub fn compile(engine: &Engine, component: Vec<u8>) -> Result<Component, Fault> {
-    if let Some(fault) = too_large(&component) {
-        return Err(fault);
-    }
-    let (sender, receiver) = mpsc::channel();
-    let engine = engine.clone();
-    // The compiler cannot be interrupted; past its time it is left alone.
-    std::thread::spawn(move || {
-        let compile = || Component::from_binary(&engine, &component);
-        // Threads of its own: in those that all share, one of many functions would be done first.
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(THREADS_MAX.min(processors()))
-            .thread_name(|_| "fishway-compile".to_owned());
-        let compiled = match threads.build() {
-            Ok(threads) => threads.install(compile),
-            Err(_) => compile(),
-        };
-        let _ = sender.send(compiled);
-    });
-    match receiver.recv_timeout(Duration::from_millis(limits::COMPILE_MS_MAX)) {
-        Ok(Ok(component)) => Ok(component),
-        Ok(Err(error)) => {
-            let why = error
-                .chain()
-                .map(|cause| cause.to_string())
-                .collect::<Vec<_>>()
-                .join(": ");
-            Err(Fault::new(
-                format!("it is damaged or not valid: {why}"),
-                "build it again",
-            ))
-        }
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            let seconds = limits::COMPILE_MS_MAX / 1_000;
-            Err(Fault::new(
-                format!("it takes longer than {seconds} s to compile"),
-                "make it smaller",
-            ))
-        }
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(Fault::new(
-            "the compiler failed on it",
-            "build it again, or report it to us",
-        )),
-    }
+    let text = std::str::from_utf8(text)
+        .map_err(|_| Fault::new("it is not UTF-8 text", "a .wat file is WebAssembly as text"))?;
+    wat::parse_str(text).map_err(|error| Fault::new(error.to_string(), "correct the text"))
 }
 
 /// Whether tasks of its own name run the component: it exports the contract's `handler`.

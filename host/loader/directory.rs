@@ -143,13 +143,11 @@ fn read(directory: &Path) -> std::io::Result<Files> {
         if !is_of_interest(&path) {
             continue;
         }
-        let Ok(metadata) = std::fs::metadata(&path) else {
+        // What is no file (a directory, a pipe, a link to nothing) is a candidate all the same: who reads it says what it
+        // is, and a handler whose manifest cannot be read is not loaded without it.
+        let Some(stamp) = Stamp::of(&path) else {
             continue;
         };
-        if !metadata.is_file() {
-            continue;
-        }
-        let stamp = Stamp::from_metadata(&path, &metadata);
         let (stem, ending) = (path.file_stem(), path.extension());
         let names = stem
             .and_then(|stem| stem.to_str())

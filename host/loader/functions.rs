@@ -14,6 +14,10 @@ use crate::types::{Function, Named, TYPE_DEPTH_MAX, TYPE_PARTS_MAX, Type};
 /// Most functions that one component may offer as tasks.
 const FUNCTIONS_MAX: usize = 500;
 
+/// Most names of types that are looked for when a type is shown; other types are shown without one. Each part of
+/// each function is compared with all of them.
+const NAMES_MAX: usize = 2_000;
+
 /// A function that tasks may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
@@ -53,6 +57,7 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
     let mut left_out = Vec::new();
     let mut add = |interface: Option<&str>, name: &str, item: &ComponentItem, names: &Names| {
         if let ComponentItem::ComponentFunc(function) = item
+            && found.len() <= FUNCTIONS_MAX
             && !starts_python(interface, name, function)
         {
             match mirror(name, function, names) {
@@ -79,9 +84,8 @@ pub fn offered(component: &Component) -> Result<Offer, String> {
         }
     }
     if found.len() > FUNCTIONS_MAX {
-        let count = found.len();
         return Err(format!(
-            "it exports {count} functions, more than {FUNCTIONS_MAX}"
+            "it exports more than {FUNCTIONS_MAX} functions that could be tasks"
         ));
     }
     let functions = found.iter().map(|(interface, function)| {
@@ -185,7 +189,11 @@ fn names(component: &Component) -> Names {
             ComponentItem::Type(of) => names.push((of.clone(), name.to_owned())),
             _ => {}
         }
+        if names.len() > NAMES_MAX {
+            break;
+        }
     }
+    names.truncate(NAMES_MAX);
     names
 }
 
@@ -194,7 +202,8 @@ fn names_of(instance: &ComponentInstance, engine: &wasmtime::Engine) -> Names {
         ComponentItem::Type(of) => Some((of, name.to_owned())),
         _ => None,
     };
-    instance.exports(engine).filter_map(named).collect()
+    let names = instance.exports(engine).filter_map(named);
+    names.take(NAMES_MAX).collect()
 }
 
 fn mirror(

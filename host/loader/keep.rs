@@ -114,13 +114,21 @@ impl Keep {
 /// Write a file so that it is either not there or whole, and there from then on.
 pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
+    write_atomically_with(file, |open| open.write_all(bytes))
+}
+
+/// The same, of what `write` writes.
+pub fn write_atomically_with(
+    file: &Path,
+    write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     // Two files of the same content may be kept at once, by two threads or two processes.
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = file.with_file_name(format!(".{name}.{}.{count}", std::process::id()));
     let written = std::fs::File::create(&temporary).and_then(|mut open| {
-        open.write_all(bytes)?;
+        write(&mut open)?;
         open.sync_all()
     });
     let renamed = written.and_then(|()| std::fs::rename(&temporary, file));

@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use wasmtime::Engine;
 
+use super::compiler::Source;
 use super::directory::Candidate;
-use super::{Check, Digest, Handler, Loader, Origin, Problem, component, manifest};
+use super::files::{self, Unreadable};
+use super::{
+    Check, Digest, Handler, Loader, Origin, Problem, compiled, component, manifest,
+};
 use crate::limits::{self, Manifest};
 use crate::task::check_handler_name;
 
@@ -69,9 +73,7 @@ impl Loader {
         let in_use = self.using(&digest);
         let (component, origin) = self
             .compiled
-            .get_or_compile(&self.engine, &digest, || {
-                component::componentize(file, &bytes)
-            })
+            .get_or_compile(&self.engine, &digest, Source::new(file, &bytes))
             .map_err(|problem| problem.at(file))?;
         let mut handler = component::handler(
             &self.check,
@@ -125,16 +127,15 @@ pub fn check_file(engine: &Engine, check: &Check, file: &Path) -> Result<Handler
     let base = base.canonicalize().unwrap_or_else(|_| base.to_owned());
     let (manifest, _) = read_manifest(
         Some(&beside)
-            .filter(|path| path.exists())
+            .filter(|path| path.symlink_metadata().is_ok())
             .map(|path| &**path),
         &base,
     )?;
     let bytes = component::read(file)?;
     let digest = Digest::of(&bytes);
     let started = std::time::Instant::now();
-    let componentized =
-        component::componentize(file, &bytes).map_err(|problem| problem.at(file))?;
-    let compiled = component::compile(engine, componentized).map_err(|problem| problem.at(file))?;
+    let compiled = compiled::compile(engine, Source::new(file, &bytes))
+        .map_err(|trouble| trouble.fault().at(file))?;
     let origin = Origin::Compiled(started.elapsed().as_millis() as u64);
     component::handler(
         check, &name, file, &bytes, digest, manifest, compiled, origin,
@@ -150,19 +151,17 @@ fn read_manifest(file: Option<&Path>, base: &Path) -> Result<(Manifest, Option<S
         what,
         hint,
     };
-    let size = std::fs::metadata(file)
-        .map(|metadata| metadata.len())
-        .unwrap_or(0);
-    if size > limits::MANIFEST_BYTES_MAX {
-        return Err(problem(
-            format!("it has {size} bytes"),
-            "a manifest is a page, not a book".to_owned(),
-        ));
-    }
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let bytes = files::read(file, limits::MANIFEST_BYTES_MAX).map_err(|error| match error {
+        Unreadable::TooLarge { bytes, most } => problem(
+            format!("it has {bytes} bytes, more than the {most} that a manifest may have"),
+            "put data into files, and grant the handler their directory".to_owned(),
+        ),
+        other => problem(other.to_string(), other.hint().to_owned()),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| {
         problem(
-            format!("it cannot be read: {error}"),
-            "a manifest is UTF-8 text".to_owned(),
+            "it is not UTF-8 text".to_owned(),
+            "save it as UTF-8".to_owned(),
         )
     })?;
     let manifest = manifest::parse(&text, base).map_err(|error| problem(error.what, error.hint))?;

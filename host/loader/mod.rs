@@ -6,11 +6,15 @@
 //! [`Problem`]; neither it nor a slow one keeps another from being loaded. Nothing here runs a guest.
 
 mod compiled;
+mod compiler;
 mod component;
 mod digest;
 mod directory;
+mod files;
 pub mod functions;
+mod judge;
 mod keep;
+mod key;
 pub mod links;
 mod load;
 mod loads;
@@ -32,6 +36,8 @@ use tokio::sync::watch as watched;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+pub use compiled::Refusals;
+pub use compiler::{child as compiling_child, compile_with};
 pub use component::{GENERATOR, is_handler};
 pub use digest::Digest;
 pub use functions::{Exported, Wanted};
@@ -217,7 +223,7 @@ impl Loader {
         let handlers_dir =
             std::path::absolute(handlers_dir).map_err(|error| io(handlers_dir, &error))?;
         Ok(Loader {
-            compiled: compiled::Compiled::open(&engine, &data_dir.join("compiled"))?,
+            compiled: compiled::Compiled::open(&engine, data_dir)?,
             keep: keep::Keep::open(&data_dir.join(keep::DIRECTORY))?,
             engine,
             check,

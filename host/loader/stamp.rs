@@ -43,13 +43,13 @@ impl Hash for Stamp {
 }
 
 impl Stamp {
-    /// A file as it is now; none when it is not there.
+    /// A file as it is now, or a link that leads to none; none when there is nothing of that name.
     pub fn of(file: &Path) -> Option<Stamp> {
-        Some(Stamp::from_metadata(file, &std::fs::metadata(file).ok()?))
+        let found = std::fs::metadata(file).or_else(|_| std::fs::symlink_metadata(file));
+        Some(Stamp::from_metadata(file, &found.ok()?))
     }
 
-    /// The same where somebody has looked already.
-    pub fn from_metadata(file: &Path, metadata: &std::fs::Metadata) -> Stamp {
+    fn from_metadata(file: &Path, metadata: &std::fs::Metadata) -> Stamp {
         let one = FileStamp {
             path: file.to_owned(),
             size_bytes: metadata.len(),

@@ -1,11 +1,18 @@
 //! Components that mean harm before they run: to the compiler, and to who reads them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use fishway::executor::Sandbox;
-use fishway::loader::Loader;
+use fishway::loader::{Loader, check_file};
 
-use super::component;
+use super::{bombs, component};
+use crate::support::place::{Place, Served};
 
 #[test]
 fn a_function_that_the_compiler_would_take_minutes_for_is_refused_and_others_are_loaded() {
@@ -42,4 +49,109 @@ fn a_function_that_the_compiler_would_take_minutes_for_is_refused_and_others_are
             && said.ends_with(" bytes of code, more than the 1048576 that one may have"),
         "{said}"
     );
+}
+
+#[test]
+fn a_file_past_a_bound_is_refused_by_it_with_its_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::plain().unwrap();
+    let mut wrong = Vec::new();
+    for bomb in bombs::corpus() {
+        let Some(refusal) = bomb.refusal else {
+            continue;
+        };
+        let file = directory.path().join(&bomb.name);
+        std::fs::write(&file, &bomb.bytes).unwrap();
+        let looked = check_file(sandbox.engine(), &sandbox.check(), &file);
+        let said = looked.map_or_else(|problem| problem.to_string(), |_| "nothing".to_owned());
+        if !said.contains(&refusal) {
+            wrong.push(format!("{}: {said}", bomb.name));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// Lines of a host that serves with 2 GB of memory, which its children have, too. Address space is not limited: each
+/// instance reserves 4 GiB of that.
+struct Small {
+    host: Served,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Small {
+    fn serve(place: &Place) -> Small {
+        let script = "ulimit -d 2097152 && exec \"$0\" serve";
+        let mut host = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_fishway")])
+            .current_dir(place.directory.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(host.stderr.take().unwrap());
+        let (said, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = said.send(line);
+            }
+        });
+        let host = Served(host);
+        Small { host, lines }
+    }
+
+    /// What it says of these files, once it has said something of each.
+    fn says_of(&mut self, files: &[String]) -> BTreeMap<String, String> {
+        let mut said = BTreeMap::new();
+        while said.len() < files.len() {
+            let line = self.lines.recv_timeout(Duration::from_secs(300));
+            let line = line.unwrap_or_else(|_| panic!("nothing is said of others than {said:?}"));
+            let about = |file: &&String| {
+                let (name, _) = file.split_once('.').unwrap();
+                line.starts_with(&format!("problem: {file}: "))
+                    || line.starts_with(&format!("loaded {name} "))
+            };
+            if let Some(file) = files.iter().find(about) {
+                said.insert(file.clone(), line);
+            }
+        }
+        assert!(self.host.0.try_wait().unwrap().is_none(), "the host ended");
+        said
+    }
+}
+
+#[test]
+fn no_file_of_the_corpus_ends_a_host_of_2_gb_and_none_is_tried_twice_that_ends_its_compiler() {
+    let place = Place::with_guests();
+    let mut files = Vec::new();
+    for bomb in bombs::corpus() {
+        std::fs::write(place.path(&format!("handlers/{}", bomb.name)), bomb.bytes).unwrap();
+        files.push(bomb.name);
+    }
+    for (name, bytes) in [("file-at.wasm", 128 << 20), ("file-past.wasm", 4 << 30)] {
+        let file = File::create(place.path(&format!("handlers/{name}"))).unwrap();
+        file.set_len(bytes).unwrap();
+        files.push(name.to_owned());
+    }
+    assert!(files.len() >= 40, "{}", files.len());
+    let mut host = Small::serve(&place);
+    let said = host.says_of(&files);
+    let done = place.run(&["submit", "echo", "1", "--wait"]);
+    assert_eq!((done.code, done.out.trim()), (0, "1"), "{}", done.err);
+    let down = |said: &BTreeMap<String, String>| -> Vec<String> {
+        let down = said
+            .iter()
+            .filter(|(_, line)| line.contains("the compiler "));
+        down.map(|(file, _)| file.clone()).collect()
+    };
+    let ended = down(&said);
+    assert!(!ended.is_empty(), "{said:#?}");
+    drop(host);
+    let mut again = Small::serve(&place);
+    let said = again.says_of(&ended);
+    for line in said.values() {
+        assert!(line.contains("it is not tried again"), "{line}");
+    }
+    // Until somebody asks for it.
+    let checked = place.run(&["handler", "check", &format!("handlers/{}", ended[0])]);
+    assert_eq!(checked.code, 1);
+    assert!(!checked.err.contains("not tried again"), "{}", checked.err);
 }

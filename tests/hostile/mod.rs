@@ -5,6 +5,7 @@
 //! between it and the host; `(;common;)` in it stands for `common.wat`, an allocator and two ways to
 //! return. [`component`] makes a component of it.
 
+mod bombs;
 mod loading;
 
 use std::io::{BufRead, BufReader};
