@@ -17,6 +17,9 @@ const HANDLER: &str = "fishway:task/handler@0.1.0";
 /// The interface of page generators, which tell items and run no task by themselves.
 pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
 
+/// Longest sentence about a fault, in bytes. Some quote a whole line of a text, or a name of a file.
+const WHAT_BYTES_MAX: usize = 4 << 10;
+
 /// What is wrong with a component, before it is known which file it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -27,8 +30,13 @@ pub struct Fault {
 impl Fault {
     /// What is wrong, and what to do.
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Fault {
+        let mut what = what.into();
+        if what.len() > WHAT_BYTES_MAX {
+            what.truncate(what.floor_char_boundary(WHAT_BYTES_MAX));
+            what.push_str(" ...");
+        }
         Fault {
-            what: what.into(),
+            what,
             hint: hint.into(),
         }
     }

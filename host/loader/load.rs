@@ -10,9 +10,7 @@ use wasmtime::Engine;
 use super::compiler::Source;
 use super::directory::Candidate;
 use super::files::{self, Unreadable};
-use super::{
-    Check, Digest, Handler, Loader, Origin, Problem, compiled, component, manifest,
-};
+use super::{Check, Digest, Handler, Loader, Origin, Problem, compiled, component, manifest};
 use crate::limits::{self, Manifest};
 use crate::task::check_handler_name;
 

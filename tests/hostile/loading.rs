@@ -139,7 +139,7 @@ fn no_file_of_the_corpus_ends_a_host_of_2_gb_and_none_is_tried_twice_that_ends_i
     let down = |said: &BTreeMap<String, String>| -> Vec<String> {
         let down = said
             .iter()
-            .filter(|(_, line)| line.contains("the compiler "));
+            .filter(|(_, line)| line.contains("the compiler failed on it"));
         down.map(|(file, _)| file.clone()).collect()
     };
     let ended = down(&said);
