@@ -19,9 +19,9 @@ use super::columns;
 use crate::store::Lane;
 use crate::task::{Status, Task};
 
-/// Lanes that are remembered: each costs two seeks in each claim. Where there are more, all looks are from the
+/// Lanes that are remembered: each costs nine seeks in each claim. Where there are more, all looks are from the
 /// front.
-pub const LANES_MAX: usize = 64;
+pub const LANES_MAX: usize = 16;
 
 /// How long no lane is looked at from the front. A look that takes long comes less often, so that looks take
 /// a twentieth of the time at most; but it comes.

@@ -58,18 +58,50 @@ fn behind() -> &'static str {
              from unnest(:from_queues::text[], :from_handlers::text[], :from_gates::bigint[], :from_digests::text[],
                :to_queues::text[], :to_handlers::text[], :to_gates::bigint[], :to_digests::text[])
                as gap (queue, handler, gate_id, digest, to_queue, to_handler, to_gate, to_digest)
-             cross join lateral (
-               select tasks.queue, tasks.handler, tasks.gate_id, tasks.digest
-               from tasks
-               where {READY}
-                 and (tasks.queue, tasks.handler, tasks.gate_id, tasks.digest)
-                   > (gap.queue, gap.handler, gap.gate_id, gap.digest)
-                 and (tasks.queue, tasks.handler, tasks.gate_id, tasks.digest)
-                   < (gap.to_queue, gap.to_handler, gap.to_gate, gap.to_digest)
-               order by tasks.queue, tasks.handler, tasks.gate_id, tasks.digest
-               limit 1) other"
+             cross join lateral ({}
+               limit 1) other",
+            between()
         )
     })
+}
+
+/// A lane between two places, should there be one that has ready work. Each part is a range of the index of
+/// its own: where the index is compared with four columns at once, the server goes on to the end of a lane
+/// before it sees that it has come too far.
+fn between() -> String {
+    let same_queue = "gap.to_queue = gap.queue";
+    let same_handler = format!("{same_queue} and gap.to_handler = gap.handler");
+    let same_gate = format!("{same_handler} and gap.to_gate = gap.gate_id");
+    let from_handler = "queue = gap.queue and handler = gap.handler";
+    let to_handler = "queue = gap.to_queue and handler = gap.to_handler";
+    let parts = [
+        "queue > gap.queue and queue < gap.to_queue".to_owned(),
+        format!(
+            "queue = gap.queue and handler > gap.handler
+             and handler < case when {same_queue} then gap.to_handler else '{BEHIND_ALL}' end"
+        ),
+        format!(
+            "{from_handler} and gate_id > gap.gate_id
+             and gate_id < case when {same_handler} then gap.to_gate else {} end",
+            i64::MAX
+        ),
+        format!(
+            "{from_handler} and gate_id = gap.gate_id and digest > gap.digest
+             and digest < case when {same_gate} then gap.to_digest else '{BEHIND_ALL}' end"
+        ),
+        format!("not ({same_queue}) and queue = gap.to_queue and handler < gap.to_handler"),
+        format!("not ({same_handler}) and {to_handler} and gate_id < gap.to_gate"),
+        format!(
+            "not ({same_gate}) and {to_handler} and gate_id = gap.to_gate and digest < gap.to_digest"
+        ),
+    ];
+    let one = |part: &String| {
+        format!(
+            "(select queue, handler, gate_id, digest from tasks where {READY} and {part} limit 1)"
+        )
+    };
+    let all: Vec<String> = parts.iter().map(one).collect();
+    all.join(" union all ")
 }
 
 /// The values of [`behind`].
