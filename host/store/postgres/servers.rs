@@ -442,6 +442,10 @@ impl Watch {
                 answer = &mut work => return Some(answer),
                 answers = answers => unanswered = if answers { 0 } else { unanswered + 1 },
             }
+            // Somebody else has found that out already.
+            if unanswered > 0 && self.is_outdated() {
+                return None;
+            }
         }
         if !self.is_outdated() {
             let server = self.address.servers[self.endpoint.server].to_string();
