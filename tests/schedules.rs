@@ -131,6 +131,31 @@ fn next_of(client: &Client, name: &str, now_ms: u64) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_while_the_last_run_lives_is_refused_and_the_host_goes_on() {
+    let (world, _clock) = World::by_hand().await;
+    let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }] });
+    let plan = Plan {
+        target: Target::Handler {
+            handler: "script".into(),
+            input: waits.to_string().into(),
+        },
+        overlap: Overlap::Skip,
+        ..plan("once")
+    };
+    world.client.add_schedule(plan, false).await.unwrap();
+    let trigger = || {
+        let name = "once".to_owned();
+        world.client.alter_schedule(name, Alter::Trigger)
+    };
+    let first = trigger().await.unwrap().last.unwrap().task;
+    let refused = trigger().await.unwrap_err().to_string();
+    assert!(refused.contains(&first.to_string()), "{refused}");
+    assert!(refused.contains("overlap policy is skip"), "{refused}");
+    let other = world.submit(json!([{ "return": 1 }])).await;
+    assert_eq!(world.end(other).await.status, Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_that_another_process_adds_wakes_the_clock_of_the_host() {
     let (world, clock) = World::by_hand().await;
     let opening = Opening {

@@ -19,7 +19,7 @@ use crate::client::{ClientError, Jobs, Run};
 use crate::group::GroupKind;
 use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::Filter;
-use crate::task::check_metadata;
+use crate::task::{check_metadata, check_name};
 use crate::wire::{StartedJson, WorkflowDetailJson, now_ms, whole};
 use crate::workflow::{self, Definition, Format, Given as Told, parse};
 
@@ -62,19 +62,20 @@ pub struct NewWorkflowJson {
 }
 
 impl NewWorkflowJson {
-    fn check_metadata(&self) -> Result<(), Problem> {
-        let text = self.metadata.as_ref().map(|text| text.get());
+    /// What is asked beside the document; the same for a check as for a run. All jobs are made in one
+    /// transaction, so a request may ask for fewer than usual, but not for more.
+    fn check_asked(&self) -> Result<(), Problem> {
         let invalid = |why| Problem::new(Kind::Invalid, why);
-        text.map_or(Ok(()), |text| check_metadata(text).map_err(invalid))
-    }
-
-    /// All jobs are made in one transaction, so a request may ask for fewer than usual, but not for more.
-    fn check_jobs_max(&self) -> Result<(), Problem> {
+        if let Some(key) = &self.key {
+            check_name("key", key).map_err(invalid)?;
+        }
+        if let Some(metadata) = &self.metadata {
+            check_metadata(metadata.get()).map_err(invalid)?;
+        }
         match self.jobs_max {
-            Some(most) if most > WORKFLOW_JOBS_MAX => Err(Problem::new(
-                Kind::Invalid,
-                format!("jobs_max is {most}, more than {WORKFLOW_JOBS_MAX}"),
-            )
+            Some(most) if most > WORKFLOW_JOBS_MAX => Err(invalid(format!(
+                "jobs_max is {most}, more than {WORKFLOW_JOBS_MAX}"
+            ))
             .hint("divide the workflow, or use a map, a generator or a batch job for many alike")),
             _ => Ok(()),
         }
@@ -107,8 +108,7 @@ async fn run(
     key: Option<IdempotencyKey>,
     Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    new.check_metadata()?;
-    new.check_jobs_max()?;
+    new.check_asked()?;
     let run = Run {
         key: match &key {
             Some(IdempotencyKey(key)) => Some(key.as_str().into()),
@@ -151,7 +151,7 @@ async fn check(
     Extension(state): Extension<State>,
     Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Shown<CheckedJson>, Problem> {
-    new.check_metadata()?;
+    new.check_asked()?;
     let checked = state.read(move |client| match new.definition() {
         Ok(definition) => client.check_workflow(&definition),
         Err(problems) => Ok(Err(problems)),

@@ -249,6 +249,46 @@ fn it(id: &TaskId, task: &TaskId) -> String {
 }
 
 impl StoreError {
+    /// Whether it only says that the one thing that was asked for was not done, and has left the transaction as it was.
+    /// Anything else ends the transaction, and what the engine cannot do again ends the host. There is no
+    /// wildcard here, so a new error has to say which of the two it is.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            StoreError::UnknownTask(_)
+            | StoreError::Refused(_)
+            | StoreError::Lives { .. }
+            | StoreError::Needed { .. }
+            | StoreError::UpstreamDeleted { .. }
+            | StoreError::KeyTaken { .. }
+            | StoreError::KeyTwice { .. }
+            | StoreError::UnknownSchedule(_)
+            | StoreError::ScheduleTaken(_)
+            | StoreError::BadSchedule { .. }
+            | StoreError::Overlaps { .. }
+            | StoreError::Deadlock { .. }
+            | StoreError::NoReceiver(_)
+            | StoreError::SignalsFull { .. }
+            | StoreError::Stale(_) => true,
+            StoreError::NewerSchema { .. }
+            | StoreError::Moved { .. }
+            | StoreError::Foreign { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Full { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Crowded { .. }
+            | StoreError::Ended { .. }
+            | StoreError::Server { .. }
+            | StoreError::Failed { .. }
+            | StoreError::Panicked { .. }
+            | StoreError::Clock
+            | StoreError::LeaseLost
+            | StoreError::LeaseEnded { .. }
+            | StoreError::Remote { .. }
+            | StoreError::Closed => false,
+        }
+    }
+
     /// How an attempt is lost that cannot go on because of this; none where its claim is lost or the host
     /// is ending, so that there is nothing to give back.
     pub fn loss(&self) -> Option<Loss> {

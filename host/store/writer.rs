@@ -420,7 +420,7 @@ impl<E: Engine> Writer<E> {
                 _ => job.run(&mut turn),
             };
             match outcome {
-                Err(error) if breaks_the_turn(&error) => {
+                Err(error) if !error.is_refusal() => {
                     let by_job = true;
                     return Err(Broke { error, by_job });
                 }
@@ -485,26 +485,6 @@ type Jobs = Vec<Box<dyn Job>>;
 fn ended(notices: &[Notice]) -> StatusSet {
     let statuses = notices.iter().map(|notice| notice.status);
     statuses.filter(|status| status.is_terminal()).collect()
-}
-
-/// Whether the engine itself failed; a refusal leaves the transaction as it was.
-fn breaks_the_turn(error: &StoreError) -> bool {
-    !matches!(
-        error,
-        StoreError::UnknownTask(_)
-            | StoreError::Refused(_)
-            | StoreError::KeyTaken { .. }
-            | StoreError::KeyTwice { .. }
-            | StoreError::NoReceiver(_)
-            | StoreError::SignalsFull { .. }
-            | StoreError::Lives { .. }
-            | StoreError::Needed { .. }
-            | StoreError::UpstreamDeleted { .. }
-            | StoreError::UnknownSchedule(_)
-            | StoreError::ScheduleTaken(_)
-            | StoreError::Stale(_)
-            | StoreError::Deadlock { .. }
-    )
 }
 
 /// A job that answers whoever asked for it.

@@ -269,7 +269,7 @@ mod tests {
             assert!(at_ms - id.created_at_ms() < 16);
             (last, at_ms) = (id, at_ms + 7 * DAY_MS + 1);
         }
-        assert!(CLOCK_MS_MAX > EPOCH_MS + 800 * 365 * DAY_MS);
+        const { assert!(CLOCK_MS_MAX > EPOCH_MS + 800 * 365 * DAY_MS) };
         // The moment at which ticks grow longer.
         let change = LONG_TICKS_FROM_MS + EPOCH_MS;
         let ids = [change - 1, change, change + 16].map(|at| IdGenerator::new(0).next(at));

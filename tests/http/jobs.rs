@@ -198,7 +198,7 @@ async fn what_cannot_be_a_job_is_refused_and_nothing_is_kept() {
         ),
         (
             json!({ "handler": "echo", "inputs": [1], "on_failure": "skip" }),
-            422,
+            400,
             "fail-fast",
         ),
         (

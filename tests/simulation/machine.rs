@@ -1764,20 +1764,9 @@ fn check_move(id: TaskId, earlier: &Known, now: &Known, again: bool) -> Result<(
 
 /// Whether people may be told this: it says that nothing was done.
 fn refusal(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::UnknownTask(_)
-            | StoreError::Refused(_)
-            | StoreError::KeyTaken { .. }
-            | StoreError::KeyTwice { .. }
-            | StoreError::NoReceiver(_)
-            | StoreError::SignalsFull { .. }
-            | StoreError::Lives { .. }
-            | StoreError::Needed { .. }
-            | StoreError::UpstreamDeleted { .. }
-            | StoreError::UnknownSchedule(_)
-            | StoreError::ScheduleTaken(_)
-    )
+    // These two are for attempts.
+    let of_attempts = matches!(error, StoreError::Stale(_) | StoreError::Deadlock { .. });
+    error.is_refusal() && !of_attempts
 }
 
 /// What a task returns: an array, the next page, or something that no other attempt returns.

@@ -115,8 +115,7 @@ impl Line {
             ))
             .unwrap();
         self.writer.run();
-        let notes = self.notes.lock().unwrap().clone();
-        notes
+        self.notes.lock().unwrap().clone()
     }
 }
 

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use fishway::store::postgres::{Address, Opening, PostgresStore};
 use fishway::store::sqlite::Role;
 
+/// How long a server has to say something before a test fails.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Makes a cluster in `$1` with the programs in `$2`, serves it with the options that follow, says
 /// "ready", and ends it when its input ends. `KEYS` may name a directory with a certificate for it.
 const KEEPER: &str = r#"
@@ -146,7 +149,7 @@ impl Cluster {
     pub fn says(&self, words: &str, after: usize) {
         let since = std::time::Instant::now();
         while !self.log()[after..].contains(words) {
-            assert!(since.elapsed() < super::PATIENCE, "it does not say {words}");
+            assert!(since.elapsed() < PATIENCE, "it does not say {words}");
             std::thread::yield_now();
         }
     }

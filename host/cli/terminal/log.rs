@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn a_log_spells_out_what_it_is_told() {
         let mut text = String::new();
-        write!(Spelled(&mut text), "file {}", "a\x1b[2J\nb\u{202e}").unwrap();
+        let told = "a\x1b[2J\nb\u{202e}";
+        write!(Spelled(&mut text), "file {told}").unwrap();
         assert_eq!(text, "file a\\x1b[2J\\nb\\u{202e}");
         let mut bytes = Vec::new();
         JsonLines(&mut bytes)
