@@ -73,6 +73,9 @@ impl NewWorkflowJson {
             check_metadata(metadata.get()).map_err(invalid)?;
         }
         match self.jobs_max {
+            Some(0) => Err(invalid(
+                "jobs_max is 0: a workflow has at least one job".to_owned(),
+            )),
             Some(most) if most > WORKFLOW_JOBS_MAX => Err(invalid(format!(
                 "jobs_max is {most}, more than {WORKFLOW_JOBS_MAX}"
             ))

@@ -222,9 +222,11 @@ async fn what_cannot_be_a_job_is_refused_and_nothing_is_kept() {
             "line 2: the payload",
         ),
     ] {
-        door.post("/v1/jobs", body)
-            .await
-            .refused(status, "invalid", words);
+        door.post("/v1/jobs", body).await.refused(
+            status,
+            if status == 400 { "usage" } else { "invalid" },
+            words,
+        );
     }
     let many = vec![0; 100_001];
     door.post("/v1/jobs", json!({ "handler": "echo", "inputs": many }))
