@@ -97,6 +97,8 @@ pub fn watch(
     path: &Path,
     tell: impl Fn(Notice<'_>) + Send + Sync + 'static,
 ) -> Result<Watching, WatchError> {
+    // Events name whole paths, whatever was asked for.
+    let path = &std::path::absolute(path).map_err(|error| WatchError::Other(error.to_string()))?;
     let mut hub = lock(&HUB);
     if hub.is_none() {
         *hub = Some(Hub::new()?);
