@@ -17,13 +17,13 @@ use crate::support::postgres::{self, Cluster};
 use crate::support::{PATIENCE, World};
 
 /// The address of several servers.
-fn address(servers: &[&str], database: &str, options: &str) -> String {
+pub fn address(servers: &[&str], database: &str, options: &str) -> String {
     let servers = servers.join(",");
     format!("postgres://postgres@{servers}/{database}?sslmode=disable{options}")
 }
 
 /// A server of the machine, as an address names it: the directory of its socket.
-fn socket(cluster: &Cluster) -> String {
+pub fn socket(cluster: &Cluster) -> String {
     cluster
         .directory()
         .display()

@@ -77,6 +77,8 @@ mod simulation;
 mod steps;
 /// What every store promises, and what SQLite adds.
 mod store;
+/// Kills, crashes and failovers beside a mixed load.
+mod storms;
 /// Host functions: spawn, wait, retry, replay.
 mod tasks;
 /// `fishway trace`: trees of any shape and size, and what changes in them.

@@ -13,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fishway::client::Client;
+use fishway::store::Filter;
 use fishway::task::{Status, StatusSet, Task, TaskId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -23,7 +24,7 @@ use crate::support::{PATIENCE, options};
 
 const LANES: u64 = 4;
 
-/// One of so many hosts lives until all is done: a task whose host dies eleven times fails.
+/// One of so many hosts lives until every task has ended: a task whose host dies eleven times fails.
 const CALM: u64 = 6;
 
 /// Kills between two looks at what has ended.
@@ -90,12 +91,17 @@ impl Lane {
         std::thread::sleep(Duration::from_micros(self.random.random_range(0..most_us)));
     }
 
-    /// All that was submitted has ended.
+    /// Every task has ended, those included whose submit was killed before it was answered.
     fn wait(&self) {
-        let ids: Vec<TaskId> = self.submitted.values().copied().collect();
         let data = self.scene.root().join(".fishway");
         let fresh = self.client.is_none().then(|| crate::crash::client(&data));
         let client = self.client.as_ref().or(fresh.as_ref()).unwrap();
+        let all = Filter {
+            limit: 100_000,
+            ..Filter::default()
+        };
+        let tasks = client.list(&all).unwrap();
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
         let ended = client.wait(&ids, false, StatusSet::terminal(), Some(PATIENCE));
         assert!(self.runtime.block_on(ended).unwrap().is_some());
     }
@@ -117,6 +123,7 @@ impl Lane {
                 continue;
             };
             let file = self.scene.path("outside").join(&*name);
+            assert_eq!(task.status, Status::Completed, "{name}: {:?}", task.failure);
             if self.ended.insert(id, task).is_none() {
                 let wrote = std::fs::read_to_string(&file).expect("it has run");
                 assert_eq!(wrote, id.to_string());

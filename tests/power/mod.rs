@@ -379,8 +379,8 @@ fn completed(name: &str, task: &Task) -> Result<(), String> {
     match task.status == Status::Completed && output == Some(result(name).into()) {
         true => Ok(()),
         false => Err(format!(
-            "{name} has completed, and is {:?} now",
-            task.status
+            "{name} should have completed with its result, and is {:?}: {:?}",
+            task.status, task.failure
         )),
     }
 }

@@ -57,6 +57,12 @@ cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
 eval "$3" && as "$2/pg_ctl" -D "$1/data" -w -l "$1/again.log" restart >/dev/null 2>&1
 "#;
 
+/// Stops the server of the cluster in `$1` at once.
+const CRASH: &str = r#"
+as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
+cd "$1" && as "$2/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
+"#;
+
 /// Does something else to it.
 const CONTROL: &str = r#"
 as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
@@ -103,6 +109,18 @@ impl Cluster {
     /// Let a standby become a primary.
     pub fn promote(&self) {
         self.control("promote");
+    }
+
+    /// Stop it as a crash would, for good.
+    pub fn crash(&self) {
+        let stopped = Command::new("sh")
+            .args(["-c", CRASH, "sh"])
+            .arg(&self.directory)
+            .arg(programs())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        assert!(stopped.unwrap().success());
     }
 
     /// Stop every process of the server without a word, as a machine that hangs, until the answer is dropped.
