@@ -61,7 +61,7 @@ pub fn create_data_directory(directory: &Path) -> Result<()> {
         sync_names(directory)?;
     }
     for open in open_to_others(directory) {
-        // One of another user, or on a file system without modes, is told by `fishway doctor`.
+        // `fishway doctor` reports a file that belongs to another user, or lies on a file system without modes.
         if let Err(error) =
             std::fs::set_permissions(&open.path, Permissions::from_mode(open.wanted))
         {

@@ -453,7 +453,7 @@ impl Cursor {
 /// that is refused is a row.
 const EXCERPT_CHARS: usize = 200;
 
-/// The beginning of what a guest gave, for people. Calls are told apart by their content.
+/// The beginning of the arguments of a guest, for people. Calls are compared by their whole content.
 pub fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_CHARS).collect()
 }

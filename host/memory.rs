@@ -247,7 +247,7 @@ fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX >> 3)
 }
 
-/// The budget of a host that is told none: half of what this process may have.
+/// The budget of a host without `--memory`: half of what this process may have.
 pub fn default_bytes() -> u64 {
     let found = bytes_of(Path::new("/"));
     found

@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(value(&summed, OTHER), Some(1_300.0));
         let all: f64 = summed.iter().map(|one| one.value).sum();
         assert_eq!(all, 1_506.0);
-        // No number goes down, whoever is busy later.
+        // No count goes down when other task types become busy.
         counters[1_400] = ended(&name(1_400), 100.0);
         assert_eq!(named.admit("h1400"), OTHER);
         named.admit_busiest(&counters);

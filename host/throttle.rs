@@ -1,5 +1,5 @@
-//! Messages that would come many times a second: the first is said at once, then one now and then,
-//! with how many were left out since. Called by whoever logs what it tries again.
+//! Messages that would come many times a second: the first is logged at once, then one now and then, with the number
+//! of those left out. Called where something is tried again and each failure is logged.
 
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,8 @@
 //!
 //! On Linux a watcher takes an inotify instance, and all programs of a user share 128 of them by
 //! default. So there is one watcher for each process, which lives while somebody listens: the handlers
-//! directory, the bell of the database and the sources of a project share it. Whoever listens must
-//! also do without: a system may have no instance free, and some file systems tell nothing.
+//! directory, the bell of the database and the sources of a project share it. A listener must
+//! also work without events: a system may have no instance free, and some file systems report nothing.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;

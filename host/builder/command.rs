@@ -19,9 +19,9 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Runs a tool in a group of processes of its own, which ends with whoever started it: the first descriptor is a
-/// pipe whose other end that one holds, and it says so by its end. A tool that outlived its `fishway build`
-/// would go on writing into what the next one makes.
+/// Runs a tool in a process group of its own, and ends the group when `fishway build` ends. The first descriptor is a
+/// pipe whose other end is held by `fishway build`, so the pipe closes when that process ends. A tool that outlived
+/// its `fishway build` would go on writing into the files of the next build.
 const LEASH: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &

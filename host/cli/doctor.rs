@@ -333,7 +333,7 @@ fn handlers(global: &Global, args: &Args) -> Finding {
         .filter(|file| super::handler::is_component(file))
         .count();
     match last_look(global, &args.handlers) {
-        // What is broken is told of the host.
+        // The finding about the host names the broken handlers.
         Some(standing) => Finding::good(
             what,
             format!(

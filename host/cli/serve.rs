@@ -457,10 +457,10 @@ async fn end_of(client: &Client, job: Option<TaskId>) -> anyhow::Result<Task> {
     Ok(client.task(job)?)
 }
 
-/// So many files are told of one by one while they are loaded; of more, how many there are.
+/// Up to this many files are reported one by one while they are loaded. For more files only the count is printed.
 const FEW: usize = 20;
 
-/// How often that is told.
+/// How often the count is printed.
 const PROGRESS_REST: Duration = Duration::from_secs(2);
 
 /// What was not told one by one.

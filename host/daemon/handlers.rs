@@ -91,7 +91,7 @@ impl Told {
         let problems = loader.problems();
         for problem in &problems {
             let row = broken_row(problem, loader.directory());
-            // Of several problems of one name, the first is told.
+            // Of several problems with one name, the first is kept.
             let component = now.entry(row.name.clone()).or_default();
             component.broken.get_or_insert(row);
         }
@@ -188,11 +188,11 @@ pub fn forget(store: &dyn Store, loader: &Loader, handlers: &[Arc<Handler>], san
 pub struct Looking {
     /// What loads.
     pub loader: Arc<Loader>,
-    /// What is told.
+    /// The store that keeps what is loaded.
     pub store: Arc<dyn Store>,
     /// What has prepared components.
     pub sandbox: Arc<Sandbox>,
-    /// What other hosts are told of it.
+    /// Publishes the handlers for other hosts.
     pub sharing: Arc<Sharing>,
     /// What the store knows.
     pub known: Told,

@@ -216,7 +216,7 @@ fn raw(identity: &Identity) -> Option<Pid> {
     i32::try_from(identity.pid).ok().and_then(Pid::from_raw)
 }
 
-/// Whether whoever started this process asked that it outlive the terminal, as `nohup` does.
+/// Whether this process was started with SIGHUP ignored, so that it outlives the terminal, as `nohup` does.
 pub fn ignores_hangup() -> bool {
     const HANGUP: u64 = 1;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -269,7 +269,7 @@ impl HostMemory {
         }
     }
 
-    /// Say it, for whoever asks how the host is.
+    /// Write it into the data directory, where commands and other processes read it.
     pub fn say(&self, data_dir: &Path) {
         let text = serde_json::to_string(self).unwrap_or_default();
         if let Err(error) = write(&data_dir.join(MEMORY_FILE), &text) {

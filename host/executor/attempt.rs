@@ -280,7 +280,7 @@ fn undiverged(guest: &mut Guest, how: &str) -> Result<(), Failure> {
 /// The handler returned a failure. One that a replay returns before all that the run did is no word of the
 /// handler's about its work.
 fn returned_badly(guest: &mut Guest, failure: Failure) -> Lived {
-    // Other kinds are told by the host, before it calls the handler.
+    // Failures of other kinds come from the host, before it calls the handler.
     let by_handler = matches!(failure.kind, FailureKind::Handler | FailureKind::Limit);
     let how = format!("the handler's failure \"{}\"", beginning(&failure.message));
     let failure = match undiverged(guest, &how) {

@@ -94,7 +94,7 @@ impl Control {
     /// The guest goes on running.
     pub fn go_on(&self) {
         self.state().running_since = Some(Instant::now());
-        // Whoever waits for the end of its time has a time to wait for again.
+        // A task that waits for the end of the running time has a time to wait for again.
         self.bell.notify_waiters();
     }
 

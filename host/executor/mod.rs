@@ -133,8 +133,8 @@ impl Running {
     }
 }
 
-/// An attempt is here from before its claim is told until after its end is on disk, and both are done by
-/// the thread that writes: so what that thread does not find here nobody runs.
+/// An attempt is entered before its claim is handed over, and leaves after its end is on disk. The writer thread does
+/// both. So when the writer thread does not find an attempt here, no part of this host runs it.
 impl Attempts for Running {
     fn holds(&self, token: Token) -> bool {
         let running = self.lock();
@@ -257,7 +257,7 @@ impl Executor {
         let task = token.task;
         let control = Arc::new(Control::new(token.fence));
         let before = self.running.lock().insert(task, control.clone());
-        // Whoever ran the task here has ended, or has lost its claim without having heard of it.
+        // An earlier attempt at the task has ended, or has lost its claim and does not know that yet.
         if let Some(before) = before {
             before.stop(Interrupt::Replaced, Duration::ZERO);
         }
@@ -270,7 +270,7 @@ impl Executor {
         }
     }
 
-    /// What runs here, for whoever compares it with the database.
+    /// The attempts of this host. The heartbeat compares them with the database.
     pub fn attempts(&self) -> Arc<dyn Attempts> {
         self.running.clone()
     }

@@ -22,7 +22,7 @@ use crate::loader::{self, Loader};
 use crate::task::check_handler_name;
 use crate::wire::{self, FileProblemJson, HandlerJson};
 
-/// Problems that are told.
+/// The most problems that one answer lists.
 const PROBLEMS_MAX: usize = 1_000;
 
 /// The routes of handlers.

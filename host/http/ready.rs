@@ -1,5 +1,5 @@
 //! Whether the host is ready for work, for a load balancer or a supervisor that asks every few seconds
-//! and has no token. It says little, and asks the database at most once a second, whoever asks.
+//! and has no token. The answer says little, and however many ask, the database is read at most once a second.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -147,7 +147,7 @@ fn ask(client: &Client, number: u64) -> [String; 2] {
             let own = leases.iter().find(|lease| lease.number == number);
             [OK.to_owned(), lease(own, now_ms)]
         }
-        // Whoever asks may be anybody: what the server said is in the log.
+        // The caller may be anybody, so the answer does not repeat what the server said. The log has it.
         Err(StoreError::Server { .. }) => ["it is away".to_owned(), unknown()],
         Err(_) => ["it cannot be read".to_owned(), unknown()],
     }

@@ -246,7 +246,7 @@ fn load(engine: &Engine, code: &Nameless) -> Result<Component, Fault> {
     // wrote them to this file, which has no name, so that nobody else can have opened it. Or they were copied
     // into it from a file that bears a seal under a secret of the user who runs this; the seal was computed of what
     // was copied. From here on the file is sealed, so that nobody can change what is mapped; where that cannot be,
-    // the engine runs a copy in this process's own memory. Whoever knows the secret is the user, who can run any code
+    // the engine runs a copy in this process's own memory. Only the user knows the secret, and can run any code
     // anyway. The engine checks by itself that the code is for its version and settings.
     let loaded = unsafe {
         match code.seal() {

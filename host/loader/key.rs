@@ -1,8 +1,8 @@
 //! The secret that compiled code is sealed with.
 //!
-//! It lies outside of the data directory, so that whoever can write there alone (a backup that was restored, a
-//! volume that several containers mount, a disk with faults) cannot make code that a host would run. Every
-//! host of one user has the same one. Where none can be kept, each process has its own, and compiles anew.
+//! It lies outside of the data directory. So files that come into that directory in another way (from a backup, from
+//! another container with the same volume, from a faulty disk) never become code that a host runs. All hosts of one
+//! user share the secret. Where none can be kept, each process makes one of its own and compiles again.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -239,7 +239,7 @@ impl State {
     /// that might answer.
     fn link(&mut self) -> Vec<Change> {
         let settled = self.loads.settled(Instant::now()).is_ok();
-        // Nothing would be told, and what was told stays until then.
+        // There is nothing to report yet, and earlier reports stay until the loads have settled.
         if self.callers.is_empty() || (!settled && self.unlinked.is_empty()) {
             self.unlinked.retain(|_| !settled);
             return Vec::new();

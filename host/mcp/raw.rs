@@ -64,7 +64,7 @@ pub struct Watched<R> {
 }
 
 impl<R> Watched<R> {
-    /// The lines of a stream; longer ones than this are refused by whoever reads it.
+    /// The lines of a stream. The reader of the stream refuses lines longer than `line_bytes_max`.
     pub fn new(lines: R, arguments: Arguments, line_bytes_max: usize) -> Watched<R> {
         Watched {
             lines,

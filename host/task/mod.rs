@@ -395,7 +395,7 @@ pub struct Wait {
     pub woken: Option<Woken>,
 }
 
-/// A host call that waits, as far as two calls are told apart.
+/// A host call that waits: the parts by which two calls are compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingCall {
     /// Its function, by the name that guests call it by.

@@ -46,7 +46,7 @@ fn what_is_no_file_is_a_problem_and_keeps_nobody_waiting() {
         assert!(line.starts_with(&format!("{file}: {words}")), "{line}");
     }
     assert_eq!(told.len(), 8);
-    // Nothing is told twice, and what takes the place of one of them is loaded.
+    // Nothing is reported twice, and a component that replaces one of them is loaded.
     assert_eq!(scan(&loader), [""; 0]);
     std::fs::remove_file(shelf.path("a-pipe.wasm")).unwrap();
     shelf.guest("echo", "a-pipe.wasm");

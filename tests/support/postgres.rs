@@ -155,7 +155,7 @@ impl Cluster {
             stream.read_exact(&mut answer).unwrap();
             (answer == *b"R").then_some(stream)
         };
-        // Whoever was in before may still be on the way out.
+        // Earlier connections may not be closed yet.
         let mut taken = Vec::new();
         while taken.len() < connections {
             taken.extend(connect());

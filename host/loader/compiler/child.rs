@@ -44,7 +44,7 @@ pub enum Ended {
     Refused(Fault),
     /// It used up its processor time.
     OutOfTime,
-    /// It crashed, which is what becomes of it when it may have no more memory. With the signal's number.
+    /// It crashed, with the number of the signal. A child that reaches its memory limit ends like this.
     Crashed(i32),
     /// The system ended it, which it does when the machine has no memory left.
     Killed,
@@ -212,7 +212,7 @@ fn how(status: ExitStatus, said: &[u8]) -> Ended {
 
 /// What the child does. `arguments` are those after [`FLAG`].
 pub fn run(arguments: &[OsString], engine: impl FnOnce() -> Result<Engine, String>) -> ExitCode {
-    // Whoever started it hears of a panic by what it says then.
+    // The host that started it learns of a panic from its answer.
     std::panic::set_hook(Box::new(|_| {}));
     let text: Vec<_> = arguments.iter().filter_map(|one| one.to_str()).collect();
     let [parent, memory_bytes, kind] = text[..] else {
@@ -276,7 +276,7 @@ fn confine(parent: i32, memory_bytes: u64) -> std::io::Result<()> {
         if getppid() != Pid::from_raw(parent) {
             return Err(std::io::Error::other("the host has ended"));
         }
-        // A system without this ends whom it likes.
+        // A system without this file chooses by itself which process to end.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         limit(Resource::Data, memory_bytes)?;
         limit(Resource::As, memory_bytes.saturating_add(PROGRAM_BYTES))?;

@@ -281,8 +281,8 @@ impl PgEngine {
         let now = found[place]
             .first()
             .ok_or_else(|| columns::damaged("no time".to_owned()))?;
-        // Read with the lock in hand, which a migration takes alone: nobody writes into tables that a
-        // newer fishway has changed.
+        // The schema's number is read under the lock that a migration takes alone. So this never writes into tables
+        // that a newer fishway has changed.
         schema::refuse_newer(columns::get(now, 2)?, &self.address.place)?;
         self.run.xid = columns::get(now, 1)?;
         let server_ms = columns::unsigned(now, 0)?;

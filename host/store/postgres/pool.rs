@@ -21,14 +21,14 @@ pub type Reader = Object<Readers>;
 pub struct Readers {
     /// Where to.
     pub address: Address,
-    /// What each connection is asked to be like.
+    /// The statements that set up each connection.
     pub settings: String,
 }
 
 /// A connection that reads.
 pub struct Reading {
     client: ClientWrapper,
-    /// Looks after its server while it does not answer.
+    /// Checks its server while a statement is not answered.
     pub watch: Watch,
 }
 

@@ -1,9 +1,9 @@
 //! Deleting inside a transaction of PostgreSQL, beside those of other hosts.
 //!
-//! Hundreds of tasks go with a handful of statements. A task that may be deleted is locked first, and what
-//! decides about it is read after that: whoever is about to use it locks its row, too, and so comes
-//! before or after. A task that another transaction has is left alone where nobody asked for that very one,
-//! so deleting waits for nobody. The others wait for it, so it ends after some milliseconds.
+//! A handful of statements deletes hundreds of tasks. A task is locked first, and the facts that decide about it
+//! are read under that lock. A transaction that is about to use the task locks its row, too, and so comes
+//! before or after. Deleting by age skips a task that another transaction has locked, so it waits for none. Other
+//! transactions do wait for the rows that it has locked, so it ends after some milliseconds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -171,7 +171,7 @@ impl Removal for PgRows<'_> {
         if *self.leads == Some(rules) {
             return Ok(true);
         }
-        // Held for as long as the connection, whatever becomes of the transaction.
+        // The connection holds this lock until it closes, also when the transaction is rolled back.
         let leads = self.one(LEAD, named! { "rules": rules }, |row| columns::get(row, 0))?;
         let leads = leads.unwrap_or(false);
         if leads {

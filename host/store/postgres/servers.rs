@@ -1,8 +1,8 @@
-//! Connecting: to which of the servers of an address, for how long, and what a server that says no
-//! means. And whether a server that does not answer a statement answers anybody.
+//! Connecting to the servers of an address: the order in which they are tried, the time that each has, and the
+//! meaning of each refusal. And a check whether a server that does not answer a statement answers a new connection.
 //!
-//! Every server, and every address of its name, has its turn and its own time. The one that let us in
-//! last comes first, one that fell silent comes last.
+//! Every server, and every address of its name, has its turn and its own time. The last one that accepted a
+//! connection comes first, and one that fell silent comes last.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -96,7 +96,7 @@ pub struct Connected {
     pub client: Client,
     /// Is to be driven for as long as the client is used.
     pub line: Line,
-    /// Looks after the server while it does not answer.
+    /// Checks the server while a statement is not answered.
     pub watch: Watch,
 }
 
@@ -340,7 +340,7 @@ impl Address {
         })
     }
 
-    /// What it comes to that no server is of use.
+    /// The error when no server can be used.
     fn all_refused(&self, mut refusals: Vec<(String, Refusal)>) -> StoreError {
         let passing = refusals.iter().any(|(_, refusal)| refusal.passing);
         let place = &self.place;
@@ -405,7 +405,7 @@ impl Address {
     }
 }
 
-/// Looks after a server while it does not answer a statement.
+/// Checks the server of a connection while a statement is not answered.
 ///
 /// A statement may take long for good reasons. So a new connection is tried meanwhile: where that is
 /// answered, the statement is waited for; where it is not, again and again, the server is silent.

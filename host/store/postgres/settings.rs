@@ -13,11 +13,11 @@ pub enum Session {
     Writer,
     /// One of the readers.
     Reader,
-    /// Who listens to what other processes tell.
+    /// The connection that listens for notices of other processes.
     Listener,
-    /// Whoever brings the schema up to date.
+    /// The connection that brings the schema up to date.
     Opening,
-    /// Whoever fills a new database.
+    /// The connection that fills a new database.
     Moving,
 }
 
@@ -46,7 +46,7 @@ const WRITER: &[(&str, &str)] = &[
     ("enable_mergejoin", "off"),
 ];
 
-/// The server gives up a read a little before whoever waits for the answer does, so that it says why.
+/// The server ends a read a little before the host stops waiting for it, so that the server says why.
 const READER: &[(&str, &str)] = &[
     ("default_transaction_read_only", "on"),
     ("lock_timeout", "0"),
@@ -54,7 +54,7 @@ const READER: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "60s"),
 ];
 
-/// A migration may take long, and waits for whoever migrates already.
+/// A migration may take long, and waits for one of another process.
 const OPENING: &[(&str, &str)] = &[
     ("lock_timeout", "60s"),
     ("statement_timeout", "0"),
@@ -95,7 +95,7 @@ impl Session {
                  where pg_catalog.current_setting('{name}', true) is not null;\n"
             ));
         }
-        // What was told is on disk. Whoever wants more of a standby has said so, and that is kept.
+        // An answer means that the data is on disk. A level that also waits for standbys is the administrator's choice.
         if !matches!(self, Session::Reader | Session::Listener) {
             sql.push_str(
                 "select pg_catalog.set_config('synchronous_commit', 'local', false)

@@ -73,7 +73,7 @@ impl ToSql for Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        // Whoever brings text that was not checked has made it storable before, for both engines.
+        // Text that was not checked is made storable earlier, for both engines.
         debug_assert!(!text.contains('\0'), "a text with NUL: {text:?}");
         Value::Text(storable(text).into_owned())
     }

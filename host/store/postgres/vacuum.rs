@@ -13,7 +13,7 @@ use crate::store::{StoreError, VacuumHolder};
 /// Younger ones are the work of every day.
 pub const AGE_MIN: Duration = Duration::from_secs(60);
 
-/// A slot has no time. It is told of when so many transactions were begun since.
+/// A slot has no time. It is reported when this many transactions have begun since its oldest one.
 const SLOT_TRANSACTIONS_MIN: i64 = 100_000;
 
 /// See [`Store::vacuum_holders`](crate::store::Store::vacuum_holders).

@@ -1,7 +1,7 @@
 //! Whether a file that SQLite cannot read was a database of ours.
 //!
-//! What another program has written is left alone, and the user is told to look elsewhere. What is ours and
-//! was damaged is told as that: then there is something to lose, and a backup to look for.
+//! A file of another program is left alone, and the message says that it is not ours. A damaged file of ours is called
+//! damaged, because then there is data to lose and a backup to look for.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! The mark of a file whose tasks were moved to a server: nobody is to run them a second time.
 //!
 //! It is in the header of the file, where a copy keeps it and an older fishway takes the file for another
-//! program's. Where the tasks went says a file beside it. Whoever only reads is let in.
+//! program's. A file beside it says where the tasks went. Reading is allowed.
 
 use std::path::{Path, PathBuf};
 

@@ -104,7 +104,7 @@ pub async fn a_task_that_kills_its_hosts_is_failed(world: &mut World) {
         assert!(failure.message.contains(words), "{failure:?}");
     }
     assert_eq!(world.recover().await.unwrap(), 0);
-    // A host that is told another bound keeps that one.
+    // Another bound of the host counts.
     let id = world.submit("h").await;
     world.start(id).await;
     world.store().recover(1).await.unwrap();
