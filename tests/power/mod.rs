@@ -16,8 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock};
 
 use fishway::client::Client;
 use fishway::store::Filter;
@@ -59,6 +58,44 @@ fn shim() -> &'static Path {
 /// record.
 struct Scene {
     directory: tempfile::TempDir,
+}
+
+/// What the clients of a record have done.
+#[derive(Default)]
+struct Progress {
+    state: Mutex<Done>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Done {
+    /// Tasks that were submitted and have ended.
+    done: usize,
+    /// Clients that have come to an end, well or not.
+    over: usize,
+}
+
+impl Progress {
+    fn change(&self, change: impl FnOnce(&mut Done)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    /// Wait until so many tasks have ended, or both clients have.
+    fn until(&self, many: usize) {
+        let state = self.state.lock().unwrap();
+        let waits = |state: &mut Done| state.done < many && state.over < 2;
+        drop(self.changed.wait_while(state, waits).unwrap());
+    }
+}
+
+/// A client, which may panic.
+struct Over<'a>(&'a Progress);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.change(|state| state.over += 1);
+    }
 }
 
 /// A process that is killed at the end, in no change of a file.
@@ -156,7 +193,7 @@ impl Scene {
     /// Submit tasks of these names and wait for each, by two clients, while the host is killed twice
     /// and stopped once.
     fn run(&self, names: &[String]) -> Vec<Record> {
-        let done = AtomicUsize::new(0);
+        let done = Progress::default();
         let client = &|names: &[String]| {
             for name in names {
                 let id = self.told(
@@ -164,18 +201,19 @@ impl Scene {
                     &format!("submit {name}"),
                 );
                 self.told(&["wait", &id], &format!("wait {name}"));
-                done.fetch_add(1, Ordering::Release);
+                done.change(|state| state.done += 1);
             }
         };
         std::thread::scope(|scope| {
             let (first, second) = names.split_at(names.len() / 2);
-            let clients = [first, second].map(|names| scope.spawn(move || client(names)));
-            let until = |many: usize| {
-                let ended = || clients.iter().all(|client| client.is_finished());
-                while done.load(Ordering::Acquire) < many && !ended() {
-                    std::thread::yield_now();
-                }
-            };
+            for names in [first, second] {
+                let done = &done;
+                scope.spawn(move || {
+                    let _over = Over(done);
+                    client(names);
+                });
+            }
+            let until = |many: usize| done.until(many);
             for share in [1, 2] {
                 let host = self.serve();
                 until(names.len() * share / 3);
