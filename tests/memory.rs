@@ -9,7 +9,7 @@ use fishway::task::{FailureKind, Status, StatusSet};
 use serde_json::{Value, json};
 
 use crate::support::place::Place;
-use crate::support::{World, failure, options, results};
+use crate::support::{PATIENCE, World, failure, options, results};
 
 /// Of a budget of 256 MiB, instances have 160.
 fn small() -> Settings {
@@ -67,6 +67,29 @@ async fn an_instance_that_the_host_has_no_memory_for_fails_and_may_be_tried_agai
     // One that is within the budget is none the worse.
     let task = world.run(json!([{ "allocate": 100_000_000 }])).await;
     assert_eq!(task.status, Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_interrupted_while_its_instance_waits_gives_back_what_that_had() {
+    let mut world = World::set(small()).await;
+    let memory = world.host().memory().clone();
+    // It begins to wait after it was cancelled. So it has ended, and its instance goes when the grace period is over.
+    let steps = json!([{ "until-stop": {} }, { "signal-receive": { "name": "go" } }]);
+    let id = world.submit(steps).await;
+    world.reach_status(id, Status::Running).await;
+    world.client.cancel(id, false).await.unwrap();
+    assert_eq!(world.end(id).await.status, Status::Cancelled);
+    let parked = async |there: bool| {
+        while (memory.shares()[1].used_bytes > 0) != there {
+            memory.freed(Duration::from_millis(50)).await;
+        }
+    };
+    let both = async {
+        parked(true).await;
+        parked(false).await;
+    };
+    let over = tokio::time::timeout(PATIENCE, both).await;
+    over.expect("what the instance had is given back");
 }
 
 /// What the process has, or had at most, in bytes.

@@ -180,8 +180,11 @@ impl Waiting {
     /// The claim that ends the wait, with what the instance has; none when the instance has to go: there was
     /// no room, others needed its memory, or `patience` is over.
     pub async fn claimed_again(mut self, patience: Duration) -> Option<(Claim, Charge)> {
+        // It stays in `self` meanwhile: who is interrupted here leaves its place.
+        let claim = self.claim.as_mut()?;
+        let in_time = tokio::time::timeout(patience, claim).await;
         let mut claim = self.claim.take()?;
-        if let Ok(claimed) = tokio::time::timeout(patience, &mut claim).await {
+        if let Ok(claimed) = in_time {
             return claimed.ok();
         }
         match self.leave() {
