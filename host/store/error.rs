@@ -289,19 +289,83 @@ impl StoreError {
         }
     }
 
+    /// Whether everybody meets it, whatever he asks for: nobody can get at the database now, or this process
+    /// may not. Then it is not tried once more for each of those who ask, as each try may take seconds.
+    pub fn meets_all(&self) -> bool {
+        match self {
+            StoreError::NewerSchema { .. }
+            | StoreError::Moved { .. }
+            | StoreError::Foreign { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Server { .. }
+            | StoreError::LeaseLost
+            | StoreError::LeaseEnded { .. }
+            | StoreError::Closed => true,
+            StoreError::UnknownTask(_)
+            | StoreError::Refused(_)
+            | StoreError::Lives { .. }
+            | StoreError::Needed { .. }
+            | StoreError::UpstreamDeleted { .. }
+            | StoreError::KeyTaken { .. }
+            | StoreError::KeyTwice { .. }
+            | StoreError::UnknownSchedule(_)
+            | StoreError::ScheduleTaken(_)
+            | StoreError::BadSchedule { .. }
+            | StoreError::Overlaps { .. }
+            | StoreError::Deadlock { .. }
+            | StoreError::NoReceiver(_)
+            | StoreError::SignalsFull { .. }
+            | StoreError::Stale(_)
+            // A smaller one may still find room, and another page may be whole.
+            | StoreError::Full { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Crowded { .. }
+            | StoreError::Ended { .. }
+            | StoreError::Failed { .. }
+            | StoreError::Panicked { .. }
+            | StoreError::Clock
+            | StoreError::Remote { .. } => false,
+        }
+    }
+
     /// How an attempt is lost that cannot go on because of this; none where its claim is lost or the host
     /// is ending, so that there is nothing to give back.
     pub fn loss(&self) -> Option<Loss> {
         match self {
-            StoreError::Stale(_) | StoreError::Closed => None,
+            StoreError::Stale(_)
+            | StoreError::LeaseLost
+            | StoreError::LeaseEnded { .. }
+            | StoreError::Closed => None,
             StoreError::Server { .. }
             | StoreError::Locked { .. }
             | StoreError::Crowded { .. }
             | StoreError::Ended { .. }
             | StoreError::Full { .. }
             | StoreError::ReadOnly { .. } => Some(Loss::Away),
-            other => Some(Loss::Unread {
-                why: other.to_string(),
+            StoreError::UnknownTask(_)
+            | StoreError::Refused(_)
+            | StoreError::Lives { .. }
+            | StoreError::Needed { .. }
+            | StoreError::UpstreamDeleted { .. }
+            | StoreError::KeyTaken { .. }
+            | StoreError::KeyTwice { .. }
+            | StoreError::UnknownSchedule(_)
+            | StoreError::ScheduleTaken(_)
+            | StoreError::BadSchedule { .. }
+            | StoreError::Overlaps { .. }
+            | StoreError::Deadlock { .. }
+            | StoreError::NoReceiver(_)
+            | StoreError::SignalsFull { .. }
+            | StoreError::NewerSchema { .. }
+            | StoreError::Moved { .. }
+            | StoreError::Foreign { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Failed { .. }
+            | StoreError::Panicked { .. }
+            | StoreError::Clock
+            | StoreError::Remote { .. } => Some(Loss::Unread {
+                why: self.to_string(),
             }),
         }
     }

@@ -311,7 +311,7 @@ impl<E: Engine> Writer<E> {
                 self.settle(batch, done);
                 return left;
             }
-            Err(_) if batch.len() > 1 => {
+            Err(broke) if batch.len() > 1 && !broke.error.meets_all() => {
                 // One of them broke the transaction. Alone, only that one fails.
                 for job in batch {
                     self.transaction(vec![job]);

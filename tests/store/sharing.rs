@@ -2,8 +2,9 @@
 //! stand behind all of them.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 use fishway::bus::Bus;
 use fishway::clock::SystemClock;
@@ -11,7 +12,7 @@ use fishway::limits::{AFTER_MAX, TRANSACTION_ROWS};
 use fishway::store::StoreError;
 use fishway::store::kernel::{self, Turn};
 use fishway::store::sqlite::{Opening, Role, SqliteEngine};
-use fishway::store::writer::{Job, Message, Writer};
+use fishway::store::writer::{Ask, Begun, Engine, Job, Left, Message, Writer};
 use fishway::task::{Fence, NewTask, Options, TaskId, Token};
 
 /// Something that the writer does, and the word that is noted when it is done.
@@ -224,4 +225,96 @@ impl Line {
         let id = made.lock().unwrap().take();
         id.unwrap()
     }
+}
+
+/// A database that nobody can get at, and how often that was tried.
+struct Away {
+    engine: SqliteEngine,
+    tries: Arc<AtomicUsize>,
+}
+
+impl Engine for Away {
+    type Rows<'a> = <SqliteEngine as Engine>::Rows<'a>;
+
+    fn begin(&mut self, _: bool, _: bool, _: &[TaskId]) -> Result<Begun, StoreError> {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        Err(StoreError::Server {
+            what: "nobody answers".to_owned(),
+            hint: None,
+            passing: true,
+        })
+    }
+
+    fn rows(&mut self) -> Self::Rows<'_> {
+        self.engine.rows()
+    }
+
+    fn commit(&mut self, left: &Left<'_>) -> Result<(), StoreError> {
+        self.engine.commit(left)
+    }
+
+    fn rollback(&mut self) {
+        self.engine.rollback();
+    }
+
+    fn again(&mut self, error: &StoreError) -> bool {
+        self.engine.again(error)
+    }
+
+    fn changed_outside(&mut self) -> bool {
+        self.engine.changed_outside()
+    }
+
+    fn noticed(&mut self) {
+        self.engine.noticed();
+    }
+
+    fn owes_at(&self) -> Option<Instant> {
+        self.engine.owes_at()
+    }
+
+    fn committed(&mut self) {
+        self.engine.committed();
+    }
+
+    fn close(&mut self) {
+        self.engine.close();
+    }
+}
+
+#[test]
+fn a_database_that_is_away_is_not_tried_once_more_for_each_of_those_who_ask() {
+    let Line {
+        writer,
+        queue: _queue,
+        _directory,
+        ..
+    } = Line::open();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let mut writer = Writer {
+        engine: Away {
+            engine: writer.engine,
+            tries: tries.clone(),
+        },
+        queue: writer.queue,
+        nudged: writer.nudged,
+        bus: writer.bus,
+        ids: writer.ids,
+        dispatch: None,
+        lost: HashSet::new(),
+        kept: Default::default(),
+    };
+    let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        let (job, answer) = Ask::new(None, |_: &mut Turn<'_>| Ok(()));
+        jobs.push(Box::new(job));
+        answers.push(answer);
+    }
+    writer.turn(jobs);
+    for mut answer in answers {
+        let said = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(said.to_string(), "nobody answers");
+    }
+    assert_eq!(tries.load(Ordering::Relaxed), 1);
 }
