@@ -205,6 +205,11 @@ impl IdGenerator {
             .fetch_max(ticks << COUNTER_BITS | counter, Ordering::Relaxed);
     }
 
+    /// The node that its ids are of.
+    pub fn node(&self) -> u8 {
+        self.node.load(Ordering::Relaxed) as u8
+    }
+
     /// Make all later ids as of a later tick than `newest`: the newest of all may be of another
     /// node, and says nothing of those that an earlier process of this one has made beside it.
     pub fn begin_after(&self, newest: TaskId) {

@@ -10,10 +10,12 @@ use fishway::clock::Clock;
 use fishway::lease::{HEARTBEAT_MS, Identity, Lease, SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
-use fishway::store::{End, Filter, Keep, StoreError, Sweep};
+use fishway::store::sqlite::Role;
+use fishway::store::{End, Filter, Keep, Store, StoreError, Sweep, Writes};
 use fishway::task::{Options, Status, StatusSet, Task, TaskId};
 
 use super::world::{Holds, PostgresEngine, World, done, failed, key, keyed};
+use crate::support::{PATIENCE, postgres};
 
 /// How often two verbs are done at once.
 const ROUNDS: usize = 20;
@@ -507,4 +509,61 @@ async fn a_task_with_options_is_the_same_whoever_looks() {
     };
     let id = one.submit_with("h", options).await;
     assert_eq!(one.get(id), two.get(id));
+}
+
+/// A session with the database of an address.
+async fn session(url: &str) -> tokio_postgres::Client {
+    let plain = url.split('?').next().unwrap();
+    let (client, line) = tokio_postgres::connect(plain, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(line);
+    client
+}
+
+/// Tell what a host of that node tells, without a pause, so that no look of the listener's own comes between.
+async fn tells(session: &tokio_postgres::Client, node: u8) {
+    let tell = format!("select pg_notify('fishway', '{node} - 0 -'), pg_sleep(0.05)");
+    loop {
+        session.batch_execute(&tell).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_node_another_has_since_its_line_broke_hears_that_one() {
+    let url = postgres::database();
+    let store = postgres::open(&url, Role::Host);
+    let administrator = session(&url).await;
+    let hears = async || {
+        let mut watch = store.bus().watch(&[TaskId::from_i64(1)]);
+        let hears = async { while !watch.news().await.outside {} };
+        let hears = tokio::time::timeout(PATIENCE, hears).await;
+        hears.expect("the host hears what another tells");
+    };
+    tokio::select! {
+        () = hears() => {}
+        () = tells(&administrator, 77) => {}
+    }
+
+    // Stands in line for the node of the host, and has it as soon as that one's session ends.
+    let other = session(&url).await;
+    let takes = tokio::spawn(async move {
+        let take = "select pg_advisory_lock(1718186857, 2)";
+        other.batch_execute(take).await.unwrap();
+        other
+    });
+    let of_node = "locktype = 'advisory' and classid = 1718186857 and objid = 2
+        and database = (select oid from pg_database where datname = current_database())";
+    let waits = format!("select 1 from pg_locks where {of_node} and not granted");
+    let in_line = async { while administrator.query(&waits, &[]).await.unwrap().is_empty() {} };
+    let in_line = tokio::time::timeout(PATIENCE, in_line).await;
+    in_line.expect("it stands in line");
+    let end = format!("select pg_terminate_backend(pid) from pg_locks where {of_node} and granted");
+    administrator.batch_execute(&end).await.unwrap();
+    let other = takes.await.unwrap();
+    let telling = tokio::spawn(async move { tells(&other, 2).await });
+    // The host has another node from here on. What this writes is nothing that is told.
+    store.flush().await.unwrap();
+    hears().await;
+    telling.abort();
 }

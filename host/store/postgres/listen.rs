@@ -13,7 +13,7 @@ use super::fronts::{Rank, Told};
 use super::servers::Connected;
 use super::settings::Session;
 use crate::store::writer::{Left, Message, Outside};
-use crate::task::StatusSet;
+use crate::task::{IdGenerator, StatusSet};
 
 /// Where notices go.
 pub const CHANNEL: &str = "fishway";
@@ -114,7 +114,8 @@ fn anything() -> Outside {
 /// Hears what other processes tell, and nudges the writer.
 pub struct Listener {
     pub address: Address,
-    pub node: u8,
+    /// Has the node of this process, which may be another one after its line was broken.
+    pub ids: Arc<IdGenerator>,
     pub outside: Arc<Mutex<Option<Outside>>>,
     pub told: Arc<Told>,
     pub nudged: Arc<AtomicBool>,
@@ -167,7 +168,7 @@ impl Listener {
         // A server that has fallen silent tells nothing any more, whatever the line looks like.
         while open && !watch.is_outdated() {
             open = match tokio::time::timeout(REST_TOLD, notices.recv()).await {
-                Ok(Some(notice)) => match heard(notice.payload(), self.node) {
+                Ok(Some(notice)) => match heard(notice.payload(), self.ids.node()) {
                     Some(outside) => {
                         hear_ready(notice.payload(), &self.told);
                         self.nudge(outside)

@@ -148,8 +148,7 @@ impl PostgresStore {
             .name("fishway-writer".to_owned())
             .spawn(move || match parts.writer() {
                 Ok(writer) => {
-                    let node = writer.engine.node;
-                    let _ = opened.send(Ok(node));
+                    let _ = opened.send(Ok(()));
                     writer.run();
                 }
                 Err(error) => {
@@ -157,7 +156,7 @@ impl PostgresStore {
                 }
             })
             .map_err(failed)?;
-        let node = begun.recv().map_err(|_| StoreError::Closed)??;
+        begun.recv().map_err(|_| StoreError::Closed)??;
         let readers = pool::Readers {
             address: address.clone(),
             settings: Session::Reader.statements(),
@@ -174,7 +173,7 @@ impl PostgresStore {
         if opening.watch {
             let listener = listen::Listener {
                 address: address.clone(),
-                node,
+                ids: ids.clone(),
                 outside,
                 told,
                 nudged,
