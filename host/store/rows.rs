@@ -178,11 +178,11 @@ pub trait Rows:
     fn save_handlers_standing(&mut self, standing: &HandlersStanding) -> Result<(), StoreError>;
     /// Forget the handlers of this host, and those of hosts that serve no more.
     fn forget_handlers(&mut self) -> Result<(), StoreError>;
-    /// Remember what a component runs and what is wrong with it, in place of what was before. `added`:
-    /// there is nothing of it yet, or it is only added to.
-    fn save_component(
+    /// Remember what components run and what is wrong with them, in place of what was before. `added`: there is
+    /// nothing of them yet. There may be ten thousand, so an engine that is far away does it in a few statements.
+    fn save_components(
         &mut self,
-        component: &ComponentChange,
+        components: &[ComponentChange],
         added: bool,
     ) -> Result<(), StoreError>;
 }

@@ -1,10 +1,16 @@
-//! What hosts publish for each other: how long components are kept that nobody publishes.
+//! What hosts publish for each other: how long components are kept that nobody publishes. And what it costs the
+//! others that a host says what it has loaded.
 
 use fishway::lease::Sign;
-use fishway::store::{Publication, SharedComponent};
+use fishway::store::sqlite::Role;
+use fishway::store::{
+    HandlerRow, HandlersChange, HandlersStanding, Publication, SharedComponent, Store, Writes,
+};
 
 use super::hosts::lease;
 use super::world::{PostgresEngine, World, key};
+use crate::support::line::Line;
+use crate::support::postgres;
 
 /// For how long a component is kept at least that nobody publishes any more.
 const KEPT_MS: u64 = 600_000;
@@ -101,4 +107,42 @@ async fn the_last_publisher_of_a_name_takes_it_back_for_those_that_are_gone() {
     let left = store.published().unwrap();
     let left: Vec<&str> = left.iter().map(|handler| &*handler.name).collect();
     assert_eq!(left, ["y"], "an older one must not come back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_says_what_it_has_loaded_in_a_few_statements_however_much_that_is() {
+    let line = Line::to(postgres::cluster());
+    let url = line.url(&postgres::name_of(&postgres::database()));
+    let store = postgres::open(&url, Role::Host);
+    let rows = |many: usize| {
+        let row = |number: usize| HandlerRow {
+            name: format!("handler-{number:03}"),
+            digest: "sha256:x".to_owned(),
+            description: (number % 2 == 0).then(|| format!("number {number}")),
+            function: None,
+            generator: number % 3 == 0,
+        };
+        (0..many).map(row).collect::<Vec<_>>()
+    };
+    let keep = async |change: HandlersChange| {
+        let before = line.statements();
+        store.keep_handlers(change).await.unwrap();
+        line.statements() - before
+    };
+    let part = |many: usize| HandlersChange {
+        whole: false,
+        standing: HandlersStanding::default(),
+        ..HandlersChange::whole(rows(many), "here")
+    };
+    // The first time each statement is prepared, and others are asked for besides.
+    keep(HandlersChange::whole(rows(1), "here")).await;
+    keep(part(1)).await;
+    // Nobody else writes until each of them was answered.
+    let few = keep(HandlersChange::whole(rows(2), "here")).await;
+    let many = keep(HandlersChange::whole(rows(300), "here")).await;
+    assert!(many <= few + 5, "{many} statements, and {few} for two");
+    let few = keep(part(2)).await;
+    let many = keep(part(299)).await;
+    assert!(many <= few + 5, "{many} statements, and {few} for two");
+    assert_eq!(store.handlers_after("", 1_000).unwrap(), rows(300));
 }

@@ -118,11 +118,9 @@ pub fn keep_handlers(turn: &mut Turn<'_>, change: &HandlersChange) -> Result<(),
     if change.whole {
         turn.rows.forget_handlers()?;
     }
-    for component in &change.components {
-        let component = storable_component(component.clone());
-        turn.rows.save_component(&component, change.whole)?;
-    }
-    Ok(())
+    let components = change.components.iter().cloned().map(storable_component);
+    let components: Vec<ComponentChange> = components.collect();
+    turn.rows.save_components(&components, change.whole)
 }
 
 /// What a host says of a component, with text that every engine can keep.

@@ -48,61 +48,66 @@ pub fn forget(rows: &mut PgRows<'_>) -> Result<(), StoreError> {
     rows.run(DIRECTORIES, named! { "host": host })
 }
 
-pub fn save_component(
+pub fn save_components(
     rows: &mut PgRows<'_>,
-    component: &ComponentChange,
+    components: &[ComponentChange],
     added: bool,
 ) -> Result<(), StoreError> {
-    // The names of its functions begin with its own and a slash, after which comes a 0.
-    const FORGET: &str = "\
+    const FORGET: &str = "delete from handlers where host = :host and name = any(:names)";
+    // Their names begin with that of the component and a slash, after which comes a 0.
+    const FUNCTIONS: &str = "\
         delete from handlers
-        where host = :host and (name = :name or (name > :first and name < :last))";
-    const MENDED: &str = "delete from broken_handlers where host = :host and name = :name";
+        using unnest(:names::text[]) component
+        where host = :host and name > component || '/' and name < component || '0'";
+    const MENDED: &str = "delete from broken_handlers where host = :host and name = any(:names)";
     const SQL: &str = "\
         insert into handlers (host, name, digest, description, function, generator)
-        values (:host, :name, :digest, :description, :function, :generator)";
+        select :host::bigint, name, digest, description, function, generator
+        from unnest(:names::text[], :digests::text[], :descriptions::text[], :functions::text[],
+          :generators::boolean[]) as new (name, digest, description, function, generator)";
     const BROKEN: &str = "\
         insert into broken_handlers (host, name, file, problem, hint)
-        values (:host, :name, :file, :problem, :hint)";
+        select :host::bigint, name, file, problem, hint
+        from unnest(:names::text[], :files::text[], :problems::text[], :hints::text[])
+          as new (name, file, problem, hint)";
     rows.only_alone()?;
     let host = rows.host.unwrap_or(0);
-    if !added {
-        let (first, last) = (
-            format!("{}/", component.name),
-            format!("{}0", component.name),
-        );
-        rows.run(
-            FORGET,
-            named! { "host": host, "name": &component.name, "first": first, "last": last },
-        )?;
-        rows.run(MENDED, named! { "host": host, "name": &component.name })?;
+    if !added && !components.is_empty() {
+        let names = all(components, |component| (&component.name).into());
+        let values = named! { "host": host, "names": names };
+        for sql in [FORGET, FUNCTIONS, MENDED] {
+            rows.run(sql, values)?;
+        }
     }
-    for handler in &component.rows {
-        rows.run(
-            SQL,
-            named! {
-                "host": host,
-                "name": &handler.name,
-                "digest": &handler.digest,
-                "description": handler.description.as_ref(),
-                "function": handler.function.as_ref().map(to_json),
-                "generator": handler.generator,
-            },
-        )?;
-    }
-    let Some(broken) = &component.broken else {
-        return Ok(());
-    };
-    rows.run(
-        BROKEN,
-        named! {
+    let handlers: Vec<&HandlerRow> = components.iter().flat_map(|one| &one.rows).collect();
+    if !handlers.is_empty() {
+        let values = named! {
             "host": host,
-            "name": &broken.name,
-            "file": &broken.file,
-            "problem": &broken.problem,
-            "hint": &broken.hint,
-        },
-    )
+            "names": all(&handlers, |one| (&one.name).into()),
+            "digests": all(&handlers, |one| (&one.digest).into()),
+            "descriptions": all(&handlers, |one| one.description.as_ref().into()),
+            "functions": all(&handlers, |one| one.function.as_ref().map(to_json).into()),
+            "generators": all(&handlers, |one| one.generator.into()),
+        };
+        rows.run(SQL, values)?;
+    }
+    let broken: Vec<&BrokenRow> = components.iter().flat_map(|one| &one.broken).collect();
+    if !broken.is_empty() {
+        let values = named! {
+            "host": host,
+            "names": all(&broken, |one| (&one.name).into()),
+            "files": all(&broken, |one| (&one.file).into()),
+            "problems": all(&broken, |one| (&one.problem).into()),
+            "hints": all(&broken, |one| (&one.hint).into()),
+        };
+        rows.run(BROKEN, values)?;
+    }
+    Ok(())
+}
+
+/// One value of each, as a list.
+fn all<T>(of: &[T], value: impl Fn(&T) -> Value) -> Value {
+    Value::List(of.iter().map(value).collect())
 }
 
 /// The newest host's directory; of the numbers, the largest that any host has, since hosts of one

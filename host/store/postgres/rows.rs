@@ -569,12 +569,12 @@ impl Rows for PgRows<'_> {
         super::handlers::forget(self)
     }
 
-    fn save_component(
+    fn save_components(
         &mut self,
-        component: &ComponentChange,
+        components: &[ComponentChange],
         added: bool,
     ) -> Result<(), StoreError> {
-        super::handlers::save_component(self, component, added)
+        super::handlers::save_components(self, components, added)
     }
 }
 

@@ -32,7 +32,17 @@ pub fn forget(rows: &mut SqliteRows<'_>) -> Result<(), StoreError> {
     rows.run("delete from broken_handlers", [])
 }
 
-pub fn save_component(
+pub fn save_components(
+    rows: &mut SqliteRows<'_>,
+    components: &[ComponentChange],
+    added: bool,
+) -> Result<(), StoreError> {
+    components
+        .iter()
+        .try_for_each(|component| save_component(rows, component, added))
+}
+
+fn save_component(
     rows: &mut SqliteRows<'_>,
     component: &ComponentChange,
     added: bool,

@@ -634,12 +634,12 @@ impl Rows for SqliteRows<'_> {
         handlers::forget(self)
     }
 
-    fn save_component(
+    fn save_components(
         &mut self,
-        component: &ComponentChange,
+        components: &[ComponentChange],
         added: bool,
     ) -> Result<(), StoreError> {
-        handlers::save_component(self, component, added)
+        handlers::save_components(self, components, added)
     }
 }
 
