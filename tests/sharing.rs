@@ -392,3 +392,39 @@ async fn a_mirror_takes_no_uploads() {
     assert!(text.contains("mirrors the handlers"), "{text}");
     http.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_claims_a_task_before_it_has_looked_for_its_component_fetches_that() {
+    let url = postgres::database();
+    let mut first = Member::publisher(&url).await;
+    let digest = first.handler("script").digest.to_string();
+    let later = Options {
+        delay_ms: Some(3_600_000),
+        ..Options::default()
+    };
+    let input = json!({ "steps": [{ "return": { "results": 7 } }] }).to_string();
+    let client = first.client();
+    let submitted = client.submit("script", vec![input], later).await.unwrap();
+    let id = submitted[0].id;
+    drop(client);
+    first.stop().await;
+
+    // It has another handler, and looks once a second what tasks in progress need.
+    let mut second = Member::stopped(&url);
+    guests::place_guests(&second.handlers());
+    second.remove("script.wasm");
+    second.start().await;
+    // As a host leaves it that began the task and stopped in the same moment.
+    let left = format!(
+        "update fishway.tasks set digest = '{digest}', run_at_ms = null where id = {}",
+        id.to_i64()
+    );
+    postgres::cluster().run(&postgres::name_of(&url), &left);
+    let client = second.client();
+    let options = Options::default();
+    let input = "1".to_owned();
+    client.submit("echo", vec![input], options).await.unwrap();
+    let task = reach(&client, id, StatusSet::terminal()).await;
+    assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
+    assert_eq!(results(&task), 7);
+}

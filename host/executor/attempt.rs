@@ -16,9 +16,9 @@ use super::parking::Claim;
 use super::{Agents, Live, wasi};
 use crate::journal::{Cursor, beginning};
 use crate::limits::RetryPolicy;
-use crate::loader::Handler;
+use crate::loader::{Handler, LoaderError};
 use crate::panics::caught;
-use crate::store::{End, LogLevel, Secret, StoreError};
+use crate::store::{End, LogLevel, Secret, SharedComponent, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -39,9 +39,12 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
     let control = live.control.clone();
     let handler = match handler(&agents, &task) {
         Ok(handler) => handler,
-        Err(failure) => {
+        Err(lived) => {
             drop(claim);
-            return write(&agents, task.token(), End::Failed(failure, 0), live);
+            return match lived {
+                Lived::Nothing => {}
+                Lived::Ended(end) => write(&agents, task.token(), end, live),
+            };
         }
     };
     let limit_ms = task
@@ -88,20 +91,45 @@ enum Lived {
     Ended(End),
 }
 
-/// The component that the claim names: a run goes on with the one that it started with.
-fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Failure> {
+/// The component that the claim names: a run goes on with the one that it started with. Another host may
+/// have started it a moment ago, with a component that this one has not seen yet.
+fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Lived> {
     let failed = |why: String| {
         let message = format!("its component cannot be run: {why}");
-        Failure::new(FailureKind::Component, message, false)
+        let failure = Failure::new(FailureKind::Component, message, false);
+        Lived::Ended(End::Failed(failure, 0))
     };
-    let digest = task.digest.as_deref().unwrap_or_default();
-    let digest = digest
+    let text = task.digest.as_deref().unwrap_or_default();
+    let digest = text
         .parse()
-        .map_err(|_| failed(format!("{digest:?} names none")))?;
-    agents
-        .loader
-        .by_digest(&task.handler, &digest)
-        .map_err(|error| failed(error.to_string()))
+        .map_err(|_| failed(format!("{text:?} names none")))?;
+    let find = || agents.loader.by_digest(&task.handler, &digest);
+    let found = match find() {
+        Err(gone @ LoaderError::Gone { .. }) => {
+            let shared = agents.store.shared_component(text);
+            match shared.map_err(|error| unread(agents, task.token(), &error))? {
+                Some(SharedComponent {
+                    bytes, manifest, ..
+                }) => {
+                    let kept = agents.loader.keep(&digest, &bytes, manifest.as_deref());
+                    kept.and_then(|()| find())
+                }
+                None => Err(gone),
+            }
+        }
+        found => found,
+    };
+    found.map_err(|error| match error {
+        // Whoever has it may yet share it, or mend the disk.
+        LoaderError::Gone { .. } | LoaderError::Io { .. } => {
+            let why = error.to_string();
+            tracing::warn!(task = %task.id, %why, "the attempt cannot start and is given back");
+            given_up(agents, Loss::Unread { why })
+        }
+        LoaderError::Unusable(_)
+        | LoaderError::NoDirectory(_)
+        | LoaderError::Unwatchable { .. } => failed(error.to_string()),
+    })
 }
 
 /// The life of one instance. Answers with the claim that it had last, which a wait may have
