@@ -125,9 +125,7 @@ impl Client {
 
     /// A task that a key names, read where that may block.
     pub(in crate::client) async fn earlier(&self, id: TaskId) -> Result<Task, ClientError> {
-        let client = self.clone();
-        let read = tokio::task::spawn_blocking(move || client.task(id));
-        read.await.map_err(|_| StoreError::Closed)?
+        self.look(move |client| client.task(id)).await
     }
 
     /// As [`Client::submit`]; the earlier task of the key whatever its input.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Client, ClientError};
-use crate::loader::Digest;
+use crate::loader::{Digest, read_component};
 use crate::store::{HandlerRow, StoreError};
 use crate::types::component_of;
 use crate::workflow::Role;
@@ -121,6 +121,7 @@ fn file_of(component: &str, directory: &Path) -> Option<PathBuf> {
 
 fn is_current(row: &HandlerRow, directory: &Path) -> bool {
     let file = file_of(component_of(&row.name), directory);
-    let bytes = file.and_then(|file| std::fs::read(file).ok());
+    // What no host would load says nothing of the handler, however large it is.
+    let bytes = file.and_then(|file| read_component(&file).ok());
     bytes.is_none_or(|bytes| Digest::of(&bytes).to_string() == row.digest)
 }

@@ -38,7 +38,7 @@ use wasmtime::component::Component;
 
 pub use compiled::Refusals;
 pub use compiler::{child as compiling_child, compile_with};
-pub use component::{GENERATOR, is_handler};
+pub use component::{GENERATOR, is_handler, read as read_component};
 pub use digest::Digest;
 pub use functions::{Exported, Wanted};
 pub use keep::{Kept, write_atomically};
