@@ -132,8 +132,8 @@ pub struct TaskJson {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct WhyJson {
-    /// blocked, scheduled, queue-paused, unloaded, broken, queue-full, pool-full, handler-full, slot, tasks, signal
-    /// or time.
+    /// blocked, scheduled, queue-paused, unloaded, broken, queue-full, pool-full, handler-full, priority, slot,
+    /// tasks, signal or time.
     #[schema(value_type = String)]
     pub reason: Word,
     pub sentence: String,
