@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-pub use self::sharing::MIRROR;
+pub use self::sharing::{MIRROR, fetch};
 pub use self::standing::{HostMemory, LastHost, PartMemory, View, last_host};
 pub use self::stopping::{StopError, stop};
 

@@ -14,11 +14,12 @@ use super::log::LogSink;
 use super::pages;
 use super::parking::Claim;
 use super::{Agents, Live, wasi};
+use crate::daemon;
 use crate::journal::{Cursor, beginning};
 use crate::limits::RetryPolicy;
 use crate::loader::{Handler, LoaderError};
 use crate::panics::caught;
-use crate::store::{End, LogLevel, Secret, SharedComponent, StoreError};
+use crate::store::{End, LogLevel, Secret, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -105,17 +106,10 @@ fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Lived> {
         .map_err(|_| failed(format!("{text:?} names none")))?;
     let find = || agents.loader.by_digest(&task.handler, &digest);
     let found = match find() {
-        Err(gone @ LoaderError::Gone { .. }) => {
-            let shared = agents.store.shared_component(text);
-            match shared.map_err(|error| unread(agents, task.token(), &error))? {
-                Some(SharedComponent {
-                    bytes, manifest, ..
-                }) => {
-                    let kept = agents.loader.keep(&digest, &bytes, manifest.as_deref());
-                    kept.and_then(|()| find())
-                }
-                None => Err(gone),
-            }
+        Err(LoaderError::Gone { .. }) => {
+            let fetched = daemon::fetch(&*agents.store, &agents.loader);
+            fetched.map_err(|error| unread(agents, task.token(), &error))?;
+            find()
         }
         found => found,
     };
