@@ -256,3 +256,24 @@ fn an_assistants_payload_is_never_written_anew() {
     let handed = place.run(&["wait", &id]);
     assert_eq!(handed.code, 0, "{}", handed.err);
 }
+
+#[test]
+fn an_assistant_is_told_payloads_digit_by_digit() {
+    const EXACT: &str =
+        r#"{"z":12345678901234567890,"a":0.1000000000000000055511151231257827,"e":1.50E+2}"#;
+    let place = Place::with_guests();
+    let _host = place.serve();
+    let id = place.run(&["submit", "echo", EXACT]).ok();
+    let id = id.trim();
+    place.run(&["wait", id]).ok();
+    let mut raw = Raw::ready(&place);
+    let call = format!(
+        r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{{"name":"get","arguments":{{"id":"{id}"}}}}}}"#
+    );
+    raw.write(format!("{call}\n").as_bytes());
+    let line = raw.hear_line();
+    let (_, object) = line.split_once("\"structuredContent\":").unwrap();
+    for part in ["input", "output"] {
+        assert!(object.contains(&format!("\"{part}\":{EXACT}")), "{line}");
+    }
+}

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
+use super::spliced::Objects;
 use crate::cli;
 use crate::client::ClientError;
 use crate::escape;
@@ -39,7 +40,6 @@ const ITEMS_MAX: usize = 50;
 /// An answer.
 pub struct Text {
     text: String,
-    value: Value,
 }
 
 impl Text {
@@ -56,9 +56,8 @@ impl Text {
             );
             return Err(Trouble::new(what).hint("ask for less: a smaller limit, or one thing"));
         }
-        let value = serde_json::from_str(&text).map_err(failed)?;
         let text = escape::json(&text).into_owned();
-        Ok(Text { text, value })
+        Ok(Text { text })
     }
 }
 
@@ -175,13 +174,14 @@ fn flags_as_arguments(text: &str) -> String {
     shown
 }
 
-/// What the protocol is told.
-pub fn result(answer: Result<Text, Trouble>) -> CallToolResult {
+/// What the protocol is told: the object is the text, digit by digit.
+pub fn result(answer: Result<Text, Trouble>, objects: &Objects) -> CallToolResult {
     match answer {
-        Ok(Text { text, value }) => {
+        Ok(Text { text }) => {
+            let object = objects.keep(&text);
             let blocks = vec![ContentBlock::text(text), ContentBlock::text(FOREIGN)];
             let mut result = CallToolResult::success(blocks);
-            result.structured_content = Some(value);
+            result.structured_content = Some(object);
             result
         }
         Err(Trouble { what, hint }) => {

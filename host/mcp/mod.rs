@@ -13,6 +13,7 @@ mod host;
 mod jobs;
 mod raw;
 mod schemas;
+mod spliced;
 mod tasks;
 mod tool;
 mod waiting;
@@ -40,6 +41,7 @@ use tokio::task::JoinHandle;
 
 use self::answer::Trouble;
 use self::raw::{Arguments, Watched};
+use self::spliced::{Objects, Spliced};
 use self::tool::{Call, Effect, Known};
 use crate::blocking;
 use crate::client::{Client, ClientError};
@@ -90,6 +92,8 @@ pub struct Door {
     tools: Vec<Known>,
     /// Those of the calls that have come and have not begun.
     arguments: Arguments,
+    /// Those of the answers that have not been written.
+    objects: Objects,
     read_only: bool,
     /// Becomes true when the client has gone: whoever waits here is let go.
     closing: watch::Receiver<bool>,
@@ -117,6 +121,7 @@ impl Door {
             handlers_dir,
             tools: all().into_iter().filter(allowed).collect(),
             arguments: Arguments::default(),
+            objects: Objects::default(),
             read_only: setup.read_only,
             closing,
             unfinished: Mutex::default(),
@@ -235,7 +240,7 @@ impl ServerHandler for Service {
         };
         let call = (known.call)(self.0.clone(), arguments, Call(context));
         let answer = blocking::never(call).await;
-        Ok(answer::result(answer).into())
+        Ok(answer::result(answer, &self.0.objects).into())
     }
 }
 
@@ -255,7 +260,7 @@ impl Service {
             ))
             .hint("the person who configured it can leave --read-only out"),
         };
-        Ok(answer::result(Err(trouble)).into())
+        Ok(answer::result(Err(trouble), &self.0.objects).into())
     }
 }
 
@@ -281,7 +286,7 @@ pub async fn serve(setup: Setup) -> Result<(), McpError> {
     };
     let transport = AsyncRwTransport::new_server(
         Watched::new(stdin, door.arguments.clone(), LINE_BYTES_MAX),
-        stdout,
+        Spliced::new(stdout, door.objects.clone()),
     )
     .with_max_line_length(LINE_BYTES_MAX);
     let session = async {

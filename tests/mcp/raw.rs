@@ -60,10 +60,16 @@ impl Raw {
         self.write(format!("{message}\n").as_bytes());
     }
 
-    /// The next message. Everything on standard output is one.
-    pub fn hear(&mut self) -> Value {
+    /// The next line, as it is written.
+    pub fn hear_line(&mut self) -> String {
         let mut line = String::new();
         self.from.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// The next message. Everything on standard output is one.
+    pub fn hear(&mut self) -> Value {
+        let line = self.hear_line();
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
         assert_eq!(message["jsonrpc"], "2.0");
         message
