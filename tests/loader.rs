@@ -430,7 +430,8 @@ fn many_copies_of_one_component_are_loaded_at_once_and_kept_once() {
             .map(|entry| entry.file_name().into_string().unwrap())
             .collect()
     };
-    assert_eq!(names("components").len(), 1, "{:?}", names("components"));
+    // The component, and the folder with a manifest for each.
+    assert_eq!(names("components").len(), 2, "{:?}", names("components"));
     assert_eq!(names("compiled").len(), 1, "{:?}", names("compiled"));
     let loader = shelf.loader();
     scan(&loader);
@@ -462,6 +463,95 @@ fn a_component_is_kept_until_nobody_needs_it() {
     assert_eq!(loader.forget_kept(&Default::default()).unwrap(), 1);
     let gone = loader.by_digest("one", &old).err().unwrap().to_string();
     assert!(gone.contains("neither loaded nor kept"), "{gone}");
+}
+
+#[test]
+fn handlers_of_one_component_go_on_with_manifests_of_their_own() {
+    let shelf = Shelf::new();
+    for name in ["one", "two", "bare"] {
+        shelf.guest("echo", &format!("{name}.wasm"));
+    }
+    shelf.put("one.toml", "[limits]\nchildren = 1");
+    shelf.put("two.toml", "[limits]\nchildren = 2");
+    let loader = shelf.loader();
+    scan(&loader);
+    let old = loader.get("one").unwrap().digest.clone();
+    for name in ["one", "two", "bare"] {
+        shelf.guest("script", &format!("{name}.wasm"));
+    }
+    shelf.put("two.toml", "[limits]\nchildren = 22");
+    scan(&loader);
+    assert_ne!(loader.get("one").unwrap().digest, old);
+    let children = |loader: &Loader, name: &str| {
+        let kept = loader.by_digest(name, &old).unwrap();
+        assert_eq!((&*kept.name, &kept.digest), (name, &old));
+        kept.manifest.limits.children_max
+    };
+    let usual = fishway::limits::Limits::default().children_max;
+    for loader in [loader, shelf.loader()] {
+        for (name, expected) in [("bare", usual), ("two", 2), ("one", 1), ("bare", usual)] {
+            assert_eq!(children(&loader, name), expected, "{name}");
+        }
+        // One that never had it is given none of theirs.
+        let gone = loader.by_digest("other", &old).err().unwrap().to_string();
+        assert!(gone.contains("neither loaded nor kept"), "{gone}");
+    }
+
+    // An older version has kept one manifest for all.
+    let kept = shelf.directory.path().join("data/components");
+    std::fs::remove_dir_all(kept.join(format!("{}.manifests", old.hex()))).unwrap();
+    std::fs::write(
+        kept.join(format!("{}.toml", old.hex())),
+        "[limits]\nchildren = 7",
+    )
+    .unwrap();
+    let loader = shelf.loader();
+    assert_eq!(
+        (children(&loader, "one"), children(&loader, "other")),
+        (7, 7)
+    );
+    assert!(!kept.join(format!("{}.toml", old.hex())).exists());
+    assert_eq!(children(&shelf.loader(), "two"), 7);
+}
+
+#[test]
+fn what_a_file_that_is_looked_at_first_is_compiled_to_is_kept_for_when_it_is_loaded() {
+    let shelf = Shelf::new();
+    let loader = shelf.loader();
+    let aside = shelf.directory.path().join("aside.wat");
+    let compiled = || {
+        let entries = std::fs::read_dir(shelf.directory.path().join("data/compiled")).unwrap();
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".cwasm")).count()
+    };
+    let text = giving("(export \"give\" (func $give))");
+    std::fs::write(&aside, &text).unwrap();
+    let looked = loader.examine(&aside).unwrap();
+    assert!(matches!(looked.origin, Origin::Compiled(_)));
+    assert_eq!(compiled(), 1);
+    shelf.put("new.wat", &text);
+    scan(&loader);
+    let loaded = loader.component("new").unwrap();
+    assert!(
+        matches!(loaded.origin, Origin::Cached(_)),
+        "{:?}",
+        loaded.origin
+    );
+    // Of what is no handler nothing stays; of what is loaded already all does.
+    std::fs::write(&aside, "(component)").unwrap();
+    assert!(loader.examine(&aside).is_err());
+    assert_eq!(compiled(), 1);
+    std::fs::write(&aside, &text).unwrap();
+    loader.examine(&aside).unwrap();
+    loader.forget_code(&loaded.digest);
+    assert_eq!(compiled(), 1);
+    std::fs::write(&aside, giving("(export \"other\" (func $give))")).unwrap();
+    let other = loader.examine(&aside).unwrap();
+    assert_eq!(compiled(), 2);
+    loader.forget_code(&other.digest);
+    assert_eq!(compiled(), 1);
 }
 
 #[test]

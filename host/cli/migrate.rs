@@ -84,10 +84,14 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let there = Client::new(global.store_at(address.clone())?);
     let kept = Kept::of(&global.data)?;
     for digest in file.digests_needed()? {
-        if let Some((bytes, manifest)) = kept.find(&digest) {
+        let Some(bytes) = kept.find(&digest) else {
+            continue;
+        };
+        for (name, manifest) in kept.manifests(&digest) {
             let component = SharedComponent {
-                digest,
-                bytes,
+                digest: digest.clone(),
+                bytes: bytes.clone(),
+                name,
                 manifest,
             };
             there.store().share_component(component).await?;

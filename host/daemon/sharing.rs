@@ -17,8 +17,9 @@ use tokio::sync::Mutex;
 pub use self::mirror::Mirror;
 pub use self::publisher::Publisher;
 
-use crate::loader::{Digest, Loader};
+use crate::loader::{Digest, Loader, LoaderError};
 use crate::store::{Store, StoreError};
+use crate::task::check_handler_name;
 use crate::throttle::Throttle;
 
 /// How often a host looks whether others have published something. It reads one row.
@@ -110,21 +111,51 @@ impl Sharing {
 
 /// Fetch what unfinished tasks go on with and is not here. Answers whether there was anything.
 pub fn fetch(store: &dyn Store, loader: &Loader) -> Result<bool, StoreError> {
+    let needed = store.digests_needed()?;
+    if needed.is_empty() {
+        return Ok(false);
+    }
+    // First what each handler may do: a component is run with the manifest of its own handler alone.
     let mut fetched = false;
-    for digest in store.digests_needed()? {
+    for (digest, name) in store.shared_names(&needed)? {
+        let Ok(parsed) = digest.parse::<Digest>() else {
+            continue;
+        };
+        // Of what is loaded here the own manifest counts.
+        if loader.has_manifest(&parsed, &name) || check_name(&name).is_err() {
+            continue;
+        }
+        if let Some(manifest) = store.shared_manifest(&digest, &name)? {
+            let kept = loader.keep_manifest(&parsed, &name, manifest.as_deref());
+            fetched |= told(kept);
+        }
+    }
+    for digest in needed {
         let Ok(parsed) = digest.parse::<Digest>() else {
             continue;
         };
         if loader.has(&parsed) {
             continue;
         }
-        if let Some(component) = store.shared_component(&digest)? {
-            let kept = loader.keep(&parsed, &component.bytes, component.manifest.as_deref());
-            match kept {
-                Ok(()) => fetched = true,
-                Err(error) => tracing::warn!(%error, "a component of another host cannot be kept"),
-            }
+        if let Some(bytes) = store.shared_component(&digest)? {
+            fetched |= told(loader.keep_component(&parsed, &bytes));
         }
     }
     Ok(fetched)
+}
+
+/// The name becomes that of a file. It is empty for the manifest that an older version has shared.
+fn check_name(name: &str) -> Result<(), String> {
+    match name.is_empty() {
+        true => Ok(()),
+        false => check_handler_name(name),
+    }
+}
+
+/// Whether it was kept.
+fn told(kept: Result<(), LoaderError>) -> bool {
+    if let Err(error) = &kept {
+        tracing::warn!(%error, "a component of another host cannot be kept");
+    }
+    kept.is_ok()
 }

@@ -161,7 +161,7 @@ async fn put(
     }
     demand(request.headers(), "application/wasm")?;
     let most = usize::try_from(COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);
-    let bytes = read(request, most, &state).await?;
+    let bytes = read(request, most, 0, &state).await?;
     let _one_at_a_time = state.uploading.lock().await;
     let (loader, data_dir) = (state.loader.clone(), state.data_dir.clone());
     let placed = tokio::task::spawn_blocking(move || place(&loader, data_dir, &name, &bytes)).await;
@@ -212,6 +212,7 @@ fn place(
         .and_then(|()| crate::disk::sync_names(&target));
     if let Err(error) = moved {
         let _ = std::fs::remove_file(&beside);
+        loader.forget_code(&handler.digest);
         return Err(failed(error));
     }
     Ok(wire::handler(&handler))

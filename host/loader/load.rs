@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::Engine;
+use wasmtime::component::Component;
 
 use super::compiler::Source;
+use super::component::Fault;
 use super::directory::Candidate;
 use super::files::{self, Unreadable};
 use super::{Check, Digest, Handler, Loader, Origin, Problem, compiled, component, manifest};
@@ -84,7 +86,8 @@ impl Loader {
             origin,
         )?;
         self.keep
-            .keep(&handler.digest, &bytes, manifest_text.as_deref())
+            .keep_manifest(&handler.digest, name, manifest_text.as_deref())
+            .and_then(|()| self.keep.keep_component(&handler.digest, &bytes))
             .map_err(|error| Problem {
                 file: file.to_owned(),
                 what: format!("it cannot be kept: {error}"),
@@ -104,8 +107,47 @@ impl Loader {
     }
 }
 
+impl Loader {
+    /// Look at one file that is not loaded, as a host would that loads it. What it is compiled to is kept for the
+    /// time when it is: see [`Loader::forget_code`].
+    pub fn examine(&self, file: &Path) -> Result<Handler, Problem> {
+        let mut compiled = None;
+        let looked = check_file_by(&self.check, file, |digest, source| {
+            compiled = Some((digest.clone(), self.using(digest)));
+            self.compiled.get_or_compile(&self.engine, digest, source)
+        });
+        if let (Err(_), Some((digest, in_use))) = (&looked, compiled) {
+            drop(in_use);
+            self.forget_code(&digest);
+        }
+        looked
+    }
+
+    /// Remove the code of a component that was looked at and is not loaded after all. What somebody loads or
+    /// goes on with stays.
+    pub fn forget_code(&self, digest: &Digest) {
+        let state = self.state();
+        if !state.uses(digest) && self.keep.find(digest).is_none() {
+            self.compiled.remove(digest);
+        }
+    }
+}
+
 /// Look at one file without a host: for `handler check` and `handler describe`.
 pub fn check_file(engine: &Engine, check: &Check, file: &Path) -> Result<Handler, Problem> {
+    check_file_by(check, file, |_, source| {
+        let started = std::time::Instant::now();
+        let compiled = compiled::compile(engine, source).map_err(|trouble| trouble.fault())?;
+        let origin = Origin::Compiled(started.elapsed().as_millis() as u64);
+        Ok((compiled, origin))
+    })
+}
+
+fn check_file_by(
+    check: &Check,
+    file: &Path,
+    compile: impl FnOnce(&Digest, Source<'_>) -> Result<(Component, Origin), Fault>,
+) -> Result<Handler, Problem> {
     let name = file
         .file_stem()
         .unwrap_or_default()
@@ -131,10 +173,8 @@ pub fn check_file(engine: &Engine, check: &Check, file: &Path) -> Result<Handler
     )?;
     let bytes = component::read(file)?;
     let digest = Digest::of(&bytes);
-    let started = std::time::Instant::now();
-    let compiled = compiled::compile(engine, Source::new(file, &bytes))
-        .map_err(|trouble| trouble.fault().at(file))?;
-    let origin = Origin::Compiled(started.elapsed().as_millis() as u64);
+    let (compiled, origin) =
+        compile(&digest, Source::new(file, &bytes)).map_err(|fault| fault.at(file))?;
     component::handler(
         check, &name, file, &bytes, digest, manifest, compiled, origin,
     )

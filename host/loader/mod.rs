@@ -242,11 +242,6 @@ impl Loader {
         &self.handlers_dir
     }
 
-    /// Look at one file that is not loaded, as a host would that loads it.
-    pub fn examine(&self, file: &Path) -> Result<Handler, Problem> {
-        check_file(&self.engine, &self.check, file)
-    }
-
     /// What is loaded, by name.
     pub fn handlers(&self) -> Vec<Arc<Handler>> {
         self.state().handlers()
@@ -328,29 +323,32 @@ impl Loader {
             {
                 return Ok(handler.clone());
             }
-            if let Some(handler) = state.earlier.get(digest) {
+            if let Some(handler) = state.earlier.get(&(digest.clone(), name.to_owned())) {
                 return Ok(handler.clone());
             }
         }
-        let Some((file, manifest)) = self.keep.find(digest) else {
+        let kept = (
+            self.keep.find(digest),
+            self.keep.find_manifest(digest, name),
+        );
+        let (Some(file), Some(manifest)) = kept else {
             return Err(LoaderError::Gone {
                 name: name.to_owned(),
                 digest: digest.clone(),
             });
         };
         let (handler, _in_use) = self
-            .load(name, &file, manifest.as_deref())
+            .load(name, &file, Some(&manifest))
             .map_err(LoaderError::Unusable)?;
         let handler = Arc::new(handler);
-        self.state().earlier.insert(digest.clone(), handler.clone());
+        let place = (digest.clone(), name.to_owned());
+        self.state().earlier.insert(place, handler.clone());
         Ok(handler)
     }
 
-    /// A component that is kept, and its manifest.
-    pub fn kept(&self, digest: &Digest) -> Option<(Vec<u8>, Option<String>)> {
-        let (file, manifest) = self.keep.find(digest)?;
-        let manifest = manifest.and_then(|file| std::fs::read_to_string(file).ok());
-        Some((std::fs::read(file).ok()?, manifest))
+    /// A component that is kept.
+    pub fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
+        std::fs::read(self.keep.find(digest)?).ok()
     }
 
     /// Whether a component is loaded or kept.
@@ -358,14 +356,24 @@ impl Loader {
         self.keep.find(digest).is_some() || self.state().has(digest)
     }
 
-    /// Keep a component that another host has loaded.
-    pub fn keep(
+    /// Whether the manifest of a handler that has a component is kept, or that it has none.
+    pub fn has_manifest(&self, digest: &Digest, name: &str) -> bool {
+        self.keep.has_manifest(digest, name)
+    }
+
+    /// Keep a component that another host has loaded; its manifests before it.
+    pub fn keep_component(&self, digest: &Digest, bytes: &[u8]) -> Result<(), LoaderError> {
+        self.keep.keep_component(digest, bytes)
+    }
+
+    /// Keep the manifest of a handler of another host that has a component, or that it has none.
+    pub fn keep_manifest(
         &self,
         digest: &Digest,
-        bytes: &[u8],
+        name: &str,
         manifest: Option<&str>,
     ) -> Result<(), LoaderError> {
-        self.keep.keep(digest, bytes, manifest)
+        self.keep.keep_manifest(digest, name, manifest)
     }
 
     /// Remove kept components that nobody needs: not `needed` by a task, not loaded and not being
@@ -373,7 +381,7 @@ impl Loader {
     pub fn forget_kept(&self, needed: &HashSet<Digest>) -> Result<usize, LoaderError> {
         let mut state = self.state();
         let mut earlier = std::mem::take(&mut state.earlier);
-        earlier.retain(|digest, _| needed.contains(digest) || state.has(digest));
+        earlier.retain(|(digest, _), _| needed.contains(digest) || state.has(digest));
         state.earlier = earlier;
         drop(state);
         let mut removed = 0;

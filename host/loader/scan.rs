@@ -28,8 +28,8 @@ pub struct State {
     problems: BTreeMap<PathBuf, (Stamp, Problem)>,
     /// What loaded handlers import and nobody exports, as far as that was told.
     unlinked: Vec<Problem>,
-    /// Components of earlier versions that a task asked for.
-    pub(super) earlier: BTreeMap<Digest, Arc<Handler>>,
+    /// Earlier versions that a task asked for, by component and name: several handlers may have had it.
+    pub(super) earlier: BTreeMap<(Digest, String), Arc<Handler>>,
     loads: Loads,
     pub(super) in_use: Users,
 }

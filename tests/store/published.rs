@@ -23,9 +23,10 @@ async fn world() -> World {
 }
 
 fn publication(changed: &[(&str, &str)], withdrawn: &[&str]) -> Publication {
-    let component = |digest: &str| SharedComponent {
+    let component = |name: &str, digest: &str| SharedComponent {
         digest: digest.to_owned(),
         bytes: vec![1],
+        name: name.to_owned(),
         manifest: None,
     };
     Publication {
@@ -33,7 +34,7 @@ fn publication(changed: &[(&str, &str)], withdrawn: &[&str]) -> Publication {
         host: 1,
         directory: "/handlers".to_owned(),
         changed: (changed.iter())
-            .map(|(name, digest)| ((*name).to_owned(), component(digest)))
+            .map(|(name, digest)| ((*name).to_owned(), component(name, digest)))
             .collect(),
         withdrawn: withdrawn.iter().map(|&name| name.to_owned()).collect(),
     }
@@ -145,4 +146,52 @@ async fn a_host_says_what_it_has_loaded_in_a_few_statements_however_much_that_is
     let many = keep(part(299)).await;
     assert!(many <= few + 5, "{many} statements, and {few} for two");
     assert_eq!(store.handlers_after("", 1_000).unwrap(), rows(300));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_of_one_component_have_manifests_of_their_own() {
+    let world = world().await;
+    let store = world.store();
+    let shared = |name: &str, manifest: Option<&str>| SharedComponent {
+        digest: "sha256:same".to_owned(),
+        bytes: vec![1],
+        name: name.to_owned(),
+        manifest: manifest.map(str::to_owned),
+    };
+    let publish = |name: &str, manifest| {
+        let mut publication = publication(&[], &[]);
+        let changed = (name.to_owned(), shared(name, manifest));
+        publication.changed.push(changed);
+        publication
+    };
+    store.publish(publish("one", Some("first"))).await.unwrap();
+    store.publish(publish("two", None)).await.unwrap();
+    store
+        .share_component(shared("", Some("earlier")))
+        .await
+        .unwrap();
+    let digests = ["sha256:same".to_owned(), "sha256:none".to_owned()];
+    let same = |name: &str| ("sha256:same".to_owned(), name.to_owned());
+    assert_eq!(
+        store.shared_names(&digests).unwrap(),
+        ["", "one", "two"].map(same)
+    );
+    let manifest = |name: &str| store.shared_manifest("sha256:same", name).unwrap();
+    let some = |text: &str| Some(Some(text.to_owned()));
+    assert_eq!(manifest("one"), some("first"));
+    assert_eq!(manifest("two"), Some(None));
+    assert_eq!(manifest(""), some("earlier"));
+    assert_eq!(manifest("three"), None);
+    // The newest of each counts, for it alone.
+    store.publish(publish("two", Some("second"))).await.unwrap();
+    assert_eq!(
+        (manifest("one"), manifest("two")),
+        (some("first"), some("second"))
+    );
+    // They go with the component.
+    let withdrawn = publication(&[], &["one", "two"]);
+    store.publish(withdrawn).await.unwrap();
+    world.clock.advance(KEPT_MS);
+    store.publish(publication(&[], &[])).await.unwrap();
+    assert_eq!(store.shared_names(&digests).unwrap(), []);
 }

@@ -91,7 +91,7 @@ impl Mirror {
         let component = match same {
             true => None,
             false => match store.shared_component(&handler.digest)? {
-                Some(component) => Some(component),
+                Some(bytes) => Some(bytes),
                 // It was published anew meanwhile.
                 None => return Ok(false),
             },
@@ -103,12 +103,12 @@ impl Mirror {
             Some(text) => write_atomically(&manifest, text.as_bytes())?,
             None => remove(&manifest)?,
         }
-        if let Some(component) = component {
-            let [ending, other] = match component.bytes.starts_with(b"\0asm") {
+        if let Some(bytes) = component {
+            let [ending, other] = match bytes.starts_with(b"\0asm") {
                 true => ["wasm", "wat"],
                 false => ["wat", "wasm"],
             };
-            write_atomically(&self.file(name, ending), &component.bytes)?;
+            write_atomically(&self.file(name, ending), &bytes)?;
             remove(&self.file(name, other))?;
         }
         let copied = Copied {

@@ -67,7 +67,7 @@ impl Publisher {
                 known.digest == digest
                     && known.manifest.as_deref() == handler.manifest_text.as_deref()
             });
-            let Some((bytes, _)) = (match same {
+            let Some(bytes) = (match same {
                 true => None,
                 false => loader.kept(&handler.digest),
             }) else {
@@ -76,6 +76,7 @@ impl Publisher {
             let component = SharedComponent {
                 digest,
                 bytes,
+                name: handler.name.clone(),
                 manifest: handler.manifest_text.as_deref().map(str::to_owned),
             };
             // One at a time: a component may be large, and others write in between.

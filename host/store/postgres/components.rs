@@ -70,18 +70,36 @@ pub fn needed(link: &Link) -> Result<Vec<String>, StoreError> {
     link.seek(SQL, named! {}, |row| columns::get(row, 0))
 }
 
-/// A component by its digest, with the newest manifest that it was shared with.
-pub fn one(link: &Link, digest: &str) -> Result<Option<SharedComponent>, StoreError> {
+/// A component by its digest.
+pub fn one(link: &Link, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    const SQL: &str = "select bytes from components where digest = :digest";
+    link.one(SQL, named! { "digest": digest }, |row| columns::get(row, 0))
+}
+
+/// The handlers whose manifests these components were shared with: digest and name.
+pub fn names_of(link: &Link, digests: &[String]) -> Result<Vec<(String, String)>, StoreError> {
     const SQL: &str = "\
-        select digest, bytes, manifest
-        from components
-        where digest = :digest";
-    link.one(SQL, named! { "digest": digest }, |row| {
-        Ok(SharedComponent {
-            digest: columns::get(row, 0)?,
-            bytes: columns::get(row, 1)?,
-            manifest: columns::get(row, 2)?,
-        })
+        select digest, name
+        from component_manifests
+        where digest = any(:digests)
+        order by digest, name";
+    link.many(SQL, named! { "digests": names(digests) }, |row| {
+        Ok((columns::get(row, 0)?, columns::get(row, 1)?))
+    })
+}
+
+/// The newest manifest that a component was shared with under a name.
+pub fn manifest(
+    link: &Link,
+    digest: &str,
+    name: &str,
+) -> Result<Option<Option<String>>, StoreError> {
+    const SQL: &str = "\
+        select manifest
+        from component_manifests
+        where digest = :digest and name = :name";
+    link.one(SQL, named! { "digest": digest, "name": name }, |row| {
+        columns::get(row, 0)
     })
 }
 
@@ -96,17 +114,26 @@ fn keep(
     component: &SharedComponent,
     unpublished_at_ms: Option<u64>,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "\
-        insert into components (digest, bytes, manifest, unpublished_at_ms)
-        values (:digest, :bytes, :manifest, :unpublished_at_ms)
-        on conflict (digest) do update set manifest = excluded.manifest";
+    const COMPONENT: &str = "\
+        insert into components (digest, bytes, unpublished_at_ms)
+        values (:digest, :bytes, :unpublished_at_ms)
+        on conflict (digest) do nothing";
+    const MANIFEST: &str = "\
+        insert into component_manifests (digest, name, manifest)
+        values (:digest, :name, :manifest)
+        on conflict (digest, name) do update set manifest = excluded.manifest";
     let values = [
         ("digest", Value::from(&component.digest)),
         ("bytes", Value::Bytes(component.bytes.clone())),
-        ("manifest", Value::from(component.manifest.as_ref())),
         ("unpublished_at_ms", Value::from(unpublished_at_ms)),
     ];
-    rows.run(SQL, &values)
+    rows.run(COMPONENT, &values)?;
+    let values = named! {
+        "digest": &component.digest,
+        "name": &component.name,
+        "manifest": component.manifest.as_ref(),
+    };
+    rows.run(MANIFEST, values)
 }
 
 /// Change what a publisher has; and let go of components that nobody needs any more.

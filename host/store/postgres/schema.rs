@@ -368,6 +368,22 @@ select '', files.name, files.digest, components.manifest, 0, '', 1,
   (extract(epoch from clock_timestamp()) * 1000)::bigint
 from files
 join components on components.digest = files.digest;
+
+-- The manifest of each handler that has a component: two may have the same one. The name is empty for what was
+-- shared before that was told apart.
+create table component_manifests (
+  digest text not null references components (digest) on delete cascade,
+  name text collate "C" not null,
+  manifest text,
+  primary key (digest, name)
+);
+insert into component_manifests
+select digest, '', manifest from components
+union all
+select files.digest, files.name, components.manifest
+from files
+join components on components.digest = files.digest;
+alter table components drop column manifest;
 drop table files;
 
 -- Since when nobody publishes it; it is kept for a while, for tasks that are just being claimed.
