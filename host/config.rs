@@ -193,6 +193,38 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
+/// An address as it may be seen: without its password, and without what in its query may be one.
+pub fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, query)) => (rest, Some(query)),
+        None => (rest, None),
+    };
+    let place = match rest.rsplit_once('@') {
+        Some((who, place)) => {
+            let user = who.split(':').next().unwrap_or_default();
+            format!("{user}@{place}")
+        }
+        None => rest.to_owned(),
+    };
+    let part = |part: &str| match part.split_once('=') {
+        Some((name, _))
+            if SECRET_WORDS
+                .iter()
+                .any(|word| name.to_lowercase().contains(word)) =>
+        {
+            format!("{name}=...")
+        }
+        _ => part.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(part).collect::<Vec<_>>().join("&"));
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    format!("{scheme}://{place}{query}")
+}
+
+/// Words in the name of a parameter that has a secret.
+const SECRET_WORDS: [&str; 5] = ["password", "token", "key", "secret", "auth"];
+
 #[cfg(test)]
 mod tests {
     use super::*;

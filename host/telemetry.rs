@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 
+use crate::config::without_password;
 use crate::store::Store;
 use crate::task::{Task, TaskId};
 
@@ -112,7 +113,7 @@ impl Traces {
         let request = request.header("content-type", "application/json");
         match request.send(body.to_string()) {
             Ok(_) => Ok(()),
-            Err(error) => Err(format!("{}: {error}", self.url)),
+            Err(error) => Err(format!("{}: {error}", without_password(&self.url))),
         }
     }
 }

@@ -311,13 +311,25 @@ fn a_server_that_cannot_be_used_is_a_sentence_with_a_hint_and_without_the_passwo
     check(&newer, "schema 99", "use the version that made it");
     let shown = place.run_env(
         &["config", "show"],
-        &[("FISHWAY_DATABASE", "postgres://me:secret@db/x")],
+        &[
+            (
+                "FISHWAY_DATABASE",
+                "postgres://me:secret@db/x?password=secret",
+            ),
+            (
+                "FISHWAY_OTLP",
+                "http://me:secret@collector:4318?api-key=secret",
+            ),
+        ],
     );
     let shown = shown.ok();
-    assert!(
-        shown.contains("postgres://me@db/x") && !shown.contains("secret"),
-        "{shown}"
-    );
+    for address in [
+        "postgres://me@db/x?password=...",
+        "http://me@collector:4318?api-key=...",
+    ] {
+        assert!(shown.contains(address), "{shown}");
+    }
+    assert!(!shown.contains("secret"), "{shown}");
 }
 
 #[test]
@@ -325,12 +337,19 @@ fn the_address_of_a_database_is_not_among_the_arguments_of_a_detached_host() {
     let url = postgres::database();
     let place = Place::with_guests();
     let flag = format!("--database={url}");
-    let started = place.run(&["start", "handlers", "--json", &flag]).json();
-    let pid = started["pid"].as_u64().unwrap();
+    let collector = "--otlp=http://me:hush@127.0.0.1:9/v1/traces?token=psst";
+    let start = ["start", "handlers", "--json", &flag, collector];
+    let pid = place.run(&start).json()["pid"].as_u64().unwrap();
     let _host = Detached(u32::try_from(pid).unwrap());
     let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(arguments.contains("--detached"), "{arguments}");
-    assert!(!arguments.contains("postgres"), "{arguments}");
+    for secret in ["postgres", "hush", "psst"] {
+        assert!(!arguments.contains(secret), "{arguments}");
+    }
+    // It has them all the same.
+    let variables = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let (_, collector) = collector.split_once('=').unwrap();
+    assert!(variables.contains(&format!("FISHWAY_OTLP={collector}\0")));
     let id = place.run(&["submit", "echo", "1", &flag]).ok();
     assert_eq!(place.run(&["wait", id.trim(), &flag]).ok(), "1\n");
     place.run(&["stop", &flag]).ok();

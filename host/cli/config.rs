@@ -1,6 +1,7 @@
 use super::serve::HostArgs;
 use super::settings::{Origin, Setting};
 use super::{Done, Global, print_json, print_line};
+use crate::config::without_password;
 use crate::wire::SettingJson;
 
 /// Look at the settings
@@ -50,20 +51,13 @@ pub fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     Ok(Done::OK)
 }
 
-/// A value as it may be seen: that of a database without its password.
+/// A value as it may be seen: an address without its password.
 fn shown(setting: &Setting) -> Option<String> {
-    let value = setting.value.clone()?;
-    let Some((scheme, rest)) = value
-        .split_once("://")
-        .filter(|_| setting.key == "database")
-    else {
-        return Some(value);
-    };
-    let Some((who, place)) = rest.rsplit_once('@') else {
-        return Some(value);
-    };
-    let user = who.split(':').next().unwrap_or_default();
-    Some(format!("{scheme}://{user}@{place}"))
+    let value = setting.value.as_deref()?;
+    Some(match value.contains("://") {
+        true => without_password(value),
+        false => value.to_owned(),
+    })
 }
 
 fn origin(setting: &Setting) -> String {

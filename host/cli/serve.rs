@@ -116,7 +116,7 @@ pub struct HostArgs {
     pub http: HttpArgs,
     /// Send a span of each ended task to the OpenTelemetry collector at this address, such as
     /// http://127.0.0.1:4318 [default: nowhere]
-    #[arg(long, value_name = "URL", env = "FISHWAY_OTLP", value_parser = collector, hide_short_help = true)]
+    #[arg(long, value_name = "URL", env = "FISHWAY_OTLP", hide_env_values = true, value_parser = collector, hide_short_help = true)]
     pub otlp: Option<String>,
 }
 

@@ -29,14 +29,17 @@ const START_FILE: &str = "start.lock";
 /// The flag by which the program knows that it was started so.
 const FLAG: &str = "--detached";
 
-/// The flag that names a database, and the variable that says the same. Everybody on the machine sees the arguments
-/// of a process, and there may be a password in an address; its variables are seen by its own user alone.
-const DATABASE_FLAG: &str = "--database=";
-const DATABASE_VARIABLE: &str = "FISHWAY_DATABASE";
+/// Flags whose addresses may have a password in them, and the variables that say the same. Everybody on the machine
+/// sees the arguments of a process; its variables are seen by its own user alone.
+const PRIVATE: [(&str, &str); 2] = [
+    ("--database=", "FISHWAY_DATABASE"),
+    ("--otlp=", "FISHWAY_OTLP"),
+];
 
-/// The address of a database that an argument names.
-fn database(argument: &OsString) -> Option<&str> {
-    argument.to_str()?.strip_prefix(DATABASE_FLAG)
+/// The variable that says what an argument says which others must not see, and the value of both.
+fn private(argument: &OsString) -> Option<(&'static str, &str)> {
+    let text = argument.to_str()?;
+    (PRIVATE.iter()).find_map(|(flag, variable)| Some((*variable, text.strip_prefix(flag)?)))
 }
 
 /// A host that serves.
@@ -140,17 +143,11 @@ pub fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Started, DetachE
     };
     let (told, tell) = std::io::pipe().map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
-    let (open, secret): (Vec<&OsString>, Vec<_>) =
-        (arguments.iter()).partition(|argument| database(argument).is_none());
+    let open = arguments.iter().filter(|one| private(one).is_none());
     let mut command = Command::new(program);
-    if let Some(url) = secret
-        .into_iter()
-        .filter_map(|one| database(one))
-        .next_back()
-    {
-        command.env(DATABASE_VARIABLE, url);
-    }
+    // Of one that is said twice the last counts.
     command
+        .envs(arguments.iter().filter_map(private))
         .arg("serve")
         .args([FLAG.as_ref(), "--data".as_ref(), data_dir.as_os_str()])
         .args(open)
