@@ -81,6 +81,10 @@ async fn hosts_follow_a_primary_that_hangs_to_the_standby_that_takes_over() {
     run(&["submit", "echo", "1", "--wait"], &turned).ok();
     let alone = address(&[second], "postgres", "&target_session_attrs=primary");
     run(&["list"], &alone).refused(1, "is a standby", "name the primary");
+    // One that is asked for whatever it is cannot be written, and says so.
+    let any = address(&[second], "postgres", "&target_session_attrs=any");
+    let words = "leads to a standby, or to a database that is read only";
+    run(&["submit", "echo", "1"], &any).refused(1, words, "target_session_attrs=primary");
 
     // From here on the standby has all that anybody hears of.
     primary.run(

@@ -47,8 +47,12 @@ const fn said(code: &'static str, name: &'static str, then: Then, hint: &'static
 }
 
 const LOST: &str = "see that the server runs and has connections left";
-const READ_ONLY: &str = "this is a standby, or read only: name the primary in the URL, or see \
-    default_transaction_read_only of the database and the user";
+const READ_ONLY: &str = "name the primary in the URL, or all servers with \
+    target_session_attrs=primary; where it is the primary, see default_transaction_read_only of the database and \
+    the user";
+
+/// States of a server that cannot be written. What a standby refuses beside writes has a state of its own.
+const NOT_WRITABLE: [&str; 2] = ["25006", "55000"];
 const POOLER: &str =
     "where a pooler is in between it has to pool sessions, not transactions; see docs/scaling.md";
 const RIGHTS: &str = "the user is to own the schema \"fishway\", or to be allowed to make it";
@@ -91,6 +95,12 @@ pub const STATES: &[Said] = &[
         "the server has no memory left for a moment: see its log",
     ),
     said("53300", "too_many_connections", Then::Wait, LOST),
+    said(
+        "55000",
+        "object_not_in_prerequisite_state",
+        Then::Wait,
+        READ_ONLY,
+    ),
     said("55006", "object_in_use", Then::Again, ""),
     said("55P03", "lock_not_available", Then::Alone, ""),
     said("57", "operator_intervention", Then::Wait, LOST),
@@ -134,8 +144,14 @@ fn error(code: &str, why: String) -> StoreError {
     let hint = (!said.hint.is_empty()).then(|| said.hint.to_owned());
     // As the server's own log and its documentation name it.
     let state = format!("{why} ({code} {})", said.name);
+    let who = match NOT_WRITABLE.contains(&code) {
+        true => {
+            "the address of the database leads to a standby, or to a database that is read only; the server"
+        }
+        false => "the database server",
+    };
     let server = |passing| StoreError::Server {
-        what: format!("the database server says: {state}"),
+        what: format!("{who} says: {state}"),
         hint: hint.clone(),
         passing,
     };
@@ -211,6 +227,27 @@ mod tests {
         check("42601", None);
         check("XX000", None);
         check("", None);
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_written_is_told_as_that_with_what_to_write() {
+        for code in NOT_WRITABLE {
+            let error = error(code, "cannot execute LISTEN during recovery".to_owned());
+            let text = error.to_string();
+            assert!(
+                text.contains("leads to a standby, or to a database that is read only"),
+                "{text}"
+            );
+            assert!(text.contains(code), "{text}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("target_session_attrs=primary"), "{hint}");
+            assert!(matches!(error, StoreError::Server { passing: true, .. }));
+        }
+        let other = error("57P01", "shutting down".to_owned()).to_string();
+        assert!(
+            other.contains("the database server says: shutting down (57P01"),
+            "{other}"
+        );
     }
 
     #[test]
