@@ -33,7 +33,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         install: !args.no_install,
     };
     // What changes during the first build is built by the second.
-    let mut sources = Sources::of(&request.project)?;
+    let mut sources = Sources::of(&request.project);
     std::fs::create_dir_all(&request.out_dir)
         .with_context(|| format!("{} cannot be made", request.out_dir.display()))?;
     let (saying, ending) = (global.clone(), sources.ending());
@@ -45,15 +45,8 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let building = std::thread::Builder::new()
         .name("fishway-dev".to_owned())
         .spawn(move || {
-            loop {
-                match sources.changed() {
-                    Ok(true) => build(&saying, &request),
-                    Ok(false) => return,
-                    Err(error) => {
-                        complain(&error.into());
-                        return;
-                    }
-                }
+            while sources.changed() {
+                build(&saying, &request);
             }
         })
         .context("the sources cannot be watched")?;

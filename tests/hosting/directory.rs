@@ -24,7 +24,13 @@ impl Drop for Serving {
 }
 
 impl Serving {
-    fn of(mut command: Command) -> Serving {
+    fn of(command: Command) -> Serving {
+        let serving = Serving::started(command);
+        serving.until("fishway is ready");
+        serving
+    }
+
+    fn started(mut command: Command) -> Serving {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, lines) = mpsc::channel();
@@ -33,9 +39,7 @@ impl Serving {
                 let _ = sender.send(line);
             }
         });
-        let serving = Serving { child, lines };
-        serving.until("fishway is ready");
-        serving
+        Serving { child, lines }
     }
 
     fn at(place: &Place) -> Serving {
@@ -221,4 +225,43 @@ fn a_task_whose_handler_could_not_be_loaded_says_why_at_once() {
     host.until("loaded bad");
     assert_eq!(place.run(&["wait", &id]).ok(), "1\n");
     assert!(!status(&place).contains("broken"), "{}", status(&place));
+}
+
+#[test]
+fn sources_are_looked_at_by_the_clock_while_no_inotify_instance_is_free() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("mine")).unwrap();
+    std::fs::write(place.path("mine/notes"), "first").unwrap();
+    let script = "\
+        limit=/proc/sys/user/max_inotify_instances
+        echo 0 > $limit || exit 1
+        exec 3<&0
+        (read more <&3; echo 100 > $limit) &
+        exec \"$0\" dev mine < /dev/null";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script]);
+    command.arg(env!("CARGO_BIN_EXE_fishway"));
+    command
+        .current_dir(place.directory.path())
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::piped());
+    let mut dev = Serving::started(command);
+    let warned = dev.until("the sources are looked at every 1 s");
+    assert!(
+        warned.contains("sysctl -w user.max_inotify_instances"),
+        "{warned}"
+    );
+    // There is no project in there, which each build says.
+    dev.until("error: ");
+    dev.until("fishway is ready");
+    std::fs::write(place.path("mine/notes"), "second, longer").unwrap();
+    dev.until("error: ");
+    std::fs::create_dir(place.path("mine/more")).unwrap();
+    std::fs::write(place.path("mine/more/notes"), "third").unwrap();
+    dev.until("error: ");
+    let mut more = dev.child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut more, b"more\n").unwrap();
+    dev.until("the system tells of changes in the sources again");
+    std::fs::write(place.path("mine/notes"), "fourth").unwrap();
+    dev.until("error: ");
 }
