@@ -6,14 +6,15 @@
 //!
 //! The line is two locked files beside the database. Who has the lock of `fishway.line` is the next to get that of
 //! `fishway.turn`, and gives the first one back then: a visitor that comes again at once stands behind the one that
-//! waited. Nothing here keeps the database whole, which is the work of SQLite's own lock. So a process that was
+//! waited. Nobody looks again and again whether a lock is free: a thread waits for it in the system. Nothing here keeps the database whole, which is the work of SQLite's own lock. So a process that was
 //! stopped in the line, or a file system without locks, costs some time and nothing else.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+mod lock;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use self::lock::{Held, How, Lock};
 use super::Role;
 
 /// How long a visitor stands in line before it tries its luck with the lock of the database.
@@ -22,14 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a host gives way before each of its transactions: some transactions of visitors.
 const COURTESY: Duration = Duration::from_millis(50);
 
-/// How long to rest between two looks at a lock. Nobody looks but who waits for it.
-const REST: Duration = Duration::from_millis(1);
-
 /// One process in line.
 pub struct Turnstile {
     role: Role,
-    line: Option<File>,
-    turn: Option<File>,
+    line: Option<Lock>,
+    turn: Option<Lock>,
+    /// The turn of a visitor, while it has it.
+    has_turn: Option<Held>,
     /// What the database was when a visitor kept its turn without a commit: it is not waited for again.
     stuck: Option<i64>,
 }
@@ -37,21 +37,17 @@ pub struct Turnstile {
 impl Turnstile {
     /// The line of the database in `directory`. Where the files cannot be had, there is none.
     pub fn open(directory: &Path, role: Role) -> Turnstile {
-        let file = |name: &str| {
-            let opened = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(directory.join(name));
+        let lock = |name: &str| {
+            let opened = Lock::open(directory.join(name));
             opened
                 .inspect_err(|error| tracing::debug!(%error, name, "no line to stand in"))
                 .ok()
         };
         Turnstile {
             role,
-            line: file("fishway.line"),
-            turn: file("fishway.turn"),
+            line: lock("fishway.line"),
+            turn: lock("fishway.turn"),
+            has_turn: None,
             stuck: None,
         }
     }
@@ -67,23 +63,23 @@ impl Turnstile {
 
     /// After a transaction, however it ended.
     pub fn leave(&mut self) {
-        if let (Role::Visitor, Some(turn)) = (self.role, &self.turn) {
-            let _ = turn.unlock();
-        }
+        self.has_turn = None;
     }
 
-    fn stand_in_line(&self) {
+    fn stand_in_line(&mut self) {
         let until = Instant::now() + PATIENCE;
-        let next = take(self.line.as_ref(), until);
-        take(self.turn.as_ref(), until);
-        if let (true, Some(line)) = (next, &self.line) {
-            let _ = line.unlock();
-        }
+        // Given back when the turn is there, or the time is over.
+        let _next = self
+            .line
+            .as_mut()
+            .and_then(|line| line.take(How::Alone, until));
+        let turn = self.turn.as_mut();
+        self.has_turn = turn.and_then(|turn| turn.take(How::Alone, until));
     }
 
     fn give_way(&mut self, version: impl Fn() -> Option<i64>) {
-        let Some(turn) = &self.turn else { return };
-        if !is_taken(turn) {
+        let Some(turn) = &mut self.turn else { return };
+        if !turn.is_taken() {
             self.stuck = None;
             return;
         }
@@ -91,36 +87,10 @@ impl Turnstile {
         if self.stuck.is_some() && self.stuck == before {
             return;
         }
-        let until = Instant::now() + COURTESY;
-        while is_taken(turn) && Instant::now() < until {
-            std::thread::sleep(REST);
-        }
+        // What it has of the turn for a moment keeps nobody out who waits.
+        let free = turn.take(How::Shared, Instant::now() + COURTESY).is_some();
         // One that has not come to a commit in that time may be stopped, and would cost as much each time.
-        self.stuck = before.filter(|_| version() == before && is_taken(turn));
-    }
-}
-
-/// Have a lock, or not before that time.
-fn take(file: Option<&File>, until: Instant) -> bool {
-    let Some(file) = file else { return false };
-    loop {
-        match file.try_lock() {
-            Ok(()) => return true,
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(REST),
-            Err(_) => return false,
-        }
-    }
-}
-
-/// Whether a visitor has its turn.
-fn is_taken(turn: &File) -> bool {
-    match turn.try_lock_shared() {
-        Ok(()) => {
-            let _ = turn.unlock();
-            false
-        }
-        Err(TryLockError::WouldBlock) => true,
-        Err(TryLockError::Error(_)) => false,
+        self.stuck = before.filter(|_| !free && version() == before);
     }
 }
 
@@ -149,11 +119,8 @@ mod tests {
                 second.leave();
             });
             // The second is the next when it has the line.
-            let line = File::options()
-                .write(true)
-                .open(directory.path().join("fishway.line"))
-                .unwrap();
-            while !is_taken(&line) {
+            let line = Lock::open(directory.path().join("fishway.line")).unwrap();
+            while !line.is_taken() {
                 std::thread::yield_now();
             }
             first.leave();
