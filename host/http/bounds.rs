@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Keeping;
 use crate::memory::{self, Memory};
 
 /// See the fields; as documented by default.
@@ -18,6 +19,8 @@ pub struct Bounds {
     pub body_time: Duration,
     /// The memory of the host, which has a part for bodies and one for answers; more wait for room.
     pub memory: Arc<Memory>,
+    /// Which counts of all tasks are kept, and for how long.
+    pub scans: Keeping,
     /// Events that are kept for readers who come back, in bytes.
     pub kept_bytes: usize,
     /// Pieces of the feed that a reader may be behind.
@@ -32,6 +35,7 @@ impl Default for Bounds {
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
             memory: Memory::new(memory::default_bytes()),
+            scans: Keeping::default(),
             kept_bytes: 8 << 20,
             behind: 256,
         }

@@ -34,7 +34,7 @@ pub fn routes() -> OpenApiRouter<State> {
     responses((status = 200, body = HostJson), (status = 304, description = "As the reader has it")))]
 async fn host(Extension(state): Extension<State>) -> Result<Shown<HostJson>, Problem> {
     let data_dir = state.data_dir.clone();
-    let shown = state.read(move |client| {
+    let shown = state.scan("host", move |client| {
         let view = View::of(&data_dir, &**client.store(), &SystemClock)?;
         Ok(wire::host(&data_dir, &view))
     });
@@ -46,7 +46,9 @@ async fn host(Extension(state): Extension<State>) -> Result<Shown<HostJson>, Pro
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Problem> {
     let live = state.live.clone();
-    let kept = state.read(move |client| Ok(metrics::text(&**client.store(), live.named_types())?));
+    let kept = state.scan("metrics", move |client| {
+        Ok(metrics::text(&**client.store(), live.named_types())?)
+    });
     let seen = state
         .live
         .text(state.feed.readers(), state.client.store().bus());

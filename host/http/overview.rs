@@ -178,7 +178,8 @@ async fn counts(
     Extension(state): Extension<State>,
     Asked(query): Asked<CountsQuery>,
 ) -> Result<Shown<CountsJson>, Problem> {
-    let found = state.read(move |client| {
+    let question = format!("counts {query:?}");
+    let found = state.scan(&question, move |client| {
         let parent = query.parent.as_deref().map(|name| client.resolve(name));
         Ok(client.store().tally(&Filter {
             handler: query.handler,

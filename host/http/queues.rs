@@ -1,5 +1,7 @@
 //! Queues: listed and set.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State as Extension};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,6 +12,7 @@ use super::State;
 use super::given::{Asked, Given};
 use super::problem::Problem;
 use super::shown::Shown;
+use super::tasks::{PAGE_MAX, limit};
 use crate::queue::QueueChange;
 use crate::wire::{self, QueueJson, whole};
 
@@ -28,6 +31,11 @@ struct ListQuery {
     /// Only those that are paused, without a look at their tasks or their limits.
     #[serde(default)]
     paused: bool,
+    /// Only those whose names come after this one: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, and at most 1,000; 1,000 when absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
 }
 
 fn paused(name: String) -> QueueJson {
@@ -40,30 +48,58 @@ fn paused(name: String) -> QueueJson {
     }
 }
 
-/// All queues.
+/// A page of queues.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueuesJson {
     /// By name.
     pub queues: Vec<QueueJson>,
+    /// What `after` has to be for the next page; null when this is the last.
+    pub next: Option<String>,
 }
 
 /// List the queues that have tasks or were set, with how their tasks stand
+///
+/// Where counting the tasks takes long, the counts are up to a second old.
 #[utoipa::path(get, path = "/v1/queues", operation_id = "list_queues", tag = "queues", params(ListQuery),
     responses((status = 200, body = QueuesJson), (status = 304, description = "As the reader has it")))]
 async fn list(
     Extension(state): Extension<State>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Shown<QueuesJson>, Problem> {
-    let queues = state.read(move |client| match query.paused {
-        false => Ok(client.queues()?.iter().map(wire::queue_standing).collect()),
-        true => {
-            let names = client.store().queues_paused()?;
-            Ok(names.into_iter().map(paused).collect())
+    let most = limit(query.limit.or(Some(PAGE_MAX)))? as usize;
+    let by_name = |mut queues: Vec<QueueJson>| {
+        queues.sort_by(|one, other| one.name.cmp(&other.name));
+        Arc::new(queues)
+    };
+    let all = match query.paused {
+        false => {
+            let counted = state.scan(QUESTION, move |client| {
+                let queues = client.queues()?;
+                Ok(by_name(queues.iter().map(wire::queue_standing).collect()))
+            });
+            counted.await?
         }
-    });
-    let queues = queues.await?;
-    Ok(Shown(QueuesJson { queues }))
+        true => {
+            let names = state.read(move |client| {
+                let names = client.store().queues_paused()?;
+                Ok(by_name(names.into_iter().map(paused).collect()))
+            });
+            names.await?
+        }
+    };
+    let after = query.after.as_ref();
+    let from = all.partition_point(|queue| after.is_some_and(|after| queue.name <= *after));
+    let left = &all[from..];
+    let queues = left[..most.min(left.len())].to_vec();
+    let next = queues.last().filter(|_| left.len() > most);
+    Ok(Shown(QueuesJson {
+        next: next.map(|queue| queue.name.clone()),
+        queues,
+    }))
 }
+
+/// What is counted for the list.
+const QUESTION: &str = "queues";
 
 /// What is to be different; what is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -95,6 +131,7 @@ async fn set(
         concurrency: change.concurrency,
     };
     let (queue, _) = state.client.set_queue(&name, change).await?;
+    state.scans.forget(QUESTION);
     state.feed.say("queues");
     Ok(Shown(wire::queue(&queue)))
 }

@@ -5,15 +5,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::State;
-use super::given::Given;
+use super::given::{Asked, Given};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
-use super::tasks::NothingJson;
+use super::tasks::{NothingJson, PAGE_MAX, limit};
 use crate::client::{Client, ClientError};
 use crate::schedule::{Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::Alter;
@@ -30,24 +30,48 @@ pub fn routes() -> OpenApiRouter<State> {
         .routes(routes!(trigger))
 }
 
-/// All schedules.
+/// Which schedules.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only those whose names come after this one: `next` of the page before.
+    after: Option<String>,
+    /// At most so many, and at most 1,000; 1,000 when absent. A page ends sooner, with `next`, when its inputs and
+    /// documents have 4 MiB.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+}
+
+/// A page of schedules.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SchedulesJson {
     /// By name.
     pub schedules: Vec<ScheduleJson>,
+    /// What `after` has to be for the next page; null when this is the last.
+    pub next: Option<String>,
 }
 
 /// List schedules: when they run next, and how their last run stands
-#[utoipa::path(get, path = "/v1/schedules", operation_id = "list_schedules", tag = "schedules",
+#[utoipa::path(get, path = "/v1/schedules", operation_id = "list_schedules", tag = "schedules", params(ListQuery),
     responses((status = 200, body = SchedulesJson), (status = 304, description = "As the reader has it")))]
-async fn list(Extension(state): Extension<State>) -> Result<Shown<SchedulesJson>, Problem> {
-    let schedules = state.read(|client| {
-        let schedules = client.schedules()?;
-        schedules.iter().map(|one| shown(client, one)).collect()
+async fn list(
+    Extension(state): Extension<State>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Shown<SchedulesJson>, Problem> {
+    let most = limit(query.limit.or(Some(PAGE_MAX)))?;
+    let page = state.answer(move |client| {
+        let after = query.after.unwrap_or_default();
+        let (page, full) = client.schedules_after(&after, most)?;
+        let shown = page.iter().map(|one| shown(client, one));
+        let schedules = shown.collect::<Result<Vec<ScheduleJson>, _>>()?;
+        let next = schedules.last().filter(|_| full);
+        Ok(SchedulesJson {
+            next: next.map(|one| one.name.clone()),
+            schedules,
+        })
     });
-    Ok(Shown(SchedulesJson {
-        schedules: schedules.await?,
-    }))
+    Ok(Shown(page.await?))
 }
 
 fn shown(client: &Client, schedule: &Schedule) -> Result<ScheduleJson, ClientError> {
@@ -274,9 +298,6 @@ async fn trigger(
     let schedule = alter(&state, name, Alter::Trigger).await?;
     let last = schedule.last;
     let last = last.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
-    let task = state.read(move |client| {
-        let task = client.task(last.task)?;
-        Ok(wire::shown(&task, &client.holds([&task])?, now_ms()))
-    });
-    Ok((StatusCode::CREATED, Shown(task.await?)).into_response())
+    let task = state.task(last.task).await?;
+    Ok((StatusCode::CREATED, Shown(task)).into_response())
 }

@@ -117,6 +117,7 @@ impl Http {
             allow_upload: setup.allow_upload,
             feed: feed.clone(),
             live,
+            scans: super::scans::Scans::new(setup.bounds.scans),
             bounds: setup.bounds,
             uploading: tokio::sync::Mutex::default(),
             adding: tokio::sync::Mutex::default(),

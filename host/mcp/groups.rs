@@ -9,8 +9,9 @@ use super::Door;
 use super::answer::{
     LISTED_BYTES_MAX, PAYLOAD_BYTES_MAX, Trouble, cut, cut_payload, cut_text, fit,
 };
-use super::tasks::{TasksOutput, limit};
+use super::tasks::{PAGE_MAX, TasksOutput, limit};
 use super::tool::{Call, Known, tool};
+use crate::client::ClientError;
 use crate::group::GroupKind;
 use crate::limits::PAGE_PAYLOAD_BYTES;
 use crate::store::Filter;
@@ -180,10 +181,8 @@ async fn schedules(
     _call: Call,
 ) -> Result<SchedulesOutput, Trouble> {
     let schedules = door.read(move |client| {
-        let mut schedules = client.schedules()?;
-        schedules.sort_by(|one, other| one.plan.name.cmp(&other.plan.name));
-        let after = input.after.as_deref();
-        schedules.retain(|one| after.is_none_or(|after| *one.plan.name > *after));
+        let after = input.after.unwrap_or_default();
+        let (page, full) = client.schedules_after(&after, PAGE_MAX)?;
         let show = |one: &crate::schedule::Schedule| {
             let last = match one.last {
                 None => None,
@@ -197,10 +196,12 @@ async fn schedules(
             }
             Ok(shown)
         };
-        schedules.iter().map(show).collect()
+        let shown: Result<Vec<ScheduleJson>, ClientError> = page.iter().map(show).collect();
+        Ok((shown?, full))
     });
-    let (schedules, left_out): (Vec<ScheduleJson>, _) = fit(schedules.await?);
-    let last = schedules.last().filter(|_| left_out > 0);
+    let (schedules, full) = schedules.await?;
+    let (schedules, left_out) = fit(schedules);
+    let last = schedules.last().filter(|_| full || left_out > 0);
     Ok(SchedulesOutput {
         next: last.map(|schedule| schedule.name.clone()),
         schedules,

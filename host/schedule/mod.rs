@@ -274,6 +274,24 @@ impl Plan {
 }
 
 impl Schedule {
+    /// What its input, its document and its metadata have together, in bytes.
+    pub fn payload_bytes(&self) -> u64 {
+        let target = match &self.plan.target {
+            Target::Handler { handler, input } => handler.len() + input.len(),
+            Target::Workflow { document, input } => {
+                document.len() + input.as_ref().map_or(0, |input| input.len())
+            }
+        };
+        let metadata = self.plan.options.metadata.as_ref();
+        (target + metadata.map_or(0, |metadata| metadata.len())) as u64
+    }
+
+    /// Whether a page of so many ends here, so that there may be a next one.
+    pub fn fill(page: &[Schedule], limit: u64, bytes_max: u64) -> bool {
+        let bytes: u64 = page.iter().map(Schedule::payload_bytes).sum();
+        page.len() as u64 >= limit || bytes >= bytes_max
+    }
+
     /// A schedule that begins now.
     pub fn new(plan: Plan, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
         let plan = Plan {

@@ -144,10 +144,42 @@ pub fn named(link: &Link, name: &str) -> Result<Option<Schedule>, StoreError> {
 }
 
 /// All schedules, by name.
-pub fn all(link: &Link) -> Result<Vec<Schedule>, StoreError> {
-    static SQL: LazyLock<String> =
-        LazyLock::new(|| format!("select {COLUMNS} from schedules order by name"));
-    link.many(&SQL, named! {}, schedule)
+pub fn after(
+    link: &Link,
+    name: &str,
+    limit: u64,
+    bytes_max: u64,
+) -> Result<Vec<Schedule>, StoreError> {
+    // What is long stays on the server until it is known how much there is.
+    const SIZES: &str = "\
+        select name,
+          (octet_length(target) + octet_length(input) + coalesce(octet_length(metadata), 0))::bigint
+        from schedules
+        where name > :name
+        order by name
+        limit :limit";
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "select {COLUMNS}
+             from schedules
+             where name > :name and name <= :last
+             order by name"
+        )
+    });
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sizes = link.many(SIZES, named! { "name": name, "limit": limit }, |row| {
+        Ok((columns::get::<String>(row, 0)?, columns::unsigned(row, 1)?))
+    })?;
+    let mut bytes = 0;
+    let last = sizes.into_iter().take_while(|(_, more)| {
+        let there = bytes < bytes_max;
+        bytes += more;
+        there
+    });
+    match last.last() {
+        Some((last, _)) => link.many(&SQL, named! { "name": name, "last": &last }, schedule),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn schedule(row: &tokio_postgres::Row) -> Result<Schedule, StoreError> {

@@ -124,10 +124,27 @@ pub fn named(connection: &Connection, name: &str) -> rusqlite::Result<Option<Sch
 }
 
 /// All schedules, by name.
-pub fn all(connection: &Connection) -> rusqlite::Result<Vec<Schedule>> {
-    static SQL: LazyLock<String> =
-        LazyLock::new(|| format!("select {COLUMNS} from schedules order by name"));
-    many(connection, &SQL, [], schedule)
+pub fn after(
+    connection: &Connection,
+    name: &str,
+    limit: u64,
+    bytes_max: u64,
+) -> rusqlite::Result<Vec<Schedule>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!("select {COLUMNS} from schedules where name > :name order by name limit :limit")
+    });
+    let mut statement = connection.prepare_cached(&SQL)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query(named_params! { ":name": name, ":limit": limit })?;
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max
+        && let Some(row) = rows.next()?
+    {
+        let found = schedule(row)?;
+        bytes += found.payload_bytes();
+        page.push(found);
+    }
+    Ok(page)
 }
 
 fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {

@@ -43,7 +43,8 @@ export function HostPage() {
         <td>${one.paused ? html`<strong>paused</strong>` : 'open'}</td>
         <td class="n"><input class="small" type="number" min="1" aria-label=${`Tasks of ${one.name} that run at once`} placeholder="no limit" value=${one.concurrency ?? ''} onChange=${(event) => limit(one.name, event.target.value)} /></td>
         <td class="n">${number(one.tasks?.running)}</td><td class="n">${number(one.tasks?.waiting)}</td><td class="n">${number(one.pending?.ready)}</td><td class="n">${number(one.pending?.scheduled)}</td><td class="n">${number(one.pending?.blocked)}</td><td class="n">${number(one.pending?.held)}</td><td class="n">${number(one.tasks?.completed)}</td><td class=${`n ${one.tasks?.failed ? 'failed' : 'faint'}`}>${number(one.tasks?.failed)}</td>
-        <td class="n"><${Act} kind="quiet" run=${() => set(one.name, { paused: !one.paused })} onDone=${queues.reload} onProblem=${setProblem}>${one.paused ? 'resume' : 'pause'}<//></td></tr>`)}</tbody></table></div>`}
+        <td class="n"><${Act} kind="quiet" run=${() => set(one.name, { paused: !one.paused })} onDone=${queues.reload} onProblem=${setProblem}>${one.paused ? 'resume' : 'pause'}<//></td></tr>`)}</tbody></table></div>
+    ${queues.data.next ? html`<p class="faint">Only the first ${queues.data.queues.length} are shown; fishway queue list shows all.</p>` : ''}`}
     </section>
     <${Command} line="fishway status" /><${Command} line=${`fishway queue pause ${quoted(queues.data?.queues[0]?.name || 'default')}`} />`;
 }

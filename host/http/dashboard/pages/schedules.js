@@ -22,5 +22,6 @@ export function Schedules() {
         <td class="n">${number(one.runs)}</td><td class="n">${number(one.skipped)}</td>
         <td class="n">${act(one, 'trigger', 'run now')} ${one.state === 'paused' ? act(one, 'resume', 'resume') : act(one, 'pause', 'pause')}</td></tr>`)}</tbody></table></div>`
     : html`<${Empty} command=${'fishway schedule add report --cron "30 9 * * mon-fri" HANDLER'}>There are no schedules. This adds one:<//>`}
+    ${look.data.next ? html`<p class="faint">Only the first ${schedules.length} are shown. This shows all:</p>` : ''}
     <${Command} line="fishway schedule list" />`;
 }
