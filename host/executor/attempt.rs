@@ -142,6 +142,7 @@ async fn instance(
         Ok(prepared) => prepared,
         Err(why) => return (token, failed(FailureKind::Component, why, false)),
     };
+    let wait = control.waits_for_store();
     match pages::unfit(&*agents.store, &claim.task, &handler) {
         Ok(None) => {}
         Ok(Some(why)) => return (token, failed(FailureKind::Component, why, false)),
@@ -159,6 +160,7 @@ async fn instance(
         }
         Err(GuestError::Grant(why)) => return (token, failed(FailureKind::Component, why, true)),
     };
+    drop(wait);
     let mut instance = Instance::new(agents.sandbox.engine(), guest);
     instance.limiter(|guest| &mut guest.limiter);
     instance.set_epoch_deadline(EPOCHS_PER_TURN);

@@ -1,14 +1,19 @@
 //! The reins of one attempt: its running time, and who asked for its end.
 //!
-//! Running time is counted while the guest has a slot and stands still while it waits. Whatever
+//! Running time is counted while the guest has a slot and stands still while it waits. It stands still, too, while
+//! the host waits for its store, as in an outage of the database, which is no doing of the guest's. Whatever
 //! ends an attempt from outside comes through here: its time, a cancel after its grace, the host.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::task::Fence;
+
+/// How long each wait of the host for its store counts as running time: what a call takes of a database that is
+/// there. So a guest that calls without end has its time used up all the same.
+const STORE_COUNTS: Duration = Duration::from_millis(100);
 
 /// Why an attempt is ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,9 @@ struct State {
     limit: Duration,
     spent: Duration,
     running_since: Option<Instant>,
+    /// Waits of the host for its store, each within the one before, and when the first began.
+    store_waits: usize,
+    store_since: Option<Instant>,
     stop: Option<(Interrupt, Instant)>,
     hinted: bool,
 }
@@ -50,6 +58,8 @@ impl Control {
                 limit: Duration::MAX,
                 spent: Duration::ZERO,
                 running_since: None,
+                store_waits: 0,
+                store_since: None,
                 stop: None,
                 hinted: false,
             }),
@@ -84,11 +94,13 @@ impl Control {
 
     /// The guest stops running; answers with the running time so far.
     pub fn pause(&self) -> Duration {
-        let mut state = self.state();
-        if let Some(since) = state.running_since.take() {
-            state.spent += since.elapsed();
-        }
-        state.spent
+        self.state().pause(Instant::now())
+    }
+
+    /// The host waits for its store, on behalf of the guest, until what this gives is dropped.
+    pub fn waits_for_store(self: &Arc<Control>) -> StoreWait {
+        self.state().enter_store(Instant::now());
+        StoreWait(self.clone())
     }
 
     /// The guest goes on running.
@@ -160,20 +172,73 @@ impl Control {
     }
 }
 
+/// A wait of the host for its store.
+#[derive(Debug)]
+pub struct StoreWait(Arc<Control>);
+
+impl Drop for StoreWait {
+    fn drop(&mut self) {
+        let stood_still = self.0.state().leave_store(Instant::now());
+        if stood_still {
+            // Whoever waits for the end of its time has another time to wait for.
+            self.0.bell.notify_waiters();
+        }
+    }
+}
+
 impl State {
-    /// How long it is until the attempt may have to end; `None` while the guest waits, as its time stands
-    /// still, and nobody has asked it to stop.
+    fn pause(&mut self, now: Instant) -> Duration {
+        self.spent += self.running(now);
+        self.running_since = None;
+        self.store_since = None;
+        self.spent
+    }
+
+    fn enter_store(&mut self, now: Instant) {
+        self.store_waits += 1;
+        if self.store_waits == 1 {
+            self.store_since = Some(now);
+        }
+    }
+
+    /// Tells whether the running time has stood still.
+    fn leave_store(&mut self, now: Instant) -> bool {
+        self.store_waits -= 1;
+        if self.store_waits > 0 {
+            return false;
+        }
+        let still = self.still(now);
+        self.store_since = None;
+        self.running_since = self.running_since.map(|since| since + still);
+        !still.is_zero()
+    }
+
+    /// For how long the time has stood still in the wait for the store that there is now.
+    fn still(&self, now: Instant) -> Duration {
+        let since = self.store_since.unwrap_or(now);
+        now.saturating_duration_since(since)
+            .saturating_sub(STORE_COUNTS)
+    }
+
+    /// The time since the guest goes on, without what stood still.
+    fn running(&self, now: Instant) -> Duration {
+        let running = self
+            .running_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        running.saturating_sub(self.still(now))
+    }
+
+    /// How long it is until the attempt may have to end; `None` while its time stands still, and nobody has asked
+    /// it to stop.
     fn rest(&self, now: Instant) -> Option<Duration> {
-        let left = self.running_since.map(|_| self.left(now));
+        let counts = self.running_since.is_some() && self.still(now).is_zero();
+        let left = counts.then(|| self.left(now));
         let stop = self.stop.map(|(_, at)| at.saturating_duration_since(now));
         left.into_iter().chain(stop).min()
     }
 
     fn left(&self, now: Instant) -> Duration {
-        let running = self
-            .running_since
-            .map_or(Duration::ZERO, |since| now.duration_since(since));
-        self.limit.saturating_sub(self.spent + running)
+        self.limit.saturating_sub(self.spent + self.running(now))
     }
 }
 
@@ -221,6 +286,55 @@ mod tests {
         control.pause();
         control.stop(Interrupt::Asked, Duration::from_secs(3_600));
         assert!(rest().is_some_and(|rest| rest > Duration::from_secs(3_000)));
+    }
+
+    #[test]
+    fn time_stands_still_while_the_host_waits_for_its_store_beyond_what_a_call_takes() {
+        let control = Control::new(Fence::default());
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        control.start(Duration::from_millis(1_000), Duration::ZERO);
+        let mut state = control.state();
+        state.running_since = Some(start);
+        let left = |state: &State, ms: u64| state.left(at(ms)).as_millis();
+        assert_eq!(left(&state, 200), 800);
+        state.enter_store(at(200));
+        // A usual call counts, and who guards the attempt has a time.
+        assert_eq!(left(&state, 250), 750);
+        assert!(state.rest(at(250)).is_some());
+        // From then on it stands still, however long the outage is and whatever waits within the wait.
+        state.enter_store(at(260));
+        assert!(!state.leave_store(at(4_000)));
+        assert_eq!((left(&state, 300), left(&state, 90_000)), (700, 700));
+        assert_eq!(state.rest(at(90_000)), None);
+        assert!(state.leave_store(at(90_000)));
+        assert_eq!((left(&state, 90_000), left(&state, 90_500)), (700, 200));
+        // Many short calls use it up as they always did.
+        for ms in [90_500, 90_550, 90_600, 90_650] {
+            state.enter_store(at(ms));
+            assert!(!state.leave_store(at(ms + 49)));
+        }
+        assert_eq!(left(&state, 90_700), 0);
+        // An attempt that begins to wait for something else in there keeps what it has spent.
+        state.limit = Duration::from_millis(2_000);
+        state.enter_store(at(91_000));
+        assert_eq!(state.pause(at(95_000)).as_millis(), 1_400);
+        assert!(!state.leave_store(at(96_000)));
+    }
+
+    #[test]
+    fn who_guards_an_attempt_is_told_when_its_time_goes_on() {
+        let control = Arc::new(Control::new(Fence::default()));
+        control.start(Duration::from_secs(3_600), Duration::ZERO);
+        let mut guard = std::pin::pin!(control.interrupted());
+        let wait = control.waits_for_store();
+        let long_ago = Instant::now().checked_sub(STORE_COUNTS * 2);
+        control.state().store_since = long_ago;
+        let (woken, waker) = counting();
+        let mut context = Context::from_waker(&waker);
+        assert!(guard.as_mut().poll(&mut context).is_pending());
+        drop(wait);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 
     struct Woken(AtomicUsize);

@@ -6,6 +6,7 @@
 //! and call this.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Agents;
-use super::control::Control;
+use super::control::{Control, StoreWait};
 use super::earlier::Earlier;
 use super::ended::{self, Ended, Verdict};
 use super::imports::pools::Known;
@@ -26,7 +27,7 @@ use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::limits::{HANDLES_MAX, PAYLOAD_BYTES_MAX};
 use crate::loader::Handler;
-use crate::store::{CallBy, Record, Secret, StoreError, Suspension, Until, Urgency};
+use crate::store::{CallBy, Record, Secret, Store, StoreError, Suspension, Until, Urgency};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
@@ -36,6 +37,9 @@ const UNCONFIRMED_MAX: usize = 2_000;
 
 /// The same in bytes of their payloads: four of the largest.
 const UNCONFIRMED_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
+
+/// What the host holds for a call counts from this size on, in bytes.
+const HELD_BYTES_MIN: u64 = 64 << 10;
 
 /// Progress is handed on at most this often; the last of it always.
 const PROGRESS_REST: Duration = Duration::from_millis(50);
@@ -73,6 +77,20 @@ pub struct Guest {
     unconfirmed_bytes: usize,
     /// Whether it was ended because other instances had the memory of the host.
     pub(super) gives_way: bool,
+}
+
+/// A call of the store that the host waits for, and what counts how long.
+pub struct StoreCall {
+    store: Arc<dyn Store>,
+    _wait: StoreWait,
+}
+
+impl Deref for StoreCall {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &dyn Store {
+        &*self.store
+    }
 }
 
 /// What the guest has spawned.
@@ -160,6 +178,14 @@ impl Guest {
         }
     }
 
+    /// The store, for a call that the host waits for: for so long the running time of the attempt stands still.
+    pub fn store(&self) -> StoreCall {
+        StoreCall {
+            store: self.agents.store.clone(),
+            _wait: self.control.waits_for_store(),
+        }
+    }
+
     /// The claim that writes bear.
     pub fn token(&self) -> Token {
         self.task.token()
@@ -175,6 +201,8 @@ impl Guest {
 
     /// A host call: its recorded answer, or none when it is to be done now.
     pub fn step(&mut self, call: &Call) -> wasmtime::Result<Option<Answer>> {
+        // What the call before answered is the guest's own by now.
+        self.limiter.let_go();
         if u64::from(self.cursor.number()) >= self.handler.manifest.limits.calls_max {
             let most = self.handler.manifest.limits.calls_max;
             return Err(self.fail(Failure::new(
@@ -191,6 +219,18 @@ impl Guest {
             }
             Step::Diverged(divergence) => Err(self.diverged(&divergence)),
         }
+    }
+
+    /// Count so many bytes that the host holds for the call that is being made, until the next one is made. An
+    /// attempt that the host has no memory for ends, as one does whose own memory cannot grow.
+    pub fn hold(&mut self, bytes: u64) -> wasmtime::Result<()> {
+        // What is smaller is part of what each instance has.
+        if bytes < HELD_BYTES_MIN || self.limiter.hold(bytes) {
+            return Ok(());
+        }
+        Err(wasmtime::Error::msg(
+            "the host has no memory for the answer",
+        ))
     }
 
     /// The end of the attempt because the guest did not do what it did before.
@@ -269,9 +309,7 @@ impl Guest {
     /// Wait until all that was recorded is on disk.
     pub async fn settle(&mut self) -> wasmtime::Result<()> {
         if self.unconfirmed > 0 {
-            let agents = self.agents.clone();
-            agents
-                .store
+            self.store()
                 .flush()
                 .await
                 .map_err(|error| self.store_failed(&error))?;
@@ -438,8 +476,7 @@ impl Guest {
                 return Ok(Some(id));
             }
             let found = self
-                .agents
-                .store
+                .store()
                 .tasks(&[id])
                 .map_err(|error| self.store_failed(&error))?;
             parent = found
