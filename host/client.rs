@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use crate::blocking;
 use crate::bus::News;
 use crate::group::{Group, GroupKind};
+use crate::limits::{CHILD_IDS_MAX, PAGE_PAYLOAD_BYTES};
 use crate::queue::{self, Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target};
 use crate::store::{
@@ -52,7 +53,7 @@ pub struct Client {
 pub struct Detail {
     /// The task.
     pub task: Task,
-    /// Its children, in the order in which they were spawned.
+    /// The first of its children, in the order in which they were spawned: see [`CHILD_IDS_MAX`].
     pub child_ids: Vec<TaskId>,
     /// How many of them are in each status.
     pub child_counts: Vec<(Status, u64)>,
@@ -236,7 +237,7 @@ impl Client {
     pub fn detail(&self, id: TaskId) -> Result<Detail, ClientError> {
         let task = self.task(id)?;
         Ok(Detail {
-            child_ids: self.store.child_ids(id)?,
+            child_ids: self.store.first_child_ids(id, CHILD_IDS_MAX)?,
             child_counts: self.store.counts(Some(id))?,
             attempts: self.store.attempts(id)?,
             signals_unread: self.store.signals_unread(id)?,
@@ -428,6 +429,17 @@ impl Client {
     pub fn schedule(&self, name: &str) -> Result<Schedule, ClientError> {
         let found = self.store.schedule(name)?;
         Ok(found.ok_or_else(|| StoreError::UnknownSchedule(name.to_owned()))?)
+    }
+
+    /// A page of schedules by name, after one of that name; and whether there may be a next one.
+    pub fn schedules_after(
+        &self,
+        name: &str,
+        limit: u64,
+    ) -> Result<(Vec<Schedule>, bool), ClientError> {
+        let page = (self.store).schedules_after(name, limit, PAGE_PAYLOAD_BYTES)?;
+        let full = Schedule::fill(&page, limit, PAGE_PAYLOAD_BYTES);
+        Ok((page, full))
     }
 
     /// All schedules, by name.

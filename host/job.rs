@@ -45,6 +45,13 @@ impl NewJob {
     pub fn check(&self) -> Result<(), String> {
         check_new_name("job's name", &self.name)?;
         check_name("handler's name", &self.handler)?;
+        if self.inputs.len() > limits::SOURCE_BYTES_MAX {
+            return Err(format!(
+                "the source of a job's units has {} bytes, more than {}",
+                self.inputs.len(),
+                limits::SOURCE_BYTES_MAX
+            ));
+        }
         self.options.check_new()?;
         let group = PoolOptions {
             on_failure: Some(self.on_failure),

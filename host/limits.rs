@@ -113,6 +113,13 @@ pub const AWAITED_PER_REQUEST_MAX: usize = 10_000;
 /// more tasks. Each is in memory three times while the answer is made.
 pub const PAGE_PAYLOAD_BYTES: u64 = 4 << 20;
 
+/// Outcomes that a host reads at once for a call of a handler, in bytes of their payloads: with the one that
+/// reaches this a piece ends. What is read counts against the memory of the host before the next piece is.
+pub const OUTCOMES_BYTES: u64 = 1 << 20;
+
+/// Ids of child tasks that one look at a task names. It may have a million; the others are listed in pages.
+pub const CHILD_IDS_MAX: u64 = 1_000;
+
 /// Largest document of a workflow, in bytes.
 pub const WORKFLOW_BYTES_MAX: usize = 64 << 20;
 
@@ -135,6 +142,9 @@ pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
 /// Most units of one job: their rows are a database of several gigabytes.
 pub const JOB_UNITS_MAX: u64 = 10_000_000;
+
+/// Longest text that says where the units of a job come from, in bytes: as long as a path may be.
+pub const SOURCE_BYTES_MAX: usize = 4 << 10;
 
 /// Largest number of a line at which a unit of a job begins: what every reader of JSON can count to.
 pub const JOB_LINE_MAX: u64 = (1 << 53) - 1;

@@ -2,8 +2,9 @@
 //!
 //! Made by the executor, whose instances take the most. Running and waiting instances share one part:
 //! an instance that runs and grows makes those go that wait in memory, the largest first, and what goes is
-//! replayed later. The HTTP door takes the other parts, for the bodies of requests and for answers with
-//! payloads. Who finds no room there waits for it. Nothing here knows what it counts.
+//! replayed later. What the host gathers for a call of an instance counts as the instance's. The HTTP door
+//! takes the other parts, for the bodies of requests and for answers with payloads. A request that finds no
+//! room there waits for it. Nothing here knows what it counts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -173,6 +174,15 @@ impl Charge {
         true
     }
 
+    /// Give back so much of what it has.
+    pub fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        let used = self.memory.of(self.parked);
+        used.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
+        self.memory.given_back.notify_waiters();
+    }
+
     /// It waits in memory from now on, or runs again.
     pub fn park(&mut self, parked: bool) {
         if self.parked != parked {
@@ -317,6 +327,8 @@ mod tests {
         assert_eq!(used(), [499, 300, 0, 0]);
         one.park(false);
         assert_eq!(used(), [799, 0, 0, 0]);
+        one.shrink(100 * MIB);
+        assert_eq!((used(), one.bytes() / MIB), ([699, 0, 0, 0], 200));
         assert!(!one.grow(1));
         drop(one);
         drop(other);

@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use fishway::executor::Settings;
-use fishway::task::{FailureKind, Status, StatusSet};
+use fishway::task::{FailureKind, Options, Status, StatusSet};
 use serde_json::{Value, json};
 
+use crate::support::limited::MemoryLimit;
 use crate::support::place::Place;
 use crate::support::{PATIENCE, World, failure, options, results};
 
@@ -92,6 +93,40 @@ async fn an_attempt_that_is_interrupted_while_its_instance_waits_gives_back_what
     over.expect("what the instance had is given back");
 }
 
+/// Children with results of two megabytes, all of which are asked for in one call.
+fn gathers(children: usize) -> Value {
+    let child = json!({ "steps": [{ "output-bytes": 1_900_000 }] });
+    json!([
+        { "spawn-all": { "handler": "script", "inputs": vec![child; children] } },
+        { "wait-all": { "ids": "$0" } },
+        { "return": "done" },
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_answer_the_host_has_no_memory_for_fails_and_says_what_to_do() {
+    let mut world = World::set(small()).await;
+    world.handler("roomy", "limits.memory = \"1GiB\"\n").await;
+    let memory = world.host().memory().clone();
+    let input = json!({ "steps": gathers(100) });
+    let once = options(|options| options.attempts_max = Some(1));
+    let task = world.end(world.submit_to("roomy", input, once).await).await;
+    let words = "the host has no memory for what one call asks for, ";
+    assert!(failure(&task).contains(words), "{}", failure(&task));
+    let words = "ask for fewer tasks in one call, or give the host more with --memory";
+    assert!(failure(&task).contains(words), "{}", failure(&task));
+    let found = task.failure.clone().unwrap();
+    assert_eq!((found.kind, found.retryable), (FailureKind::Limit, true));
+    // Fewer are no harm to it.
+    let input = json!({ "steps": gathers(10) });
+    let task = world
+        .end(world.submit_to("roomy", input, Options::default()).await)
+        .await;
+    assert_eq!(task.output.as_deref(), Some("\"done\""), "{task:?}");
+    world.stop().await;
+    assert_eq!(memory.shares().map(|share| share.used_bytes), [0; 4]);
+}
+
 /// What the process has, or had at most, in bytes.
 fn resident(pid: u32, what: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -127,14 +162,23 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
     const BUDGET: u64 = 256 << 20;
     // What is freed is not always given back, and SQLite has a cache for each reader.
     const SLACK: u64 = 96 << 20;
+    // What the process has before it is loaded: the program, the guests, and what is in the cache of files.
+    const START: u64 = 192 << 20;
+    let limit = MemoryLimit::new(START + BUDGET + SLACK);
     let place = Place::with_guests();
-    let host = place.serve_with(&[
+    let mut host = place.serve_with(&[
         ("FISHWAY_MEMORY", "256MiB"),
         ("FISHWAY_HTTP", "127.0.0.1:0"),
         ("FISHWAY_PARK", "1h"),
         ("FISHWAY_CONCURRENCY", "4"),
     ]);
     let pid = host.0.id();
+    match &limit {
+        Ok(limit) => limit.take_in(pid),
+        Err(why) => eprintln!(
+            "this machine lets a test set no limit of memory, so the peak alone counts: {why}"
+        ),
+    }
     let status = place.run(&["status", "--json"]).json();
     assert_eq!(status["memory"]["max_bytes"], BUDGET);
     let parts = status["memory"]["parts"].as_array().unwrap();
@@ -156,6 +200,25 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
     let script = json!({ "handler": "script", "inputs": vec![json!({ "steps": waits() }); 20] });
     let answer = ask(&address, "POST /v1/tasks/bulk", &script.to_string());
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    // Answers to handlers: four of them ask for 23 MB each.
+    let script = json!({ "handler": "script", "inputs": vec![json!({ "steps": gathers(12) }); 4] });
+    let answer = ask(&address, "POST /v1/tasks/bulk", &script.to_string());
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    // Lists: a hundred thousand inputs of one digit, and one more, which is refused.
+    let digits = |many: usize| json!({ "handler": "no-such", "inputs": vec![1; many] }).to_string();
+    std::thread::scope(|scope| {
+        for many in [100_000, 100_001, 100_000, 100_001] {
+            let (address, digits) = (&address, &digits);
+            scope.spawn(move || {
+                let answer = ask(address, "POST /v1/tasks/bulk", &digits(many));
+                let status = if many > 100_000 { "413" } else { "422" };
+                assert!(
+                    answer.starts_with(&format!("HTTP/1.1 {status}")),
+                    "{answer}"
+                );
+            });
+        }
+    });
     // Bodies and payloads: four at once, each of eight inputs of 1.9 MB.
     let echo =
         json!({ "handler": "echo", "inputs": vec![json!("x".repeat(1_900_000)); 8] }).to_string();
@@ -173,7 +236,7 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
             .ok();
         text.lines().count()
     };
-    while count("completed") < 32 || count("waiting") < 20 {
+    while count("completed") < 32 + 4 * 13 || count("waiting") < 20 {
         std::thread::yield_now();
     }
     // Pages of them, which are 120 MB in all.
@@ -198,6 +261,7 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
             });
         }
     });
+    assert!(host.0.try_wait().unwrap().is_none(), "the host has ended");
     let most = resident(pid, "VmHWM:") - before;
     assert!(
         most <= BUDGET + SLACK,

@@ -113,10 +113,8 @@ fn lines(detail: &Detail) -> Vec<String> {
             .iter()
             .map(|(status, count)| format!("{count} {status}"))
             .collect();
-        line(
-            "children",
-            format!("{} ({})", detail.child_ids.len(), counts.join(", ")),
-        );
+        let children: u64 = detail.child_counts.iter().map(|(_, count)| count).sum();
+        line("children", format!("{children} ({})", counts.join(", ")));
     }
     if detail.signals_unread > 0 {
         line("signals", format!("{} unread", detail.signals_unread));

@@ -18,6 +18,8 @@ pub struct Limiter {
     memory_bytes_max: usize,
     table_elements: usize,
     table_elements_max: usize,
+    /// What of the charge is for the host call that was made last, in bytes.
+    held_bytes: u64,
     /// The first refusal: why the guest could not go on, though all that it sees is a failed
     /// allocation.
     pub refusal: Option<String>,
@@ -43,6 +45,7 @@ impl Limiter {
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             table_elements: 0,
+            held_bytes: 0,
             table_elements_max: usize::try_from(limits.table_elements).unwrap_or(usize::MAX),
             refusal: None,
             want: None,
@@ -51,6 +54,7 @@ impl Limiter {
 
     /// The instance is about to wait: what it has goes to its place among those that wait.
     pub fn give_charge(&mut self) -> Charge {
+        self.let_go();
         let parking = &self.parking;
         self.charge.take().unwrap_or_else(|| parking.charge())
     }
@@ -61,8 +65,36 @@ impl Limiter {
         self.charge = Some(charge);
     }
 
-    /// Whether the host has so much more for the instance, in bytes.
-    fn host_has(&mut self, bytes: u64) -> bool {
+    /// Count what the host gathers for the call that is being made. False, with the reason in `refusal`, when
+    /// the host has no memory for it.
+    pub fn hold(&mut self, bytes: u64) -> bool {
+        let gathered_bytes = self.held_bytes.saturating_add(bytes);
+        let what = || {
+            let mib = gathered_bytes >> 20;
+            format!(
+                "the host has no memory for what one call asks for, {mib} MiB so far (ask for fewer tasks in one \
+                 call, or give the host more with --memory)"
+            )
+        };
+        if !self.host_has(bytes, what) {
+            return false;
+        }
+        self.held_bytes = gathered_bytes;
+        true
+    }
+
+    /// The call is over: what the host gathered for it is gone.
+    pub fn let_go(&mut self) {
+        if self.held_bytes > 0 {
+            let bytes = std::mem::take(&mut self.held_bytes);
+            if let Some(charge) = &mut self.charge {
+                charge.shrink(bytes);
+            }
+        }
+    }
+
+    /// Whether the host has so much more for the instance, in bytes; `what` it has none for.
+    fn host_has(&mut self, bytes: u64, what: impl FnOnce() -> String) -> bool {
         let Some(charge) = &mut self.charge else {
             return false;
         };
@@ -72,14 +104,21 @@ impl Limiter {
         let running = self.parking.memory().shares()[0];
         let alone = charge.bytes().saturating_add(bytes) <= running.max_bytes;
         self.want = Some(if alone { Want::Crowded } else { Want::TooLarge });
-        self.refusal.get_or_insert(format!(
-            "the host has no memory left for it: running instances have {} of {} MiB (--memory of the host, \
-             --concurrency, and limits.memory of the handlers)",
-            running.used_bytes >> 20,
-            running.max_bytes >> 20
-        ));
+        self.refusal.get_or_insert_with(|| {
+            format!(
+                "{}: running instances have {} of {} MiB (--memory of the host, --concurrency, and limits.memory \
+                 of the handlers)",
+                what(),
+                running.used_bytes >> 20,
+                running.max_bytes >> 20
+            )
+        });
         false
     }
+}
+
+fn for_it() -> String {
+    "the host has no memory left for it".to_owned()
 }
 
 impl ResourceLimiter for Limiter {
@@ -99,7 +138,7 @@ impl ResourceLimiter for Limiter {
             ));
             return Ok(false);
         }
-        if !self.host_has((total - self.memory_bytes) as u64) {
+        if !self.host_has((total - self.memory_bytes) as u64, for_it) {
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -122,7 +161,7 @@ impl ResourceLimiter for Limiter {
             ));
             return Ok(false);
         }
-        if !self.host_has((total - self.table_elements) as u64 * ELEMENT_BYTES) {
+        if !self.host_has((total - self.table_elements) as u64 * ELEMENT_BYTES, for_it) {
             return Ok(false);
         }
         self.table_elements = total;

@@ -28,6 +28,10 @@ const SMALL_BYTES: usize = 64 << 10;
 /// What a body is in memory: as it came, and what is read of it.
 const COPIES: u64 = 2;
 
+/// What an item of a list takes besides its text, in bytes: its place in the list of the body, and in that of
+/// what is made of it. The shortest has two bytes of text.
+const ITEM_BYTES: u64 = 128;
+
 /// A body of JSON, of at most so many bytes.
 pub struct Given<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub T);
 
@@ -36,7 +40,11 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<State> for Given<T
 
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
         demand(request.headers(), "application/json")?;
-        let bytes = read(request, BYTES_MAX, state).await?;
+        let items_max = match BYTES_MAX > BODY_BYTES_MAX {
+            true => limits::INPUTS_MAX,
+            false => 0,
+        };
+        let bytes = read(request, BYTES_MAX, items_max, state).await?;
         // Every body is an object; what reads it would take an array of its fields, too.
         if bytes.trim_ascii_start().first() == Some(&b'[') {
             return Err(
@@ -80,8 +88,13 @@ fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The body, while there is room for it.
-pub async fn read(request: Request, bytes_max: usize, state: &State) -> Result<Bytes, Problem> {
+/// The body, while there is room for it and for a list of so many items in it.
+pub async fn read(
+    request: Request,
+    bytes_max: usize,
+    items_max: usize,
+    state: &State,
+) -> Result<Bytes, Problem> {
     plain(request.headers())?;
     let told = request.headers().get(CONTENT_LENGTH);
     let told = told.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -106,7 +119,8 @@ pub async fn read(request: Request, bytes_max: usize, state: &State) -> Result<B
             .hint("send it in parts, or give the host more with --memory"));
     }
     let reading = async {
-        if most > SMALL_BYTES {
+        let bytes = bytes + ITEM_BYTES * (most / 2).min(items_max) as u64;
+        if bytes > COPIES * SMALL_BYTES as u64 {
             held::hold_body(pool.take(bytes).await);
         }
         let body: Body = request.into_body();

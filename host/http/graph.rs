@@ -65,7 +65,7 @@ async fn graph(
 ) -> Result<Shown<GraphJson>, Problem> {
     let most = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     let shared = state.clone();
-    let shown = state.read(move |client| {
+    let shown = state.answer(move |client| {
         let (workflow, _) = client.workflow(&name)?;
         let store = client.store();
         let nodes = store.child_nodes(workflow.id, Rank::START, most)?;

@@ -37,6 +37,11 @@ pub fn hold_answer(room: Taken) {
     let _ = HELD.try_with(|held| held.borrow_mut().answer = Some(room));
 }
 
+/// Its answer takes no room yet, or none any more.
+pub fn drop_answer() {
+    let _ = HELD.try_with(|held| held.borrow_mut().answer = None);
+}
+
 /// Keeps what a request holds for as long as it needs that.
 pub async fn keep(request: Request, next: Next) -> Response {
     let answered = async {

@@ -24,7 +24,7 @@ use crate::job::{JobStatus, Made, NewJob, Unit};
 use crate::limits::JOB_LINE_MAX;
 use crate::task::{Options, Task, TaskId, check_payload};
 use crate::wire::job::{self as shape, JobJson, UnitJson};
-use crate::wire::whole;
+use crate::wire::{list, whole};
 
 /// Units of one body.
 const UNITS_MAX: usize = 100_000;
@@ -66,7 +66,7 @@ pub struct NewJobJson {
     #[schema(min_length = 1, max_length = 200)]
     name: Option<String>,
     /// The inputs of its first units, or of all; at most 100,000. They are lines 1, 2 and so on.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::bounded::<_, _, UNITS_MAX>")]
     #[schema(value_type = Vec<serde_json::Value>, max_items = 100000)]
     inputs: Vec<Box<RawValue>>,
     /// How many units it will have; as many as there are inputs when absent. None starts before all are there.
@@ -131,8 +131,8 @@ impl NewJobJson {
     }
 }
 
-fn too_many(units: usize) -> Problem {
-    let what = format!("{units} units, more than {UNITS_MAX}");
+fn too_many() -> Problem {
+    let what = format!("the units are more than {UNITS_MAX}");
     Problem::new(Kind::TooLarge, what)
         .hint("say the `total`, and send the others to /v1/jobs/{job}/units")
 }
@@ -176,7 +176,7 @@ async fn start(
     Given(mut new): Given<NewJobJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     if new.inputs.len() > UNITS_MAX {
-        return Err(too_many(new.inputs.len()));
+        return Err(too_many());
     }
     let job = new.job()?;
     let mut units = Vec::with_capacity(new.inputs.len());
@@ -218,6 +218,7 @@ fn unit(line: u64, input: &RawValue) -> Result<Unit, Problem> {
 #[serde(deny_unknown_fields)]
 pub struct NewUnitsJson {
     /// At most 100,000, in the order of their lines.
+    #[serde(deserialize_with = "list::bounded::<_, _, UNITS_MAX>")]
     units: Vec<NewUnitJson>,
 }
 
@@ -244,7 +245,7 @@ async fn add(
     Given(new): Given<NewUnitsJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Shown<JobJson>, Problem> {
     if new.units.len() > UNITS_MAX {
-        return Err(too_many(new.units.len()));
+        return Err(too_many());
     }
     let (id, made) = found(&state, name).await?;
     // One at a time: what is there has to be known before more of it is.
@@ -309,7 +310,7 @@ async fn list(
     let wanted = wanted.transpose();
     let wanted = wanted.map_err(|why| Problem::new(Kind::Usage, why))?;
     let shared = state.clone();
-    let page = state.read(move |client| {
+    let page = state.answer(move |client| {
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let mut after = after.transpose()?;
         let mut jobs = Vec::new();
@@ -389,7 +390,7 @@ async fn results(
         let what = format!("after is {after}: no line is larger than {JOB_LINE_MAX}");
         return Err(Problem::new(Kind::Usage, what));
     }
-    let page = state.read(move |client| {
+    let page = state.answer(move |client| {
         let (task, _) = client.job(&name)?;
         let units = client.unit_results(task.id, after, query.failed, most)?;
         Ok(ResultsJson {

@@ -10,18 +10,25 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::State;
 use super::given::Asked;
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::tasks::{PAGE_MAX, limit, parent};
 use super::waiting::patience;
+use super::{ANSWER_BYTES, State, held};
+use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::store::{LogPosition, Rank};
 use crate::wire::trace::JsonTree;
 use crate::wire::{self, DependenciesJson, LogJson, NodeJson, now_ms};
 
 /// Pieces of a trace that are made before the reader has taken those before.
-const PIECES: usize = 16;
+const PIECES: usize = 1;
+
+/// Least size of such a piece, in bytes, while there is more to come.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What a trace takes: the task that is looked at, and the pieces before that are on their way.
+const TRACE_BYTES: u64 = ANSWER_BYTES + 2 * 3 * PAYLOAD_BYTES_MAX as u64;
 
 /// The routes of what belongs to a task.
 pub fn routes() -> OpenApiRouter<State> {
@@ -77,7 +84,7 @@ async fn logs(
     loop {
         commits.mark_unchanged();
         let (ended, lines) = state
-            .read(move |client| {
+            .answer(move |client| {
                 // The status first: what it wrote before its end is there when the end is.
                 let ended = client.task(id)?.status.is_terminal();
                 Ok((ended, client.logs(id, after, most)?))
@@ -90,8 +97,12 @@ async fn logs(
                 () = state.closed() => false,
             }
         };
-        if lines.is_empty() && !ended && patience.is_some() && rest.await {
-            continue;
+        if lines.is_empty() && !ended && patience.is_some() {
+            // Who waits for a line takes no room.
+            held::drop_answer();
+            if rest.await {
+                continue;
+            }
         }
         let next = lines.last().map_or(after, |line| line.position);
         return Ok(Shown(LogsJson {
@@ -126,6 +137,8 @@ async fn trace(
     Path(name): Path<String>,
 ) -> Result<Response, Problem> {
     let id = state.read(move |client| client.resolve(&name)).await?;
+    // For the pieces that are on their way, until the last is sent.
+    state.make_room(TRACE_BYTES).await?;
     let (pieces, mut made) = mpsc::channel(PIECES);
     let client = state.client.clone();
     tokio::task::spawn_blocking(move || {
@@ -133,11 +146,19 @@ async fn trace(
             Ok(tree) => tree,
             Err(error) => return drop(pieces.blocking_send(Err(error))),
         };
+        let mut text = String::new();
         for piece in tree {
-            if pieces.blocking_send(piece).is_err() {
+            match piece {
+                Ok(piece) => text.push_str(&piece),
+                Err(error) => return drop(pieces.blocking_send(Err(error))),
+            }
+            if text.len() >= PIECE_BYTES
+                && pieces.blocking_send(Ok(std::mem::take(&mut text))).is_err()
+            {
                 return;
             }
         }
+        let _ = pieces.blocking_send(Ok(text));
     });
     // What fails at once is told as a problem; later the answer is under way, and breaks off.
     let first = match made.recv().await {

@@ -84,6 +84,6 @@ async fn get(
     Extension(state): Extension<State>,
     Path(name): Path<String>,
 ) -> Result<Shown<TaskJson>, Problem> {
-    let pool = state.read(move |client| Ok(wire::task(&client.pool(&name)?.0, now_ms())));
+    let pool = state.answer(move |client| Ok(wire::task(&client.pool(&name)?.0, now_ms())));
     Ok(Shown(pool.await?))
 }

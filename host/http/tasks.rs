@@ -15,10 +15,10 @@ use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::waiting::{patience, set, statuses};
 use crate::client::{Client, ClientError};
-use crate::limits::{INPUTS_MAX, PAGE_PAYLOAD_BYTES};
+use crate::limits::{AFTER_MAX, INPUTS_MAX, PAGE_PAYLOAD_BYTES};
 use crate::store::{Filter, Submitted};
 use crate::task::{Options, Task, TaskId};
-use crate::wire::{self, TaskJson, now_ms, whole};
+use crate::wire::{self, TaskJson, list, now_ms, whole};
 
 /// Tasks of one page, where nobody says otherwise.
 pub const PAGE: u64 = 50;
@@ -28,6 +28,13 @@ pub const PAGE_MAX: u64 = 1_000;
 
 /// Tasks that a page may leave out before it begins; each costs a step in an index.
 const SKIP_MAX: u64 = 1_000_000;
+
+/// What a submitted task takes in an answer to many inputs, in bytes: as the store tells it, as what is shown,
+/// and as text.
+const SUBMITTED_BYTES: u64 = 192;
+
+/// Tasks that a list of upstreams keeps, for a message that says how many there are.
+const AFTER_KEPT: usize = 10 * AFTER_MAX;
 
 /// The routes of tasks.
 pub fn routes() -> OpenApiRouter<State> {
@@ -81,7 +88,7 @@ macro_rules! with_options {
             #[schema(min_length = 1, max_length = 200)]
             on_complete: Option<String>,
             /// Start only when these tasks have completed: ids, or unique beginnings of ids; at most 1,000.
-            #[serde(default)]
+            #[serde(default, deserialize_with = "list::bounded::<_, _, AFTER_KEPT>")]
             #[schema(max_items = 1000)]
             after: Vec<String>,
             /// A JSON object that is kept with the task, shown, and told to its handler.
@@ -136,6 +143,7 @@ with_options! {
         #[schema(min_length = 1, max_length = 200)]
         handler: String,
         /// An input for each; at most 100,000.
+        #[serde(deserialize_with = "list::bounded::<_, _, INPUTS_MAX>")]
         #[schema(value_type = Vec<serde_json::Value>, min_items = 1, max_items = 100000)]
         inputs: Vec<Box<RawValue>>,
     }
@@ -327,11 +335,7 @@ async fn submit(
     let made = made(&state.client, &handler, vec![input], options, reuse);
     let made = made.await?.pop();
     let made = made.ok_or_else(|| Problem::new(Kind::Failed, "no task was made"))?;
-    let task = state.read(move |client| {
-        let task = client.task(made.id)?;
-        Ok(wire::shown(&task, &client.holds([&task])?, now_ms()))
-    });
-    let shown = Shown(task.await?);
+    let shown = Shown(state.task(made.id).await?);
     let place = HeaderValue::from_str(&format!("/v1/tasks/{}", made.id));
     let place = place.unwrap_or(HeaderValue::from_static("/v1/tasks"));
     let status = match made.created {
@@ -364,8 +368,12 @@ async fn bulk(
     Given(mut new): Given<BulkJson, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     if new.inputs.len() > INPUTS_MAX {
-        let what = format!("{} inputs, more than {INPUTS_MAX}", new.inputs.len());
+        let what = format!("the inputs are more than {INPUTS_MAX}");
         return Err(Problem::new(Kind::TooLarge, what).hint("submit them in several requests"));
+    }
+    if new.inputs.len() as u64 > PAGE_MAX {
+        let bytes = new.inputs.len() as u64 * SUBMITTED_BYTES;
+        state.make_room(bytes).await?;
     }
     let inputs = std::mem::take(&mut new.inputs);
     let inputs = inputs.into_iter().map(|input| input.get().to_owned());
@@ -519,11 +527,7 @@ async fn retry(
 ) -> Result<Shown<TaskJson>, Problem> {
     let id = state.read(move |client| client.resolve(&name)).await?;
     state.client.retry(id).await?;
-    let shown = state.read(move |client| {
-        let task = client.task(id)?;
-        Ok(wire::shown(&task, &client.holds([&task])?, now_ms()))
-    });
-    Ok(Shown(shown.await?))
+    Ok(Shown(state.task(id).await?))
 }
 
 /// A signal to send.

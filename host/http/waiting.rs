@@ -14,7 +14,7 @@ use super::shown::Shown;
 use super::{Shared, State};
 use crate::limits::{AWAITED_PER_REQUEST_MAX, PAGE_PAYLOAD_BYTES};
 use crate::task::{Status, StatusFilter, StatusSet, Task, TaskId, duration_ms};
-use crate::wire::{self, TaskJson, now_ms};
+use crate::wire::{self, TaskJson, list, now_ms};
 
 /// Longest that one request waits; whoever wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
@@ -85,6 +85,7 @@ pub fn is_there(status: Status, wanted: StatusSet) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct WaitJson {
     /// Ids, unique beginnings of ids, or `WORKFLOW:KEY`; at most 10,000.
+    #[serde(deserialize_with = "list::bounded::<_, _, AWAITED_PER_REQUEST_MAX>")]
     #[schema(min_items = 1, max_items = 10000)]
     ids: Vec<String>,
     /// Wait for the first of them.
@@ -115,10 +116,11 @@ async fn wait(
     Given(wait): Given<WaitJson>,
 ) -> Result<Shown<WaitedJson>, Problem> {
     if wait.ids.is_empty() || wait.ids.len() > AWAITED_PER_REQUEST_MAX {
-        let what = format!(
-            "{} ids: a wait has 1 to {AWAITED_PER_REQUEST_MAX}",
-            wait.ids.len()
-        );
+        let many = match wait.ids.len() {
+            0 => "no ids",
+            _ => "too many ids",
+        };
+        let what = format!("{many}: a wait has 1 to {AWAITED_PER_REQUEST_MAX}");
         return Err(Problem::new(Kind::Invalid, what));
     }
     let wanted: StatusSet = set(&statuses(Some(&wait.statuses.join(",")))?);

@@ -240,7 +240,7 @@ async fn get(
 ) -> Result<Shown<WorkflowDetailJson>, Problem> {
     let statuses = set(&statuses(query.status.as_deref())?);
     let limit = limit(query.limit)?;
-    let shown = state.read(move |client| {
+    let shown = state.answer(move |client| {
         let (task, _) = client.workflow(&name)?;
         let after = query.after.as_ref();
         let after = after.map(|key| client.resolve(&format!("{}:{key}", task.id)));

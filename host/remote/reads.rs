@@ -12,6 +12,7 @@ use crate::group::GroupKind;
 use crate::job::UnitResult;
 use crate::journal::Entry;
 use crate::lease::Lease;
+use crate::limits::CHILD_IDS_MAX;
 use crate::schedule::Schedule;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLine,
@@ -68,9 +69,18 @@ impl Store for Remote {
         Ok(self.tasks(ids)?.into_iter().map(status).collect())
     }
 
-    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
-        let outcome = |task: Option<Task>| task.map(|task| task.outcome());
-        Ok(self.tasks(ids)?.into_iter().map(outcome).collect())
+    fn outcomes(&self, ids: &[TaskId], bytes_max: u64) -> Result<Vec<Option<Outcome>>, StoreError> {
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for id in ids {
+            if bytes >= bytes_max && !page.is_empty() {
+                break;
+            }
+            let found = self.tasks(&[*id])?.pop().flatten();
+            let outcome = found.map(|task| task.outcome());
+            bytes += outcome.as_ref().map_or(0, Outcome::payload_bytes);
+            page.push(outcome);
+        }
+        Ok(page)
     }
 
     fn ids_between(
@@ -170,9 +180,16 @@ impl Store for Remote {
         tasks.iter().map(nouns::task).collect()
     }
 
-    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        let ids = self.shown(parent)?.child_task_ids.unwrap_or_default();
-        ids.iter().map(|text| id(text)).collect()
+    fn first_child_ids(&self, parent: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        // A task is shown with this many; of more there are pages.
+        if limit <= CHILD_IDS_MAX {
+            let ids = self.shown(parent)?.child_task_ids.unwrap_or_default();
+            let ids = ids.iter().take(limit as usize);
+            return ids.map(|text| id(text)).collect();
+        }
+        let query = [("parent", parent.to_string()), ("brief", "true".to_owned())];
+        let tasks = self.pages("/v1/tasks", &query, limit)?;
+        tasks.iter().map(|task| id(&task.id)).collect()
     }
 
     fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
@@ -358,18 +375,46 @@ impl Store for Remote {
         Ok(paused)
     }
 
-    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+    fn schedules_after(
+        &self,
+        name: &str,
+        limit: u64,
+        bytes_max: u64,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        // An older host tells all of them at once.
         #[derive(Deserialize)]
-        struct All {
+        struct SchedulesPage {
             schedules: Vec<ScheduleJson>,
+            #[serde(default)]
+            next: Option<String>,
         }
-        let all: All = self.asking.get("/v1/schedules", &[])?;
-        all.schedules.iter().map(nouns::schedule).collect()
+        let (mut schedules, mut bytes) = (Vec::new(), 0);
+        let mut after = Some(name.to_owned()).filter(|name| !name.is_empty());
+        while (schedules.len() as u64) < limit && bytes < bytes_max {
+            let query: Vec<(&str, String)> =
+                after.into_iter().map(|name| ("after", name)).collect();
+            let page: SchedulesPage = self.asking.get("/v1/schedules", &query)?;
+            for shown in &page.schedules {
+                let schedule = nouns::schedule(shown)?;
+                bytes += schedule.payload_bytes();
+                schedules.push(schedule);
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        schedules.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(schedules)
     }
 
     fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError> {
-        let all = self.schedules()?.into_iter();
-        Ok(all.into_iter().find(|one| *one.plan.name == *name))
+        let path = format!("/v1/schedules/{}", asking::encoded(name));
+        match self.asking.get::<ScheduleJson>(&path, &[]) {
+            Ok(shown) => nouns::schedule(&shown).map(Some),
+            Err(StoreError::Remote { missing: true, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn lease(&self) -> Result<Option<Lease>, StoreError> {
@@ -466,12 +511,23 @@ impl Remote {
 
     /// All queues; or those that are paused, without a look at their tasks.
     fn some_queues(&self, paused: &str) -> Result<Vec<QueueJson>, StoreError> {
+        // An older host tells all of them at once.
         #[derive(Deserialize)]
-        struct All {
+        struct QueuesPage {
             queues: Vec<QueueJson>,
+            #[serde(default)]
+            next: Option<String>,
         }
-        let query = [("paused", paused.to_owned())];
-        let all: All = self.asking.get("/v1/queues", &query)?;
-        Ok(all.queues)
+        let (mut queues, mut after) = (Vec::new(), None);
+        loop {
+            let mut query = vec![("paused", paused.to_owned())];
+            query.extend(after.map(|name| ("after", name)));
+            let page: QueuesPage = self.asking.get("/v1/queues", &query)?;
+            queues.extend(page.queues);
+            after = page.next;
+            if after.is_none() {
+                return Ok(queues);
+            }
+        }
     }
 }

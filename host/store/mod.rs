@@ -65,8 +65,9 @@ pub trait Store: Writes {
         ids: &[TaskId],
         bytes_max: u64,
     ) -> Result<Vec<Option<(Task, u64)>>, StoreError>;
-    /// The same as other tasks see them, which is cheaper.
-    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError>;
+    /// The same as other tasks see them, which is cheaper: of the first of the ids, up to the task with which
+    /// their payloads have `bytes_max` bytes. Of one id at least.
+    fn outcomes(&self, ids: &[TaskId], bytes_max: u64) -> Result<Vec<Option<Outcome>>, StoreError>;
     /// Their statuses alone, which is cheaper still.
     fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError>;
     /// Ids from `low` to `high`, at most `limit`.
@@ -74,8 +75,12 @@ pub trait Store: Writes {
     -> Result<Vec<TaskId>, StoreError>;
     /// Tasks that pass the filter, newest first; children in the order in which they were spawned.
     fn list(&self, filter: &Filter) -> Result<Vec<Task>, StoreError>;
-    /// Ids of the children of a task, in the order in which they were spawned.
-    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Ids of the first children of a task, in the order in which they were spawned, at most `limit`.
+    fn first_child_ids(&self, parent: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError>;
+    /// Ids of all children of a task, in the order in which they were spawned.
+    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        self.first_child_ids(parent, u64::MAX)
+    }
     /// A task as a trace shows it.
     fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError>;
     /// The children of a task that come after a rank, at most `limit`, in the order in which they
@@ -165,7 +170,17 @@ pub trait Store: Writes {
     /// The clocks of a producer; none for any other task.
     fn clocks(&self, producer: TaskId) -> Result<Option<Clocks>, StoreError>;
     /// All schedules, by name.
-    fn schedules(&self) -> Result<Vec<Schedule>, StoreError>;
+    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
+        self.schedules_after("", u64::MAX, u64::MAX)
+    }
+    /// The schedules whose names come after `name`, by name, at most `limit`: up to the one with which their inputs
+    /// and documents have `bytes_max` bytes.
+    fn schedules_after(
+        &self,
+        name: &str,
+        limit: u64,
+        bytes_max: u64,
+    ) -> Result<Vec<Schedule>, StoreError>;
     /// One of them.
     fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError>;
     /// The lease of the last host; none when no host ever served.
@@ -219,7 +234,20 @@ pub trait Store: Writes {
         Ok(0)
     }
     /// A component that hosts share.
-    fn shared_component(&self, _digest: &str) -> Result<Option<SharedComponent>, StoreError> {
+    fn shared_component(&self, _digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+    /// The handlers that have these components, with whose manifests they were shared: digest and name. The name
+    /// is empty for a manifest that an older version has shared, whichever handler has it.
+    fn shared_names(&self, _digests: &[String]) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// The manifest of one of these handlers, and whether it has one; none where it is not shared.
+    fn shared_manifest(
+        &self,
+        _digest: &str,
+        _name: &str,
+    ) -> Result<Option<Option<String>>, StoreError> {
         Ok(None)
     }
     /// Keep a component that unfinished tasks need.
@@ -313,7 +341,10 @@ pub struct SharedComponent {
     pub digest: String,
     /// The component.
     pub bytes: Vec<u8>,
-    /// The text of its manifest.
+    /// The handler that has it: others that have the same component have manifests of their own. Empty for a
+    /// manifest that an older version has kept, whichever handler has it.
+    pub name: String,
+    /// The text of that handler's manifest.
     pub manifest: Option<String>,
 }
 

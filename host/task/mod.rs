@@ -279,6 +279,21 @@ pub struct Outcome {
     pub failure: Option<Failure>,
 }
 
+impl Outcome {
+    /// What its output and its failure have together, in bytes.
+    pub fn payload_bytes(&self) -> u64 {
+        let output = self.output.as_ref().map_or(0, |output| output.len());
+        (output + self.failure_bytes()) as u64
+    }
+
+    /// What its failure has, in bytes.
+    pub fn failure_bytes(&self) -> usize {
+        self.failure.as_ref().map_or(0, |failure| {
+            failure.message.len() + failure.details.as_ref().map_or(0, String::len)
+        })
+    }
+}
+
 /// How far a handler says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {

@@ -5,6 +5,7 @@
 
 mod handler;
 pub mod job;
+pub mod list;
 pub mod trace;
 pub mod walk;
 pub mod whole;
@@ -83,8 +84,10 @@ pub struct TaskJson {
     /// Its parent was deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parent_deleted: bool,
+    /// The first 1,000 of its children; a list of tasks with `parent` has all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_task_ids: Option<Vec<String>>,
+    /// How many of its children are in each status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub children: Option<BTreeMap<String, u64>>,
     pub on_complete: Option<String>,

@@ -2,6 +2,7 @@
 
 mod api;
 mod bounds;
+mod budget;
 mod description;
 mod events;
 mod guard;

@@ -131,6 +131,7 @@ macro_rules! conformance {
                 an_end_of_another_kind_ends_the_wait_too
                 a_thousand_children_wake_their_parent_with_the_last
                 waits_of_a_run_that_failed_do_not_reach_the_next
+                outcomes_are_read_up_to_so_many_bytes_and_one_at_least
                 a_wait_for_very_many_finds_the_one_that_hangs_on_the_waiter
                 a_look_for_what_hangs_on_the_waiter_has_an_end
             }

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod guests;
+pub mod limited;
 pub mod line;
 pub mod place;
 pub mod postgres;

@@ -19,12 +19,16 @@ impl checkpoints::Host for Guest {
         let value = match self.checkpoints.get(&name) {
             Some(value) => Some(value.clone()),
             None => {
-                let store = self.agents.store.clone();
+                let store = self.store();
                 store
                     .checkpoint(self.task.id, &name)
                     .map_err(|error| self.store_failed(&error))?
             }
         };
+        if let Some(value) = &value {
+            // The answer, and its record.
+            self.hold(2 * value.len() as u64)?;
+        }
         self.answer(call, Answer::Document(value.clone())).await?;
         Ok(value)
     }

@@ -149,7 +149,7 @@ impl Guest {
         if scope == self.task.id {
             return Ok(None);
         }
-        let store = self.agents.store.clone();
+        let store = self.store();
         let found = store
             .tasks(&[scope])
             .map_err(|error| self.store_failed(&error))?;
@@ -171,7 +171,7 @@ impl Guest {
         let Some(step) = self.task.parent.filter(|_| self.task.index().is_some()) else {
             return Ok(None);
         };
-        let store = self.agents.store.clone();
+        let store = self.store();
         let found = store
             .tasks(&[step])
             .map_err(|error| self.store_failed(&error))?;
@@ -206,7 +206,7 @@ impl Guest {
     }
 
     fn upstreams(&mut self) -> wasmtime::Result<Vec<Link>> {
-        let store = self.agents.store.clone();
+        let store = self.store();
         let links = store.links(self.step_of(), Links::Upstream, u64::MAX);
         links.map_err(|error| self.store_failed(&error))
     }

@@ -1,7 +1,8 @@
 //! How tasks stand: as the guest hears it, and as the journal keeps it.
 //!
 //! Called by the functions of `tasks` that answer with outcomes. There may be a hundred thousand of
-//! them in one answer, so they are read and translated page by page and held once.
+//! them in one answer, so they are read and translated piece by piece and held once, and each piece counts
+//! against the memory of the host before the next is read.
 
 use std::collections::HashMap;
 
@@ -10,11 +11,18 @@ use super::types;
 use crate::executor::bindings::fishway::task::types as wit;
 use crate::executor::guest::Guest;
 use crate::journal::{Mark, RefusedCall, Snapshot};
+use crate::limits::OUTCOMES_BYTES;
 use crate::task::{Failure, FailureKind, Outcome, Status, StatusSet, TaskId};
 
-/// Tasks that are read at once: with the largest outputs that there may be, this is what the host
-/// holds of them beside the answer.
+/// Tasks that are read at once, or fewer when they are large: see [`OUTCOMES_BYTES`].
 const PAGE: usize = 100;
+
+/// What the host holds of an outcome besides its payloads, more or less: its place in two lists, its id and
+/// the name of its handler, in bytes.
+const OUTCOME_BYTES: u64 = 256;
+
+/// How often a failure is held: in the answer, in its record, and in the text of that.
+const FAILURE_COPIES: u64 = 3;
 
 impl Guest {
     /// How tasks stand now, in the order of the ids.
@@ -23,10 +31,14 @@ impl Guest {
         ids: &[TaskId],
     ) -> Answered<(Vec<wit::Outcome>, Snapshot)> {
         let mut snapshot = Snapshot::default();
+        self.hold(ids.len() as u64 * OUTCOME_BYTES)?;
         let mut outcomes = Vec::with_capacity(ids.len());
         let mut room = self.room();
-        for page in ids.chunks(PAGE) {
-            for (found, id) in self.page(page)?.into_iter().zip(page) {
+        while outcomes.len() < ids.len() {
+            let left = &ids[outcomes.len()..];
+            let page = self.page(left)?;
+            self.hold(bytes_of(&page))?;
+            for (found, id) in page.into_iter().zip(left) {
                 let Some(outcome) = found else {
                     return Ok(Err(RefusedCall::UnknownTask(id.to_string())));
                 };
@@ -46,10 +58,14 @@ impl Guest {
     ) -> wasmtime::Result<Vec<wit::Outcome>> {
         let marks = snapshot.others.iter().map(|mark| (mark.task, mark));
         let others: HashMap<TaskId, &Mark> = marks.collect();
+        self.hold(ids.len() as u64 * OUTCOME_BYTES)?;
         let mut outcomes = Vec::with_capacity(ids.len());
         let mut room = self.room();
-        for page in ids.chunks(PAGE) {
-            for (found, &id) in self.page(page)?.into_iter().zip(page) {
+        while outcomes.len() < ids.len() {
+            let left = &ids[outcomes.len()..];
+            let page = self.page(left)?;
+            self.hold(bytes_of(&page))?;
+            for (found, &id) in page.into_iter().zip(left) {
                 let (handler, output) = found.map_or_else(
                     || ("".into(), None),
                     |outcome| (outcome.handler, outcome.output),
@@ -79,11 +95,7 @@ impl Guest {
     }
 
     fn take_room(&mut self, room: &mut u64, outcome: &Outcome) -> wasmtime::Result<()> {
-        let output = outcome.output.as_ref().map_or(0, |output| output.len());
-        let failure = outcome.failure.as_ref().map_or(0, |failure| {
-            failure.message.len() + failure.details.as_ref().map_or(0, String::len)
-        });
-        match room.checked_sub((output + failure) as u64) {
+        match room.checked_sub(outcome.payload_bytes()) {
             Some(left) => {
                 *room = left;
                 Ok(())
@@ -128,7 +140,7 @@ impl Guest {
         ids: &[TaskId],
         wanted: StatusSet,
     ) -> wasmtime::Result<Option<TaskId>> {
-        let store = self.agents.store.clone();
+        let store = self.store();
         let mut first: Option<(u64, TaskId)> = None;
         for page in ids.chunks(PAGE) {
             let statuses = store
@@ -140,10 +152,11 @@ impl Guest {
                     there.push(id);
                 }
             }
+            // Of their payloads nothing is asked.
             let tasks = store
-                .tasks(&there)
+                .tasks_within(&there, 0)
                 .map_err(|error| self.store_failed(&error))?;
-            for task in tasks.into_iter().flatten() {
+            for (task, _) in tasks.into_iter().flatten() {
                 let ended = task.ended_at_ms.unwrap_or(u64::MAX);
                 if first.is_none_or(|(earliest, _)| ended < earliest) {
                     first = Some((ended, task.id));
@@ -153,11 +166,20 @@ impl Guest {
         Ok(first.map(|(_, id)| id))
     }
 
-    /// Some outcomes, as they are now.
+    /// The first outcomes of these, as they are now: one piece.
     pub(super) fn page(&mut self, ids: &[TaskId]) -> wasmtime::Result<Vec<Option<Outcome>>> {
-        let store = self.agents.store.clone();
+        let store = self.store();
         store
-            .outcomes(ids)
+            .outcomes(&ids[..ids.len().min(PAGE)], OUTCOMES_BYTES)
             .map_err(|error| self.store_failed(&error))
     }
+}
+
+/// What the host holds of a piece.
+fn bytes_of(page: &[Option<Outcome>]) -> u64 {
+    let bytes = |outcome: &Outcome| {
+        let copies = outcome.failure_bytes() as u64 * (FAILURE_COPIES - 1);
+        outcome.payload_bytes() + copies
+    };
+    page.iter().flatten().map(bytes).sum()
 }

@@ -52,7 +52,7 @@ impl Guest {
             return self.refuse(call, RefusedCall::Invalid(why)).await;
         }
         let by = self.by(call);
-        let store = self.agents.store.clone();
+        let store = self.store();
         let opened = store.open_pool(by, name.as_str().into(), options).await;
         match opened.map_err(|error| self.store_failed(&error))? {
             Err(refusal) => Ok(Err(refusal)),
@@ -100,7 +100,7 @@ impl Guest {
         };
         if pool.source && self.control.stopping() {
             // A clock that ran out has closed its sources from outside.
-            let store = self.agents.store.clone();
+            let store = self.store();
             let still = store.is_source(self.task.id, pool.id);
             pool.source = still.map_err(|error| self.store_failed(&error))?;
             self.pools.insert(name.clone(), pool);
@@ -132,7 +132,7 @@ impl Guest {
         let new = self.member(pool.id, handler.into(), input, options, content, retry_of);
         let id = if new.options.key.is_some() {
             self.settle().await?;
-            let store = self.agents.store.clone();
+            let store = self.store();
             let spawned = store.spawn_member(self.by(call), new).await;
             spawned.map_err(|error| self.store_failed(&error))?.id
         } else {
@@ -301,7 +301,7 @@ impl Guest {
         if let Some(known) = self.pools.get(name) {
             return Ok(Ok(*known));
         }
-        let store = self.agents.store.clone();
+        let store = self.store();
         let found = store
             .pool_named(self.task.scope, name)
             .map_err(|error| self.store_failed(&error))?;
@@ -337,7 +337,7 @@ impl Guest {
     /// The pool's task as it is, all that this attempt did included.
     async fn pool_task(&mut self, pool: TaskId) -> wasmtime::Result<Task> {
         self.settle().await?;
-        let store = self.agents.store.clone();
+        let store = self.store();
         let found = store
             .tasks(&[pool])
             .map_err(|error| self.store_failed(&error))?;
@@ -347,7 +347,7 @@ impl Guest {
     }
 
     fn recorded_pool(&mut self, snapshot: &Snapshot) -> Answered<Result<PoolStatus, Task>> {
-        let store = self.agents.store.clone();
+        let store = self.store();
         let found = store
             .tasks(&snapshot.tasks)
             .map_err(|error| self.store_failed(&error))?;
@@ -369,7 +369,7 @@ impl Guest {
             return Ok(Found::None);
         }
         if self.children.earlier_members.is_none() {
-            let store = self.agents.store.clone();
+            let store = self.store();
             let members = store
                 .earlier_members(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;

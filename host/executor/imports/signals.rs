@@ -34,7 +34,7 @@ impl signals::Host for Guest {
         let sent = match signal(&to, name, value) {
             Ok(signal) => {
                 let by = self.by(call.clone());
-                let store = self.agents.store.clone();
+                let store = self.store();
                 store.send(signal, Some(by)).await
             }
             Err(refusal) => return Ok(self.refuse(call, refusal).await?.map_err(types::error)),
@@ -75,8 +75,8 @@ impl signals::Host for Guest {
             // The call has no way to say no, so the attempt says it.
             return Err(self.fail(refused("signals.receive", &why)));
         }
-        let store = self.agents.store.clone();
-        let there = store
+        let there = self
+            .store()
             .has_signal(self.task.id, &name)
             .map_err(|error| self.store_failed(&error))?;
         if !there && timeout_ms == Some(0) {
@@ -90,11 +90,15 @@ impl signals::Host for Guest {
                 .ok();
         }
         // Also after a wait whose time ran out: one that came since is not left lying there.
-        let received = store
+        let received = self
+            .store()
             .receive(name, self.by(call))
             .await
             .map_err(|error| self.store_failed(&error))?;
         self.clock.fetch_max(received.at_ms, Ordering::Relaxed);
+        if let Some(value) = &received.value {
+            self.hold(value.len() as u64)?;
+        }
         Ok(received.value)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::tasks::check_input;
+use super::tasks::{ID_BYTES, check_input};
 use super::types as contract;
 use crate::executor::bindings::fishway::task::tasks;
 use crate::executor::earlier::{Earlier, Found};
@@ -45,6 +45,12 @@ impl Alike<'_> {
             self.options.as_bytes(),
         ])
     }
+}
+
+/// What the host holds of inputs until their children are made, in bytes.
+fn bytes_of(inputs: &[String]) -> u64 {
+    let bytes = |input: &String| input.len() as u64 + ID_BYTES;
+    inputs.iter().map(bytes).sum()
 }
 
 fn spawn_call(handler: &str, inputs: &[String], contents: &[u64]) -> Call {
@@ -93,6 +99,7 @@ impl Guest {
         urgency: Urgency,
     ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
         let (options, shared) = (Arc::new(options), Arc::from(handler));
+        let all_bytes = bytes_of(&all);
         let mut spawned = Vec::with_capacity(all.len());
         while spawned.len() < all.len() {
             let left = &all[spawned.len()..];
@@ -107,6 +114,7 @@ impl Guest {
                 Some(Err(refusal)) => return Ok(Err(refusal)),
                 None => {}
             }
+            self.hold(all_bytes)?;
             // With the first part all of them are judged.
             if spawned.is_empty()
                 && let Err(refusal) = self.judge(handler, &all, &options)?
@@ -133,6 +141,7 @@ impl Guest {
         if let Some(spawned) = self.spawned_before(&call, inputs.len(), options)? {
             return Ok(spawned);
         }
+        self.hold(bytes_of(&inputs))?;
         self.spawn_new(call, contents, handler, inputs, checked, urgency)
             .await
     }
@@ -371,7 +380,7 @@ impl Guest {
         if foreign.is_empty() {
             return Ok(None);
         }
-        let store = self.agents.store.clone();
+        let store = self.store();
         let statuses = store
             .statuses(&foreign)
             .map_err(|error| self.store_failed(&error))?;
@@ -397,7 +406,7 @@ impl Guest {
         if let Some(sequence) = self.children.sequence {
             return Ok(sequence);
         }
-        let store = self.agents.store.clone();
+        let store = self.store();
         let last = store
             .last_sequence(self.task.id)
             .map_err(|error| self.store_failed(&error))?;
@@ -420,7 +429,7 @@ impl Guest {
         }
         // Another input under the same key: the key decides. In the first run there is no other.
         if let (Some(key), true) = (&options.key, self.task.run > 0) {
-            let store = self.agents.store.clone();
+            let store = self.store();
             let known = store
                 .child_by_key(self.task.id, key)
                 .map_err(|error| self.store_failed(&error))?;
@@ -438,7 +447,7 @@ impl Guest {
             return Ok(Found::None);
         }
         if self.children.earlier.is_none() {
-            let store = self.agents.store.clone();
+            let store = self.store();
             let children = store
                 .earlier_children(self.task.id)
                 .map_err(|error| self.store_failed(&error))?;

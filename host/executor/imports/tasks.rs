@@ -8,6 +8,9 @@ use crate::limits::{AWAITED_MAX, DURATION_MS_MAX};
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
 use crate::task::{NewTask, Status, StatusSet, TaskId, check_payload};
 
+/// What the host holds of an id in a list, as a number and as a text, in bytes.
+pub(super) const ID_BYTES: u64 = 64;
+
 /// What a host call answers, or why it is refused; an error ends the attempt.
 pub(super) type Answered<T> = wasmtime::Result<Result<T, RefusedCall>>;
 
@@ -33,6 +36,9 @@ impl tasks::Host for Guest {
         let spawned = self
             .spawn_children(handler, inputs, options, Urgency::Soon)
             .await?;
+        if let Ok(ids) = &spawned {
+            self.hold(ids.len() as u64 * ID_BYTES)?;
+        }
         Ok(spawned
             .map(|ids| ids.iter().map(ToString::to_string).collect())
             .map_err(types::error))
@@ -156,7 +162,7 @@ impl tasks::Host for Guest {
             }
             _ => {
                 self.settle().await?;
-                let store = self.agents.store.clone();
+                let store = self.store();
                 let ids = store
                     .child_ids(self.task.id)
                     .map_err(|error| self.store_failed(&error))?;
@@ -189,7 +195,7 @@ impl tasks::Host for Guest {
             number: self.cursor.number(),
             call: call.clone(),
         };
-        let store = self.agents.store.clone();
+        let store = self.store();
         match store.cancel(task, false, Some(by)).await {
             Ok(cancelled) => {
                 // The time of the record, so that a replay sees the same.
@@ -350,7 +356,7 @@ impl Guest {
             let why = format!("task {} cannot wait for {id}: that is {who}", self.task.id);
             return Ok(Some(RefusedCall::WouldDeadlock(why)));
         }
-        let store = self.agents.store.clone();
+        let store = self.store();
         let unknown: Vec<TaskId> = ids
             .iter()
             .copied()
@@ -398,7 +404,7 @@ impl Guest {
 
     /// Whether the wait for all of them is over before it begins.
     fn all_arrived(&mut self, ids: &[TaskId], wanted: StatusSet) -> wasmtime::Result<bool> {
-        let store = self.agents.store.clone();
+        let store = self.store();
         let statuses = store
             .statuses(ids)
             .map_err(|error| self.store_failed(&error))?;
@@ -447,7 +453,7 @@ impl Guest {
         if new.options.key.is_some() {
             // The key may name an earlier task, so the store has to say which.
             self.settle().await?;
-            let store = self.agents.store.clone();
+            let store = self.store();
             return match store.submit(vec![new]).await {
                 Ok(submitted) => {
                     let id = submitted[0].id;

@@ -22,6 +22,12 @@ use crate::workflow::{Definition, Format, Given, NewWorkflow, Problem, Role, par
 /// The name of a workflow whose definition says none.
 const UNNAMED: &str = "workflow";
 
+/// Jobs whose keys are read at once.
+const PAGE: usize = 1_000;
+
+/// What the host holds of a job that it answers with, in bytes: its key, its id and their texts.
+const JOB_BYTES: u64 = 256;
+
 /// Handlers that are named when there are none such.
 const UNKNOWN_NAMED: usize = 20;
 
@@ -100,7 +106,7 @@ impl Guest {
             metadata: options.metadata,
         };
         let by = self.by(call.clone());
-        let store = self.agents.store.clone();
+        let store = self.store();
         let started = match store.run_workflow(new, Some(by)).await {
             Ok(started) => started,
             Err(error @ StoreError::KeyTaken { .. }) => {
@@ -201,20 +207,25 @@ impl Guest {
 
     /// What a record names: the workflow, then its jobs.
     fn made(&mut self, ids: &[TaskId]) -> wasmtime::Result<Made> {
-        let store = self.agents.store.clone();
-        let found = store
-            .tasks(&ids[1..])
-            .map_err(|error| self.store_failed(&error))?;
-        let jobs = found.into_iter().zip(&ids[1..]).map(|(task, id)| {
-            let key = task.and_then(|task| task.key);
-            (key.unwrap_or_else(|| "".into()), *id)
-        });
-        Ok((ids[0], jobs.collect()))
+        let store = self.store();
+        self.hold(ids.len() as u64 * JOB_BYTES)?;
+        let mut jobs = Vec::with_capacity(ids.len());
+        for page in ids[1..].chunks(PAGE) {
+            // Of their payloads nothing is asked.
+            let found = store
+                .tasks_within(page, 0)
+                .map_err(|error| self.store_failed(&error))?;
+            jobs.extend(found.into_iter().zip(page).map(|(task, id)| {
+                let key = task.and_then(|(task, _)| task.key);
+                (key.unwrap_or_else(|| "".into()), *id)
+            }));
+        }
+        Ok((ids[0], jobs))
     }
 
     /// A workflow of an earlier run.
     fn taken_up(&mut self, id: TaskId) -> wasmtime::Result<Made> {
-        let store = self.agents.store.clone();
+        let store = self.store();
         let jobs = store
             .child_ids(id)
             .map_err(|error| self.store_failed(&error))?;

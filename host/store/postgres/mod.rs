@@ -22,6 +22,7 @@ mod listen;
 mod looks;
 pub mod moving;
 mod nodes;
+mod outcomes;
 mod pool;
 mod producers;
 mod queues;

@@ -9,11 +9,11 @@ use super::components;
 use super::edges;
 use super::filter;
 use super::handlers;
-use super::items;
 use super::jobs;
 use super::lease;
 use super::looks;
 use super::nodes;
+use super::outcomes;
 use super::producers;
 use super::queues;
 use super::rows;
@@ -76,42 +76,8 @@ impl Store for PostgresStore {
         })
     }
 
-    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
-        const SQL: &str = "\
-            select id, handler, status, output, spilled, failure
-            from tasks
-            where id = any(:ids)";
-        self.read(|link| {
-            // Tasks that are awaited together mostly have one handler: its name is kept once.
-            let mut handler: Arc<str> = "".into();
-            let mut apart = Vec::new();
-            let mut found = link.many(SQL, named! { "ids": ids }, |row| {
-                let name: &str = columns::get(row, 1)?;
-                if *handler != *name {
-                    handler = name.into();
-                }
-                let (id, status) = (columns::id(row, 0)?, columns::status(row, 2)?);
-                // What it may end with is no result yet, and would differ on replay.
-                let ended = status.is_terminal();
-                if ended && columns::get::<i64>(row, 4)? & columns::OUTPUT != 0 {
-                    apart.push(id);
-                }
-                Ok(Outcome {
-                    id,
-                    handler: handler.clone(),
-                    status,
-                    output: columns::optional_text(row, 3)?.filter(|_| ended),
-                    failure: columns::json(row, 5)?,
-                })
-            })?;
-            let mut outputs = items::payloads(link, &apart, columns::OUTPUT)?;
-            for outcome in &mut found {
-                if let Some(output) = outputs.remove(&outcome.id) {
-                    outcome.output = Some(output);
-                }
-            }
-            Ok(in_order(ids, found.into_iter().map(|one| (one.id, one))))
-        })
+    fn outcomes(&self, ids: &[TaskId], bytes_max: u64) -> Result<Vec<Option<Outcome>>, StoreError> {
+        self.read(|link| outcomes::read(link, ids, bytes_max))
     }
 
     fn statuses(&self, ids: &[TaskId]) -> Result<Vec<Option<Status>>, StoreError> {
@@ -144,8 +110,8 @@ impl Store for PostgresStore {
         self.read(|link| filter::list(link, wanted))
     }
 
-    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        self.read(|link| rows::child_ids(link, parent))
+    fn first_child_ids(&self, parent: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|link| rows::child_ids(link, parent, limit))
     }
 
     fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
@@ -376,8 +342,13 @@ impl Store for PostgresStore {
         self.read(|link| producers::clocks(link, producer))
     }
 
-    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
-        self.read(schedules::all)
+    fn schedules_after(
+        &self,
+        name: &str,
+        limit: u64,
+        bytes_max: u64,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.read(|link| schedules::after(link, name, limit, bytes_max))
     }
 
     fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError> {
@@ -456,8 +427,20 @@ impl Store for PostgresStore {
         writes::ask(self, unpublish).await
     }
 
-    fn shared_component(&self, digest: &str) -> Result<Option<SharedComponent>, StoreError> {
+    fn shared_component(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(|link| components::one(link, digest))
+    }
+
+    fn shared_names(&self, digests: &[String]) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(|link| components::names_of(link, digests))
+    }
+
+    fn shared_manifest(
+        &self,
+        digest: &str,
+        name: &str,
+    ) -> Result<Option<Option<String>>, StoreError> {
+        self.read(|link| components::manifest(link, digest, name))
     }
 
     async fn share_component(&self, component: SharedComponent) -> Result<(), StoreError> {
@@ -479,7 +462,7 @@ impl Store for PostgresStore {
 }
 
 /// What was found, in the order of the ids.
-fn in_order<T: Clone>(
+pub(super) fn in_order<T: Clone>(
     ids: &[TaskId],
     found: impl IntoIterator<Item = (TaskId, T)>,
 ) -> Vec<Option<T>> {

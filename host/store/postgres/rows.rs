@@ -310,7 +310,7 @@ impl Rows for PgRows<'_> {
     fn children(&mut self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
         // Whoever asks goes through a whole tree.
         self.only_alone()?;
-        child_ids(self.settle()?, parent)
+        child_ids(self.settle()?, parent, u64::MAX)
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {

@@ -80,7 +80,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn outcomes(&self, ids: &[TaskId]) -> Result<Vec<Option<Outcome>>, StoreError> {
+    fn outcomes(&self, ids: &[TaskId], bytes_max: u64) -> Result<Vec<Option<Outcome>>, StoreError> {
         const SQL: &str = "\
             select handler, status, output, spilled, failure
             from tasks
@@ -89,7 +89,7 @@ impl Store for SqliteStore {
             let mut statement = connection.prepare_cached(SQL)?;
             // Tasks that are awaited together mostly have one handler: its name is kept once.
             let mut handler: Arc<str> = "".into();
-            let mut find = |&id: &TaskId| {
+            let mut find = |&id: &TaskId| -> rusqlite::Result<Option<Outcome>> {
                 let values = named_params! { ":id": id.to_i64() };
                 let found = statement.query_row(values, |row| {
                     let name = row.get_ref(0)?.as_str()?;
@@ -117,7 +117,16 @@ impl Store for SqliteStore {
                 }
                 Ok(Some(outcome))
             };
-            ids.iter().map(&mut find).collect()
+            let (mut page, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+            for id in ids {
+                if bytes >= bytes_max && !page.is_empty() {
+                    break;
+                }
+                let found = find(id)?;
+                bytes += found.as_ref().map_or(0, Outcome::payload_bytes);
+                page.push(found);
+            }
+            Ok(page)
         })
     }
 
@@ -156,8 +165,8 @@ impl Store for SqliteStore {
         self.read(|connection| filter::list(connection, wanted))
     }
 
-    fn child_ids(&self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        self.read(|connection| rows::child_ids(connection, parent))
+    fn first_child_ids(&self, parent: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|connection| rows::child_ids(connection, parent, limit))
     }
 
     fn node(&self, task: TaskId) -> Result<Option<Node>, StoreError> {
@@ -403,8 +412,13 @@ impl Store for SqliteStore {
         self.read(|connection| producers::clocks(connection, producer))
     }
 
-    fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
-        self.read(schedules::all)
+    fn schedules_after(
+        &self,
+        name: &str,
+        limit: u64,
+        bytes_max: u64,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.read(|connection| schedules::after(connection, name, limit, bytes_max))
     }
 
     fn schedule(&self, name: &str) -> Result<Option<Schedule>, StoreError> {

@@ -197,7 +197,7 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn children(&mut self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        child_ids(self.connection, parent).map_err(|error| explain(self.path, error))
+        child_ids(self.connection, parent, u64::MAX).map_err(|error| explain(self.path, error))
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {
@@ -740,17 +740,23 @@ pub fn last_sequence(connection: &Connection, parent: TaskId) -> rusqlite::Resul
     Ok(last.unwrap_or(0))
 }
 
-/// Ids of the children, in the order in which they were spawned.
-pub fn child_ids(connection: &Connection, parent: TaskId) -> rusqlite::Result<Vec<TaskId>> {
+/// Ids of the children, in the order in which they were spawned; the first so many of them.
+pub fn child_ids(
+    connection: &Connection,
+    parent: TaskId,
+    limit: u64,
+) -> rusqlite::Result<Vec<TaskId>> {
     const SQL: &str = "\
         select id
         from tasks
         where parent_id = :parent
-        order by sequence, id";
+        order by sequence, id
+        limit :limit";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     many(
         connection,
         SQL,
-        named_params! { ":parent": parent.to_i64() },
+        named_params! { ":parent": parent.to_i64(), ":limit": limit },
         |row| columns::id(row, 0),
     )
 }

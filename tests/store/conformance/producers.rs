@@ -653,7 +653,7 @@ pub async fn what_a_producer_says_that_it_ends_with_is_kept_and_shown_but_is_no_
     let outcome = |world: &World| {
         world
             .store()
-            .outcomes(&[all[1]])
+            .outcomes(&[all[1]], u64::MAX)
             .unwrap()
             .remove(0)
             .unwrap()

@@ -1,5 +1,7 @@
 use fishway::store::{End, StoreError, Suspension, Until};
-use fishway::task::{NewTask, Options, Status, StatusSet, Task, TaskId};
+use fishway::task::{
+    Failure, FailureKind, NewTask, Options, Outcome, Status, StatusSet, Task, TaskId,
+};
 
 use crate::store::world::{START_MS, World, failed, set};
 
@@ -303,4 +305,52 @@ pub async fn a_look_for_what_hangs_on_the_waiter_has_an_end(world: &mut World) {
     assert_eq!(world.show(&[waiter.id, other]), "waiting waiting");
     world.cancel(waiter.id).await;
     assert_eq!(world.show(&[waiter.id, other]), "cancelled ready");
+}
+
+pub async fn outcomes_are_read_up_to_so_many_bytes_and_one_at_least(world: &mut World) {
+    let text = |many: usize| format!("\"{}\"", "x".repeat(many - 2));
+    let mut ids = Vec::new();
+    for output in [text(5_000), text(100), text(3_000)] {
+        let id = world.submit("h").await;
+        let task = world.start(id).await;
+        world.finish(&task, End::Completed(output.into())).await;
+        ids.push(id);
+    }
+    let failing = world.submit("h").await;
+    let task = world.start(failing).await;
+    let failure = Failure {
+        details: Some(text(4_000)),
+        ..Failure::new(FailureKind::Handler, "no", false)
+    };
+    world.finish(&task, End::Failed(failure, 0)).await;
+    let living = world.submit("h").await;
+    let unknown = TaskId::from_i64(living.to_i64() + 1_000);
+    // One is there twice.
+    ids.extend([failing, ids[0], unknown, living]);
+    let all: Vec<Option<Outcome>> = (ids.iter())
+        .map(|id| (*id != unknown).then(|| world.get(*id).outcome()))
+        .collect();
+    let check = |bytes_max: u64, expected: usize| {
+        let found = world.store().outcomes(&ids, bytes_max).unwrap();
+        assert_eq!(found, all[..expected], "{bytes_max} bytes");
+    };
+    check(0, 1);
+    check(5_000, 1);
+    check(5_001, 2);
+    check(5_100, 2);
+    check(8_100, 3);
+    check(8_101, 4);
+    // A failure has a little more on some engines: how it is kept counts.
+    check(12_000, 4);
+    check(12_500, 5);
+    check(20_000, 7);
+    check(u64::MAX, 7);
+    assert_eq!(world.store().outcomes(&[], 0).unwrap(), []);
+    assert_eq!(world.store().outcomes(&[unknown], 0).unwrap(), [None]);
+    // Of children the first come first.
+    let parent = world.start(living).await;
+    let children = world.spawn_many(&parent, 1, "h", 3).await;
+    let first = |most| world.store().first_child_ids(living, most).unwrap();
+    assert_eq!(first(2), children[..2]);
+    assert_eq!(first(9), children);
 }

@@ -43,12 +43,15 @@ pub fn last_sequence(link: &Link, parent: TaskId) -> Result<u64, StoreError> {
     Ok(last.unwrap_or(0))
 }
 
-/// Ids of the children, in the order in which they were spawned.
-pub fn child_ids(link: &Link, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
+/// Ids of the children, in the order in which they were spawned; the first so many of them.
+pub fn child_ids(link: &Link, parent: TaskId, limit: u64) -> Result<Vec<TaskId>, StoreError> {
     const SQL: &str = "\
         select id
         from tasks
         where parent_id = :parent
-        order by sequence, id";
-    link.many(SQL, named! { "parent": parent }, |row| columns::id(row, 0))
+        order by sequence, id
+        limit :limit";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let values = named! { "parent": parent, "limit": limit };
+    link.many(SQL, values, |row| columns::id(row, 0))
 }
