@@ -971,7 +971,8 @@ async fn a_waiting_task_goes_on_with_the_component_it_started_with() {
     let after = std::fs::read_dir(world.directory.path().join("data/components"))
         .unwrap()
         .count();
-    assert_eq!((before, after), (2, 1));
+    // Each with the folder of its manifests.
+    assert_eq!((before, after), (4, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -996,11 +997,13 @@ async fn a_task_without_a_handler_is_held_until_one_is_dropped_in() {
     panic!("the new handler was not told");
 }
 
-/// Have a component that has a manifest stand still while it is loaded, until something is written to
-/// the answer: it is where its manifest is kept, which is read before.
-fn hold_up(world: &World, component: &[u8]) -> std::path::PathBuf {
+/// Have a handler stand still while it is loaded, until something is written to the answer: it is where its
+/// manifest is kept, which is read before.
+fn hold_up(world: &World, name: &str, component: &[u8]) -> std::path::PathBuf {
     let components = world.directory.path().join("data/components");
-    let pipe = components.join(format!("{}.toml", Digest::of(component).hex()));
+    let manifests = components.join(format!("{}.manifests", Digest::of(component).hex()));
+    std::fs::create_dir_all(&manifests).unwrap();
+    let pipe = manifests.join(format!("{name}.toml"));
     let _ = std::fs::remove_file(&pipe);
     let kind = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
@@ -1014,7 +1017,7 @@ async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
     let text = giving("(export \"give\" (func $give))");
     std::fs::write(world.handlers().join("slow.wat"), &text).unwrap();
     std::fs::write(world.handlers().join("slow.toml"), "# slow").unwrap();
-    let pipe = hold_up(&world, text.as_bytes());
+    let pipe = hold_up(&world, "slow", text.as_bytes());
     world.restart().await;
     assert_eq!(world.host().loader().loading(), 1);
     assert_eq!(
@@ -1033,7 +1036,7 @@ async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
     assert_eq!(world.detail(submitted).task.status, Status::Pending);
     // What is dropped in beside it comes, and what comes after another slow one.
     let other = giving("(export \"other\" (func $give))");
-    let other_pipe = hold_up(&world, other.as_bytes());
+    let other_pipe = hold_up(&world, "other", other.as_bytes());
     std::fs::write(world.handlers().join("other.toml"), "# slow").unwrap();
     std::fs::write(world.handlers().join("other.wat"), &other).unwrap();
     for late in ["late", "later"] {
@@ -1058,7 +1061,7 @@ async fn a_call_of_a_handler_that_is_still_being_loaded_waits_for_it() {
     let mut world = World::of_typed(Settings::default(), clock).await;
     world.stop().await;
     let typed = std::fs::read(world.handlers().join("typed.wasm")).unwrap();
-    let pipe = hold_up(&world, &typed);
+    let pipe = hold_up(&world, "typed", &typed);
     world.restart().await;
     assert!(world.host().loader().loads("typed"));
     let steps = json!([{ "length": "abc" }]);

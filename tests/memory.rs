@@ -170,7 +170,7 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
         ("FISHWAY_MEMORY", "256MiB"),
         ("FISHWAY_HTTP", "127.0.0.1:0"),
         ("FISHWAY_PARK", "1h"),
-        ("FISHWAY_CONCURRENCY", "4"),
+        ("FISHWAY_CONCURRENCY", "8"),
     ]);
     let pid = host.0.id();
     match &limit {
@@ -200,8 +200,8 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
     let script = json!({ "handler": "script", "inputs": vec![json!({ "steps": waits() }); 20] });
     let answer = ask(&address, "POST /v1/tasks/bulk", &script.to_string());
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    // Answers to handlers: four of them ask for 23 MB each.
-    let script = json!({ "handler": "script", "inputs": vec![json!({ "steps": gathers(12) }); 4] });
+    // Answers to handlers: six of them ask for 42 MB each.
+    let script = json!({ "handler": "script", "inputs": vec![json!({ "steps": gathers(22) }); 6] });
     let answer = ask(&address, "POST /v1/tasks/bulk", &script.to_string());
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     // Lists: a hundred thousand inputs of one digit, and one more, which is refused.
@@ -236,7 +236,7 @@ fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
             .ok();
         text.lines().count()
     };
-    while count("completed") < 32 + 4 * 13 || count("waiting") < 20 {
+    while count("completed") < 32 + 6 * 23 || count("waiting") < 20 {
         std::thread::yield_now();
     }
     // Pages of them, which are 120 MB in all.

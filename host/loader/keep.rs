@@ -4,6 +4,7 @@
 //! each has a manifest of its own: `HEX.manifests/NAME.toml`, empty for a handler that has none. A run goes on with
 //! the manifest of its own handler, or not at all.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,12 +145,14 @@ impl Keep {
             std::fs::read_dir(&self.directory).map_err(|error| io(&self.directory, &error))?;
         let digest = |entry: std::fs::DirEntry| {
             let path = entry.path();
-            let wasm = path.extension().is_some_and(|ending| ending == "wasm");
-            path.file_stem()
-                .filter(|_| wasm)
+            // Manifests come first and go last, so they may be there alone.
+            let ending = path.extension()?;
+            (path.file_stem())
+                .filter(|_| ending == "wasm" || ending == "manifests")
                 .and_then(|stem| stem.to_str()?.parse().ok())
         };
-        Ok(entries.flatten().filter_map(digest).collect())
+        let all: BTreeSet<Digest> = entries.flatten().filter_map(digest).collect();
+        Ok(all.into_iter().collect())
     }
 
     /// Keep it no longer.

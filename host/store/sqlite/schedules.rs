@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::rows::{SqliteRows, many};
+use super::rows::SqliteRows;
 use super::{columns, explain, handlers};
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::rows::ScheduleRows;
