@@ -259,5 +259,5 @@ async fn what_cannot_be_a_job_is_refused_and_nothing_is_kept() {
         .collect();
     door.post(&units, json!({ "units": many }))
         .await
-        .refused(413, "too-large", "100001 units");
+        .refused(413, "too-large", "more than 100000");
 }
