@@ -7,7 +7,7 @@ mod lost;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fishway::client::Client;
+use fishway::client::{Client, Detail};
 use fishway::store::Filter;
 use fishway::store::sqlite::Role;
 use fishway::task::{Options, Status, TaskId};
@@ -355,6 +355,24 @@ fn the_address_of_a_database_is_not_among_the_arguments_of_a_detached_host() {
     place.run(&["stop", &flag]).ok();
 }
 
+/// Has the view of a database's server tell of an earlier beginning of each transaction.
+const EARLIER: &str = "\
+    set allow_system_table_mods = on;
+    do $$
+    declare columns text;
+    begin
+      select string_agg(
+        case column_name
+          when 'xact_start' then 'xact_start - interval ''5 minutes'' as xact_start'
+          else quote_ident(column_name)
+        end, ', ' order by ordinal_position) into columns
+      from information_schema.columns
+      where table_schema = 'pg_catalog' and table_name = 'pg_stat_activity';
+      alter view pg_catalog.pg_stat_activity rename to real_activity;
+      execute 'create view pg_catalog.pg_stat_activity as select ' || columns
+        || ' from pg_catalog.real_activity';
+    end $$";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
     let url = postgres::database();
@@ -394,4 +412,70 @@ async fn a_transaction_that_holds_back_vacuum_is_named_with_what_to_do() {
         "{}",
         doctor.out
     );
+
+    // From here on the server says that each transaction began five minutes earlier.
+    postgres::cluster().run(&postgres::name_of(&url), EARLIER);
+    let words = format!("the transaction of server process {pid} ");
+    let doctor = place.run_env(&["doctor"], &[("FISHWAY_DATABASE", &url)]);
+    assert_eq!(doctor.code, 1, "{}", doctor.out);
+    assert!(doctor.out.contains(&words), "{}", doctor.out);
+    let metrics = fishway::metrics::text(&store, &Default::default()).unwrap();
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("fishway_vacuum_held_back_seconds{} "));
+    let seconds: f64 = line.unwrap().parse().unwrap();
+    assert!(seconds >= 300.0, "{seconds}");
+    let host = Place::with_guests();
+    let _host = serve(&host, &url);
+    let status = host.run_env(&["status", "--json"], &[("FISHWAY_DATABASE", &url)]);
+    let warning = status.json()["warnings"][0].as_str().unwrap().to_owned();
+    assert!(warning.starts_with(&words), "{warning}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_that_start_after_many_others_are_made_in_several_transactions() {
+    let url = postgres::database();
+    let place = Place::with_guests();
+    let _host = serve(&place, &url);
+    let client = client(&url);
+    // Nothing starts, so the rows stay as they were made.
+    let steps = json!([
+        { "spawn": { "handler": "echo", "input": 1, "options": { "delay": 3_600_000 } } },
+        { "spawn-all": { "handler": "echo", "inputs": vec![1; 20], "options": { "after": vec!["$0"; 1_000] } } },
+        { "sleep": 3_600_000 },
+    ]);
+    let id = submit(&client, vec![json!({ "steps": steps }).to_string()]).await[0];
+    let waits = |detail: &Detail| detail.task.status == Status::Waiting;
+    until(&client, id, waits).await;
+    // A row has the number of the transaction that made it.
+    let several = "do $$ begin
+        assert (select count(*) >= 20 and count(distinct xmin::text) >= 3 from fishway.edges);
+      end $$";
+    postgres::cluster().run(&postgres::name_of(&url), several);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_is_loaded_while_somebody_looks_for_it_is_known() {
+    let url = postgres::database();
+    let place = Place::with_guests();
+    let _host = serve(&place, &url);
+    let client = client(&url);
+    let input = || vec!["1".to_owned()];
+    let first = client.submit("echo", input(), Options::default()).await;
+    until(&client, first.unwrap()[0].id, |_| false).await;
+    // From now on each connection does not see it at its first look, and sees it at the second.
+    let comes = "\
+        alter table fishway.handlers rename to loaded;
+        create function public.comes() returns setof fishway.loaded language plpgsql volatile as $$
+        begin
+          if current_setting('test.looked', true) = 'yes' then
+            return query select * from fishway.loaded;
+          end if;
+          perform set_config('test.looked', 'yes', false);
+        end $$;
+        create view fishway.handlers as select * from public.comes()";
+    postgres::cluster().run(&postgres::name_of(&url), comes);
+    let late = self::client(&url);
+    let second = late.submit("echo", input(), Options::default()).await;
+    until(&client, second.unwrap()[0].id, |_| false).await;
 }

@@ -29,12 +29,7 @@ impl Client {
         role: Role,
     ) -> Result<Option<HandlerRow>, ClientError> {
         if let Some(known) = self.store.handlers_named(&[name])?.pop() {
-            let name = name.to_owned();
-            return match role {
-                Role::Tasks if known.generator => Err(ClientError::IsGenerator { name }),
-                Role::Pages if !known.generator => Err(ClientError::NoGenerator { name }),
-                Role::Tasks | Role::Pages => Ok(Some(known)),
-            };
+            return in_role(known, role).map(Some);
         }
         let Some(standing) = self.store.handlers_standing()? else {
             return Ok(None);
@@ -44,7 +39,12 @@ impl Client {
         if !self.store.broken_named(&[component])?.is_empty() {
             return Ok(None);
         }
-        let siblings = self.siblings(component)?;
+        let mut siblings = self.siblings(component)?;
+        // A host may have loaded it since the first read.
+        let there = siblings.iter().position(|row| row.name == name);
+        if let Some(there) = there {
+            return in_role(siblings.swap_remove(there), role).map(Some);
+        }
         let is_new = match siblings.first() {
             Some(row) => !is_current(row, &directory),
             None => file_of(component, &directory).is_some(),
@@ -108,6 +108,16 @@ impl Client {
             }
         }
         Ok(unknown)
+    }
+}
+
+/// The handler, or why it cannot do what it is wanted for.
+fn in_role(known: HandlerRow, role: Role) -> Result<HandlerRow, ClientError> {
+    let name = known.name.clone();
+    match role {
+        Role::Tasks if known.generator => Err(ClientError::IsGenerator { name }),
+        Role::Pages if !known.generator => Err(ClientError::NoGenerator { name }),
+        Role::Tasks | Role::Pages => Ok(known),
     }
 }
 
