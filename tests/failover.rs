@@ -1,7 +1,9 @@
 //! Servers that say nothing, standbys, a server that takes over from another, and one that lets nobody
 //! in for now.
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use fishway::client::Client;
@@ -12,7 +14,7 @@ use fishway::task::{Options, Status, StatusSet};
 
 use crate::sharing::Member;
 use crate::support::line::Line;
-use crate::support::place::Place;
+use crate::support::place::{Place, Served};
 use crate::support::postgres::{self, Cluster};
 use crate::support::{PATIENCE, World};
 
@@ -71,7 +73,14 @@ async fn hosts_follow_a_primary_that_hangs_to_the_standby_that_takes_over() {
     let servers = sockets.each_ref().map(String::as_str);
     let url = address(&servers, "postgres", "");
     let place = Place::with_guests();
-    let _host = place.serve_with(&[("FISHWAY_DATABASE", &url)]);
+    let log = place.path("log");
+    let host = place
+        .command(&["serve"])
+        .env("FISHWAY_DATABASE", &url)
+        .stdin(Stdio::null())
+        .stderr(File::create(&log).unwrap())
+        .spawn();
+    let _host = Served(host.unwrap());
 
     // A standby comes first in this one, and is passed.
     let [first, second] = servers;
@@ -111,7 +120,13 @@ async fn hosts_follow_a_primary_that_hangs_to_the_standby_that_takes_over() {
         .unwrap()
         .expect("the host has moved to the new primary");
     assert_eq!(ended[0].status, Status::Completed);
-    // One that comes now is not held up by the server that hangs either.
+    // The host did not wait until its statement had taken too long: it has asked whether the server answers others.
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("the database server has fallen silent"),
+        "{said}"
+    );
+    // A command that starts now is not held up by the server that hangs either.
     run(&["submit", "echo", "4", "--wait"], &url).ok();
     drop(hung);
 }

@@ -4,9 +4,10 @@ use fishway::executor::Settings;
 use fishway::lease::HEARTBEAT_MS;
 use fishway::limits::UNREAD_REST_MS_MIN;
 use fishway::store::counter::ATTEMPTS_LOST;
-use fishway::task::{Options, Status, StatusSet, TaskId};
+use fishway::task::{Options, Status, TaskId};
 use serde_json::json;
 
+use crate::hosting::Home;
 use crate::support::World;
 
 /// Do something to the file of a host behind its back.
@@ -129,9 +130,8 @@ async fn a_beat_puts_back_nothing_that_is_on_its_way_runs_waits_or_ends() {
             let changed = tokio::time::timeout(crate::support::PATIENCE, commits.changed());
             changed.await.expect("nothing moves").unwrap();
         }
-        let completed: StatusSet = [Status::Completed].into_iter().collect();
         let counts = world.client.store().counts(None).unwrap();
-        assert_eq!(counts, [(Status::Completed, 210)], "{completed:?}");
+        assert_eq!(counts, [(Status::Completed, 210)]);
         let counters = world.client.store().counters().unwrap();
         let lost = counters.iter().find(|one| one.name == ATTEMPTS_LOST);
         assert_eq!(lost, None);
@@ -140,24 +140,21 @@ async fn a_beat_puts_back_nothing_that_is_on_its_way_runs_waits_or_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_is_told_how_often_a_task_begins_again() {
-    use crate::support::place::Place;
-    let place = Place::with_guests();
+    let home = Home::new();
+    let place = &home.place;
     let shown = place.run_env(&["config", "show"], &[("FISHWAY_RESTARTS", "3")]);
     let shown = shown.ok();
     let line = shown.lines().find(|line| line.starts_with("restarts"));
     assert!(line.is_some_and(|line| line.contains('3')), "{shown}");
     let host = place.serve();
-    let id = place.run(&["submit", "script", r#"{"steps": [{"until-stop": {}}]}"#]);
-    let id = id.ok().trim().to_owned();
-    let running = || {
-        let task = place.run(&["get", &id, "--json"]).json();
-        task["status"] == "running"
-    };
-    while !running() {}
-    drop(host);
+    let id = home.submit(json!([{ "until-stop": {} }]));
+    let client = home.client();
+    home.until(&client, id, |task| task.status == Status::Running)
+        .await;
+    drop((client, host));
     // No restart is allowed: the next host fails what it finds.
     let _host = place.serve_with(&[("FISHWAY_RESTARTS", "0")]);
-    let task = place.run(&["get", &id, "--json"]).json();
+    let task = place.run(&["get", &id.to_string(), "--json"]).json();
     assert_eq!(task["status"], "failed", "{task}");
     let message = task["failure"]["message"].as_str().unwrap();
     assert!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use fishway::task::TaskId;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -47,6 +48,17 @@ fn all(many: usize) -> Vec<String> {
     }
     all
 }
+
+/// A text that a database has of a task: its metadata, or the value of a signal to it.
+fn kept(data: &std::path::Path, id: &Value, sql: &str) -> String {
+    let id: TaskId = id.as_str().unwrap().parse().unwrap();
+    let file = rusqlite::Connection::open(data.join("fishway.db")).unwrap();
+    file.query_row(sql, [id.to_i64()], |row| row.get(0))
+        .unwrap()
+}
+
+const METADATA: &str = "select metadata from tasks where id = ?1";
+const SIGNAL: &str = "select value from signals where task_id = ?1";
 
 /// The members of an object without its bracket: something may stand before them.
 fn inside(object: &str) -> &str {
@@ -97,6 +109,19 @@ async fn over_http_a_payload_is_never_written_anew() {
         let made = sent(&door, "/v1/tasks/bulk", body).await;
         assert_eq!(output(&door, &made["tasks"][1]["id"]).await, odd);
     }
+    let data = door.world.directory.path().join("data");
+    let body = format!(r#"{{"handler":"echo","metadata":{ODD},"delay_ms":3600000}}"#);
+    let made = sent(&door, "/v1/tasks", body).await;
+    assert_eq!(kept(&data, &made["id"], METADATA), ODD);
+    let path = format!("/v1/tasks/{}/signals", made["id"].as_str().unwrap());
+    sent(&door, &path, format!(r#"{{"name":"go","value":{ODD}}}"#)).await;
+    assert_eq!(kept(&data, &made["id"], SIGNAL), ODD);
+    let body = format!(r#"{{"handler":"echo","inputs":[{ODD}]}}"#);
+    let job = sent(&door, "/v1/jobs", body).await["job_id"].clone();
+    let job = job.as_str().unwrap();
+    door.world.end(job.parse().unwrap()).await;
+    let results = door.get(&format!("/v1/jobs/{job}/results")).await.body;
+    assert!(results.contains(ODD), "{results}");
     let body = format!(r#"{{"handler":"echo","input":{ODD},"on_complete":"echo"}}"#);
     let made = sent(&door, "/v1/tasks", body).await;
     output(&door, &made["id"]).await;
@@ -134,6 +159,13 @@ async fn the_jobs_of_a_workflow_get_their_payloads_as_they_are_written() {
         assert!(found["b"].ends_with(inside(ODD)), "{}", found["b"]);
         assert_eq!(found["map"], format!("[{ODD},1]"));
     }
+    let body = format!(
+        r#"{{"document":{{"name":"w","jobs":[{{"key":"a","handler":"echo"}}]}},"input":{ODD},"metadata":{ODD}}}"#
+    );
+    let started = sent(&door, "/v1/workflows", body).await;
+    assert_eq!(outputs(&door, &started).await["a"], ODD);
+    let data = door.world.directory.path().join("data");
+    assert_eq!(kept(&data, &started["workflow_id"], METADATA), ODD);
     let toml = "[jobs.t]\nhandler = \"echo\"\npayload = { z = 1.50, a = 1e+2, list = [0.10], n = 1_000 }\n";
     let body = json!({ "document": toml }).to_string();
     let found = outputs(&door, &sent(&door, "/v1/workflows", body).await).await;
@@ -243,18 +275,23 @@ fn an_assistants_payload_is_never_written_anew() {
     let made = call("workflow_run", format!(r#"{{"document":{document}}}"#));
     let id = format!("{}:a", made["workflow"]["workflow_id"].as_str().unwrap());
     assert_eq!(place.run(&["wait", &id]).ok(), format!("{ODD}\n"));
-    let steps = r#"{"steps":[{"signal-receive":{"name":"go"}}]}"#;
-    let id = place
-        .run(&["submit", "script", steps])
-        .ok()
-        .trim()
-        .to_owned();
-    call(
-        "signal",
-        format!(r#"{{"id":"{id}","name":"go","value":{ODD}}}"#),
+    let document = r#"{"name":"w","jobs":[{"key":"a","handler":"echo"}]}"#;
+    let run = format!(r#"{{"document":{document},"input":{ODD}}}"#);
+    let made = call("workflow_run", run);
+    let id = format!("{}:a", made["workflow"]["workflow_id"].as_str().unwrap());
+    assert_eq!(place.run(&["wait", &id]).ok(), format!("{ODD}\n"));
+    let options = format!(r#"{{"metadata":{ODD},"delay_ms":3600000}}"#);
+    let submit = format!(r#"{{"handler":"echo","inputs":[{ODD}],"options":{options}}}"#);
+    let id = call("submit", submit)["ids"][0].clone();
+    let data = place.path(".fishway");
+    assert_eq!(kept(&data, &id, METADATA), ODD);
+    assert_eq!(
+        kept(&data, &id, "select input from tasks where id = ?1"),
+        ODD
     );
-    let handed = place.run(&["wait", &id]);
-    assert_eq!(handed.code, 0, "{}", handed.err);
+    let signal = format!(r#"{{"id":{id},"name":"go","value":{ODD}}}"#);
+    call("signal", signal);
+    assert_eq!(kept(&data, &id, SIGNAL), ODD);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
 use crate::support::place::{Place, Served};
 use crate::trace::terminal::Terminal;
 
@@ -151,6 +153,51 @@ fn what_guests_files_and_people_wrote_is_spelled_out_by_every_command() {
     }
     assert!(visible > 40, "only {visible} of them showed it");
     drop(host);
+}
+
+/// A name that a terminal would obey, in the log of a host: as lines for people, and as objects.
+#[test]
+fn the_log_of_a_host_spells_out_what_it_names() {
+    const ODD_DIRECTORY: &str = "\x1b]0;PWNED\x07\u{202e}data";
+    let place = Place::with_guests();
+    std::fs::remove_file(place.path("handlers/script.wasm")).unwrap();
+    let until = |format: &str, words: &str| {
+        let line = ["serve", "--data", ODD_DIRECTORY, "--log-format", format];
+        let mut child = place
+            .command(&line)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let _host = Served(child);
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            said.map_while(Result::ok)
+                .all(|line| tell.send(line).is_ok())
+        });
+        loop {
+            let line = told.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("the host does not say {words}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    };
+    for (format, expected) in [
+        ("text", "\\x1b]0;PWNED\\x07\\u{202e}data"),
+        ("json", "\\u001b]0;PWNED\\u0007\\u202edata"),
+    ] {
+        until("text", "loaded echo");
+        // The host names the file of the compiled code, which lies in that directory.
+        let compiled = place.path(&format!("{ODD_DIRECTORY}/compiled"));
+        for entry in std::fs::read_dir(compiled).unwrap().flatten() {
+            std::fs::write(entry.path(), "not what was compiled").unwrap();
+        }
+        let said = until(format, "compiled code that does not fit");
+        assert_eq!(obeyed(&said), [""; 0], "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]

@@ -155,6 +155,9 @@ fn a_host_that_is_to_outlive_its_terminal_does() {
     // It is ready when it does something.
     home.place.run(&["submit", "echo", "1", "--wait"]).ok();
     signal(host.0.id(), "HUP");
-    home.place.run(&["submit", "echo", "2", "--wait"]).ok();
+    let id = home.place.run(&["submit", "echo", "2"]).ok();
+    home.place
+        .run(&["wait", id.trim(), "--timeout", "60s"])
+        .ok();
     assert_eq!(host.0.try_wait().unwrap(), None);
 }

@@ -1,6 +1,8 @@
 //! What an administrator may do to a server while hosts use it: settings of the database and the user,
 //! and statements that are cancelled.
 
+use std::collections::BTreeSet;
+
 use fishway::store::postgres::{Address, Opening, PostgresStore};
 use fishway::store::sqlite::Role;
 use fishway::task::Status;
@@ -17,6 +19,61 @@ fn empty(name: &str) -> String {
     cluster.url(name)
 }
 
+/// What each connection that writes has to set for itself, with the values that it may have in a transaction.
+const SET: &[(&str, &[&str])] = &[
+    ("search_path", &["fishway"]),
+    ("transaction_isolation", &["read committed"]),
+    ("default_transaction_isolation", &["read committed"]),
+    ("default_transaction_deferrable", &["off"]),
+    ("standard_conforming_strings", &["on"]),
+    ("transform_null_equals", &["off"]),
+    ("exit_on_error", &["off"]),
+    ("client_min_messages", &["warning"]),
+    ("jit", &["off"]),
+    // A transaction that has all others wait for it may wait longer itself.
+    ("lock_timeout", &["400ms", "15s"]),
+    ("statement_timeout", &["1min"]),
+    ("idle_in_transaction_session_timeout", &["5s"]),
+    ("idle_session_timeout", &["0"]),
+    ("plan_cache_mode", &["force_generic_plan"]),
+    ("enable_seqscan", &["off"]),
+    ("enable_hashjoin", &["off"]),
+    ("enable_mergejoin", &["off"]),
+    ("synchronous_commit", &["local"]),
+];
+
+/// A trigger that notes what a connection has set when it adds tasks: a connection tells only itself.
+fn note() -> String {
+    let names: Vec<String> = SET.iter().map(|(name, _)| format!("'{name}'")).collect();
+    NOTE.replace("SETTINGS", &names.join(", "))
+}
+
+const NOTE: &str = "\
+    create table public.seen (name text, value text);
+    create function public.note() returns trigger language plpgsql as $$
+    begin
+      insert into public.seen
+      select name, current_setting(name)
+      from pg_settings
+      where name in (SETTINGS);
+      return null;
+    end $$;
+    create trigger noted after insert on fishway.tasks for each statement execute function public.note()";
+
+/// What was noted: each setting with each of its values.
+async fn noted(url: &str) -> Vec<(String, String)> {
+    let plain = url.replace("?sslmode=disable", "");
+    let connected = tokio_postgres::connect(&plain, tokio_postgres::NoTls).await;
+    let (client, line) = connected.unwrap();
+    tokio::spawn(line);
+    let sql = "select distinct name, value from public.seen";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let noted: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let names: BTreeSet<&str> = noted.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names.len(), SET.len(), "{names:?}");
+    noted
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hosts_start_at_once_on_a_new_database_whatever_its_defaults_and_do_all_their_work() {
     // What stands in each list is what a session would otherwise begin with.
@@ -26,7 +83,8 @@ async fn two_hosts_start_at_once_on_a_new_database_whatever_its_defaults_and_do_
         default_transaction_deferrable = on; standard_conforming_strings = off;
         transform_null_equals = on; exit_on_error = on; synchronous_commit = off;
         DateStyle = 'SQL, DMY'; IntervalStyle = 'sql_standard'; bytea_output = 'escape';
-        TimeZone = 'Asia/Kathmandu'; extra_float_digits = 0; enable_indexscan = off";
+        TimeZone = 'Asia/Kathmandu'; extra_float_digits = 0; enable_indexscan = off;
+        client_min_messages = debug1; jit = on; plan_cache_mode = force_custom_plan";
     for (number, level) in ["serializable", "repeatable read"].iter().enumerate() {
         let name = format!("hostile_{number}");
         let url = empty(&name);
@@ -41,11 +99,17 @@ async fn two_hosts_start_at_once_on_a_new_database_whatever_its_defaults_and_do_
             let two = scope.spawn(|| serve(&second, &url));
             (one.join().unwrap(), two.join().unwrap())
         });
+        postgres::cluster().run(&name, &note());
         let client = client(&url);
         let trees = submit(&client, vec![tree(8); 12]).await;
         all_completed(&client, &trees, 8).await;
         drop(hosts);
         whole(&url);
+        for (name, value) in noted(&url).await {
+            let expected = SET.iter().find(|(setting, _)| *setting == name);
+            let (_, expected) = expected.expect("only these are noted");
+            assert!(expected.contains(&&*value), "{name} is {value}");
+        }
     }
 }
 
@@ -126,7 +190,7 @@ async fn a_statement_that_the_server_ends_is_done_again_and_never_ends_a_host() 
 fn a_start_whose_statements_are_always_cancelled_ends_with_a_sentence_that_says_why() {
     let url = postgres::database();
     let name = postgres::name_of(&url);
-    // Whoever reads it is cancelled.
+    // Every statement that reads this view is cancelled.
     let cancels = "\
         alter table fishway.tasks rename to kept;
         create function public.cancels() returns boolean language plpgsql volatile as $$

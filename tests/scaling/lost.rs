@@ -75,6 +75,8 @@ async fn a_host_whose_readers_find_no_connection_for_a_while_runs_all_that_it_cl
         assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
         assert_eq!((task.attempt, task.restarts), (1, 0));
     }
+    // Their reads have waited, so none of the attempts had to be given back.
+    assert_eq!(lost(&**client.store(), "read-failed"), 0.0);
     whole(&url);
 }
 

@@ -426,13 +426,28 @@ async fn hosts_that_crowd_each_other_get_all_done() {
     }
 }
 
-/// The next task that a host claims, which is told of it in the next moment.
+/// The next task that a host claims. It hears of it from the host that made it ready.
 async fn claimed_soon(world: &World) -> Task {
-    loop {
-        if let Some(task) = world.claim_up_to(1).await.pop() {
-            return task;
+    let claiming = async {
+        loop {
+            if let Some(task) = world.claim_up_to(1).await.pop() {
+                return task;
+            }
         }
-    }
+    };
+    let claimed = tokio::time::timeout(PATIENCE, claiming).await;
+    claimed.expect("a host hears of what others made ready")
+}
+
+/// Make a running task ready again, as it was before its claim, without telling any host.
+fn make_ready(world: &World, id: TaskId) {
+    world.change(&format!(
+        "update tasks
+         set status = 'pending', fence = 0, attempt = 0, digest = '', attempts_max = null,
+           started_at_ms = null, run_at_start_ms = null
+         where id = {}",
+        id.to_i64()
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -448,14 +463,19 @@ async fn a_claim_begins_where_the_last_one_ended_and_misses_nothing_before_that(
         assert_eq!(task.id, *expected);
         claimed.push(task);
     }
+    // What nobody tells of is before the place where the claims begin. A look from the front finds it later.
+    make_ready(&one, ids[2]);
+    assert_eq!(one.claim().await.id, ids[10]);
+    one.clock.advance(10_000);
+    assert_eq!(one.claim().await.id, ids[2]);
     // What this host gives back itself comes first again.
     one.finish(&claimed[3], End::Interrupted).await;
     assert_eq!(one.claim().await.id, ids[3]);
-    assert_eq!(one.claim().await.id, ids[10]);
+    assert_eq!(one.claim().await.id, ids[11]);
 
     one.dispatch.set_room("h", 0);
     one.nothing_ready().await;
-    // What others do is told: a lane that was not there, a higher priority, a task that is ready again.
+    // Another host makes tasks ready: in a new lane, with a higher priority, or once more after a failure.
     let urgent = Options {
         priority: Some(9),
         ..Options::default()
@@ -471,6 +491,25 @@ async fn a_claim_begins_where_the_last_one_ended_and_misses_nothing_before_that(
     assert_eq!(claimed_soon(&one).await.id, newer);
     two.finish(&given, failed(true, 0)).await;
     assert_eq!(claimed_soon(&one).await.id, given.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_does_not_listen_begins_each_claim_at_the_front() {
+    let (one, two) = two().await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(one.submit("h").await);
+    }
+    assert_eq!(one.claim().await.id, ids[0]);
+    let urgent = Options {
+        priority: Some(9),
+        ..Options::default()
+    };
+    let urgent = two.submit_with("h", urgent).await;
+    assert_eq!(one.claim().await.id, urgent);
+    assert_eq!(one.claim().await.id, ids[1]);
+    make_ready(&one, ids[0]);
+    assert_eq!(one.claim().await.id, ids[0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -493,10 +532,14 @@ async fn of_hosts_with_the_same_rules_one_deletes_until_it_is_gone() {
     assert!(!asked.is_led_elsewhere());
     assert_eq!(sweep(&two, 2).await, (true, false, None), "other rules");
     one.close();
-    // The server misses the connection in the next moment.
-    while sweep(&two, 1).await.1 {
-        tokio::task::yield_now().await;
-    }
+    // The server may need a moment to see that the connection is gone.
+    let led_elsewhere = async {
+        while sweep(&two, 1).await.1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let taken_over = tokio::time::timeout(PATIENCE, led_elsewhere).await;
+    taken_over.expect("the other host takes over");
 }
 
 #[tokio::test(flavor = "multi_thread")]

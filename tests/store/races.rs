@@ -429,6 +429,29 @@ async fn deleting_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_deletes_ends_by_the_clock_and_not_by_a_number_of_tasks() {
+    let pair = Pair::new().await;
+    let tasks = (0..600).map(|_| NewTask::root("h", "{}", Options::default()));
+    pair.free.store().submit(tasks.collect()).await.unwrap();
+    let running = pair.free.claim_up_to(600).await;
+    let finished = running
+        .iter()
+        .map(|task| pair.free.try_finish(task, done()));
+    for finished in futures_util::future::join_all(finished).await {
+        finished.unwrap();
+    }
+    // A server that takes longer for one statement than a transaction may go on.
+    pair.free.change(
+        "create function slow() returns trigger language plpgsql as $$
+         begin perform pg_sleep(0.02); return null; end $$;
+         create trigger slow after delete on tasks for each statement execute function slow()",
+    );
+    let swept = Sweep::old(keep_nothing(), false);
+    let swept = pair.free.store().sweep(swept).await.unwrap();
+    assert!((1..=250).contains(&swept.tasks()), "{}", swept.tasks());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_put_after_a_task_that_is_deleted_is_refused_or_keeps_it() {
     let pair = Pair::new().await;
     for turned in BOTH {

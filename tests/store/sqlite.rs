@@ -595,13 +595,38 @@ fn who_only_reads_waits_for_no_write_lock() {
     holder.execute_batch("rollback").unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_that_wants_to_write_stands_in_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Role::Visitor);
+    let file = |name| {
+        let opened = std::fs::File::options()
+            .write(true)
+            .open(directory.path().join(name));
+        opened.unwrap()
+    };
+    let (line, turn) = (file("fishway.line"), file("fishway.turn"));
+    // As another visitor whose turn it is.
+    turn.lock().unwrap();
+    let stands = async {
+        while line.try_lock_shared().is_ok() {
+            line.unlock().unwrap();
+            tokio::task::yield_now().await;
+        }
+        turn.unlock().unwrap();
+    };
+    let both = async { tokio::join!(submit(&store, "{}"), stands) };
+    let both = tokio::time::timeout(PATIENCE, both).await;
+    let (submitted, ()) = both.expect("nobody has the head of the line");
+    submitted.unwrap();
+}
+
 /// Transactions of a host that does one after the other until `until` has ended.
 async fn turns_beside(host: &SqliteStore, until: impl Future<Output = ()>) -> u64 {
     let turns = AtomicU64::new(0);
-    let task = || NewTask::root("h", "{}", Options::default());
     let busy = || async {
         loop {
-            host.submit(vec![task(); 500]).await.unwrap();
+            submit(host, "{}").await.unwrap();
             turns.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -617,12 +642,14 @@ async fn a_host_that_writes_without_a_pause_lets_visitors_write_in_between() {
     const VISITS: u64 = 20;
     let directory = tempfile::tempdir().unwrap();
     let host = open(directory.path(), Role::Host);
+    let visitor = open(directory.path(), Role::Visitor);
     let visiting = async {
-        let visitor = open(directory.path(), Role::Visitor);
         for _ in 0..VISITS {
             submit(&visitor, "{}").await.unwrap();
         }
     };
     let turns = turns_beside(&host, visiting).await;
-    assert!(turns < VISITS * 20, "{turns} transactions of the host");
+    // Each visit waits for the transaction in progress, and the host has time for one more before the next visit.
+    // Without the line it has time for seven.
+    assert!(turns < VISITS * 5, "{turns} transactions of the host");
 }

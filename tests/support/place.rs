@@ -2,10 +2,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::guests;
+
+/// Longer than any command of a test takes on a busy machine.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A directory in which commands are run.
 pub struct Place {
@@ -16,6 +21,23 @@ pub struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+/// What a command has said by its end. One that hangs is killed, and the test fails.
+fn ended(child: Child, arguments: &[&str]) -> Ran {
+    let pid = child.id();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let Ok(output) = told.recv_timeout(COMMAND_PATIENCE) else {
+        let _ = Command::new("kill").arg(pid.to_string()).status();
+        panic!("fishway {} does not end", arguments.join(" "));
+    };
+    let output = output.unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 /// A host that is ready; killed at the end.
@@ -75,24 +97,18 @@ impl Place {
             .unwrap();
         // A command that does not read its input may be gone before it is written.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        ended(child, arguments)
     }
 
     /// The same with variables.
     pub fn run_env(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
         let mut command = self.command(arguments);
-        command.envs(variables.iter().copied()).stdin(Stdio::null());
-        let output = command.output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        command
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        ended(command.spawn().unwrap(), arguments)
     }
 
     pub fn serve(&self) -> Served {
