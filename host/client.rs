@@ -374,7 +374,7 @@ impl Client {
     pub async fn cancel(&self, id: TaskId, only: bool) -> Result<Cancelled, ClientError> {
         let before = self.look(move |client| client.task(id)).await?;
         let cancelled = self.store.cancel(id, only, None).await?;
-        if cancelled.tasks == 0 && before.status.is_terminal() {
+        if cancelled.tasks == 0 && !cancelled.more && before.status.is_terminal() {
             return Err(ClientError::Store(StoreError::Refused(
                 crate::task::state::Refusal::Ended {
                     id,

@@ -85,7 +85,8 @@ pub const INSTANCE_BYTES_MAX: usize = 16 << 20;
 
 /// Rows that one transaction makes or changes before it leaves the rest of its work to the next one. All
 /// transactions of a database stand in one line, so this is what a task waits for that somebody else's
-/// large request stands before: some tenths of a second. One verb that cannot be cut in two may go beyond.
+/// large request stands before: some tenths of a second. What follows from one transition for more tasks
+/// than that is kept as unfinished work; a verb that cannot be cut in two may go beyond.
 pub const TRANSACTION_ROWS: usize = 10_000;
 
 /// The same in bytes of inputs: what a disk takes in about that time, and what is in memory until then.
@@ -201,8 +202,8 @@ pub const UNREAD_REST_MS_MIN: u64 = 1_000;
 /// The longest such rest, in milliseconds.
 pub const UNREAD_REST_MS_MAX: u64 = 60_000;
 
-/// Items of one map: they are kept in one transaction, which nobody else writes beside. More than
-/// that is the work of a generator.
+/// Items of one map: what an array of four megabytes may have, more or less. More than that is the work of
+/// a generator.
 pub const MAP_ITEMS_MAX: usize = 1_000_000;
 
 /// Items of one page of a generator, for the same reason; a page may overshoot the window.

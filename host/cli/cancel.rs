@@ -22,6 +22,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
                 "cancelled": cancelled.changed,
                 "tasks": cancelled.tasks,
                 "stopping": cancelled.stopping,
+                "more": cancelled.more,
             }))?;
             continue;
         }
@@ -34,12 +35,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             0 => String::new(),
             many => format!("; {many} running, asked to stop"),
         };
+        let rest = match cancelled.more {
+            true => "; the rest follows",
+            false => "",
+        };
         let what = if cancelled.changed {
             "cancelled"
         } else {
             "had ended or was asked before:"
         };
-        global.say(format!("{what} {id}{below}{stopping}"));
+        global.say(format!("{what} {id}{below}{stopping}{rest}"));
     }
     Ok(Done::OK)
 }

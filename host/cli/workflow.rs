@@ -66,9 +66,15 @@ async fn cancel(global: &Global, args: &CancelArgs) -> anyhow::Result<Done> {
                 0 => String::new(),
                 many => format!("; {many} running, asked to stop"),
             };
+            let rest = match cancelled.more {
+                true => "; the rest follows",
+                false => "",
+            };
             let jobs = cancelled.tasks.saturating_sub(1);
             let (id, name) = (task.id, &group.name);
-            global.say(format!("cancelled {id} ({name}), {jobs} jobs{stopping}"));
+            global.say(format!(
+                "cancelled {id} ({name}), {jobs} jobs{stopping}{rest}"
+            ));
         } else {
             global.say(format!("{} ({}) is cancelled already", task.id, group.name));
         }

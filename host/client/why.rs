@@ -127,6 +127,10 @@ impl Client {
             PendingReason::Blocked => {
                 let open = self.store.links(task.id, Links::OpenUpstream, NAMED)?;
                 let sentence = match task.blocked_by {
+                    _ if open.is_empty() => {
+                        "what it comes after has ended; very many start after that, and hear of it one after the other"
+                            .to_owned()
+                    }
                     1 => "comes after a task that has not ended".to_owned(),
                     many => format!("comes after {many} tasks that have not ended"),
                 };

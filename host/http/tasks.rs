@@ -492,6 +492,9 @@ pub struct CancelledJson {
     pub tasks: u64,
     /// Those of them that run, and were asked to stop.
     pub stopping: u64,
+    /// Whether these are not all: what is below was too much for one transaction, and the rest follows.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// Cancel a task and what it contains
@@ -509,6 +512,7 @@ async fn cancel(
         cancelled: cancelled.changed,
         tasks: cancelled.tasks,
         stopping: cancelled.stopping,
+        more: cancelled.more,
     }))
 }
 

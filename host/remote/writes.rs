@@ -66,6 +66,9 @@ impl Writes for Remote {
             cancelled: bool,
             tasks: u64,
             stopping: u64,
+            // An older host does all of it at once.
+            #[serde(default)]
+            more: bool,
         }
         let path = format!("/v1/tasks/{task}/cancel");
         let answer: Answer = self.post(path, json!({ "only": only }).to_string()).await?;
@@ -73,6 +76,7 @@ impl Writes for Remote {
             changed: answer.cancelled,
             tasks: answer.tasks,
             stopping: answer.stopping,
+            more: answer.more,
             at_ms: wire::now_ms(),
         })
     }

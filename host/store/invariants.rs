@@ -147,7 +147,7 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "blocked",
-        holds: "a task that has not started is held back by exactly those upstreams that have not ended",
+        holds: "a task that has not started is held back by exactly those upstreams of whose end it has not heard",
         sql: "\
             select id
             from tasks
@@ -157,7 +157,21 @@ pub const INVARIANTS: &[Invariant] = &[
                 select count(*)
                 from edges
                 join tasks upstream on upstream.id = edges.upstream_id
-                where edges.downstream_id = tasks.id and upstream.ended_at_ms is null)
+                where edges.downstream_id = tasks.id
+                  and (exists (
+                      select 1
+                      from unfinished
+                      where subject_id = upstream.id and kind = 'dependents' and after_id < tasks.id)
+                    or upstream.ended_at_ms is null)
+                  and not exists (
+                    select 1
+                    from unfinished
+                    where subject_id = upstream.id and kind = 'reopened'
+                      and after_id < tasks.id and tasks.id <= bound
+                      and (edges.optional or edges.condition = 'any'
+                        or (edges.condition = 'success' and unfinished.status = 'completed')
+                        or (edges.condition = 'failure'
+                          and unfinished.status in ('failed', 'expired', 'cancelled')))))
             union all
             select id
             from tasks
@@ -173,6 +187,10 @@ pub const INVARIANTS: &[Invariant] = &[
             join tasks upstream on upstream.id = edges.upstream_id
             where tasks.status = 'pending' and tasks.started_at_ms is null
               and upstream.ended_at_ms is not null and not edges.optional
+              and not exists (
+                select 1
+                from unfinished
+                where subject_id = upstream.id and kind in ('dependents', 'reopened') and after_id < tasks.id)
               and ((edges.condition = 'success' and upstream.status <> 'completed')
                 or (edges.condition = 'failure' and upstream.status not in ('failed', 'expired', 'cancelled')))",
     },
@@ -188,7 +206,11 @@ pub const INVARIANTS: &[Invariant] = &[
               and waits.stamp = ((waiter.run << 32) | coalesce(cast(json(waiter.wait) ->> 'call' as bigint), 0))
               and (target.id is null or target.ended_at_ms is not null
                 or (waits.wanted & (case target.status
-                  when 'pending' then 1 when 'running' then 2 else 4 end)) <> 0)",
+                  when 'pending' then 1 when 'running' then 2 else 4 end)) <> 0)
+              and not exists (
+                select 1
+                from unfinished
+                where subject_id = waits.target_id and kind = 'waiters' and after_id < waiter.id)",
     },
     Invariant {
         name: "wait-lost",
@@ -297,6 +319,9 @@ pub const INVARIANTS: &[Invariant] = &[
             select task_id as id
             from groups
             where sources <> (select count(*) from sources where group_id = groups.task_id and not drained)
+                + (select count(*)
+                   from unfinished
+                   where subject_id = groups.task_id and kind = 'items' and not groups.closed)
               and exists (select 1 from tasks where id = groups.task_id)",
     },
     Invariant {

@@ -23,6 +23,7 @@ mod queues;
 mod schedules;
 mod signals;
 mod sources;
+mod unfinished;
 mod workflows;
 
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +32,6 @@ pub use adding::submit;
 pub use again::{cancel, retry};
 pub use attempts::{finish, record, suspend};
 pub use claim::{claim, stopping};
-use delete::USED;
 pub use delete::sweep;
 pub use hosts::{
     add_secret, beat, keep_handlers, publish, recover, share_component, sign_lease, take_lease,
@@ -42,14 +42,16 @@ pub use pools::{open_pool, spawn_member};
 pub use queues::set_queue;
 pub use schedules::{add_schedule, alter_schedule};
 pub use signals::{receive, send};
+pub use unfinished::go_on;
 pub use workflows::run_workflow;
 
 use crate::bus::Notice;
 use crate::group::entry_bytes;
+use crate::limits::TRANSACTION_ROWS;
 use crate::store::StoreError;
 use crate::store::rows::{Attached, Rows, Standing};
-use crate::task::edge::Gate;
-use crate::task::state::{Effect, Event, apply, upstream_failure};
+use crate::store::unfinished::{Kind, Unfinished};
+use crate::task::state::{Effect, Event, apply};
 use crate::task::{Failure, IdGenerator, Status, StatusSet, Task, TaskId, Token};
 
 /// Clocks that one transaction looks after; the rest comes with the next.
@@ -71,6 +73,13 @@ pub struct Turn<'a> {
     counts: counts::Counts,
     clocks: producers::Touched,
     rows_touched: usize,
+    /// Rows after which it leaves the rest to the next one.
+    rows_max: usize,
+    /// Events that are known and not done yet.
+    events_open: usize,
+    /// What follows for tasks that were not read yet, until the events of now are done.
+    works: VecDeque<Unfinished>,
+    left_unfinished: bool,
     /// Tasks that moved.
     pub notices: Vec<Notice>,
     /// Tasks whose attempt is to stop.
@@ -121,6 +130,10 @@ impl<'a> Turn<'a> {
             counts: counts::Counts::default(),
             clocks: producers::Touched::default(),
             rows_touched: 0,
+            rows_max: TRANSACTION_ROWS,
+            events_open: 0,
+            works: VecDeque::new(),
+            left_unfinished: false,
             notices: Vec::new(),
             stops: Vec::new(),
             hints: Vec::new(),
@@ -131,6 +144,11 @@ impl<'a> Turn<'a> {
     /// The same, where what a turn before kept is still so.
     pub fn keeping(self, kept: Kept) -> Turn<'a> {
         Turn { kept, ..self }
+    }
+
+    /// The same, which leaves the rest to the next one after so many rows.
+    pub fn bounded(self, rows_max: usize) -> Turn<'a> {
+        Turn { rows_max, ..self }
     }
 
     /// Rows that it has made or changed so far, more or less: what its time grows with.
@@ -241,8 +259,15 @@ impl<'a> Turn<'a> {
         caused: impl IntoIterator<Item = (TaskId, Event)>,
     ) -> Result<(), StoreError> {
         let mut queue = VecDeque::from_iter(caused);
-        while let Some((next, event)) = queue.pop_front() {
+        loop {
+            let Some((next, event)) = queue.pop_front() else {
+                match self.next_work(&mut queue)? {
+                    true => continue,
+                    false => return Ok(()),
+                }
+            };
             self.relieve()?;
+            self.events_open = queue.len();
             match self.step(next, &event) {
                 Ok(more) => queue.extend(more),
                 // What follows reaches tasks in any state: an ended dependent stays as it is.
@@ -250,7 +275,6 @@ impl<'a> Turn<'a> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
     /// One event on one task; answers with the events that it causes.
@@ -286,7 +310,7 @@ impl<'a> Turn<'a> {
             caused.push((group, retried));
         }
         if again {
-            self.shut(id, status_before, &mut caused)?;
+            self.reopened(&task, status_before, &mut caused)?;
         }
         match event {
             Event::Retried { .. } => {
@@ -321,7 +345,8 @@ impl<'a> Turn<'a> {
                 Effect::Moved => {
                     self.notices.push(Notice::of(&task));
                     if attached.waits {
-                        self.wake(&task, &mut caused)?;
+                        let work = Unfinished::new(id, Kind::Waiters);
+                        self.spread(work.about(task.status, now_ms), &mut caused)?;
                     }
                 }
                 Effect::Ended => {
@@ -343,19 +368,8 @@ impl<'a> Turn<'a> {
                     if attached.signals {
                         self.rows.drop_signals(id)?;
                     }
-                    let downstreams = match attached.downstreams {
-                        true => self.rows.downstreams(id)?,
-                        false => Vec::new(),
-                    };
-                    for (downstream, edge) in downstreams {
-                        let event = match edge.gate(task.status) {
-                            Gate::Shut => continue,
-                            Gate::Open => Event::UpstreamOpened,
-                            Gate::Lost => Event::UpstreamLost {
-                                failure: upstream_failure(&task, &edge),
-                            },
-                        };
-                        caused.push((downstream, event));
+                    if attached.downstreams {
+                        self.spread(Unfinished::new(id, Kind::Dependents), &mut caused)?;
                     }
                 }
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
@@ -376,9 +390,7 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Effect::CancelMembers => {
-                    for member in self.rows.children(id)? {
-                        caused.push((member, Event::CancelRequested));
-                    }
+                    self.spread(Unfinished::new(id, Kind::Members), &mut caused)?;
                 }
                 Effect::Expand => self.expand(&task, &mut caused)?,
                 Effect::FindSource => self.find_source(&task, &mut caused)?,
@@ -399,29 +411,6 @@ impl<'a> Turn<'a> {
             }
         }
         Ok(caused)
-    }
-
-    /// Whoever waits for the status that `task` has now.
-    fn wake(&mut self, task: &Task, caused: &mut Vec<(TaskId, Event)>) -> Result<(), StoreError> {
-        for (waiter, stamp, wanted) in self.rows.waits(task.id)? {
-            if stamp < 0 || !arrived(task.status, wanted) {
-                continue;
-            }
-            match task.parent == Some(waiter) {
-                true => self.rows.remove_wait(task.id, waiter)?,
-                false => self.rows.add_wait(task.id, waiter, USED, wanted)?,
-            }
-            self.rows_touched += 1;
-            self.relieve()?;
-            let current = self.find(waiter)?.is_some_and(|waiter| {
-                waiter.status == Status::Waiting && stamp_of(waiter) == stamp
-            });
-            // The row of a wait that is over, by its time or by another task, means nothing.
-            if current {
-                caused.push((waiter, Event::AwaitedArrived { by: Some(task.id) }));
-            }
-        }
-        Ok(())
     }
 
     /// Another process may have made tasks: the next ids are to be newer than theirs.

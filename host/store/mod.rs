@@ -22,6 +22,7 @@ pub mod secrets;
 pub mod sqlite;
 mod sweep;
 mod text;
+pub mod unfinished;
 pub mod writer;
 pub mod writes;
 
@@ -44,6 +45,7 @@ use crate::group::GroupKind;
 use crate::job::UnitResult;
 use crate::journal::{Answer, Call, Entry};
 use crate::lease::Lease;
+use crate::limits::TRANSACTION_ROWS;
 use crate::schedule::Schedule;
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -306,6 +308,10 @@ pub trait Dispatch: Send + Sync + 'static {
     }
     /// What may start of one lane; `None`: nothing of it can be run here.
     fn room(&self, lane: &Lane) -> Option<Room>;
+    /// Rows that one transaction makes or changes before it leaves the rest of its work to the next one.
+    fn rows_max(&self) -> usize {
+        TRANSACTION_ROWS
+    }
     /// These were claimed, and it is on disk.
     fn claimed(&self, tasks: Vec<Task>);
     /// The attempts of these tasks are to stop.
@@ -420,6 +426,8 @@ pub struct Cancelled {
     pub tasks: u64,
     /// Those of them whose attempt runs and was asked to stop.
     pub stopping: u64,
+    /// Whether they are not all: what is below was too much for one transaction, and the rest follows.
+    pub more: bool,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
 }

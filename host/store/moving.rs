@@ -49,6 +49,7 @@ pub const TABLES: &[&str] = &[
     "signals",
     "counters",
     "remainders",
+    "unfinished",
     "queues",
     "schedules",
     "secrets",

@@ -8,6 +8,7 @@ use crate::journal::Entry;
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
+use crate::store::unfinished::Unfinished;
 use crate::store::{
     ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, Secret,
     SharedComponent, Signal, StoreError,
@@ -19,7 +20,14 @@ use crate::types::Function;
 
 /// One open transaction of an engine.
 pub trait Rows:
-    SignalRows + QueueRows + ScheduleRows + ProducerRows + LeaseRows + SecretRows + Removal
+    SignalRows
+    + QueueRows
+    + ScheduleRows
+    + ProducerRows
+    + LeaseRows
+    + SecretRows
+    + UnfinishedRows
+    + Removal
 {
     /// A task without those payloads that are kept apart; see [`Rows::fill`].
     fn find(&mut self, id: TaskId) -> Result<Option<Task>, StoreError>;
@@ -35,6 +43,10 @@ pub trait Rows:
     fn look_ahead(&mut self, _ids: &[TaskId]) -> Result<(), StoreError> {
         Ok(())
     }
+    /// These tasks are about to be found: an engine that is far away reads them at once.
+    fn ahead(&mut self, _ids: &[TaskId]) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Only where a task stands.
     fn standing(&mut self, id: TaskId) -> Result<Option<Standing>, StoreError>;
     /// A new task.
@@ -46,8 +58,13 @@ pub trait Rows:
 
     /// The newest task with that key among the children of `parent`, or among those without one.
     fn by_key(&mut self, parent: Option<TaskId>, key: &str) -> Result<Option<TaskId>, StoreError>;
-    /// Ids of the children, in the order in which they were spawned.
-    fn children(&mut self, parent: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// The children behind a place, each with its rank, in the order in which they were spawned; at most
+    /// [`TOGETHER`](crate::store::unfinished::TOGETHER).
+    fn children(
+        &mut self,
+        parent: TaskId,
+        after: (u64, TaskId),
+    ) -> Result<Vec<(u64, TaskId)>, StoreError>;
     /// Rank of the last child; 0 when there is none.
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError>;
 
@@ -59,8 +76,13 @@ pub trait Rows:
         stamp: i64,
         wanted: StatusSet,
     ) -> Result<(), StoreError>;
-    /// Who waits for `target`: waiter, stamp and set.
-    fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
+    /// Who waits for `target`: waiter, stamp and set, of the waiters whose id is greater than `after` in
+    /// its order; at most [`TOGETHER`](crate::store::unfinished::TOGETHER).
+    fn waits(
+        &mut self,
+        target: TaskId,
+        after: TaskId,
+    ) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError>;
     /// What there is of a task that its end concerns. An engine that reads that ahead need not ask.
     fn attached(&mut self, _id: TaskId) -> Result<Attached, StoreError> {
         Ok(Attached::ALL)
@@ -81,8 +103,13 @@ pub trait Rows:
         downstream: TaskId,
         position: u32,
     ) -> Result<(), StoreError>;
-    /// What starts after a task.
-    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError>;
+    /// What starts after a task, of those whose id is greater than `after` in its order; at most
+    /// [`TOGETHER`](crate::store::unfinished::TOGETHER).
+    fn downstreams(
+        &mut self,
+        upstream: TaskId,
+        after: TaskId,
+    ) -> Result<Vec<(TaskId, Edge)>, StoreError>;
     /// What a task starts after, in the order in which that was said.
     fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<Edge>, StoreError>;
 
@@ -205,6 +232,21 @@ pub trait LeaseRows {
     fn end_silent(&mut self, _number: u64, _now_ms: u64) -> Result<u64, StoreError> {
         Ok(0)
     }
+}
+
+/// What transactions have decided and not done yet.
+pub trait UnfinishedRows {
+    /// What is unfinished about a task, in its order.
+    fn unfinished_of(&mut self, subject: TaskId) -> Result<Vec<Unfinished>, StoreError>;
+    /// What is unfinished of all, at most `limit`; what there is about one task in its order. Nobody else
+    /// goes on with any of it until the commit.
+    fn oldest_unfinished(&mut self, limit: usize) -> Result<Vec<Unfinished>, StoreError>;
+    /// Whether anything is unfinished.
+    fn has_unfinished(&mut self) -> Result<bool, StoreError>;
+    /// Keep this, in place of what has its number.
+    fn save_unfinished(&mut self, work: &Unfinished) -> Result<(), StoreError>;
+    /// Forget what has this number.
+    fn drop_unfinished(&mut self, subject: TaskId, number: u64) -> Result<(), StoreError>;
 }
 
 /// The secrets that the random numbers of handlers are made from.

@@ -147,6 +147,9 @@ pub struct Writer<E> {
     pub lost: HashSet<Token>,
     /// Tasks that run, for the turn of their end.
     pub kept: Kept,
+    /// Whether there may be something that transactions have decided and not done yet. Who begins something
+    /// goes on with it; a host also looks when it begins to serve, and with each sign of life.
+    pub unfinished: Arc<AtomicBool>,
 }
 
 /// What a turn leaves to be done after its commit.
@@ -160,6 +163,7 @@ struct Done {
     alarm: Option<u64>,
     outside: Option<Outside>,
     kept: Kept,
+    unfinished: bool,
 }
 
 /// Why a turn was rolled back.
@@ -203,12 +207,13 @@ impl<E: Engine> Writer<E> {
         let mut put_off = PutOff::default();
         let mut lazy_until: Option<Instant> = None;
         let mut open = true;
-        while open || !batch.is_empty() || !put_off.is_empty() {
+        while open || !batch.is_empty() || !put_off.is_empty() || self.ends_unfinished() {
             let mut due = false;
+            let busy = !put_off.is_empty() || self.unfinished();
             let wake_at = lazy_until.into_iter().chain(self.engine.owes_at()).min();
             let mut message = match wake_at {
                 _ if !open => None,
-                _ if !put_off.is_empty() => self.queue.try_recv().ok(),
+                _ if busy => self.queue.try_recv().ok(),
                 None => self.queue.recv().unwrap_or(Message::Close).into(),
                 Some(at) => match self
                     .queue
@@ -219,7 +224,7 @@ impl<E: Engine> Writer<E> {
                     Err(mpsc::RecvTimeoutError::Disconnected) => Some(Message::Close),
                 },
             };
-            due |= message.is_none() || !put_off.is_empty();
+            due |= message.is_none() || busy;
             while let Some(next) = message {
                 match next {
                     Message::Job(job, Urgency::Soon) => {
@@ -242,6 +247,8 @@ impl<E: Engine> Writer<E> {
                     }
                     Message::Serve(dispatch) => {
                         self.dispatch = Some(dispatch);
+                        // Of a host that died, or of a command that was killed.
+                        self.unfinished.store(true, Ordering::Relaxed);
                         due = true;
                     }
                     Message::Close => {
@@ -266,13 +273,24 @@ impl<E: Engine> Writer<E> {
         self.engine.close();
     }
 
+    fn unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Whether to go on with unfinished work though nothing more is asked for: a command does what it has
+    /// begun, since perhaps no host serves. A host that ends leaves it to the next one.
+    fn ends_unfinished(&self) -> bool {
+        self.dispatch.is_none() && self.unfinished()
+    }
+
     /// Do what has just come, and some of what was put off because it was too much for the transactions
-    /// before: neither waits for all of the other.
+    /// before, and some of what those have left unfinished: none waits for all of another.
     fn share(&mut self, batch: Vec<Box<dyn Job>>, put_off: &mut PutOff) {
+        let unfinished = self.unfinished();
         let earlier = put_off.take();
         let (fresh, bound) = put_off.sort(batch, &earlier);
         // With nothing put off this is the usual transaction, and it is made for nudges as well.
-        let left = if fresh.is_empty() && !earlier.is_empty() {
+        let left = if fresh.is_empty() && (unfinished || !earlier.is_empty()) {
             Vec::new()
         } else {
             self.transaction(fresh)
@@ -286,6 +304,10 @@ impl<E: Engine> Writer<E> {
         rest.extend(left);
         rest.extend(bound);
         put_off.jobs = rest;
+        if unfinished {
+            let more = self.unfinished.clone();
+            self.transaction(vec![Box::new(GoOn { more })]);
+        }
     }
 
     /// Do these, commit, and answer: in one transaction, or in several where they have very many rows.
@@ -387,6 +409,7 @@ impl<E: Engine> Writer<E> {
             };
             self.engine.commit(&left)?;
             self.kept = std::mem::take(&mut done.kept);
+            self.unfinished.fetch_or(done.unfinished, Ordering::Relaxed);
             Ok(done)
         });
         if done.is_err() {
@@ -406,13 +429,17 @@ impl<E: Engine> Writer<E> {
             kept.clear();
         }
         let mut rows = self.engine.rows();
-        let mut turn = Turn::new(&mut rows, &self.ids, begun.now_ms).keeping(kept);
+        let dispatch = self.dispatch.as_ref();
+        let rows_max = dispatch.map_or(TRANSACTION_ROWS, |dispatch| dispatch.rows_max());
+        let mut turn = Turn::new(&mut rows, &self.ids, begun.now_ms)
+            .keeping(kept)
+            .bounded(rows_max);
         if done.outside.as_ref().is_some_and(|outside| outside.ids) {
             turn.fresh_ids()?;
         }
         for job in batch.iter_mut() {
             // The first is always done: what one verb needs, it gets.
-            if turn.rows_touched() >= TRANSACTION_ROWS {
+            if turn.is_full() {
                 break;
             }
             let outcome = match job.token() {
@@ -439,6 +466,7 @@ impl<E: Engine> Writer<E> {
         done.stops = std::mem::take(&mut turn.stops);
         done.hints = std::mem::take(&mut turn.hints);
         done.alarm = turn.alarm;
+        done.unfinished = turn.left_unfinished();
         done.kept = turn.kept();
         Ok(done)
     }
@@ -572,6 +600,36 @@ where
 
     fn makes_ids(&self) -> bool {
         self.makes_ids
+    }
+}
+
+/// A part of what transactions have left unfinished.
+struct GoOn {
+    /// Whether something is left after it.
+    more: Arc<AtomicBool>,
+}
+
+impl Job for GoOn {
+    fn run(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        self.more.store(kernel::go_on(turn)?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, outcome: Result<(), StoreError>) {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "what a large request has left could not be gone on with");
+            // With the next sign of life.
+            self.more.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn token(&self) -> Option<Token> {
+        None
+    }
+
+    /// The writer itself hears of it. What is wrong with one of them is no reason for a host to end.
+    fn heard(&self) -> bool {
+        true
     }
 }
 

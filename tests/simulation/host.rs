@@ -145,6 +145,7 @@ impl Host {
                 dispatch: serves,
                 kept: Default::default(),
                 lost: HashSet::new(),
+                unfinished: Arc::default(),
             },
             dispatch,
             ids,

@@ -17,6 +17,7 @@ pub mod schedules;
 pub mod secrets;
 pub mod signals;
 pub mod submitting;
+pub mod unfinished;
 pub mod waiting;
 pub mod workflows;
 
@@ -281,6 +282,16 @@ macro_rules! conformance {
                 a_retry_counts_a_deleted_upstream_as_what_it_was
                 a_deleted_key_may_be_used_again
                 a_wait_for_a_deleted_task_is_no_wait
+            }
+            unfinished {
+                very_many_start_after_one_task_whatever_comes_between
+                very_many_are_skipped_in_parts_and_a_retry_meanwhile_takes_all_of_it_back
+                very_many_that_wait_for_one_task_are_woken_in_parts
+                a_map_makes_its_items_in_parts_and_ends_with_the_last_of_them
+                a_map_that_fails_fast_in_parts_ends_all_of_its_items
+                a_cancel_in_parts_ends_all_that_was_below_then
+                others_run_while_a_cancel_is_done_in_parts
+                a_host_finds_with_a_sign_of_life_what_another_process_has_left
             }
             lost {
                 what_a_host_should_run_and_does_not_is_put_back

@@ -13,6 +13,7 @@ mod races; // two hosts again, one of them held just before its commit
 mod sharing; // what one transaction takes on, and what does not wait for it
 mod sqlite; // files: other processes, full disks, foreign and newer databases
 mod steps; // the same for maps and generators
+mod unfinished; // consequences for very many, in transactions of bounded size
 mod upgrade; // a database of each schema that there ever was
 mod world; // a store, a clock turned by hand, a dispatch that does as it is told
 

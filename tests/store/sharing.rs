@@ -76,6 +76,7 @@ impl Line {
             dispatch: None,
             lost: HashSet::new(),
             kept: Default::default(),
+            unfinished: Arc::default(),
         };
         Line {
             writer,
@@ -303,6 +304,7 @@ fn a_database_that_is_away_is_not_tried_once_more_for_each_of_those_who_ask() {
         dispatch: None,
         lost: HashSet::new(),
         kept: Default::default(),
+        unfinished: Arc::default(),
     };
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
     let mut answers = Vec::new();

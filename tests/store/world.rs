@@ -10,7 +10,7 @@ use fishway::clock::{Clock, HandClock};
 use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
 use fishway::lease::LeaseKey;
-use fishway::limits::RESTARTS_MAX;
+use fishway::limits::{RESTARTS_MAX, TRANSACTION_ROWS};
 use fishway::store::invariants::{INVARIANTS, Violation};
 use fishway::store::postgres::{Address, PostgresStore};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore, violations};
@@ -46,6 +46,8 @@ pub trait Engine: Send + Sync {
     fn examine(&self) -> Vec<Violation>;
     /// Change its database behind its back.
     fn change(&self, sql: &str);
+    /// Whether a transaction has left something to later ones.
+    fn unfinished(&self) -> bool;
     /// Whether a deletion ends its transactions by a clock, and not by what it has deleted alone.
     fn deletes_by_time(&self) -> bool {
         false
@@ -91,6 +93,12 @@ impl Engine for SqliteEngine {
     fn change(&self, sql: &str) {
         let file = Connection::open(self.directory.path().join(FILE_NAME)).unwrap();
         file.execute_batch(sql).unwrap();
+    }
+
+    fn unfinished(&self) -> bool {
+        const SQL: &str = "select exists (select 1 from unfinished)";
+        let file = Connection::open(self.directory.path().join(FILE_NAME)).unwrap();
+        file.query_row(SQL, [], |row| row.get(0)).unwrap()
     }
 }
 
@@ -151,6 +159,11 @@ impl Engine for PostgresEngine {
         let name = self.url.rsplit('/').next().unwrap();
         let name = name.split('?').next().unwrap();
         postgres::cluster().run(name, &format!("set search_path = fishway; {sql}"));
+    }
+
+    fn unfinished(&self) -> bool {
+        let name = postgres::name_of(&self.url);
+        postgres::cluster().has(&name, "select 1 from fishway.unfinished limit 1")
     }
 
     fn deletes_by_time(&self) -> bool {
@@ -366,6 +379,19 @@ impl World {
         assert!(claimed.is_empty(), "{claimed:#?} was ready");
     }
 
+    /// All that follows from what was done is done, too.
+    pub async fn quiet(&self) {
+        while self.engine.unfinished() {
+            self.claim_up_to(0).await;
+        }
+    }
+
+    /// What holds of every database holds of this one now.
+    pub fn examine(&self) {
+        let broken = self.engine.examine();
+        assert!(broken.is_empty(), "{broken:#?}");
+    }
+
     /// Every request made before is on disk, or refused.
     pub async fn settled(&self) {
         let nobody = TaskId::from_i64(0);
@@ -534,6 +560,7 @@ pub struct Offers {
     /// Tasks of a handler that may be claimed where no slot is free.
     pub ahead: HashMap<String, usize>,
     pub at_once: Option<usize>,
+    pub rows_max: Option<usize>,
     pub claimed: Vec<Task>,
     pub stopped: Vec<TaskId>,
     pub hinted: Vec<TaskId>,
@@ -560,6 +587,11 @@ impl TestDispatch {
         self.state().slots = slots;
     }
 
+    /// From now on a transaction may touch so many rows.
+    pub fn set_rows_max(&self, rows: usize) {
+        self.state().rows_max = Some(rows);
+    }
+
     pub fn set_room(&self, handler: &str, slots: usize) {
         self.state().rooms.insert(handler.to_owned(), slots);
     }
@@ -580,6 +612,10 @@ impl TestDispatch {
 impl Dispatch for TestDispatch {
     fn slots(&self) -> usize {
         self.state().slots
+    }
+
+    fn rows_max(&self) -> usize {
+        self.state().rows_max.unwrap_or(TRANSACTION_ROWS)
     }
 
     fn ahead(&self) -> bool {

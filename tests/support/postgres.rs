@@ -306,6 +306,27 @@ impl Cluster {
         format!("postgres://postgres@{socket}/{database}?sslmode=disable")
     }
 
+    /// Whether a query has any row.
+    pub fn has(&self, database: &str, sql: &str) -> bool {
+        let (url, sql) = (self.url(database), sql.to_owned());
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let plain = url.replace("?sslmode=disable", "");
+                let (client, line) = tokio_postgres::connect(&plain, tokio_postgres::NoTls)
+                    .await
+                    .unwrap();
+                tokio::spawn(line);
+                !client.query(&sql, &[]).await.unwrap().is_empty()
+            })
+        };
+        // A test may have a runtime of its own.
+        std::thread::spawn(work).join().unwrap()
+    }
+
     /// Do something in a database.
     pub fn run(&self, database: &str, sql: &str) {
         let (url, sql) = (self.url(database), sql.to_owned());

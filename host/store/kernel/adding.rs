@@ -8,7 +8,7 @@ use crate::bus::Notice;
 use crate::store::{StoreError, Submitted};
 use crate::task::edge::Gate;
 use crate::task::state::upstream_failure;
-use crate::task::{Edge, NewTask, Options, Spawner, Task};
+use crate::task::{Edge, NewTask, Options, Spawner, Task, TaskId};
 
 /// See [`Writes::submit`](crate::store::Writes::submit).
 pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, StoreError> {
@@ -96,8 +96,8 @@ impl Turn<'_> {
             });
         }
         let edges: Vec<Edge> = new.options.after.iter().copied().map(Edge::after).collect();
-        let (blocked_by, lost) = self.upstreams(&edges)?;
         let id = new.id.unwrap_or_else(|| self.ids.next(self.now_ms));
+        let (blocked_by, lost) = self.upstreams(id, &edges)?;
         let mut task = new.into_task(id, self.now_ms, blocked_by, lost.map(|lost| lost.failure));
         let member_of = task.parent.filter(|_| task.member);
         let replaces = match member_of {
@@ -132,16 +132,21 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// How many of the edges are still shut, and why one of them never opens.
-    pub(super) fn upstreams(&mut self, edges: &[Edge]) -> Result<(u32, Option<Lost>), StoreError> {
+    /// How many of the edges to a task are still shut, and why one of them never opens.
+    pub(super) fn upstreams(
+        &mut self,
+        downstream: TaskId,
+        edges: &[Edge],
+    ) -> Result<(u32, Option<Lost>), StoreError> {
         let (mut blocked_by, mut lost) = (0, None);
         let mut seen = HashSet::new();
         for edge in edges.iter().filter(|edge| seen.insert(edge.upstream)) {
-            let upstream = self.get(edge.upstream)?;
-            match edge.gate(upstream.status) {
+            let status = self.get(edge.upstream)?.status;
+            match self.told(edge, status, downstream)? {
                 Gate::Shut => blocked_by += 1,
                 Gate::Open => {}
                 Gate::Lost => {
+                    let upstream = self.get(edge.upstream)?;
                     lost = Some(Lost {
                         id: upstream.id,
                         status: upstream.status,

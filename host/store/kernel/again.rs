@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Lost, Turn, jobs};
 use crate::group::Group;
 use crate::journal::Answer;
+use crate::store::unfinished::{Kind, TOGETHER, Unfinished};
 use crate::store::{CallBy, Cancelled, StoreError};
 use crate::task::state::{Event, Refusal};
 use crate::task::{Status, Task, TaskId};
@@ -26,17 +27,75 @@ pub fn cancel(
         at_ms: turn.now_ms,
         ..Cancelled::default()
     };
-    let mut open = vec![(task, Event::CancelRequested)];
-    while let Some((id, event)) = open.pop() {
-        let before = turn.get(id)?.clone();
+    let first = Node::Task(task, Event::CancelRequested);
+    walk(turn, vec![first], only, task, &mut cancelled)?;
+    if let Some(by) = by {
+        turn.keep_answer(by, Answer::Flag(cancelled.changed))?;
+    }
+    Ok(cancelled)
+}
+
+/// Go on with a cancel that a transaction before had no room for.
+pub(super) fn go_on(turn: &mut Turn<'_>, work: Unfinished) -> Result<(), StoreError> {
+    let first = match work.kind {
+        Kind::Cancel => Node::Task(work.subject, Event::CancelRequested),
+        _ => Node::Below(work),
+    };
+    let mut cancelled = Cancelled::default();
+    walk(turn, vec![first], false, work.subject, &mut cancelled)
+}
+
+/// Where the walk of a cancel goes on.
+enum Node {
+    /// A task, which hears this.
+    Task(TaskId, Event),
+    /// More children of one than were read together.
+    Below(Unfinished),
+}
+
+/// Cancel a tree from the top down, as far as the transaction has room. The rest is kept for later
+/// ones. A task that was not reached may start until then; it is told to stop when its turn comes.
+fn walk(
+    turn: &mut Turn<'_>,
+    mut open: Vec<Node>,
+    only: bool,
+    named: TaskId,
+    cancelled: &mut Cancelled,
+) -> Result<(), StoreError> {
+    let mut begun = false;
+    while let Some(node) = open.pop() {
+        // One alone is never too much. What is known to come counts, so that what is put off is bounded, too.
+        let full = turn.is_full_with(open.len());
+        let first = !std::mem::replace(&mut begun, true);
+        if full && !first && !only {
+            open.push(node);
+            for node in open {
+                turn.put_off(match node {
+                    Node::Task(id, _) => Unfinished::new(id, Kind::Cancel),
+                    Node::Below(work) => work,
+                })?;
+            }
+            cancelled.more = true;
+            return Ok(());
+        }
+        let (id, event) = match node {
+            Node::Task(id, event) => (id, event),
+            Node::Below(work) => {
+                children(turn, work, &mut open)?;
+                continue;
+            }
+        };
+        let Some(before) = turn.find(id)?.cloned() else {
+            continue;
+        };
         match only {
             // A child may live on below a parent that has ended.
-            false => {
-                let children = turn.rows.children(id)?.into_iter();
-                open.extend(children.map(|child| (child, Event::CancelRequested)));
-            }
+            false => children(turn, Unfinished::new(id, Kind::Below), &mut open)?,
             // It is below, and has nothing to do any more: nobody else would ever end it.
-            true => open.extend(turn.source_unneeded(&before)?),
+            true => {
+                let source = turn.source_unneeded(&before)?;
+                open.extend(source.map(|(source, event)| Node::Task(source, event)));
+            }
         }
         match turn.drive(id, event) {
             Ok(()) => {}
@@ -47,15 +106,33 @@ pub fn cancel(
         if *after == before {
             continue;
         }
-        cancelled.changed |= id == task;
+        cancelled.changed |= id == named;
         cancelled.tasks += 1;
         let runs = after.status == Status::Running && after.group.is_none();
         cancelled.stopping += u64::from(runs);
     }
-    if let Some(by) = by {
-        turn.keep_answer(by, Answer::Flag(cancelled.changed))?;
+    Ok(())
+}
+
+/// The next children of a task, as many as are read together.
+fn children(
+    turn: &mut Turn<'_>,
+    mut work: Unfinished,
+    open: &mut Vec<Node>,
+) -> Result<(), StoreError> {
+    let id = work.subject;
+    let mut page = turn.rows.children(id, work.after)?;
+    page.truncate(turn.together());
+    if let Some(last) = page.last().filter(|_| page.len() >= turn.together()) {
+        if work.bound == i64::MAX as u64 {
+            // What is spawned from here on belongs to nothing that was cancelled.
+            work.bound = turn.rows.last_sequence(id)?;
+        }
+        open.push(Node::Below(work.done_until(*last)));
     }
-    Ok(cancelled)
+    let page = page.into_iter().filter(|(rank, _)| *rank <= work.bound);
+    open.extend(page.map(|(_, child)| Node::Task(child, Event::CancelRequested)));
+    Ok(())
 }
 
 /// See [`Store::retry`](crate::store::Store::retry).
@@ -67,7 +144,7 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
         return Err(StoreError::UpstreamDeleted { id: task, upstream });
     }
     let edges = turn.standing_edges(edges)?;
-    let (blocked_by, lost) = turn.upstreams(&edges)?;
+    let (blocked_by, lost) = turn.upstreams(task, &edges)?;
     if let Some(Lost { id, status, .. }) = lost {
         // It would be skipped again at once.
         let event = "retry of a task that comes after it";
@@ -115,7 +192,7 @@ pub(super) fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreErro
         };
         open.extend(task.parent.filter(|_| task.member));
         open.extend(turn.rows.declared_groups(id)?);
-        for (next, _) in turn.rows.downstreams(id)? {
+        for next in all_downstreams(turn, id)? {
             if turn.get(next)?.status != Status::Skipped {
                 continue;
             }
@@ -124,7 +201,7 @@ pub(super) fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreErro
                 continue;
             }
             let edges = turn.standing_edges(edges)?;
-            let (blocked_by, lost) = turn.upstreams(&edges)?;
+            let (blocked_by, lost) = turn.upstreams(next, &edges)?;
             if lost.is_none() {
                 turn.drive(next, Event::Retried { blocked_by })?;
                 open.push(next);
@@ -132,6 +209,20 @@ pub(super) fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreErro
         }
     }
     Ok(())
+}
+
+/// What starts after a task.
+fn all_downstreams(turn: &mut Turn<'_>, task: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    let mut all: Vec<TaskId> = Vec::new();
+    loop {
+        let after = all.last().copied().unwrap_or(TaskId::from_i64(0));
+        let page = turn.rows.downstreams(task, after)?;
+        let whole = page.len() < TOGETHER;
+        all.extend(page.into_iter().map(|(id, _)| id));
+        if whole {
+            return Ok(all);
+        }
+    }
 }
 
 /// Another go for each member that did not complete and that no other took the place of.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Turn;
@@ -9,6 +10,7 @@ use crate::group::{Each, Group, GroupKind, Items, OnFailure, error_entry};
 use crate::limits;
 use crate::store::StoreError;
 use crate::store::rows::Source;
+use crate::store::unfinished::{Kind, Unfinished};
 use crate::task::state::{Event, FIRST_PAGE, Refusal};
 use crate::task::{
     Failure, FailureKind, Json, NewTask, Options, Spawner, Status, Task, TaskId, Token,
@@ -34,49 +36,99 @@ impl Turn<'_> {
             return Ok(());
         };
         let lost = match &each.items {
-            Items::Array { over } => self.add_elements(task, &each, over.as_deref(), caused)?,
+            Items::Array { .. } => return self.begin_items(task.id, group.spawned, caused),
             Items::Pages { source, .. } => self.add_source(task, group, source, caused)?,
         };
         caused.extend(lost.map(|failure| (task.id, Event::SourceLost { failure })));
         Ok(())
     }
 
-    /// The items of a map, or why there are none.
+    /// A map makes its items, behind those that it has.
+    fn begin_items(
+        &mut self,
+        map: TaskId,
+        there: u64,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<(), StoreError> {
+        let known = self.rows.unfinished_of(map)?;
+        if known.iter().any(|work| work.kind == Kind::Items) {
+            return Ok(());
+        }
+        let begin = (there, TaskId::from_i64(0));
+        let work = Unfinished::new(map, Kind::Items).done_until(begin);
+        self.spread(work, caused)
+    }
+
+    /// Make more items of a map, as far as the transaction has room. It is a source of itself until it has
+    /// all of them, so it does not end before.
+    pub(super) fn more_items(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let Some(task) = self.find(work.subject)?.cloned() else {
+            return Ok(None);
+        };
+        let group = task.group.as_deref();
+        // One that was cancelled, or has failed already, needs no more of them.
+        let open = group.filter(|group| !group.closed && !group.sealed);
+        let each = open.and_then(|group| group.each.clone());
+        let Some(each) = each.filter(|_| !task.status.is_terminal()) else {
+            return Ok(None);
+        };
+        let Items::Array { over } = &each.items else {
+            return Ok(None);
+        };
+        let there = work.after.0;
+        match self.add_elements(&task, &each, over.as_deref(), there)? {
+            Err(failure) => {
+                caused.push((task.id, Event::SourceLost { failure }));
+                Ok(None)
+            }
+            Ok((items, all)) => {
+                caused.push((task.id, Event::ItemsAdded { items }));
+                if there + items < all {
+                    return Ok(Some(work.done_until((there + items, work.after.1))));
+                }
+                caused.push((task.id, Event::SourceDrained));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Items of a map, behind those that are there, as many as there is room for. Answers with how many, and
+    /// with how many elements the array has; or with why there are none.
     fn add_elements(
         &mut self,
         task: &Task,
         each: &Each,
         over: Option<&str>,
-        caused: &mut Vec<(TaskId, Event)>,
-    ) -> Result<Option<Failure>, StoreError> {
+        there: u64,
+    ) -> Result<Result<(u64, u64), Failure>, StoreError> {
         let (array, what) = match over {
             None => (Some(self.filled(task.id)?.input), "its input".to_owned()),
             Some(key) => self.output_of(task.id, key)?,
         };
-        let elements = match elements(array.as_deref()) {
-            Ok(elements) => elements,
+        let page = Page {
+            skip: there as usize,
+            take: self.rows_max.saturating_sub(self.rows_touched).max(1),
+        };
+        let (elements, all) = match elements(array.as_deref(), page) {
+            Ok(found) => found,
             Err(found) => {
                 let message = format!("expected array, got {found}: {what}");
-                return Ok(Some(Failure::new(
-                    FailureKind::TypeMismatch,
-                    message,
-                    false,
-                )));
+                return Ok(Err(Failure::new(FailureKind::TypeMismatch, message, false)));
             }
         };
-        if elements.len() > limits::MAP_ITEMS_MAX {
+        if all > limits::MAP_ITEMS_MAX {
             let message = format!(
-                "{what} has {} elements, more than the {} that a map may have: a generator tells them page by page",
-                elements.len(),
+                "{what} has {all} elements, more than the {} that a map may have: a generator tells them page by page",
                 limits::MAP_ITEMS_MAX
             );
-            return Ok(Some(Failure::new(FailureKind::Limit, message, false)));
+            return Ok(Err(Failure::new(FailureKind::Limit, message, false)));
         }
-        let items = elements.len() as u64;
         self.add_items(task, each, elements.iter().map(|element| element.get()))?;
-        caused.push((task.id, Event::ItemsAdded { items }));
-        caused.push((task.id, Event::SourceDrained));
-        Ok(None)
+        Ok(Ok((elements.len() as u64, all as u64)))
     }
 
     /// What the dependency of that key has returned, and what to call it in a message.
@@ -197,6 +249,12 @@ impl Turn<'_> {
         task: &Task,
         caused: &mut Vec<(TaskId, Event)>,
     ) -> Result<(), StoreError> {
+        let group = task.group.as_deref();
+        if let Some(map) = group.filter(|group| group.kind == GroupKind::Map) {
+            // It was cancelled before all of its items were there: it makes the others now.
+            caused.push((task.id, Event::SourceOpened));
+            return self.begin_items(task.id, map.spawned, caused);
+        }
         let Some(id) = self.rows.by_key(Some(task.id), SOURCE)? else {
             return Ok(());
         };
@@ -397,11 +455,24 @@ pub fn page(
     turn.drive(source.id, event)
 }
 
-/// The elements of an array, as they stand in it; or what there is in its place.
-fn elements(text: Option<&str>) -> Result<Vec<&RawValue>, &'static str> {
+/// Which elements of an array are asked for.
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    skip: usize,
+    take: usize,
+}
+
+/// Elements of an array, as they stand in it, and how many it has; or what there is in its place. Those that
+/// nobody asked for are passed over, and take no memory.
+fn elements(text: Option<&str>, page: Page) -> Result<(Vec<&RawValue>, usize), &'static str> {
     let text = text.ok_or("nothing")?;
     let other = match text.trim_start().bytes().next() {
-        Some(b'[') => return serde_json::from_str(text).map_err(|_| "no JSON"),
+        Some(b'[') => {
+            let mut json = serde_json::Deserializer::from_str(text);
+            let found = page.deserialize(&mut json);
+            let found = found.and_then(|found| json.end().map(|()| found));
+            return found.map_err(|_| "no JSON");
+        }
         Some(b'{') => "object",
         Some(b'"') => "string",
         Some(b't' | b'f') => "boolean",
@@ -409,6 +480,39 @@ fn elements(text: Option<&str>) -> Result<Vec<&RawValue>, &'static str> {
         _ => "number",
     };
     Err(other)
+}
+
+impl<'de> DeserializeSeed<'de> for Page {
+    type Value = (Vec<&'de RawValue>, usize);
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Page {
+    type Value = (Vec<&'de RawValue>, usize);
+
+    fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let (mut found, mut all) = (Vec::new(), 0);
+        loop {
+            let there = if all < self.skip || found.len() >= self.take {
+                array.next_element::<IgnoredAny>()?.is_some()
+            } else {
+                let element: Option<&RawValue> = array.next_element()?;
+                found.extend(element);
+                element.is_some()
+            };
+            if !there {
+                return Ok((found, all));
+            }
+            all += 1;
+        }
+    }
 }
 
 fn source_failure(source: &Task) -> Failure {

@@ -31,6 +31,7 @@ pub fn beat(turn: &mut Turn<'_>, beat: &Beat) -> Result<Option<Vec<TaskId>>, Sto
     if !turn.rows.sign_lease(beat.lease, None, turn.now_ms)? {
         return Ok(None);
     }
+    turn.look_for_unfinished()?;
     put_back(turn, beat).map(Some)
 }
 
@@ -91,6 +92,10 @@ pub fn unpublish(turn: &mut Turn<'_>, names: Option<&[String]>) -> Result<u64, S
 /// See [`Writes::tick`](crate::store::Writes::tick).
 pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
     for (id, alarm) in turn.rows.due(turn.now_ms, ALARMS_PER_TURN)? {
+        // What is left is due still.
+        if turn.is_full() {
+            break;
+        }
         let event = match alarm {
             Alarm::Start => Event::Due,
             Alarm::Expiry => Event::Expired,

@@ -143,6 +143,10 @@ pub fn alter_schedule(turn: &mut Turn<'_>, name: &str, how: Alter) -> Result<Sch
 pub fn fire(turn: &mut Turn<'_>) -> Result<(), StoreError> {
     let zones = jiff::tz::db();
     for mut schedule in turn.rows.schedules_due(turn.now_ms, SCHEDULES_PER_TURN)? {
+        // What is left is due still.
+        if turn.is_full() {
+            break;
+        }
         let due = schedule.due(turn.now_ms, zones);
         schedule.next_at_ms = due.next_at_ms;
         for for_ms in due.times {

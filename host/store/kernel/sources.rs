@@ -3,9 +3,8 @@
 use super::Turn;
 use crate::store::StoreError;
 use crate::store::rows::Source;
-use crate::task::edge::Gate;
 use crate::task::state::Event;
-use crate::task::{Status, Task, TaskId};
+use crate::task::{Task, TaskId};
 
 impl Turn<'_> {
     /// A source that has ended in any way has drained.
@@ -69,21 +68,5 @@ impl Turn<'_> {
             }
         }
         Ok(again_one)
-    }
-
-    /// What comes after a task, has not started, and was let go on by the way in which the task
-    /// `ended`, waits for it again.
-    pub(super) fn shut(
-        &mut self,
-        task: TaskId,
-        ended: Status,
-        caused: &mut Vec<(TaskId, Event)>,
-    ) -> Result<(), StoreError> {
-        for (next, edge) in self.rows.downstreams(task)? {
-            if edge.gate(ended) == Gate::Open {
-                caused.push((next, Event::UpstreamShut));
-            }
-        }
-        Ok(())
     }
 }

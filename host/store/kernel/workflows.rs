@@ -7,6 +7,7 @@ use super::pools::POOL;
 use crate::group::{Group, GroupKind, Items};
 use crate::journal::Answer;
 use crate::store::rows::Source;
+use crate::store::unfinished::TOGETHER;
 use crate::store::{CallBy, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Event;
@@ -54,11 +55,17 @@ fn earlier(turn: &mut Turn<'_>, new: &NewWorkflow) -> Result<Option<Started>, St
             handler: found.handler.clone(),
         });
     }
-    let mut jobs = Vec::new();
-    for job in turn.rows.children(id)? {
-        let job = turn.get(job)?;
-        if let (true, Some(key)) = (job.member, &job.key) {
-            jobs.push((key.clone(), job.id));
+    let (mut jobs, mut after, mut more) = (Vec::new(), (0, TaskId::from_i64(0)), true);
+    while more {
+        let page = turn.rows.children(id, after)?;
+        more = page.len() >= TOGETHER;
+        after = page.last().copied().unwrap_or(after);
+        for (_, job) in page {
+            turn.relieve()?;
+            let job = turn.get(job)?;
+            if let (true, Some(key)) = (job.member, &job.key) {
+                jobs.push((key.clone(), job.id));
+            }
         }
     }
     Ok(Some(Started {

@@ -5,15 +5,24 @@ use tokio_postgres::Row;
 
 use super::sql::{Link, named};
 use crate::store::StoreError;
+use crate::store::unfinished::TOGETHER;
 use crate::task::edge::{self, Links, On};
 use crate::task::{Edge, TaskId};
 
-/// What starts after tasks, by age; see [`downstream`].
-pub const DOWNSTREAMS: &str = "\
-    select upstream_id, key, condition, optional, downstream_id
-    from edges
-    where upstream_id = any(:ids)
-    order by upstream_id, downstream_id";
+/// The first that start after tasks, by age; see [`downstream`]. At most as many of each as are read together.
+pub fn downstreams_of(ids: &str) -> String {
+    format!(
+        "select first.*
+         from unnest({ids}) as one (id)
+         cross join lateral (
+           select upstream_id, key, condition, optional, downstream_id
+           from edges
+           where upstream_id = one.id
+           order by downstream_id
+           limit {TOGETHER}) first
+         order by upstream_id, downstream_id"
+    )
+}
 
 /// What tasks start after, each in the order in which that was said; see [`downstream`].
 pub const UPSTREAMS: &str = "\
@@ -22,13 +31,24 @@ pub const UPSTREAMS: &str = "\
     where downstream_id = any(:ids)
     order by downstream_id, position, upstream_id";
 
-/// What starts after a task, by age.
-pub fn downstreams(link: &Link, upstream: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
-    let ids: &[TaskId] = &[upstream];
-    link.many(DOWNSTREAMS, named! { "ids": ids }, downstream)
+/// What starts after a task, by age, behind `after`; at most `limit`.
+pub fn downstreams(
+    link: &Link,
+    upstream: TaskId,
+    after: TaskId,
+    limit: usize,
+) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+    const SQL: &str = "\
+        select upstream_id, key, condition, optional, downstream_id
+        from edges
+        where upstream_id = :upstream and downstream_id > :after
+        order by downstream_id
+        limit :limit";
+    let values = named! { "upstream": upstream, "after": after, "limit": limit };
+    link.many(SQL, values, downstream)
 }
 
-/// A row of [`DOWNSTREAMS`].
+/// A row of [`downstreams_of`].
 pub fn downstream(row: &Row) -> Result<(TaskId, Edge), StoreError> {
     Ok((columns::id(row, 4)?, one_edge(row)?))
 }

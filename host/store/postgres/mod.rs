@@ -37,6 +37,7 @@ mod settings;
 mod signals;
 mod sql;
 mod states;
+mod unfinished;
 mod vacuum;
 
 use std::collections::HashSet;
@@ -413,6 +414,7 @@ impl Parts {
             dispatch: None,
             lost: HashSet::new(),
             kept: Kept::default(),
+            unfinished: Arc::default(),
         })
     }
 }

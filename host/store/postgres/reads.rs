@@ -226,7 +226,8 @@ impl Store for PostgresStore {
     }
 
     fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
-        self.read(|link| edges::downstreams(link, task))
+        let first = TaskId::from_i64(0);
+        self.read(|link| edges::downstreams(link, task, first, usize::MAX))
     }
 
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<edge::Link>, StoreError> {

@@ -28,6 +28,7 @@ use super::{edges, items};
 use crate::journal::Entry;
 use crate::queue::Queue;
 use crate::store::rows::{Alarm, Brief, EndedItem, Rows, Source, Standing};
+use crate::store::unfinished::TOGETHER;
 use crate::store::{
     ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, SharedComponent,
     StoreError,
@@ -61,6 +62,8 @@ pub struct State {
     awaited: HashMap<TaskId, Vec<(TaskId, i64, StatusSet)>>,
     /// Of tasks that are locked: whether they are a source that has not drained.
     sources: HashMap<TaskId, bool>,
+    /// Of tasks that are locked: whether something about them is unfinished.
+    unfinished: HashMap<TaskId, bool>,
     /// Tasks that are locked, and of which nobody knows who waits for them.
     unheard: Vec<TaskId>,
     queues: Option<HashMap<String, Queue>>,
@@ -90,6 +93,7 @@ impl State {
         self.waits.insert(id, Vec::new());
         self.downstreams.insert(id, Vec::new());
         self.sources.insert(id, false);
+        self.unfinished.insert(id, false);
     }
 }
 
@@ -205,6 +209,17 @@ impl PgRows<'_> {
         state.upstreams.clear();
         state.awaited.clear();
         state.sources.clear();
+        state.unfinished.clear();
+    }
+
+    /// Whether it is known that nothing about a task is unfinished.
+    pub(super) fn has_nothing_unfinished(&self, task: TaskId) -> bool {
+        self.state.unfinished.get(&task) == Some(&false)
+    }
+
+    /// Something about a task is unfinished from here on.
+    pub(super) fn has_something_unfinished(&mut self, task: TaskId) {
+        self.state.unfinished.insert(task, true);
     }
 
     pub(super) fn queue_settings(&mut self, name: &str) -> Result<Option<Queue>, StoreError> {
@@ -251,6 +266,16 @@ impl Rows for PgRows<'_> {
         loading::expect(self, ids)
     }
 
+    fn ahead(&mut self, ids: &[TaskId]) -> Result<(), StoreError> {
+        let unknown = ids.iter().filter(|id| !self.state.tasks.contains_key(id));
+        let unknown: Vec<TaskId> = unknown.copied().collect();
+        // Beside others they are locked one after the other, in the order in which they are asked for.
+        match self.alone && !unknown.is_empty() {
+            true => self.load(&unknown),
+            false => Ok(()),
+        }
+    }
+
     fn look_ahead(&mut self, ids: &[TaskId]) -> Result<(), StoreError> {
         loading::look_ahead(self, ids)
     }
@@ -268,6 +293,7 @@ impl Rows for PgRows<'_> {
         state.waits.insert(id, Vec::new());
         state.downstreams.insert(id, Vec::new());
         state.sources.insert(id, false);
+        state.unfinished.insert(id, false);
         let group = task.group.as_ref().map_or(0, |_| columns::GROUP);
         let spilled = columns::spill(Some(&task.input), INPUT) | group;
         state.spilled.insert(id, spilled);
@@ -307,10 +333,14 @@ impl Rows for PgRows<'_> {
         by_key(self.settle()?, parent, key)
     }
 
-    fn children(&mut self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    fn children(
+        &mut self,
+        parent: TaskId,
+        after: (u64, TaskId),
+    ) -> Result<Vec<(u64, TaskId)>, StoreError> {
         // Whoever asks goes through a whole tree.
         self.only_alone()?;
-        child_ids(self.settle()?, parent, u64::MAX)
+        kin::children(self.settle()?, parent, after)
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {
@@ -329,31 +359,53 @@ impl Rows for PgRows<'_> {
         if let Some(waits) = self.state.waits.get_mut(&target) {
             waits.retain(|(known, ..)| *known != waiter);
             waits.push((waiter, stamp, wanted));
+            if waits.len() >= TOGETHER {
+                self.state.waits.remove(&target);
+            }
         }
         Ok(())
     }
 
-    fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
-        const SQL: &str = "\
-            select target_id, waiter_id, stamp, wanted
+    fn waits(
+        &mut self,
+        target: TaskId,
+        after: TaskId,
+    ) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
+        const BEHIND: &str = "\
+            select waiter_id, stamp, wanted
             from waits
-            where target_id = any(:ids)
-            order by target_id, waiter_id";
+            where target_id = :target and waiter_id > :after
+            order by waiter_id
+            limit :limit";
         if let Some(waits) = self.state.waits.get(&target) {
-            return Ok(waits.clone());
+            let mut waits: Vec<_> = (waits.iter())
+                .filter(|(waiter, ..)| *waiter > after)
+                .copied()
+                .collect();
+            waits.sort_by_key(|(waiter, ..)| *waiter);
+            return Ok(waits);
+        }
+        if after != TaskId::from_i64(0) {
+            let values = named! { "target": target, "after": after, "limit": TOGETHER };
+            return self.many(BEHIND, values, |row| wait(row, 0));
         }
         let mut ids = std::mem::take(&mut self.state.unheard);
         ids.retain(|id| *id != target && !self.state.waits.contains_key(id));
         ids.push(target);
-        let found = self.many(SQL, named! { "ids": ids.as_slice() }, |row| {
+        let sql = loading::first_waits(":ids::bigint[]");
+        let found = self.many(&sql, named! { "ids": ids.as_slice() }, |row| {
             Ok((columns::id(row, 0)?, wait(row, 1)?))
         })?;
-        let waits = &mut self.state.waits;
-        waits.extend(ids.into_iter().map(|id| (id, Vec::new())));
+        let mut waits: HashMap<TaskId, Vec<_>> =
+            ids.into_iter().map(|id| (id, Vec::new())).collect();
         for (target, wait) in found {
             waits.entry(target).or_default().push(wait);
         }
-        Ok(waits.get(&target).cloned().unwrap_or_default())
+        let of_target = waits.get(&target).cloned().unwrap_or_default();
+        // Of the others there may be more than were read.
+        waits.retain(|_, waits| waits.len() < TOGETHER);
+        self.state.waits.extend(waits);
+        Ok(of_target)
     }
 
     fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
@@ -401,15 +453,23 @@ impl Rows for PgRows<'_> {
         {
             known.push((downstream, edge.clone()));
             known.sort_by_key(|(id, _)| *id);
+            if known.len() >= TOGETHER {
+                self.state.downstreams.remove(&edge.upstream);
+            }
         }
         Ok(())
     }
 
-    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+    fn downstreams(
+        &mut self,
+        upstream: TaskId,
+        after: TaskId,
+    ) -> Result<Vec<(TaskId, Edge)>, StoreError> {
         if let Some(known) = self.state.downstreams.get(&upstream) {
-            return Ok(known.clone());
+            let behind = known.iter().filter(|(id, _)| *id > after);
+            return Ok(behind.cloned().collect());
         }
-        edges::downstreams(self.settle()?, upstream)
+        edges::downstreams(self.settle()?, upstream, after, TOGETHER)
     }
 
     fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<Edge>, StoreError> {

@@ -419,6 +419,18 @@ create table secrets (
   made_at_ms bigint not null
 );
 alter table tasks add column secret_number bigint not null default 0 check (secret_number >= 0);
+
+-- What a transaction has decided and left to later ones, since it concerns more rows than one may touch.
+create table unfinished (
+  subject_id bigint not null,
+  number bigint not null check (number > 0),
+  kind text not null,
+  after_rank bigint not null,
+  after_id bigint not null,
+  bound bigint not null,
+  status text,
+  primary key (subject_id, number)
+);
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

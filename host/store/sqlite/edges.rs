@@ -29,16 +29,22 @@ pub fn add(
     rows.run(SQL, values)
 }
 
-/// What starts after a task, by age.
+/// What starts after a task, by age, behind `after`; at most `limit`.
 pub fn downstreams(
     connection: &Connection,
     upstream: TaskId,
+    after: TaskId,
+    limit: usize,
 ) -> rusqlite::Result<Vec<(TaskId, Edge)>> {
     const SQL: &str = "\
         select upstream_id, key, condition, optional, downstream_id
         from edges
-        where upstream_id = :upstream";
-    let values = named_params! { ":upstream": upstream.to_i64() };
+        where upstream_id = :upstream and downstream_id > :after
+        order by downstream_id
+        limit :limit";
+    let values = named_params! {
+        ":upstream": upstream.to_i64(), ":after": after.to_i64(), ":limit": limit as i64
+    };
     many(connection, SQL, values, |row| {
         Ok((columns::id(row, 4)?, edge(row)?))
     })

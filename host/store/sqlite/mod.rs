@@ -30,6 +30,7 @@ mod schema;
 mod secrets;
 mod signals;
 mod turnstile;
+mod unfinished;
 mod watch;
 
 use std::collections::HashSet;
@@ -139,6 +140,7 @@ impl SqliteStore {
             dispatch: None,
             lost: HashSet::new(),
             kept: Kept::default(),
+            unfinished: Arc::default(),
         };
         let thread = std::thread::Builder::new()
             .name("fishway-writer".to_owned())

@@ -286,7 +286,8 @@ impl Store for SqliteStore {
     }
 
     fn downstreams(&self, task: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
-        self.read(|connection| edges::downstreams(connection, task))
+        let first = TaskId::from_i64(0);
+        self.read(|connection| edges::downstreams(connection, task, first, i64::MAX as usize))
     }
 
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError> {

@@ -11,6 +11,7 @@ use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, to_json};
 use super::{edges, explain, handlers, items, saving};
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, Attached, EndedItem, Rows, Source, Standing};
+use crate::store::unfinished::TOGETHER;
 use crate::store::{ComponentChange, Counter, HandlersStanding, Lane, LogLine, StoreError};
 use crate::task::state::Attempt;
 use crate::task::{Edge, Fence, Json, StatusSet, Task, TaskId, Token};
@@ -196,8 +197,23 @@ impl Rows for SqliteRows<'_> {
         by_key(self.connection, parent, key).map_err(|error| explain(self.path, error))
     }
 
-    fn children(&mut self, parent: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        child_ids(self.connection, parent, u64::MAX).map_err(|error| explain(self.path, error))
+    fn children(
+        &mut self,
+        parent: TaskId,
+        after: (u64, TaskId),
+    ) -> Result<Vec<(u64, TaskId)>, StoreError> {
+        const SQL: &str = "\
+            select sequence, id
+            from tasks
+            where parent_id = :parent and (sequence, id) > (:rank, :id)
+            order by sequence, id
+            limit :limit";
+        let values = named_params! {
+            ":parent": parent.to_i64(), ":rank": after.0 as i64, ":id": after.1.to_i64(), ":limit": TOGETHER as i64
+        };
+        self.many(SQL, values, |row| {
+            Ok((columns::unsigned(row, 0)?, columns::id(row, 1)?))
+        })
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {
@@ -226,12 +242,21 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn waits(&mut self, target: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
+    fn waits(
+        &mut self,
+        target: TaskId,
+        after: TaskId,
+    ) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
         const SQL: &str = "\
             select waiter_id, stamp, wanted
             from waits
-            where target_id = :target";
-        self.many(SQL, named_params! { ":target": target.to_i64() }, |row| {
+            where target_id = :target and waiter_id > :after
+            order by waiter_id
+            limit :limit";
+        let values = named_params! {
+            ":target": target.to_i64(), ":after": after.to_i64(), ":limit": TOGETHER as i64
+        };
+        self.many(SQL, values, |row| {
             Ok((
                 columns::id(row, 0)?,
                 row.get(1)?,
@@ -300,8 +325,13 @@ impl Rows for SqliteRows<'_> {
         edges::add(self, edge, downstream, position)
     }
 
-    fn downstreams(&mut self, upstream: TaskId) -> Result<Vec<(TaskId, Edge)>, StoreError> {
-        edges::downstreams(self.connection, upstream).map_err(|error| explain(self.path, error))
+    fn downstreams(
+        &mut self,
+        upstream: TaskId,
+        after: TaskId,
+    ) -> Result<Vec<(TaskId, Edge)>, StoreError> {
+        edges::downstreams(self.connection, upstream, after, TOGETHER)
+            .map_err(|error| explain(self.path, error))
     }
 
     fn upstreams(&mut self, downstream: TaskId) -> Result<Vec<Edge>, StoreError> {

@@ -631,6 +631,18 @@ create table secrets (
   made_at_ms integer not null
 ) strict;
 alter table tasks add column secret_number integer not null default 0 check (secret_number >= 0);
+
+-- What a transaction has decided and left to later ones, since it concerns more rows than one may touch.
+create table unfinished (
+  subject_id integer not null,
+  number integer not null check (number > 0),
+  kind text not null,
+  after_rank integer not null,
+  after_id integer not null,
+  bound integer not null,
+  status text,
+  primary key (subject_id, number)
+) strict, without rowid;
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -140,7 +140,10 @@ pub async fn one_transaction_may_move_more_tasks_than_it_keeps_in_memory(world: 
     world.wait_all(&running[0], 1, &children).await;
     // All children end, each wakes the waiter, and their parent is among what moved first.
     let cancelled = world.cancel(parent).await;
-    assert_eq!(told(cancelled), (true, u64::from(VERY_MANY) + 1, 1));
+    assert!(cancelled.changed && cancelled.stopping == 1);
+    // What one transaction has no room for comes with the next ones.
+    assert!(cancelled.more && cancelled.tasks < u64::from(VERY_MANY));
+    world.quiet().await;
     let counts = world.store().counts(Some(parent)).unwrap();
     assert_eq!(counts, [(Status::Cancelled, u64::from(VERY_MANY))]);
     assert_eq!(world.show(&[gate, parent]), "ready running");

@@ -99,6 +99,15 @@ async fn run(world: &World, steps: Vec<Step>) -> Started {
     world.store().run_workflow(workflow, None).await.unwrap()
 }
 
+/// A map over what the only ready task returns.
+pub async fn map_of(world: &World, on_failure: OnFailure) -> TaskId {
+    let steps = vec![
+        handler("list", &[]),
+        over("m", "list", &like(on_failure), 0),
+    ];
+    run(world, steps).await.jobs[1].1
+}
+
 async fn run_one(world: &World, step: Step) -> (TaskId, TaskId) {
     let started = run(world, vec![step]).await;
     (started.id, started.jobs[0].1)

@@ -17,7 +17,7 @@ fn lost(loss: Loss) -> End {
     }
 }
 
-async fn with_lease(world: &World) {
+pub async fn with_lease(world: &World) {
     let taken = world.store().take_lease(lease(world, 1)).await;
     assert!(taken.unwrap());
 }

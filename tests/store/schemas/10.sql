@@ -308,3 +308,14 @@ create table secrets (
 alter table tasks add column secret_number integer not null default 0 check (secret_number >= 0);
 INSERT INTO "secrets" VALUES(1,'6b2e0f6f9d4c1a7788f05b3c2d1e4f60718293a4b5c6d7e8f90123456789abcd',1790000000000);
 UPDATE tasks SET secret_number = 1 WHERE run_at_start_ms IS NOT NULL;
+-- What a transaction has decided and left to later ones, since it concerns more rows than one may touch.
+create table unfinished (
+  subject_id integer not null,
+  number integer not null check (number > 0),
+  kind text not null,
+  after_rank integer not null,
+  after_id integer not null,
+  bound integer not null,
+  status text,
+  primary key (subject_id, number)
+) strict, without rowid;

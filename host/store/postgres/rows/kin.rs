@@ -3,6 +3,7 @@
 use crate::store::StoreError;
 use crate::store::postgres::columns;
 use crate::store::postgres::sql::{Link, named};
+use crate::store::unfinished::TOGETHER;
 use crate::task::TaskId;
 
 /// The newest task with that key among the children of `parent`, or among those without one.
@@ -54,4 +55,22 @@ pub fn child_ids(link: &Link, parent: TaskId, limit: u64) -> Result<Vec<TaskId>,
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let values = named! { "parent": parent, "limit": limit };
     link.many(SQL, values, |row| columns::id(row, 0))
+}
+
+/// The children behind a place, each with its rank, in the order in which they were spawned.
+pub fn children(
+    link: &Link,
+    parent: TaskId,
+    after: (u64, TaskId),
+) -> Result<Vec<(u64, TaskId)>, StoreError> {
+    const SQL: &str = "\
+        select sequence, id
+        from tasks
+        where parent_id = :parent and (sequence, id) > (:rank, :id)
+        order by sequence, id
+        limit :limit";
+    let values = named! { "parent": parent, "rank": after.0, "id": after.1, "limit": TOGETHER };
+    link.many(SQL, values, |row| {
+        Ok((columns::unsigned(row, 0)?, columns::id(row, 1)?))
+    })
 }

@@ -8,6 +8,7 @@ use crate::store::postgres::columns::{self, COLUMNS, GROUP_COLUMNS};
 use crate::store::postgres::edges;
 use crate::store::postgres::sql::{Step, named};
 use crate::store::rows::{Brief, Standing};
+use crate::store::unfinished::TOGETHER;
 use crate::task::{StatusSet, Task, TaskId};
 
 impl PgRows<'_> {
@@ -23,7 +24,7 @@ impl PgRows<'_> {
 
     /// Keep what [`loading`] has found.
     pub fn keep(&mut self, ids: &[TaskId], found: &[Vec<Row>]) -> Result<(), StoreError> {
-        let [tasks, kin, groups, waits, downstreams, sources] = found else {
+        let [tasks, kin, groups, waits, downstreams, sources, unfinished] = found else {
             return Err(columns::damaged("an answer is missing".to_owned()));
         };
         let state = &mut *self.state;
@@ -52,6 +53,12 @@ impl PgRows<'_> {
         for row in sources {
             state.sources.insert(columns::id(row, 0)?, true);
         }
+        for row in unfinished {
+            state.unfinished.insert(columns::id(row, 0)?, true);
+        }
+        // There may be more than were read.
+        state.waits.retain(|_, waits| waits.len() < TOGETHER);
+        state.downstreams.retain(|_, known| known.len() < TOGETHER);
         Ok(())
     }
 
@@ -170,16 +177,19 @@ pub fn reach(rows: &mut PgRows<'_>, group: TaskId) -> Result<bool, StoreError> {
 /// after the lock is changed by nobody else until the commit. With `kin` the same for those that
 /// wait for them and the groups that they are members of: all hosts lock those in one order.
 pub fn loading(ids: &[TaskId], kin: bool, lock: &str) -> Vec<Step> {
-    const KIN: &str = "\
-        select waiter_id
-        from waits
-        where target_id = any(:ids) and stamp >= 0
-        union
-        select parent_id
-        from tasks
-        where id = any(:ids) and member";
+    // Of very many that wait for one task the others are locked when their turn comes.
+    let waiters = first_waits("array(select unnest(:ids::bigint[]))");
+    let of_all = format!(
+        "select waiter_id
+         from ({waiters}) first
+         where stamp >= 0
+         union
+         select parent_id
+         from tasks
+         where id = any(:ids) and member"
+    );
     let none = "select null::bigint where false";
-    let kin = if kin { KIN } else { none };
+    let kin = if kin { of_all.as_str() } else { none };
     let all = format!("select unnest(:ids::bigint[]) union {kin}");
     let sqls = [
         format!("select {COLUMNS} from tasks where id = any(:ids) order by id {lock}"),
@@ -190,21 +200,32 @@ pub fn loading(ids: &[TaskId], kin: bool, lock: &str) -> Vec<Step> {
              for update"
         ),
         format!("select {GROUP_COLUMNS} from groups where task_id = any(array({all}))"),
-        format!(
-            "select target_id, waiter_id, stamp, wanted
-             from waits
-             where target_id = any(array({all}))
-             order by target_id, waiter_id"
-        ),
-        edges::DOWNSTREAMS.replace("any(:ids)", &format!("any(array({all}))")),
+        first_waits(&format!("array({all})")),
+        edges::downstreams_of(&format!("array({all})")),
         format!(
             "select task_id
              from sources
              where task_id = any(array({all})) and not drained"
         ),
+        format!("select subject_id from unfinished where subject_id = any(array({all}))"),
     ];
     let step = |sql: &String| Step::query(sql, named! { "ids": ids });
     sqls.iter().map(step).collect()
+}
+
+/// The first that wait for tasks, by age; at most as many for each as are read together.
+pub fn first_waits(ids: &str) -> String {
+    format!(
+        "select first.*
+         from unnest({ids}) as one (id)
+         cross join lateral (
+           select target_id, waiter_id, stamp, wanted
+           from waits
+           where target_id = one.id
+           order by waiter_id
+           limit {TOGETHER}) first
+         order by target_id, waiter_id"
+    )
 }
 
 fn looks(task: &Task) -> (Standing, Brief) {

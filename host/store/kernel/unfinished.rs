@@ -1,0 +1,350 @@
+//! Consequences that concern more rows than one transaction may touch: done page by page, over as many
+//! transactions as it takes.
+//!
+//! What follows from a transition is told to its tasks at once while the transaction has room. The
+//! rest is kept as a row of [`Unfinished`] in the same transaction, and [`go_on`] continues it. What
+//! is seen in between is as if the tasks that were not told yet had not heard of the transition:
+//! whoever computes what they have heard asks [`Turn::told`].
+
+use std::collections::VecDeque;
+
+use super::delete::USED;
+use super::{Turn, again, arrived, stamp_of};
+use crate::store::StoreError;
+use crate::store::unfinished::{Kind, TOGETHER, Unfinished};
+use crate::task::edge::{Edge, Gate};
+use crate::task::state::{Event, upstream_failure};
+use crate::task::{Status, Task, TaskId};
+
+/// Rows of unfinished work that one transaction looks at.
+const WORKS: usize = 200;
+
+type Caused = Vec<(TaskId, Event)>;
+
+/// Go on with what earlier transactions have left, as far as one transaction may. Answers whether
+/// something is left still.
+pub fn go_on(turn: &mut Turn<'_>) -> Result<bool, StoreError> {
+    for work in turn.rows.oldest_unfinished(WORKS)? {
+        if turn.is_full() {
+            break;
+        }
+        turn.rows.drop_unfinished(work.subject, work.number)?;
+        turn.rows_touched += 1;
+        match work.kind {
+            Kind::Below | Kind::Cancel => again::go_on(turn, work)?,
+            _ => {
+                let mut caused = Vec::new();
+                turn.tell(work, &mut caused)?;
+                turn.drive_all(caused)?;
+            }
+        }
+    }
+    turn.flush()?;
+    turn.rows.has_unfinished()
+}
+
+impl Turn<'_> {
+    /// Whether the transaction is to leave the rest to the next one.
+    pub fn is_full(&self) -> bool {
+        self.rows_touched + self.events_open >= self.rows_max
+    }
+
+    /// The same when so many more tasks are known that are to change.
+    pub(super) fn is_full_with(&self, more: usize) -> bool {
+        self.rows_touched + more >= self.rows_max
+    }
+
+    /// Rows that are read together: fewer than a transaction may touch.
+    pub(super) fn together(&self) -> usize {
+        TOGETHER.min(self.rows_max)
+    }
+
+    /// Whether it has left something to the next one.
+    pub fn left_unfinished(&self) -> bool {
+        self.left_unfinished
+    }
+
+    /// Whether another process has left something: it may have been killed.
+    pub(super) fn look_for_unfinished(&mut self) -> Result<(), StoreError> {
+        self.left_unfinished |= self.rows.has_unfinished()?;
+        Ok(())
+    }
+
+    /// Something follows from a transition for many tasks, perhaps: tell as many of them as are read
+    /// together, and remember the rest until the events of this one are done.
+    pub(super) fn spread(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Caused,
+    ) -> Result<(), StoreError> {
+        if self.is_full() || self.is_behind(&work)? {
+            if self.concerns_anybody(&work)? {
+                self.works.push_back(work);
+            }
+            return Ok(());
+        }
+        self.tell(work, caused)
+    }
+
+    /// Most transitions are of interest to nobody, and then there is nothing to keep for later.
+    fn concerns_anybody(&mut self, work: &Unfinished) -> Result<bool, StoreError> {
+        let subject = work.subject;
+        Ok(match (work.kind, work.status) {
+            (Kind::Waiters, Some(status)) => {
+                let page = self.rows.waits(subject, work.after.1)?;
+                let mut waits = page.iter();
+                page.len() >= TOGETHER
+                    || waits.any(|(_, stamp, wanted)| *stamp >= 0 && arrived(status, *wanted))
+            }
+            (Kind::Dependents | Kind::Reopened, _) => {
+                !self.rows.downstreams(subject, work.after.1)?.is_empty()
+            }
+            _ => true,
+        })
+    }
+
+    /// The next work that was remembered, as far as there is room for it; otherwise it is kept for later.
+    pub(super) fn next_work(
+        &mut self,
+        queue: &mut VecDeque<(TaskId, Event)>,
+    ) -> Result<bool, StoreError> {
+        self.events_open = queue.len();
+        let Some(work) = self.works.pop_front() else {
+            return Ok(false);
+        };
+        if self.is_full() || self.is_behind(&work)? {
+            self.put_off(work)?;
+        } else {
+            let mut caused = Vec::new();
+            self.tell(work, &mut caused)?;
+            queue.extend(caused);
+        }
+        Ok(true)
+    }
+
+    /// Keep work for a later transaction.
+    pub(super) fn put_off(&mut self, mut work: Unfinished) -> Result<(), StoreError> {
+        if work.number == 0 {
+            let known = self.rows.unfinished_of(work.subject)?;
+            work.number = known.last().map_or(0, |last| last.number) + 1;
+        }
+        self.rows.save_unfinished(&work)?;
+        self.rows_touched += 1;
+        self.left_unfinished = true;
+        Ok(())
+    }
+
+    /// Where an edge stands for `downstream`, as far as that has heard of its upstream, which has `status`.
+    pub(super) fn told(
+        &mut self,
+        edge: &Edge,
+        status: Status,
+        downstream: TaskId,
+    ) -> Result<Gate, StoreError> {
+        for work in self.rows.unfinished_of(edge.upstream)? {
+            match (work.kind, work.status) {
+                (Kind::Dependents, _) if work.is_before(downstream) => return Ok(Gate::Shut),
+                (Kind::Reopened, Some(ended))
+                    if work.is_before(downstream)
+                        && downstream.to_i64() as u64 <= work.bound
+                        && edge.gate(ended) == Gate::Open =>
+                {
+                    return Ok(Gate::Open);
+                }
+                _ => {}
+            }
+        }
+        Ok(edge.gate(status))
+    }
+
+    /// A task that `ended` has another try. What starts after it, has not started, and was let go on by the
+    /// end waits for it again; what has not heard of the end never will. And a cancel that has not come by
+    /// yet is not about this try.
+    pub(super) fn reopened(
+        &mut self,
+        task: &Task,
+        ended: Status,
+        caused: &mut Caused,
+    ) -> Result<(), StoreError> {
+        let mut work = Unfinished::new(task.id, Kind::Reopened).about(ended, i64::MAX as u64);
+        let mut below = false;
+        for known in self.rows.unfinished_of(task.id)? {
+            match known.kind {
+                Kind::Dependents => work.bound = known.after.1.to_i64() as u64,
+                Kind::Cancel => below = task.group.is_none(),
+                // What a group contains has ended, and has another try with it.
+                Kind::Below if task.group.is_some() => {}
+                _ => continue,
+            }
+            self.rows.drop_unfinished(task.id, known.number)?;
+        }
+        if below {
+            self.put_off(Unfinished::new(task.id, Kind::Below))?;
+        }
+        match work.bound {
+            0 => Ok(()),
+            _ => self.spread(work, caused),
+        }
+    }
+
+    /// Whether older work has to be done first.
+    fn is_behind(&mut self, work: &Unfinished) -> Result<bool, StoreError> {
+        if work.number != 0 || !work.kind.is_of_edges() {
+            return Ok(false);
+        }
+        let known = self.rows.unfinished_of(work.subject)?;
+        Ok(known.iter().any(|known| known.kind.is_of_edges()))
+    }
+
+    /// The events of the next rows that work is about. What is left of it comes next.
+    fn tell(&mut self, work: Unfinished, caused: &mut Caused) -> Result<(), StoreError> {
+        let rest = match work.kind {
+            Kind::Dependents => self.tell_dependents(work, caused)?,
+            Kind::Reopened => self.tell_reopened(work, caused)?,
+            Kind::Waiters => self.tell_waiters(work, caused)?,
+            Kind::Members => self.tell_members(work, caused)?,
+            Kind::Items => self.more_items(work, caused)?,
+            // These are walked, and told to nobody.
+            Kind::Below | Kind::Cancel => None,
+        };
+        if let Some(rest) = rest {
+            self.works.push_front(rest);
+        }
+        Ok(())
+    }
+
+    fn tell_dependents(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Caused,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let Some(task) = self.find(work.subject)?.cloned() else {
+            return Ok(None);
+        };
+        if !task.status.is_terminal() {
+            return Ok(None);
+        }
+        let mut page = self.rows.downstreams(task.id, work.after.1)?;
+        page.truncate(self.together());
+        let last = page.last().map(|(id, _)| (0, *id));
+        let rest = self.rest(work, page.len(), last);
+        for (downstream, edge) in page {
+            let event = match edge.gate(task.status) {
+                Gate::Shut => continue,
+                Gate::Open => Event::UpstreamOpened,
+                Gate::Lost => Event::UpstreamLost {
+                    failure: upstream_failure(&task, &edge),
+                },
+            };
+            caused.push((downstream, event));
+        }
+        self.ahead(caused)?;
+        Ok(rest)
+    }
+
+    fn tell_reopened(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Caused,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let Some(ended) = work.status else {
+            return Ok(None);
+        };
+        let mut page = self.rows.downstreams(work.subject, work.after.1)?;
+        page.truncate(self.together());
+        let last = page.last().map(|(id, _)| (0, *id));
+        let rest = self.rest(work, page.len(), last);
+        let rest = rest.filter(|rest| (rest.after.1.to_i64() as u64) < work.bound);
+        for (downstream, edge) in page {
+            if downstream.to_i64() as u64 <= work.bound && edge.gate(ended) == Gate::Open {
+                caused.push((downstream, Event::UpstreamShut));
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Whoever waits for the status that a task had at that time.
+    fn tell_waiters(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Caused,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let (Some(task), Some(status)) = (self.find(work.subject)?, work.status) else {
+            return Ok(None);
+        };
+        let (id, parent) = (task.id, task.parent);
+        // It has another try: who has not heard of its end waits for the next one.
+        if status.is_terminal() && !task.status.is_terminal() {
+            return Ok(None);
+        }
+        let mut page = self.rows.waits(id, work.after.1)?;
+        page.truncate(self.together());
+        let last = page.last().map(|(waiter, ..)| (0, *waiter));
+        let rest = self.rest(work, page.len(), last);
+        for (waiter, stamp, wanted) in page {
+            if stamp < 0 || !arrived(status, wanted) {
+                continue;
+            }
+            let waiting = self
+                .find(waiter)?
+                .filter(|waiter| waiter.status == Status::Waiting && stamp_of(waiter) == stamp);
+            let since_ms = waiting.and_then(|waiter| Some(waiter.wait.as_ref()?.since_ms));
+            // It has begun to wait after the task had moved on.
+            if !status.is_terminal() && since_ms.is_some_and(|since_ms| since_ms > work.bound) {
+                continue;
+            }
+            match parent == Some(waiter) {
+                true => self.rows.remove_wait(id, waiter)?,
+                false => self.rows.add_wait(id, waiter, USED, wanted)?,
+            }
+            self.rows_touched += 1;
+            self.relieve()?;
+            // The row of a wait that is over, by its time or by another task, means nothing.
+            if since_ms.is_some() {
+                caused.push((waiter, Event::AwaitedArrived { by: Some(id) }));
+            }
+        }
+        Ok(rest)
+    }
+
+    fn tell_members(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Caused,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let group = self
+            .find(work.subject)?
+            .and_then(|task| task.group.as_deref());
+        // One that has another try keeps the members that were not reached.
+        if !group.is_some_and(|group| group.closed) {
+            return Ok(None);
+        }
+        let mut page = self.rows.children(work.subject, work.after)?;
+        page.truncate(self.together());
+        let rest = self.rest(work, page.len(), page.last().copied());
+        let events = page.iter().map(|(_, id)| (*id, Event::CancelRequested));
+        caused.extend(events);
+        self.ahead(caused)?;
+        Ok(rest)
+    }
+
+    /// These tasks are about to change.
+    fn ahead(&mut self, caused: &Caused) -> Result<(), StoreError> {
+        let unknown = caused.iter().map(|(id, _)| *id);
+        let unknown: Vec<TaskId> = unknown
+            .filter(|id| !self.touched.contains_key(id) && !self.kept.contains_key(id))
+            .collect();
+        self.rows.ahead(&unknown)
+    }
+
+    /// What is left after so many rows, of which this was the last.
+    fn rest(
+        &self,
+        work: Unfinished,
+        rows: usize,
+        last: Option<(u64, TaskId)>,
+    ) -> Option<Unfinished> {
+        let last = last.filter(|_| rows >= self.together())?;
+        Some(work.done_until(last))
+    }
+}

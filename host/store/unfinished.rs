@@ -1,0 +1,118 @@
+//! What a transaction has decided and left to later ones, because it concerns more rows than one
+//! transaction may touch.
+//!
+//! Pure data: the kernel makes it and goes on with it, an engine keeps it in a small table. A row is
+//! written in the transaction that decided, so a host that dies loses nothing of it.
+
+use crate::task::{Status, TaskId};
+
+/// Rows that are read at a time. Whatever concerns fewer is done at once, with no row of its own.
+pub const TOGETHER: usize = 500;
+
+/// Something that is not done yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The task that it is about.
+    pub subject: TaskId,
+    /// Its rank among what is unfinished about that task, in which order it is done. 0: it is not kept.
+    pub number: u64,
+    /// What is to be done.
+    pub kind: Kind,
+    /// How far it has come, in the order in which it is done: a rank where there is one, and an id.
+    pub after: (u64, TaskId),
+    /// Where it ends; what that is depends on the kind.
+    pub bound: u64,
+    /// The status that it is about, where it is about one.
+    pub status: Option<Status>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A task has ended: tell those that start after it.
+    Dependents,
+    /// A task that had ended, with that status, has another try: those that it had let start wait for it
+    /// again. `bound` is the last of them that had heard of the end.
+    Reopened,
+    /// A task has moved to that status: wake who waits for that. `bound` is the time at which it moved, in
+    /// milliseconds since the Unix epoch.
+    Waiters,
+    /// A group takes no more: cancel its members.
+    Members,
+    /// A task was cancelled: cancel what is below it. `bound` is the rank of the last child that it had then.
+    Below,
+    /// Cancel a task, and what is below it.
+    Cancel,
+    /// A map has begun: make its items. The rank in `after` says how many are there.
+    Items,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 7] = [
+        Kind::Dependents,
+        Kind::Reopened,
+        Kind::Waiters,
+        Kind::Members,
+        Kind::Below,
+        Kind::Cancel,
+        Kind::Items,
+    ];
+
+    /// The word that is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Dependents => "dependents",
+            Kind::Reopened => "reopened",
+            Kind::Waiters => "waiters",
+            Kind::Members => "members",
+            Kind::Below => "below",
+            Kind::Cancel => "cancel",
+            Kind::Items => "items",
+        }
+    }
+
+    /// The one whose word this is.
+    pub fn from_word(word: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|one| one.as_str() == word)
+    }
+
+    /// Whether it changes what those hear that start after a task. Such work on one task is done in its
+    /// order, since each part of it goes on from what the part before has told.
+    pub fn is_of_edges(self) -> bool {
+        matches!(self, Kind::Dependents | Kind::Reopened)
+    }
+}
+
+impl Unfinished {
+    /// Of this kind, from its beginning to its end.
+    pub fn new(subject: TaskId, kind: Kind) -> Unfinished {
+        Unfinished {
+            subject,
+            number: 0,
+            kind,
+            after: (0, TaskId::from_i64(0)),
+            bound: i64::MAX as u64,
+            status: None,
+        }
+    }
+
+    /// The same about a status, and up to a bound.
+    pub fn about(self, status: Status, bound: u64) -> Unfinished {
+        Unfinished {
+            status: Some(status),
+            bound,
+            ..self
+        }
+    }
+
+    /// The same, done as far as this.
+    pub fn done_until(self, after: (u64, TaskId)) -> Unfinished {
+        Unfinished { after, ..self }
+    }
+
+    /// Whether something of that id is still to be done, or was not to be done at all.
+    pub fn is_before(&self, id: TaskId) -> bool {
+        self.after.1 < id
+    }
+}

@@ -1,0 +1,640 @@
+//! What follows from one transition for very many tasks: done in transactions of bounded size, with others
+//! in between, and whole whatever happens between two of them.
+//!
+//! The transactions are made one by one here, so that each can be measured, and the host can die after each.
+
+use std::sync::Arc;
+
+use fishway::clock::HandClock;
+use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::limits::TRANSACTION_ROWS;
+use fishway::store::invariants::INVARIANTS;
+use fishway::store::kernel::{self, Turn};
+use fishway::store::sqlite::{Opening, Role, SqliteEngine, violations};
+use fishway::store::writer::{Engine, Left};
+use fishway::store::{Dispatch, End, Lane, Room, StoreError, Suspension, Until};
+use fishway::task::{IdGenerator, NewTask, Options, Spawner, StatusSet, Task, TaskId};
+use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
+use tempfile::TempDir;
+
+use super::world::{START_MS, TestDispatch, done, failed};
+
+/// Rows that a transaction may touch beyond its bound: what was read together comes to its end.
+const BEYOND: u64 = 1_500;
+
+struct Bench {
+    directory: TempDir,
+    engine: Option<SqliteEngine>,
+    ids: IdGenerator,
+    rows_max: usize,
+    /// Rows that the largest transaction has written, by SQLite's own count.
+    largest: u64,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, ids) = open(&directory);
+        Bench {
+            directory,
+            engine: Some(engine),
+            ids,
+            rows_max: usize::MAX,
+            largest: 0,
+        }
+    }
+
+    /// One transaction.
+    fn act<T>(&mut self, run: impl FnOnce(&mut Turn<'_>) -> Result<T, StoreError>) -> T {
+        self.try_act(run).unwrap()
+    }
+
+    fn try_act<T>(
+        &mut self,
+        run: impl FnOnce(&mut Turn<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let engine = self.engine.as_mut().unwrap();
+        let before = engine.connection.total_changes();
+        let now_ms = engine.begin(true, true, &[]).unwrap().now_ms;
+        let done = {
+            let mut rows = engine.rows();
+            let mut turn = Turn::new(&mut rows, &self.ids, now_ms).bounded(self.rows_max);
+            let done = run(&mut turn);
+            turn.flush().unwrap();
+            turn.save_counts().unwrap();
+            done
+        };
+        let left = Left {
+            notices: &[],
+            stops: false,
+            alarm: None,
+            asked: true,
+        };
+        engine.commit(&left).unwrap();
+        let rows = engine.connection.total_changes() - before;
+        self.largest = self.largest.max(rows);
+        done
+    }
+
+    /// From here on a transaction may touch so many rows.
+    fn bound(&mut self, rows_max: usize) {
+        self.rows_max = rows_max;
+        self.largest = 0;
+    }
+
+    /// Go on for one transaction. Answers whether something is left.
+    fn go_on(&mut self) -> bool {
+        self.act(kernel::go_on)
+    }
+
+    /// The host dies, and another one opens the file.
+    fn die(&mut self) {
+        self.engine = None;
+        let (engine, ids) = open(&self.directory);
+        self.engine = Some(engine);
+        self.ids = ids;
+    }
+
+    fn examine(&self) {
+        let broken = violations(&self.engine.as_ref().unwrap().connection, INVARIANTS).unwrap();
+        assert!(broken.is_empty(), "{broken:#?}");
+    }
+
+    fn submit(&mut self, handler: &str, options: Options) -> TaskId {
+        self.submit_many(handler, &options, 1)[0]
+    }
+
+    fn submit_many(&mut self, handler: &str, options: &Options, count: usize) -> Vec<TaskId> {
+        let new = vec![NewTask::root(handler, "{}", options.clone()); count];
+        let submitted = self.act(|turn| kernel::submit(turn, &new));
+        submitted.into_iter().map(|one| one.id).collect()
+    }
+
+    /// Claim so many that are ready, of one handler or of all.
+    fn claim(&mut self, count: usize, of: Option<&str>) -> Vec<Task> {
+        let dispatch = Only {
+            count,
+            of: of.map(str::to_owned),
+        };
+        self.act(|turn| kernel::claim(turn, &dispatch))
+    }
+
+    fn finish(&mut self, task: &Task, end: End) {
+        self.act(|turn| kernel::finish(turn, task.token(), &end));
+    }
+
+    /// What all tasks are like, in the order in which they were made.
+    fn shown(&self) -> Vec<String> {
+        const SQL: &str = "\
+            select handler || ' ' || sequence || ' ' || status || ' ' || blocked_by || ' '
+                || coalesce(json(wait) ->> 'remaining', '')
+                || coalesce(' of ' || spawned || ' live ' || live || ' failed ' || failed || ' skipped ' || skipped
+                    || ' sources ' || sources, '')
+            from tasks
+            left join groups on task_id = id
+            order by handler, sequence, id";
+        let connection = &self.engine.as_ref().unwrap().connection;
+        let mut statement = connection.prepare(SQL).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    fn count(&self, condition: &str) -> usize {
+        let sql = format!("select count(*) from tasks where {condition}");
+        let connection = &self.engine.as_ref().unwrap().connection;
+        let count: u32 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+        count as usize
+    }
+}
+
+fn open(directory: &TempDir) -> (SqliteEngine, IdGenerator) {
+    let opening = Opening {
+        directory: directory.path().to_owned(),
+        role: Role::Host,
+        watch: false,
+        bytes_max: None,
+        clock: Arc::new(HandClock::at(START_MS)),
+    };
+    SqliteEngine::open(&opening).unwrap()
+}
+
+/// Takes so many tasks, perhaps of one handler alone.
+struct Only {
+    count: usize,
+    of: Option<String>,
+}
+
+impl Dispatch for Only {
+    fn slots(&self) -> usize {
+        self.count
+    }
+
+    fn room(&self, lane: &Lane) -> Option<Room> {
+        let wanted = self.of.as_ref().is_none_or(|of| *of == lane.handler);
+        let slots = if wanted { usize::MAX } else { 0 };
+        TestDispatch::default()
+            .room(lane)
+            .map(|room| Room { slots, ..room })
+            .filter(|room| room.slots > 0)
+    }
+
+    fn claimed(&self, _tasks: Vec<Task>) {}
+
+    fn stop(&self, _tasks: &[TaskId]) {}
+
+    fn alarm(&self, _at_ms: u64) {}
+
+    fn broken(&self, _error: StoreError) {}
+}
+
+/// Something with very many consequences, but for its last transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Large {
+    /// A task completes that others start after.
+    Completes,
+    /// It fails, and they are skipped.
+    Fails,
+    /// Each starts after the one before; the first fails.
+    Chain,
+    /// A task ends that others wait for.
+    Awaited,
+    /// A map begins.
+    Map,
+    /// An item of a map fails, and the others are cancelled.
+    FailsFast,
+    /// A task is cancelled with its children.
+    Tree,
+    /// A task is cancelled that has a child, which has a child, and so on.
+    Deep,
+}
+
+const ALL: [Large; 8] = [
+    Large::Completes,
+    Large::Fails,
+    Large::Chain,
+    Large::Awaited,
+    Large::Map,
+    Large::FailsFast,
+    Large::Tree,
+    Large::Deep,
+];
+
+/// Make all that it needs, and answer with what is to be done in one transaction.
+fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut Bench)> {
+    match what {
+        Large::Completes | Large::Fails => {
+            let first = bench.submit("first", Options::default());
+            let after = Options {
+                after: vec![first],
+                ..Options::default()
+            };
+            bench.submit_many("h", &after, count);
+            end_first(bench, what == Large::Completes)
+        }
+        Large::Chain => {
+            let mut last = bench.submit("first", Options::default());
+            for _ in 0..count {
+                let after = Options {
+                    after: vec![last],
+                    ..Options::default()
+                };
+                last = bench.submit("h", after);
+            }
+            end_first(bench, false)
+        }
+        Large::Awaited => {
+            let first = bench.submit("first", Options::default());
+            bench.submit_many("h", &Options::default(), count);
+            let waiters = bench.claim(count, Some("h"));
+            let wait = Suspension {
+                made: None,
+                number: 1,
+                until: Until::All(vec![first], StatusSet::terminal()),
+                until_ms: None,
+                spent_ms: 0,
+            };
+            bench.act(|turn| {
+                let mut waiters = waiters.iter();
+                waiters.try_for_each(|waiter| kernel::suspend(turn, waiter.token(), &wait))
+            });
+            end_first(bench, true)
+        }
+        Large::Map | Large::FailsFast => {
+            map(bench, OnFailure::FailFast);
+            let first = bench.claim(1, None).remove(0);
+            let items: Vec<String> = (0..count).map(|item| item.to_string()).collect();
+            let array = format!("[{}]", items.join(","));
+            if what == Large::Map {
+                return Box::new(move |bench| {
+                    bench.finish(&first, End::Completed(array.into()));
+                });
+            }
+            bench.finish(&first, End::Completed(array.into()));
+            let item = bench.claim(1, None).remove(0);
+            Box::new(move |bench| bench.finish(&item, failed(false, 0)))
+        }
+        Large::Tree => {
+            let parent = bench.submit("first", Options::default());
+            children(bench, parent, count);
+            Box::new(move |bench| {
+                bench.act(|turn| kernel::cancel(turn, parent, false, None));
+            })
+        }
+        Large::Deep => {
+            let parent = bench.submit("first", Options::default());
+            let mut last = parent;
+            for _ in 0..count {
+                last = children(bench, last, 1)[0];
+            }
+            Box::new(move |bench| {
+                bench.act(|turn| kernel::cancel(turn, parent, false, None));
+            })
+        }
+    }
+}
+
+fn end_first(bench: &mut Bench, completes: bool) -> Box<dyn FnOnce(&mut Bench)> {
+    let first = bench.claim(1, Some("first")).remove(0);
+    let end = if completes { done() } else { failed(false, 0) };
+    Box::new(move |bench| bench.finish(&first, end))
+}
+
+fn children(bench: &mut Bench, parent: TaskId, count: usize) -> Vec<TaskId> {
+    let new: Vec<NewTask> = (0..count)
+        .map(|index| NewTask {
+            spawner: Some(Spawner {
+                parent,
+                sequence: index as u64 + 1,
+                depth: 1,
+                scope: parent,
+                member: false,
+                place: None,
+            }),
+            ..NewTask::root("h", "{}", Options::default())
+        })
+        .collect();
+    let submitted = bench.act(|turn| kernel::submit(turn, &new));
+    submitted.into_iter().map(|one| one.id).collect()
+}
+
+/// A workflow of a step, and of a map over what that returns.
+fn map(bench: &mut Bench, on_failure: OnFailure) -> TaskId {
+    let step = |key: &str, work, after: Vec<After>| Step {
+        key: key.into(),
+        work,
+        input: "null".into(),
+        options: Options::default(),
+        after,
+        sources_of: Vec::new(),
+        optional: false,
+        producer: None,
+    };
+    let each = Work::Each {
+        options: PoolOptions {
+            on_failure: Some(on_failure),
+            concurrency: None,
+        },
+        each: Arc::new(Each {
+            handler: "item".to_owned(),
+            results: Results::List,
+            items: Items::Array {
+                over: Some("list".to_owned()),
+            },
+        }),
+    };
+    let first = After {
+        step: 0,
+        key: None,
+        on: Default::default(),
+        optional: false,
+    };
+    let handler = "list".into();
+    let workflow = NewWorkflow {
+        workflow: Arc::new(Workflow {
+            name: "w".into(),
+            on_failure: OnFailure::Fail,
+            input: "{}".into(),
+            steps: vec![
+                step("list", Work::Run { handler }, Vec::new()),
+                step("map", each, vec![first]),
+            ],
+        }),
+        spawner: None,
+        retry_of: None,
+        key: None,
+        metadata: None,
+    };
+    let started = bench.act(|turn| kernel::run_workflow(turn, &workflow, None));
+    started.jobs[1].1
+}
+
+/// A task that nothing holds up, from its submit to its end.
+fn another_task(bench: &mut Bench) {
+    let urgent = Options {
+        priority: Some(100),
+        ..Options::default()
+    };
+    let id = bench.submit("another", urgent);
+    let claimed = bench.claim(1, None).remove(0);
+    assert_eq!(claimed.id, id);
+    bench.finish(&claimed, done());
+}
+
+/// With 30,000 consequences no transaction writes more rows than it may.
+fn is_bounded(what: Large) {
+    let mut bench = Bench::new();
+    let act = prepare(&mut bench, what, 30_000);
+    bench.bound(TRANSACTION_ROWS);
+    act(&mut bench);
+    let mut transactions = 1;
+    loop {
+        let more = bench.go_on();
+        transactions += 1;
+        if !more {
+            break;
+        }
+        another_task(&mut bench);
+    }
+    assert!(transactions >= 3, "{what:?}: {transactions} transactions");
+    let most = TRANSACTION_ROWS as u64 + BEYOND;
+    assert!(bench.largest <= most, "{what:?}: {} rows", bench.largest);
+    bench.examine();
+    assert_eq!(bench.count("status = 'pending' and blocked_by > 0"), 0);
+}
+
+#[test]
+fn the_end_of_a_task_that_30_000_start_after_is_several_transactions() {
+    is_bounded(Large::Completes);
+}
+
+#[test]
+fn a_failure_that_skips_30_000_is_several_transactions() {
+    is_bounded(Large::Fails);
+}
+
+#[test]
+fn the_end_of_a_task_that_30_000_wait_for_is_several_transactions() {
+    is_bounded(Large::Awaited);
+}
+
+#[test]
+fn a_map_of_30_000_items_is_several_transactions() {
+    is_bounded(Large::Map);
+}
+
+#[test]
+fn a_map_that_cancels_30_000_items_does_so_in_several_transactions() {
+    is_bounded(Large::FailsFast);
+}
+
+#[test]
+fn a_cancel_of_30_000_children_is_several_transactions() {
+    is_bounded(Large::Tree);
+}
+
+/// Whatever the size of the transactions, and though the host dies after each, the end is the same.
+#[test]
+fn what_is_done_in_parts_ends_like_what_is_done_at_once() {
+    for what in ALL {
+        let mut at_once = Bench::new();
+        prepare(&mut at_once, what, 60)(&mut at_once);
+        assert!(!at_once.go_on(), "{what:?}");
+        let expected = at_once.shown();
+        for rows_max in [1, 2, 3, 7, 25] {
+            let mut bench = Bench::new();
+            let act = prepare(&mut bench, what, 60);
+            bench.bound(rows_max);
+            act(&mut bench);
+            bench.examine();
+            assert_ne!(bench.shown(), expected, "{what:?}, {rows_max} rows");
+            let mut steps = 0;
+            loop {
+                bench.die();
+                let more = bench.go_on();
+                bench.examine();
+                steps += 1;
+                assert!(steps < 1_000, "{what:?}, {rows_max} rows: it has no end");
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(bench.shown(), expected, "{what:?}, {rows_max} rows");
+        }
+    }
+}
+
+/// So many transactions are made, and the host dies.
+fn in_between(what: Large, steps: usize) -> Bench {
+    let mut bench = Bench::new();
+    let act = prepare(&mut bench, what, 60);
+    bench.bound(7);
+    act(&mut bench);
+    for _ in 0..steps {
+        assert!(bench.go_on());
+    }
+    bench.die();
+    bench
+}
+
+fn to_the_end(bench: &mut Bench) {
+    while bench.go_on() {
+        bench.examine();
+    }
+    bench.examine();
+}
+
+#[test]
+fn a_task_that_comes_to_start_after_one_whose_end_is_being_told_starts_once() {
+    for steps in [0, 2, 4] {
+        let mut bench = in_between(Large::Completes, steps);
+        let first = bench.ids_of("handler = 'first'")[0];
+        let after = Options {
+            after: vec![first],
+            ..Options::default()
+        };
+        bench.submit("late", after);
+        bench.examine();
+        to_the_end(&mut bench);
+        assert_eq!(bench.count("status = 'pending' and blocked_by = 0"), 61);
+        assert_eq!(bench.claim(100, None).len(), 61);
+    }
+}
+
+#[test]
+fn a_retry_of_a_task_whose_failure_is_being_told_skips_nothing() {
+    for steps in [0, 2, 4] {
+        let mut bench = in_between(Large::Fails, steps);
+        let first = bench.ids_of("handler = 'first'")[0];
+        bench.act(|turn| kernel::retry(turn, first));
+        bench.examine();
+        to_the_end(&mut bench);
+        assert_eq!(bench.count("status = 'pending' and blocked_by = 1"), 60);
+        // And once more, the other way.
+        let claimed = bench.claim(1, None).remove(0);
+        assert_eq!(claimed.id, first);
+        bench.finish(&claimed, done());
+        bench.examine();
+        to_the_end(&mut bench);
+        assert_eq!(bench.count("status = 'pending' and blocked_by = 0"), 60);
+    }
+}
+
+#[test]
+fn a_retry_takes_back_a_start_in_parts_and_the_next_end_gives_it_again() {
+    let mut bench = Bench::new();
+    let first = bench.submit("first", Options::default());
+    // Each starts after any end of the first, and after a task that does not end.
+    let other = bench.submit("other", Options::default());
+    bench.submit_many(
+        "h",
+        &Options {
+            after: vec![first, other],
+            ..Options::default()
+        },
+        60,
+    );
+    let change = "update edges set condition = 'any'";
+    bench
+        .engine
+        .as_ref()
+        .unwrap()
+        .connection
+        .execute_batch(change)
+        .unwrap();
+    bench.bound(7);
+    let claimed = bench.claim(1, Some("first")).remove(0);
+    bench.finish(&claimed, failed(false, 0));
+    // Half of them have heard of it.
+    for _ in 0..4 {
+        assert!(bench.go_on());
+    }
+    assert!(bench.count("blocked_by = 2 and handler = 'h'") > 5);
+    assert!(bench.count("blocked_by = 1 and handler = 'h'") > 5);
+    bench.act(|turn| kernel::retry(turn, first));
+    bench.examine();
+    bench.go_on();
+    bench.examine();
+    // It ends again before all have heard of the retry.
+    let claimed = bench.claim(1, Some("first")).remove(0);
+    bench.finish(&claimed, done());
+    bench.examine();
+    to_the_end(&mut bench);
+    assert_eq!(bench.count("blocked_by = 1 and handler = 'h'"), 60);
+    let claimed = bench.claim(1, Some("other")).remove(0);
+    bench.finish(&claimed, done());
+    to_the_end(&mut bench);
+    assert_eq!(bench.count("blocked_by = 0 and handler = 'h'"), 60);
+}
+
+#[test]
+fn a_cancel_of_what_is_being_cancelled_changes_nothing_and_what_is_spawned_later_stays() {
+    for steps in [0, 2, 4] {
+        let mut bench = in_between(Large::Tree, steps);
+        let first = bench.ids_of("handler = 'first'")[0];
+        bench.act(|turn| kernel::cancel(turn, first, false, None));
+        bench.examine();
+        bench.act(|turn| kernel::retry(turn, first));
+        to_the_end(&mut bench);
+        assert_eq!(bench.count("handler = 'h' and status = 'cancelled'"), 60);
+        assert_eq!(bench.count("handler = 'first' and status = 'pending'"), 1);
+    }
+}
+
+#[test]
+fn a_map_that_is_cancelled_while_its_items_are_made_makes_the_others_when_it_is_retried() {
+    for steps in [0, 2, 4] {
+        let mut bench = in_between(Large::Map, steps);
+        let map = bench.ids_of("handler = 'map'")[0];
+        bench.act(|turn| kernel::cancel(turn, map, false, None));
+        bench.examine();
+        to_the_end(&mut bench);
+        let made = bench.count("handler = 'item'");
+        assert!(made < 60, "{made} items");
+        assert_eq!(bench.count("handler = 'map' and status = 'cancelled'"), 1);
+        bench.act(|turn| kernel::retry(turn, map));
+        bench.examine();
+        to_the_end(&mut bench);
+        assert_eq!(bench.count("handler = 'item' and status = 'pending'"), 60);
+        bench.bound(usize::MAX);
+        for item in bench.claim(100, None) {
+            bench.finish(&item, End::Completed(item.input.clone()));
+        }
+        let output = bench.text("output", "handler = 'map'");
+        let items: Vec<String> = (0..60).map(|item| item.to_string()).collect();
+        assert_eq!(output, format!("[{}]", items.join(",")));
+    }
+}
+
+#[test]
+fn a_map_does_not_end_before_all_of_its_items_were_made() {
+    let mut bench = in_between(Large::Map, 1);
+    while bench.count("handler = 'item'") < 60 {
+        assert_eq!(bench.count("handler = 'map' and status = 'running'"), 1);
+        for item in bench.claim(100, None) {
+            bench.finish(&item, done());
+        }
+        bench.go_on();
+        bench.examine();
+    }
+    for item in bench.claim(100, None) {
+        bench.finish(&item, done());
+    }
+    to_the_end(&mut bench);
+    assert_eq!(bench.count("handler = 'map' and status = 'completed'"), 1);
+}
+
+impl Bench {
+    fn ids_of(&self, condition: &str) -> Vec<TaskId> {
+        let sql = format!("select id from tasks where {condition} order by id");
+        let connection = &self.engine.as_ref().unwrap().connection;
+        let mut statement = connection.prepare(&sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(|id| TaskId::from_i64(id.unwrap())).collect()
+    }
+
+    fn text(&self, column: &str, condition: &str) -> String {
+        let sql = format!("select {column} from tasks where {condition}");
+        let connection = &self.engine.as_ref().unwrap().connection;
+        connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+}
