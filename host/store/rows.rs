@@ -227,10 +227,11 @@ pub trait LeaseRows {
         sign: Option<&Sign>,
         now_ms: u64,
     ) -> Result<bool, StoreError>;
-    /// The leases of other hosts than that of this number that were silent for too long are over. The
-    /// answer is how many they are; where there is but one host at a time, none.
-    fn end_silent(&mut self, _number: u64, _now_ms: u64) -> Result<u64, StoreError> {
-        Ok(0)
+    /// End the leases of other hosts than that of this number that were silent for too long. The answer is
+    /// whether tasks run on hosts that have no lease. A host that has lost its lease, and has not heard of it, may
+    /// still claim; and then die. Where there is but one host at a time, there are none.
+    fn end_silent(&mut self, _number: u64, _now_ms: u64) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }
 

@@ -48,6 +48,11 @@ impl TaskId {
         TaskId(value as u64 & (i64::MAX as u64))
     }
 
+    /// The node that made it.
+    pub fn node(self) -> u8 {
+        (self.0 >> COUNTER_BITS) as u8
+    }
+
     /// When the id was made, in milliseconds since the Unix epoch; of one from 2030 on, to sixteen of them.
     pub fn created_at_ms(self) -> u64 {
         ms_of(self.0 >> (NODE_BITS + COUNTER_BITS)) + EPOCH_MS

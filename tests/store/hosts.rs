@@ -10,9 +10,10 @@ use fishway::clock::Clock;
 use fishway::lease::{HEARTBEAT_MS, Identity, Lease, SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
+use fishway::store::postgres::{Address, Opening, PostgresStore};
 use fishway::store::sqlite::Role;
 use fishway::store::{End, Filter, Keep, Store, StoreError, Sweep, Writes};
-use fishway::task::{Options, Status, StatusSet, Task, TaskId};
+use fishway::task::{NewTask, Options, Status, StatusSet, Task, TaskId};
 
 use super::world::{Holds, PostgresEngine, World, done, failed, key, keyed};
 use crate::support::{PATIENCE, postgres};
@@ -321,6 +322,60 @@ async fn a_silent_host_loses_its_tasks_to_another_and_writes_nothing_any_more() 
     assert!(matches!(late, Err(StoreError::Stale(_))), "{late:?}");
     two.complete(&again).await;
     assert_eq!(two.get(id).status, Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_claims_after_its_lease_is_over_is_put_back_when_it_dies() {
+    let (mut one, two) = two().await;
+    two.clock.advance(HEARTBEAT_MS);
+    assert!(beat(&two, 2).await);
+    two.clock.advance(SILENCE_MS_MAX - HEARTBEAT_MS + 1);
+    assert!(beat(&two, 2).await);
+    // The first has not heard of it yet.
+    let id = two.submit("h").await;
+    one.start(id).await;
+    assert_eq!(two.show(&[id]), "running");
+    one.close();
+    assert!(beat(&two, 2).await);
+    assert_eq!(two.show(&[id]), "ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_makes_no_id_that_another_one_of_its_node_has_made() {
+    let engine = PostgresEngine::new();
+    let (next, url) = (engine.again(), engine.url.clone());
+    let (mut one, two) = two_on(engine).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(one.submit("h").await);
+    }
+    // The newest is that of another node, and the first of that one in this millisecond.
+    ids.push(two.submit("h").await);
+    one.close();
+    let three = World::with_clock(next, two.clock.clone());
+    ids.push(three.submit("h").await);
+
+    // All commands share one node.
+    let command = async || {
+        let opening = Opening {
+            address: Address::parse(&url).unwrap(),
+            role: Role::Visitor,
+            watch: false,
+            clock: Some(two.clock.clone()),
+        };
+        let tasks = vec![NewTask::root("h", "{}", Options::default()); 3];
+        let store = PostgresStore::open(opening).unwrap();
+        let submitted = store.submit(tasks).await.unwrap();
+        submitted.into_iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    ids.extend(command().await);
+    two.clock.advance(2);
+    ids.push(two.submit("h").await);
+    ids.extend(command().await);
+    let made = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), made, "{ids:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

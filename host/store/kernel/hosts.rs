@@ -25,7 +25,7 @@ pub fn recover(turn: &mut Turn<'_>, restarts_max: u32) -> Result<u64, StoreError
 pub fn beat(turn: &mut Turn<'_>, beat: &Beat) -> Result<Option<Vec<TaskId>>, StoreError> {
     let number = beat.lease.number;
     // Who beats looks after those that do not; their tasks go on elsewhere.
-    if turn.rows.end_silent(number, turn.now_ms)? > 0 {
+    if turn.rows.end_silent(number, turn.now_ms)? {
         recover(turn, beat.restarts_max)?;
     }
     if !turn.rows.sign_lease(beat.lease, None, turn.now_ms)? {

@@ -290,7 +290,13 @@ impl PgEngine {
             && let Some(row) = found[before - 1].first()
             && let Some(newest) = columns::optional_id(row, 0)?
         {
-            self.ids.observe(newest);
+            // Its node is that of all who are no hosts. One of them may have made ids in the same tick as the newest,
+            // which is a host's and says nothing of those.
+            if newest.node() == NODE_VISITOR {
+                self.ids.observe(newest);
+            } else {
+                self.ids.begin_after(newest);
+            }
         }
         self.ahead.shows(server_ms);
         let now_ms = self
@@ -364,8 +370,15 @@ impl PgEngine {
     }
 
     fn take(&mut self, link: Link) -> Result<(), StoreError> {
+        const NEWEST: &str = "select max(id) from tasks";
         if self.node != NODE_VISITOR {
             self.node = own_node(&link, self.node)?;
+            // Another process may have had the node before, with a clock of its own. What it has made is in the
+            // database now, or never will be.
+            let newest = link.one(NEWEST, named! {}, |row| columns::optional_id(row, 0))?;
+            if let Some(newest) = newest.flatten() {
+                self.ids.begin_after(newest);
+            }
             self.ids.set_node(self.node);
         }
         self.link = Some(link);

@@ -74,7 +74,7 @@ impl LeaseRows for PgRows<'_> {
         Ok(self.change(SQL, values)? > 0)
     }
 
-    fn end_silent(&mut self, number: u64, now_ms: u64) -> Result<u64, StoreError> {
+    fn end_silent(&mut self, number: u64, now_ms: u64) -> Result<bool, StoreError> {
         // A host that was silent itself, as after the server was away, judges nobody yet.
         const SILENT: &str = "\
             select number
@@ -82,6 +82,14 @@ impl LeaseRows for PgRows<'_> {
             where ended_at_ms is null and heartbeat_at_ms < :oldest and number <> :number
               and exists (
                 select 1 from hosts own where own.number = :number and own.heartbeat_at_ms >= :oldest)";
+        // There is an index of nothing but the tasks that run.
+        const STRANDED: &str = "\
+            select id
+            from tasks
+            where status = 'running' and kind = 'handler'
+              and not exists (
+                select 1 from hosts where hosts.number = tasks.host and ended_at_ms is null)
+            limit 1";
         const END: &str = "\
             update hosts
             set ended_at_ms = :now_ms, error = 'it was silent for longer than its lease'
@@ -94,10 +102,10 @@ impl LeaseRows for PgRows<'_> {
         self.settle()?.together(vec![answers::forget(now_ms)])?;
         let silent = self.many(SILENT, values, |_| Ok(()))?;
         if silent.is_empty() {
-            return Ok(0);
+            return Ok(self.one(STRANDED, named! {}, |_| Ok(()))?.is_some());
         }
         self.only_alone()?;
-        Ok(self.change(END, values)? as u64)
+        Ok(self.change(END, values)? > 0)
     }
 }
 

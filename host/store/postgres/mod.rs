@@ -90,6 +90,27 @@ pub struct Opening {
     pub clock: Option<Arc<dyn Clock>>,
 }
 
+impl Opening {
+    /// The writer of a process, for whoever takes its turns without a thread and the store around it. It does
+    /// not hear what other processes tell. Connects and brings the schema up to date; blocks.
+    pub fn writer(self) -> Result<writer::Writer<impl writer::Engine>, StoreError> {
+        let parts = Parts {
+            address: self.address,
+            role: self.role,
+            names: Names::default(),
+            bus: Arc::default(),
+            ids: Arc::new(IdGenerator::new(NODE_VISITOR)),
+            clock: self.clock,
+            ahead: Arc::default(),
+            outside: Arc::default(),
+            told: Arc::default(),
+            nudged: Arc::default(),
+            queue: mpsc::channel().1,
+        };
+        parts.writer()
+    }
+}
+
 /// The store in one PostgreSQL database.
 pub struct PostgresStore {
     address: Address,
@@ -351,7 +372,6 @@ struct Parts {
 impl Parts {
     fn writer(self) -> Result<writer::Writer<engine::PgEngine>, StoreError> {
         const VERSION: &str = "select current_setting('server_version_num')::int4";
-        const NEWEST: &str = "select max(id) from tasks";
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -363,18 +383,14 @@ impl Parts {
             Role::Host => engine::AWAY_HOST,
             Role::Visitor => engine::AWAY_VISITOR,
         };
-        let (link, newest) = begun(|| {
+        let link = begun(|| {
             let session = Session::Opening;
             let link = engine::connect(&self.address, &runtime, &self.names, patience, session)?;
             let version = link.one(VERSION, sql::named! {}, |row| columns::get(row, 0))?;
             self.address.check_version(version.unwrap_or(0))?;
             schema::migrate(&link, &self.address.place)?;
-            let newest = link.one(NEWEST, sql::named! {}, |row| columns::optional_id(row, 0))?;
-            Ok((link, newest))
+            Ok(link)
         })?;
-        if let Some(newest) = newest.flatten() {
-            self.ids.observe(newest);
-        }
         let node = match self.role {
             // Which one is settled with the connection that writes.
             Role::Host => 2,
