@@ -118,7 +118,9 @@ fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Lived> {
         LoaderError::Gone { .. } | LoaderError::Io { .. } => {
             let why = error.to_string();
             tracing::warn!(task = %task.id, %why, "the attempt cannot start and is given back");
-            given_up(agents, Loss::Unread { why })
+            let restarts_max = agents.settings.restarts_max;
+            let loss = Loss::Unread { why };
+            Lived::Ended(End::Lost { loss, restarts_max })
         }
         LoaderError::Unusable(_)
         | LoaderError::NoDirectory(_)
@@ -183,7 +185,7 @@ async fn instance(
     let verdict = control.verdict();
     let guest = instance.data_mut();
     let lived = match returned {
-        Err(why) => from_fate(&agents, ended::interrupted(why)),
+        Err(why) => from_fate(ended::interrupted(why)),
         Ok(Err(trap)) => {
             // An epoch's interrupt says nothing by itself.
             if let (None, Some(why)) = (&guest.verdict, verdict)
@@ -193,7 +195,7 @@ async fn instance(
                 guest.verdict = Some(Verdict::Interrupted(why));
             }
             guest.log.flush();
-            from_fate(&agents, guest.fate(&trap))
+            from_fate(guest.fate(&trap))
         }
         Ok(Ok(Err(failure))) => returned_badly(guest, failure),
         Ok(Ok(Ok(Returned::Output(output)))) => returned_well(guest, output),
@@ -358,27 +360,22 @@ fn names_no_file(message: &str) -> bool {
     words.iter().any(|word| message.contains(word))
 }
 
-fn from_fate(agents: &Agents, fate: Fate) -> Lived {
+fn from_fate(fate: Fate) -> Lived {
     match fate {
         Fate::Nothing => Lived::Nothing,
         Fate::Interrupted => Lived::Ended(End::Interrupted),
-        Fate::GivenUp(loss) => given_up(agents, loss),
+        Fate::GivenBack(end) => Lived::Ended(end),
         Fate::Failed(failure) => Lived::Ended(End::Failed(failure, 0)),
     }
 }
 
-fn given_up(agents: &Agents, loss: Loss) -> Lived {
-    let restarts_max = agents.settings.restarts_max;
-    Lived::Ended(End::Lost { loss, restarts_max })
-}
-
 /// What the attempt begins with cannot be read.
 fn unread(agents: &Agents, token: Token, error: &StoreError) -> Lived {
-    match error.loss() {
+    match End::given_back(error, agents.settings.restarts_max) {
         None => Lived::Nothing,
-        Some(loss) => {
+        Some(end) => {
             tracing::warn!(task = %token.task, %error, "the attempt cannot start and is given back");
-            given_up(agents, loss)
+            Lived::Ended(end)
         }
     }
 }

@@ -6,7 +6,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::control::Interrupt;
 use crate::limits::HANDLES_MAX;
-use crate::task::state::Loss;
+use crate::store::End;
 use crate::task::{Failure, FailureKind};
 
 /// Why an attempt ends by a trap of the host's own.
@@ -16,8 +16,8 @@ pub enum Verdict {
     Dropped,
     /// The claim is lost; nothing may be written.
     Lost,
-    /// The host cannot go on with it, though its claim stands.
-    GivenUp(Loss),
+    /// The host cannot go on with it, though its claim stands: this is to be written.
+    GivenBack(End),
     /// Ended from outside.
     Interrupted(Interrupt),
     /// It failed.
@@ -36,8 +36,8 @@ pub enum Fate {
     Nothing,
     /// Ended from outside, which is no fault of its own.
     Interrupted,
-    /// The host could not go on with it.
-    GivenUp(Loss),
+    /// The host could not go on with it: this is to be written.
+    GivenBack(End),
     /// It failed.
     Failed(Failure),
 }
@@ -51,7 +51,7 @@ pub fn fate(
 ) -> Fate {
     match verdict {
         Some(Verdict::Dropped | Verdict::Lost) => return Fate::Nothing,
-        Some(Verdict::GivenUp(loss)) => return Fate::GivenUp(loss),
+        Some(Verdict::GivenBack(end)) => return Fate::GivenBack(end),
         Some(Verdict::Interrupted(why)) => return interrupted(why),
         Some(Verdict::Failed(failure)) => return Fate::Failed(failure),
         None => {}
@@ -172,6 +172,7 @@ fn root_cause(trap: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
 
     fn check(trap: wasmtime::Error, refusal: Option<&str>, words: &[&str], expected: &str) {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -227,10 +228,11 @@ mod tests {
         assert_eq!(fate(stopped, None, &[], &trap()), Fate::Interrupted);
         let replaced = Some(Verdict::Interrupted(Interrupt::Replaced));
         assert_eq!(fate(replaced, None, &[], &trap()), Fate::Nothing);
-        let given_up = Some(Verdict::GivenUp(Loss::Away));
+        let away = StoreError::Crowded { why: String::new() };
+        let end = End::given_back(&away, 3).unwrap();
         assert_eq!(
-            fate(given_up, None, &[], &trap()),
-            Fate::GivenUp(Loss::Away)
+            fate(Some(Verdict::GivenBack(end.clone())), None, &[], &trap()),
+            Fate::GivenBack(end)
         );
         let asked = Some(Verdict::Interrupted(Interrupt::Asked));
         assert_eq!(fate(asked, None, &[], &trap()), Fate::Interrupted);

@@ -27,7 +27,7 @@ use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::limits::{HANDLES_MAX, PAYLOAD_BYTES_MAX};
 use crate::loader::Handler;
-use crate::store::{CallBy, Record, Secret, Store, StoreError, Suspension, Until, Urgency};
+use crate::store::{CallBy, End, Record, Secret, Store, StoreError, Suspension, Until, Urgency};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
@@ -328,11 +328,12 @@ impl Guest {
 
     /// The store did not do it. The attempt is given back, unless its claim is lost or the host is ending.
     pub fn store_failed(&mut self, error: &StoreError) -> wasmtime::Error {
-        self.end(match error.loss() {
+        let restarts_max = self.agents.settings.restarts_max;
+        self.end(match End::given_back(error, restarts_max) {
             None => Verdict::Lost,
-            Some(loss) => {
+            Some(end) => {
                 tracing::warn!(task = %self.task.id, %error, "the attempt cannot go on and is given back");
-                Verdict::GivenUp(loss)
+                Verdict::GivenBack(end)
             }
         })
     }

@@ -102,10 +102,7 @@ impl Parking {
         let Some(mut place) = self.parked().places.remove(&claim.task.id) else {
             return Some(claim);
         };
-        let wait = claim.task.wait.as_ref();
-        let same = wait.is_some_and(|wait| wait.woken.is_some() && wait.claim == Some(place.fence));
-        let next = claim.task.fence.number == place.fence.number + 1;
-        if !same || !next || place.run != claim.task.run {
+        if !claim.task.ends_wait_of(place.run, place.fence) {
             return Some(claim);
         }
         place.control.claimed(claim.task.fence);

@@ -624,6 +624,15 @@ pub enum End {
     },
 }
 
+impl End {
+    /// How an attempt ends that cannot go on because the store said this, to a read or to a write: it is
+    /// given back. `None` where its claim is lost or the host is ending: then it writes nothing.
+    pub fn given_back(error: &StoreError, restarts_max: u32) -> Option<End> {
+        let loss = error.loss()?;
+        Some(End::Lost { loss, restarts_max })
+    }
+}
+
 /// A child, as far as a later run of its parent has to recognise it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EarlierChild {

@@ -149,6 +149,14 @@ impl Task {
         (self.input.len() + bytes) as u64
     }
 
+    /// Whether this claim ends the wait that an attempt began in this run and under that claim. Its instance
+    /// goes on only then: another host may have gone on since, or a standby that took over knows of another past.
+    pub fn ends_wait_of(&self, run: u32, claim: Fence) -> bool {
+        let wait = self.wait.as_ref();
+        let same = wait.is_some_and(|wait| wait.woken.is_some() && wait.claim == Some(claim));
+        same && self.fence.number == claim.number + 1 && self.run == run
+    }
+
     /// The token that every write of the current attempt bears.
     pub fn token(&self) -> Token {
         Token {
