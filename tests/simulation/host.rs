@@ -1,23 +1,22 @@
-//! A host of the simulation: the real writer over the real engine, without a thread; and the disk that
-//! loses what was not synced.
-
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+//! A host of the simulation: a writer without a thread, its clock, and what is asked of a database.
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 use fishway::bus::Bus;
 use fishway::clock::Clock;
-use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteEngine};
-use fishway::store::writer::{Job, Message, Writer};
+use fishway::lease::LeaseKey;
+use fishway::store::sqlite::Role;
+use fishway::store::writer::{Engine, Job, Message, Writer};
 use fishway::store::{Dispatch, Lane, Room, StoreError};
 use fishway::task::{IdGenerator, Task, TaskId};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rusqlite::Connection;
+
+use super::mirror::Eye;
 
 /// A clock that is set, in either direction.
 pub struct SimClock(AtomicU64);
@@ -94,148 +93,82 @@ impl Dispatch for SimDispatch {
     }
 }
 
-/// A process with the file open.
-pub struct Host {
-    pub writer: Writer<SqliteEngine>,
+/// A database and what may happen to it from outside.
+pub trait Base {
+    /// A process opens it.
+    fn open(&self, role: Role, clock: &Arc<SimClock>) -> Result<Opened, StoreError>;
+    /// How many hosts may serve it.
+    fn hosts_max(&self) -> usize;
+    /// Where its files are, should they be files of ours.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
+    /// A standby receives all that there is.
+    fn copy(&self);
+    /// The standby takes over with what it has received. Whoever has the database open has it open still.
+    fn go_back(&self);
+}
+
+/// What a process does with a database.
+pub trait Process {
+    /// Do these and answer.
+    fn turn(&mut self, batch: Vec<Box<dyn Job>>);
+    /// Tasks that its transactions have touched since it was asked last; `None`: nobody counts.
+    fn touched(&self) -> Option<Vec<TaskId>>;
+    /// Looks at the database.
+    fn eye(&self) -> &dyn Eye;
+    /// The connection that writes, to a file.
+    fn file(&self) -> Option<&Connection> {
+        None
+    }
+}
+
+/// A process that has the database open.
+pub struct Opened {
+    pub process: Box<dyn Process>,
     pub dispatch: Arc<SimDispatch>,
     pub ids: Arc<IdGenerator>,
-    /// Rows of tasks that its transactions have touched.
-    touched: Arc<Mutex<Vec<i64>>>,
+}
+
+/// A process of the machine: a host, or somebody who writes beside it.
+pub struct Host {
+    /// Tells it from every other process of a program.
+    pub number: u64,
+    /// The lease that it has taken, whatever has become of it.
+    pub lease: Option<LeaseKey>,
+    /// How far its clock is before that of the database.
+    pub skew_ms: i64,
+    pub process: Box<dyn Process>,
+    pub dispatch: Arc<SimDispatch>,
+    pub ids: Arc<IdGenerator>,
 }
 
 impl Host {
-    pub fn open(directory: &Path, role: Role, clock: &Arc<SimClock>) -> Result<Host, StoreError> {
-        let opening = Opening {
-            directory: directory.to_owned(),
-            role,
-            watch: false,
-            bytes_max: None,
-            clock: clock.clone(),
-        };
-        let (mut engine, ids) = SqliteEngine::open(&opening)?;
-        engine.bell = None;
-        engine
-            .connection
-            .busy_timeout(std::time::Duration::ZERO)
-            .unwrap();
-        // A short log: it is copied often, and so are its copies here.
-        engine
-            .connection
-            .pragma_update(None, "wal_autocheckpoint", 48)
-            .unwrap();
-        let touched: Arc<Mutex<Vec<i64>>> = Arc::default();
-        let hook = touched.clone();
-        let touch = move |_, _: &str, table: &str, row: i64| {
-            if table == "tasks" {
-                hook.lock().unwrap().push(row);
-            }
-        };
-        engine.connection.update_hook(Some(touch)).unwrap();
-        let ids = Arc::new(ids);
-        let dispatch: Arc<SimDispatch> = Arc::default();
-        let (_, queue): (mpsc::Sender<Message>, _) = mpsc::channel();
-        let serves = (role == Role::Host).then(|| dispatch.clone() as Arc<dyn Dispatch>);
-        Ok(Host {
-            writer: Writer {
-                engine,
-                queue,
-                nudged: Arc::new(AtomicBool::new(false)),
-                bus: Arc::new(Bus::default()),
-                ids: ids.clone(),
-                dispatch: serves,
-                kept: Default::default(),
-                lost: HashSet::new(),
-                unfinished: Arc::default(),
-            },
-            dispatch,
-            ids,
-            touched,
-        })
-    }
-
     pub fn turn(&mut self, batch: Vec<Box<dyn Job>>) {
-        self.writer.turn(batch);
+        self.process.turn(batch);
     }
 
-    pub fn connection(&self) -> &Connection {
-        &self.writer.engine.connection
-    }
-
-    pub fn touched(&self) -> Vec<TaskId> {
-        let mut rows = std::mem::take(&mut *self.touched.lock().unwrap());
-        rows.sort_unstable();
-        rows.dedup();
-        rows.into_iter().map(TaskId::from_i64).collect()
+    pub fn eye(&self) -> &dyn Eye {
+        self.process.eye()
     }
 }
 
-/// What is in the files of a database.
-#[derive(Clone)]
-pub struct Disk {
-    database: Vec<u8>,
-    log: Vec<u8>,
-}
-
-/// What a disk writes at once.
-const SECTOR: usize = 512;
-
-impl Disk {
-    pub fn read(directory: &Path) -> Disk {
-        let read = |name: &str| std::fs::read(directory.join(name)).unwrap_or_default();
-        Disk {
-            database: read(FILE_NAME),
-            log: read(&format!("{FILE_NAME}-wal")),
-        }
+/// A writer that nobody hears of but by its answers.
+pub fn writer<E: Engine>(
+    engine: E,
+    ids: Arc<IdGenerator>,
+    serves: Option<Arc<SimDispatch>>,
+) -> Writer<E> {
+    let (_, queue): (mpsc::Sender<Message>, _) = mpsc::channel();
+    Writer {
+        engine,
+        queue,
+        nudged: Arc::new(AtomicBool::new(false)),
+        bus: Arc::new(Bus::default()),
+        ids,
+        dispatch: serves.map(|dispatch| dispatch as Arc<dyn Dispatch>),
+        kept: Default::default(),
+        lost: HashSet::new(),
+        unfinished: Arc::default(),
     }
-
-    /// Put it in the place of what is there. Nobody may have that open.
-    pub fn write(&self, directory: &Path) {
-        let _ = std::fs::remove_file(directory.join(format!("{FILE_NAME}-shm")));
-        std::fs::write(directory.join(FILE_NAME), &self.database).unwrap();
-        std::fs::write(directory.join(format!("{FILE_NAME}-wal")), &self.log).unwrap();
-    }
-
-    /// The log as the power left it while it was written: any of its new sectors, cut anywhere.
-    pub fn torn(&self, after: &Disk, chance: u64) -> Disk {
-        let mut chance = ChaCha8Rng::seed_from_u64(chance);
-        let mut log = mixed(&self.log, &after.log, &mut chance);
-        if after.log.len() > self.log.len() && chance.random_ratio(1, 2) {
-            log.truncate(chance.random_range(self.log.len()..=after.log.len()));
-        }
-        if let Some(place) = (log.len().checked_sub(self.log.len())).filter(|more| *more > 0)
-            && chance.random_ratio(1, 4)
-        {
-            let place = self.log.len() + chance.random_range(0..place);
-            log[place] ^= 0x55;
-        }
-        Disk {
-            database: self.database.clone(),
-            log,
-        }
-    }
-
-    /// The database as the power left it while the log, which is synced, was copied into it.
-    pub fn copying(&self, after: &Disk, chance: u64) -> Disk {
-        let mut chance = ChaCha8Rng::seed_from_u64(chance);
-        Disk {
-            database: mixed(&self.database, &after.database, &mut chance),
-            log: after.log.clone(),
-        }
-    }
-}
-
-/// Any sectors of what is new, and what was there in the place of the others.
-fn mixed(before: &[u8], after: &[u8], chance: &mut ChaCha8Rng) -> Vec<u8> {
-    let mut found = after.to_vec();
-    let lost = chance.random_range(0..=4);
-    for (place, sector) in found.chunks_mut(SECTOR).enumerate() {
-        let place = place * SECTOR;
-        if chance.random_ratio(lost, 4) {
-            let there = before.get(place..).unwrap_or_default();
-            let there = &there[..there.len().min(sector.len())];
-            sector.fill(0);
-            sector[..there.len()].copy_from_slice(there);
-        }
-    }
-    found
 }

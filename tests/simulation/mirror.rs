@@ -4,9 +4,34 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fishway::store::moving::TABLES;
+use fishway::lease::LeaseKey;
+use fishway::store::invariants::Violation;
 use fishway::task::{Fence, Status, TaskId, Wait};
-use rusqlite::{Connection, Row, types::ValueRef};
+
+use super::step::SIGNALS;
+
+/// A row, each value as text.
+pub type Cells = Vec<Option<String>>;
+
+/// Looks at a database, whatever the engine, and writes nothing.
+pub trait Eye {
+    /// Rows of a query that every engine understands.
+    fn rows(&self, sql: &str) -> Vec<Cells>;
+    /// These tasks as they are, or all.
+    fn tasks(&self, ids: Option<&[TaskId]>) -> BTreeMap<TaskId, Known>;
+    /// A number that is another one when anything in the database is, but for leases.
+    fn fingerprint(&self) -> u64;
+    /// What should hold and does not.
+    fn violations(&self) -> Vec<Violation>;
+    /// The leases of hosts that have not ended.
+    fn leases(&self) -> Vec<LeaseKey>;
+    /// Tasks that run, each with the number of the lease of its host.
+    fn running(&self) -> Vec<(TaskId, u64)>;
+    /// The highest number of a lease; 0 when there was none.
+    fn newest_lease(&self) -> u64;
+    /// When a host said last that it lives, in milliseconds since the Unix epoch.
+    fn last_beat_ms(&self) -> u64;
+}
 
 /// What the simulation knows of a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,45 +64,46 @@ impl Known {
     }
 }
 
-const COLUMNS: &str = "\
+/// What [`Known::of`] reads.
+pub const COLUMNS: &str = "\
     select id, status, tasks.kind, parent_id, tasks.scope_id, member, depth, key, handler, fence, run,
       cancel_requested, producer, coalesce(output, (select body from payloads where task_id = id and kind = 4)),
       wait, run_at_ms, groups.kind
     from tasks
     left join groups on groups.task_id = id";
 
-fn known(row: &Row<'_>) -> rusqlite::Result<(TaskId, Known)> {
-    let status: String = row.get(1)?;
-    let id = |value: i64| TaskId::from_i64(value);
-    let wait: Option<String> = row.get(14)?;
-    let output = match row.get_ref(13)? {
-        ValueRef::Text(text) => Some(digest(text)),
-        _ => None,
-    };
-    Ok((
-        id(row.get(0)?),
-        Known {
+impl Known {
+    /// One row of [`COLUMNS`].
+    pub fn of(row: &[Option<String>]) -> (TaskId, Known) {
+        let text = |at: usize| row[at].as_deref();
+        let word = |at: usize| text(at).unwrap().to_owned();
+        let number = |at: usize| text(at).map(|text| text.parse::<i64>().unwrap());
+        let id = |at: usize| number(at).map(TaskId::from_i64);
+        let whether = |at: usize| matches!(text(at), Some("t" | "1"));
+        let status = word(1);
+        let known = Known {
             status: Status::ALL
                 .into_iter()
                 .find(|one| one.as_str() == status)
                 .unwrap(),
-            group: row.get_ref(2)?.as_str()? == "group",
-            kind: row.get(16)?,
-            parent: row.get::<_, Option<i64>>(3)?.map(id),
-            scope: id(row.get(4)?),
-            member: row.get(5)?,
-            depth: row.get(6)?,
-            key: row.get(7)?,
-            handler: row.get(8)?,
-            fence: Fence::from_i64(row.get(9)?).number,
-            run: row.get(10)?,
-            cancel: row.get(11)?,
-            producer: row.get::<_, Option<String>>(12)?.is_some(),
-            output,
-            wait: wait.map(|text| serde_json::from_str(&text).unwrap()),
-            pending_clock: row.get::<_, Option<i64>>(15)?.map(|at| at as u64),
-        },
-    ))
+            group: text(2) == Some("group"),
+            parent: id(3),
+            scope: id(4).unwrap(),
+            member: whether(5),
+            depth: number(6).unwrap() as u32,
+            key: text(7).map(str::to_owned),
+            handler: word(8),
+            fence: Fence::from_i64(number(9).unwrap()).number,
+            run: number(10).unwrap() as u32,
+            cancel: whether(11),
+            producer: text(12).is_some(),
+            output: text(13).map(|output| digest(output.as_bytes())),
+            wait: text(14).map(|wait| serde_json::from_str(wait).unwrap()),
+            pending_clock: number(15).map(|at| at as u64),
+            kind: text(16).map(str::to_owned),
+        };
+        (id(0).unwrap(), known)
+    }
 }
 
 pub fn digest(text: &[u8]) -> u64 {
@@ -86,59 +112,51 @@ pub fn digest(text: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// One task as it is.
-pub fn look(connection: &Connection, id: TaskId) -> Option<Known> {
-    let sql = format!("{COLUMNS} where id = ?1");
-    let mut statement = connection.prepare_cached(&sql).unwrap();
-    let mut rows = statement.query([id.to_i64()]).unwrap();
-    rows.next().unwrap().map(|row| known(row).unwrap().1)
-}
-
-/// All tasks as they are.
-pub fn look_at_all(connection: &Connection) -> BTreeMap<TaskId, Known> {
-    let mut statement = connection.prepare_cached(COLUMNS).unwrap();
-    let rows = statement.query_map([], known).unwrap();
-    rows.collect::<rusqlite::Result<_>>().unwrap()
-}
-
-/// A number that is another one when anything in the database is.
-pub fn fingerprint(connection: &Connection) -> u64 {
-    let mut all = DefaultHasher::new();
-    for table in TABLES {
-        let mut statement = connection
-            .prepare_cached(&format!("select * from {table}"))
-            .unwrap();
-        let columns = statement.column_count();
-        let mut rows = statement.query([]).unwrap();
-        // The order of rows is that of their keys, or of no meaning.
-        let mut sum = 0u64;
-        while let Some(row) = rows.next().unwrap() {
-            let mut one = DefaultHasher::new();
-            for column in 0..columns {
-                match row.get_ref(column).unwrap() {
-                    ValueRef::Null => 0u8.hash(&mut one),
-                    ValueRef::Integer(value) => value.hash(&mut one),
-                    ValueRef::Real(value) => value.to_bits().hash(&mut one),
-                    ValueRef::Text(text) | ValueRef::Blob(text) => text.hash(&mut one),
-                }
-            }
-            sum = sum.wrapping_add(one.finish());
-        }
-        (table, sum).hash(&mut all);
-    }
-    all.finish()
+/// Ids that a query finds.
+pub fn ids(eye: &dyn Eye, sql: &str) -> Vec<TaskId> {
+    let rows = eye.rows(sql).into_iter();
+    rows.map(|row| TaskId::from_i64(row[0].as_deref().unwrap().parse().unwrap()))
+        .collect()
 }
 
 /// How often tasks have ended, as the metrics count it.
-pub fn counted_ends(connection: &Connection) -> u64 {
+pub fn counted_ends(eye: &dyn Eye) -> u64 {
     let sql =
         "select coalesce(sum(value), 0.0) from counters where name = 'fishway_tasks_ended_total'";
-    let ends: f64 = connection
-        .prepare_cached(sql)
-        .unwrap()
-        .query_row([], |row| row.get(0))
-        .unwrap();
+    let ends: f64 = eye.rows(sql)[0][0].as_deref().unwrap().parse().unwrap();
     ends as u64
+}
+
+/// Jobs to which units are to come: how many have, and how many there will be.
+pub fn half_made(eye: &dyn Eye) -> Vec<(TaskId, u64, u64)> {
+    let sql = "\
+        select task_id, spawned, expected
+        from groups
+        join tasks on tasks.id = groups.task_id
+        where groups.kind = 'job' and spawned < expected and ended_at_ms is null
+        order by task_id";
+    let rows = eye.rows(sql).into_iter();
+    rows.map(|row| {
+        let number = |at: usize| row[at].as_deref().unwrap().parse::<i64>().unwrap();
+        let (there, all) = (number(1) as u64, number(2) as u64);
+        (TaskId::from_i64(number(0)), there, all)
+    })
+    .collect()
+}
+
+/// Unread signals as they are.
+pub fn signals(eye: &dyn Eye) -> HashMap<TaskId, Vec<(usize, String)>> {
+    let sql = "select task_id, name, value from signals order by task_id, number";
+    let mut found: HashMap<TaskId, Vec<(usize, String)>> = HashMap::new();
+    for row in eye.rows(sql) {
+        let text = |at: usize| row[at].as_deref().unwrap();
+        let name = SIGNALS.iter().position(|one| *one == text(1)).unwrap();
+        let unread = found
+            .entry(TaskId::from_i64(text(0).parse().unwrap()))
+            .or_default();
+        unread.push((name, text(2).to_owned()));
+    }
+    found
 }
 
 /// What a wait was for.

@@ -1,14 +1,17 @@
 //! Whatever may happen, in any order, from a seed: random programs of guests and people on the real
-//! kernel, the real writer and the real engine, with a clock that jumps, a disk that loses what was not
-//! synced, a disk that is full, and hosts that write late.
+//! kernel, the real writer and the real engine, with a clock that jumps, reads that fail, hosts that die and
+//! write late, a standby that takes over without the last commits; on SQLite a disk that loses what was
+//! not synced, and one that is full; on PostgreSQL several hosts.
 //!
 //! A failing seed is made short and printed with the command that runs it again:
-//! `FISHWAY_SIM_SEED=7 cargo test --locked simulation -- --nocapture`. `FISHWAY_SIM_STEPS=1_000_000` asks for more
-//! steps than a plain run has.
+//! `FISHWAY_SIM_SEED=7 cargo test --locked simulation::whatever -- --nocapture`. `FISHWAY_SIM_STEPS=1_000_000` asks
+//! for more steps than a plain run has, `FISHWAY_SIM_SERVER_STEPS` for more on PostgreSQL.
 
-mod host; // the writer without a thread, the clock, the disk
+mod host; // the writer without a thread, the clock, what is asked of a database
 mod machine; // does the steps, and knows what has to come of each
 mod mirror; // the tasks as they should be
+mod postgres; // a database on a server, with several hosts
+mod sqlite; // a file and its disk
 mod step; // steps, and the program of a seed
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,12 +22,16 @@ use std::time::{Duration, Instant};
 
 use fishway::store::sqlite::Role;
 
-use self::host::{Disk, Host, SimClock};
+use self::host::{Base, SimClock};
 use self::machine::{Machine, Tally};
+use self::sqlite::{Disk, File};
 use self::step::{Step, program};
 
 /// Steps of a run.
 const STEPS: u64 = 200_000;
+
+/// Steps of a run on PostgreSQL, where each commit is a conversation with a server.
+const SERVER_STEPS: u64 = 4_000;
 
 /// Steps of one program: few enough for the invariants to be quick, enough for things to meet.
 const LENGTH: usize = 400;
@@ -34,7 +41,62 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn whatever_happens_nothing_is_lost_and_nothing_is_done_twice() {
-    simulate();
+    simulate(&Files {
+        template: template(),
+    });
+}
+
+#[test]
+fn whatever_happens_to_several_hosts_and_their_server_nothing_is_lost_and_nothing_is_done_twice() {
+    // The cluster of the run is started by one thread, before others want it.
+    crate::support::postgres::cluster();
+    simulate(&Servers);
+}
+
+/// What programs run on.
+trait Ground: Sync {
+    /// The database of one program.
+    fn base(&self, directory: &Path) -> Box<dyn Base>;
+    /// Steps of a run.
+    fn steps(&self) -> u64;
+    /// The name of the test, to run one program again.
+    fn test(&self) -> &'static str;
+}
+
+/// SQLite.
+struct Files {
+    template: Disk,
+}
+
+impl Ground for Files {
+    fn base(&self, directory: &Path) -> Box<dyn Base> {
+        Box::new(File::new(directory, &self.template))
+    }
+
+    fn steps(&self) -> u64 {
+        given("STEPS").unwrap_or(STEPS)
+    }
+
+    fn test(&self) -> &'static str {
+        "simulation::whatever_happens_nothing"
+    }
+}
+
+/// PostgreSQL.
+struct Servers;
+
+impl Ground for Servers {
+    fn base(&self, _directory: &Path) -> Box<dyn Base> {
+        Box::new(postgres::Server::new())
+    }
+
+    fn steps(&self) -> u64 {
+        given("SERVER_STEPS").unwrap_or(SERVER_STEPS)
+    }
+
+    fn test(&self) -> &'static str {
+        "simulation::whatever_happens_to_several"
+    }
 }
 
 /// What `FISHWAY_SIM_...` says, or else.
@@ -44,10 +106,9 @@ fn given(name: &str) -> Option<u64> {
 }
 
 /// Run programs until there are enough steps, or the one that is asked for.
-pub fn simulate() {
-    let template = template();
+fn simulate(ground: &dyn Ground) {
     let seed = given("SEED");
-    let steps = given("STEPS").unwrap_or(STEPS);
+    let steps = ground.steps();
     let next = AtomicU64::new(seed.unwrap_or(0));
     let done = AtomicU64::new(0);
     let found: Mutex<Option<(u64, String)>> = Mutex::new(None);
@@ -63,7 +124,7 @@ pub fn simulate() {
             }
             let program = program(number, LENGTH);
             done.fetch_add(program.len() as u64, Ordering::Relaxed);
-            match attempt(&place.path, &template, &program) {
+            match attempt(ground, &place.path, &program) {
                 Ok(counts) => tally.lock().unwrap().add(&counts),
                 Err(wrong) => *found.lock().unwrap() = Some((number, wrong)),
             }
@@ -78,7 +139,7 @@ pub fn simulate() {
         }
     });
     let found = found.into_inner().unwrap();
-    let report = found.map(|(seed, wrong)| report(seed, &wrong, &template));
+    let report = found.map(|(seed, wrong)| report(seed, &wrong, ground));
     std::panic::set_hook(hook);
     if let Some(report) = report {
         panic!("{report}");
@@ -110,10 +171,10 @@ thread_local! {
 }
 
 /// One program on a machine of its own. A panic is a failure like any other.
-fn attempt(directory: &Path, template: &Disk, program: &[Step]) -> Result<Tally, String> {
+fn attempt(ground: &dyn Ground, directory: &Path, program: &[Step]) -> Result<Tally, String> {
     IN_A_PROGRAM.set(true);
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut machine = Machine::new(directory, template);
+        let mut machine = Machine::new(ground.base(directory));
         machine.run(program).map(|()| machine.tally)
     }));
     IN_A_PROGRAM.set(false);
@@ -125,21 +186,22 @@ fn attempt(directory: &Path, template: &Disk, program: &[Step]) -> Result<Tally,
 }
 
 /// What to read, and how to see it again.
-fn report(seed: u64, wrong: &str, template: &Disk) -> String {
+fn report(seed: u64, wrong: &str, ground: &dyn Ground) -> String {
     let place = Place::new();
     let whole = program(seed, LENGTH);
     let short = shorter(whole, |program| {
-        attempt(&place.path, template, program).is_err()
+        attempt(ground, &place.path, program).is_err()
     });
-    let last = attempt(&place.path, template, &short).err();
+    let last = attempt(ground, &place.path, &short).err();
     let last = last.unwrap_or_else(|| "it does not fail again".to_owned());
     let steps: Vec<String> = (short.iter().enumerate())
         .map(|(number, step)| format!("{number:4}  {step}"))
         .collect();
     format!(
         "seed {seed}: {wrong}\n\nThe shortest program that fails:\n{}\n{last}\n\n\
-         FISHWAY_SIM_SEED={seed} cargo test --locked simulation -- --nocapture",
-        steps.join("\n")
+         FISHWAY_SIM_SEED={seed} cargo test --locked {} -- --nocapture",
+        steps.join("\n"),
+        ground.test()
     )
 }
 
@@ -194,6 +256,6 @@ impl Place {
 fn template() -> Disk {
     let place = Place::new();
     let clock = Arc::new(SimClock::at(1));
-    drop(Host::open(&place.path, Role::Host, &clock).unwrap());
+    drop(File::new(&place.path, &Disk::default()).open(Role::Host, &clock));
     Disk::read(&place.path)
 }

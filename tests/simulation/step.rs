@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use fishway::store::StoreError;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +85,20 @@ pub enum Step {
     AwaitSignal(u16, usize, Option<u64>),
     Receive(u16, usize),
     End(u16, Ending),
+    // Hosts among each other.
+    /// From here on the next host does what comes.
+    NextHost,
+    /// The host says that it lives, and compares what runs; it may meet an error as it does.
+    Beat(Option<Unread>),
+    /// Its process ends without a word.
+    Die,
     // What goes wrong.
+    /// An attempt asks the database something, and that fails.
+    ReadFails(u16, Unread),
+    /// So does whatever attempts begin with, for so many steps.
+    Unreadable(u8, Unread),
+    /// A standby has all that there is and receives nothing more; so many steps later it takes over.
+    Failover(u8),
     Clock(i64),
     Together(u8),
     Crash(Loss),
@@ -115,6 +129,38 @@ pub enum Loss {
     Copying(u64),
     /// Nothing, but nobody has heard of it.
     Unheard,
+}
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unread {
+    /// The database is away.
+    Away,
+    /// Others are in the way.
+    Held,
+    /// The server has ended the statement.
+    Ended,
+    /// Something is wrong with what is there.
+    Broken,
+}
+
+impl Unread {
+    const ALL: [Unread; 4] = [Unread::Away, Unread::Held, Unread::Ended, Unread::Broken];
+
+    /// What the store says.
+    pub fn error(self) -> StoreError {
+        let why = "the simulation wants it".to_owned();
+        match self {
+            Unread::Away => StoreError::Server {
+                what: why,
+                hint: None,
+                passing: true,
+            },
+            Unread::Held => StoreError::Crowded { why },
+            Unread::Ended => StoreError::Ended { why, hint: None },
+            Unread::Broken => StoreError::Failed { why },
+        }
+    }
 }
 
 /// How many queues there are.
@@ -182,6 +228,12 @@ enum Make {
     AwaitSignal,
     Receive,
     End,
+    NextHost,
+    Beat,
+    Die,
+    ReadFails,
+    Unreadable,
+    Failover,
     Clock,
     Together,
     Crash,
@@ -191,7 +243,7 @@ enum Make {
     Full,
 }
 
-const WEIGHTS: [(u32, Make); 31] = [
+const WEIGHTS: [(u32, Make); 37] = [
     (10, Make::Submit),
     (1, Make::Workflow),
     (1, Make::Job),
@@ -216,6 +268,12 @@ const WEIGHTS: [(u32, Make); 31] = [
     (3, Make::AwaitSignal),
     (2, Make::Receive),
     (20, Make::End),
+    (6, Make::NextHost),
+    (4, Make::Beat),
+    (1, Make::Die),
+    (3, Make::ReadFails),
+    (1, Make::Unreadable),
+    (1, Make::Failover),
     (4, Make::Clock),
     (10, Make::Together),
     (1, Make::Crash),
@@ -323,6 +381,21 @@ impl Make {
                 };
                 Step::End(one(chance), ending)
             }
+            Make::NextHost => Step::NextHost,
+            Make::Beat => {
+                let met = Unread::ALL[chance.random_range(0..4)];
+                Step::Beat(maybe(chance, 8, |_| met))
+            }
+            Make::Die => Step::Die,
+            Make::ReadFails => {
+                let why = Unread::ALL[chance.random_range(0..4)];
+                Step::ReadFails(one(chance), why)
+            }
+            Make::Unreadable => {
+                let why = Unread::ALL[chance.random_range(0..4)];
+                Step::Unreadable(chance.random_range(1..30), why)
+            }
+            Make::Failover => Step::Failover(chance.random_range(1..25)),
             Make::Clock => Step::Clock(match chance.random_range(0..20) {
                 0 => -chance.random_range(0..100_000),
                 1 => chance.random_range(0..200_000),
