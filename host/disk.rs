@@ -17,19 +17,32 @@ const SET_GROUP_ID: u32 = 0o2000;
 /// The bit of directories like `/tmp`, which belong to nobody.
 const STICKY: u32 = 0o1000;
 
-/// The names that a host and its commands make in a data directory. Files of SQLite begin with the first.
-const OURS: [&str; 10] = [
-    "fishway.",
-    "host.",
-    "start.lock",
+/// The names that a host and its commands make in a data directory. Those that end with `*` are beginnings of names.
+const OURS: [&str; 19] = [
+    "fishway.db*",
+    "fishway.bell",
+    "fishway.line",
+    "fishway.turn",
+    "host.error",
+    "host.http",
+    "host.lock",
+    "host.log",
+    "host.log.1",
+    "host.memory",
     "http.token",
+    "moved-to",
+    "publisher.id",
+    "start.lock",
     "compiled",
     "components",
-    "handlers",
+    "mirrored",
     "upload",
-    "tools",
-    ".doctor.",
+    ".doctor.*",
 ];
+
+/// Names that Fishway makes there, too, and that a project may have for itself. A directory that has these is ours,
+/// which closes them with it. In one that also holds other things they keep their mode.
+const ORDINARY: [&str; 3] = ["demo", "handlers", "tools"];
 
 /// Make a directory and those above it, where they are not there, so that their names last.
 pub fn create_directory(directory: &Path) -> Result<()> {
@@ -98,14 +111,15 @@ pub fn open_to_others(directory: &Path) -> Vec<Open> {
     let shared = about.mode() & SET_GROUP_ID != 0;
     let most = if shared { 0o770 } else { 0o700 };
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let (ours, others): (Vec<_>, Vec<_>) = entries.partition(|entry| {
+    let (ours, mut others): (Vec<_>, Vec<_>) = entries.partition(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        OURS.iter().any(|known| match known.ends_with('.') {
-            true => name.starts_with(known),
-            false => name == *known,
+        OURS.iter().any(|known| match known.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == *known,
         })
     });
+    others.retain(|entry| !ORDINARY.iter().any(|name| entry.file_name() == *name));
     let mut open = Vec::new();
     let mut look = |path: PathBuf, mode: u32| {
         let (bits, wanted) = (mode & 0o777, mode & 0o7777 & !(0o777 & !most));
@@ -184,6 +198,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_demo_and_a_host_on_a_server_make_is_ours_too() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("data");
+        create_data_directory(&data).unwrap();
+        set(&data, 0o755);
+        std::fs::create_dir(data.join("demo")).unwrap();
+        std::fs::write(data.join("moved-to"), "").unwrap();
+        let (mirror, id) = (data.join(crate::daemon::MIRROR), data.join("publisher.id"));
+        std::fs::create_dir(&mirror).unwrap();
+        set(&mirror, 0o755);
+        std::fs::write(&id, "").unwrap();
+        set(&id, 0o644);
+        create_data_directory(&data).unwrap();
+        assert_eq!(
+            [mode(&data), mode(&mirror), mode(&id)],
+            [0o700, 0o700, 0o600]
+        );
+    }
+
+    #[test]
     fn a_directory_that_its_group_shares_stays_open_to_the_group_alone() {
         let place = tempfile::tempdir().unwrap();
         let data = place.path().join("data");
@@ -203,14 +237,19 @@ mod tests {
         std::fs::create_dir(&data).unwrap();
         set(&data, 0o755);
         let (ours, other) = (data.join("fishway.db"), data.join("README.md"));
+        let (handlers, page) = (data.join("handlers"), data.join("host.html"));
+        std::fs::create_dir(&handlers).unwrap();
+        set(&handlers, 0o755);
+        std::fs::write(&page, "").unwrap();
+        set(&page, 0o644);
         std::fs::write(&ours, "").unwrap();
         std::fs::write(&other, "").unwrap();
         set(&ours, 0o644);
         set(&other, 0o644);
         create_data_directory(&data).unwrap();
         assert_eq!(
-            [mode(&data), mode(&ours), mode(&other)],
-            [0o755, 0o600, 0o644]
+            [&data, &ours, &other, &handlers, &page].map(|path| mode(path)),
+            [0o755, 0o600, 0o644, 0o755, 0o644]
         );
         // What everybody may write into is nobody's data directory.
         let everybody = place.path().join("tmp");

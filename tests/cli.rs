@@ -596,6 +596,16 @@ fn what_a_command_makes_is_its_users_alone_and_doctor_says_where_it_is_not() {
     assert_eq!([mode(""), mode("fishway.db")], [0o700, 0o600]);
     let doctor = place.run(&["doctor"]).ok();
     assert!(doctor.contains("nobody else may read"), "{doctor}");
+    // A place that cannot be looked into is not said to be empty.
+    std::fs::write(place.path("file"), "").unwrap();
+    let line = ["--data", "file", "list"];
+    place
+        .run(&line)
+        .refused(1, "file cannot be", "another directory with --data");
+    // A look at a place that has no data makes the directory, and makes it so.
+    std::fs::remove_dir_all(&data).unwrap();
+    place.run(&["doctor"]);
+    assert_eq!(mode(""), 0o700);
 }
 
 #[test]

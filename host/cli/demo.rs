@@ -25,6 +25,8 @@ pub struct Args {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    crate::disk::create_data_directory(&global.data)
+        .with_context(|| format!("{} cannot be made", global.data.display()))?;
     let home = global.data.join("demo");
     let (handlers_dir, data_dir) = (home.join("handlers"), home.join("data"));
     let project = examples::unpack(&home.join("source"))

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::view::{bytes, duration};
+use super::view::{bytes, count, duration};
 use super::{Done, Global, now_ms, print_json, print_line};
 use crate::clock::SystemClock;
 use crate::disk::open_to_others;
@@ -105,7 +105,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
 fn disk(global: &Global) -> Finding {
     let measure = || -> std::io::Result<u64> {
         use std::io::Write;
-        crate::disk::create_directory(&global.data)?;
+        crate::disk::create_data_directory(&global.data)?;
         let path = global.data.join(format!(".doctor.{}", std::process::id()));
         let mut file = std::fs::File::create(&path)?;
         let mut times = Vec::new();
@@ -139,10 +139,21 @@ fn disk(global: &Global) -> Finding {
 /// Whether others may read the payloads of tasks.
 fn private(global: &Global) -> Finding {
     let what = "private";
-    let open = open_to_others(&global.data);
     let place = global.data.display();
+    if let Err(error) = std::fs::read_dir(&global.data)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        let says = format!(
+            "this user may not look into {place}: run fishway as its owner, who shares it with a group by chmod 2770"
+        );
+        return Finding::bad(what, says);
+    }
+    let open = open_to_others(&global.data);
     let Some(first) = open.first() else {
-        return Finding::good(what, format!("nobody else may read {place}"));
+        return Finding::good(
+            what,
+            format!("nobody else may read what Fishway keeps in {place}"),
+        );
     };
     let more = match open.len() - 1 {
         0 => String::new(),
@@ -229,8 +240,13 @@ fn randomness(global: &Global) -> Finding {
     let missing = |secret: &&SecretInfo| secret.number > 0 && secret.made_at_ms.is_none();
     if let Some(missing) = secrets.iter().find(missing) {
         let says = format!(
-            "secret {} is missing, and {} runs in progress draw from it: each begins again",
-            missing.number, missing.runs
+            "secret {} is missing, and {} from it: each begins again",
+            missing.number,
+            count(
+                missing.runs,
+                "run in progress draws",
+                "runs in progress draw"
+            )
         );
         return Finding::bad(what, says);
     }
@@ -244,8 +260,8 @@ fn randomness(global: &Global) -> Finding {
         match older.map_or(0, |older| older.runs) {
             0 => says,
             runs => format!(
-                "{says}; {runs} runs in progress, which began under an older version, draw numbers that follow \
-                 from their ids, until they end"
+                "{says}; {} began under an older version: the numbers of such a run follow from its id until it ends",
+                count(runs, "run in progress", "runs in progress")
             ),
         },
     )

@@ -506,9 +506,10 @@ impl Global {
         Ok(url.map(Address::parse).transpose()?)
     }
 
-    /// Whether there is any data: a file, or a database, which is made where it is not there.
+    /// Whether there is any data: a file, or a database, which is made where it is not there. A directory that this
+    /// user may not look into counts as one that has data: whoever opens it says why that fails.
     fn has_data(&self) -> bool {
-        self.database.is_some() || self.data.join(FILE_NAME).exists()
+        self.database.is_some() || self.data.join(FILE_NAME).try_exists().unwrap_or(true)
     }
 
     /// The host that is asked over HTTP, if one is.

@@ -46,13 +46,32 @@ pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
         1_024..1_048_576 => format!("{} KB", bytes / 1_024),
-        _ => format!("{:.1} MB", bytes as f64 / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+/// So many of something: `1 file`, `2 files`.
+pub fn count(many: u64, one: &str, several: &str) -> String {
+    match many {
+        1 => format!("1 {one}"),
+        many => format!("{many} {several}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        let check = |size: u64, expected: &str| assert_eq!(bytes(size), expected);
+        check(1_023, "1023 B");
+        check(1_024, "1 KB");
+        check(1_048_575, "1023 KB");
+        check(1_048_576, "1.0 MB");
+        check(12_638_277_632, "11.8 GB");
+    }
 
     #[test]
     fn durations_read_as_people_say_them() {
