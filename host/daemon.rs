@@ -306,8 +306,9 @@ impl Host {
             tidy,
         };
         let looking = looking.run(looks, (told, loaded), sender);
-        let looking = beside.run("looks for new handlers", looking);
+        let looking = beside.run("looks for new handlers", blocking::never(looking));
         let following = sharing.follow(shared.clone(), loader.clone());
+        let following = blocking::never(following);
         let following = beside.run("looks for what other hosts share", following);
         let background = vec![clocks, keeping, beating, looking, following];
         Ok(Host {
@@ -495,14 +496,15 @@ fn unwritable(path: &Path, error: &std::io::Error) -> LoaderError {
     }
 }
 
-/// Says what the host has of its memory, where that has changed.
+/// Says what the host has of its memory, where that has changed. The heartbeat does not wait for the disk.
 fn say_memory(data_dir: PathBuf, number: u64, memory: Arc<Memory>) -> impl FnMut() {
     let mut said = None;
     move || {
-        let now = Some(HostMemory::of(number, &memory));
-        if now != said {
-            now.iter().for_each(|now| now.say(&data_dir));
-            said = now;
+        let now = HostMemory::of(number, &memory);
+        if said.as_ref() != Some(&now) {
+            let (data_dir, text) = (data_dir.clone(), now.clone());
+            drop(tokio::task::spawn_blocking(move || text.say(&data_dir)));
+            said = Some(now);
         }
     }
 }

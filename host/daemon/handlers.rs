@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::sharing::Sharing;
+use crate::blocking;
 use crate::executor::Sandbox;
 use crate::loader::{Change, Handler, Loader, Problem};
 use crate::store::{
@@ -240,29 +241,38 @@ impl Looking {
     async fn keep(&mut self, changed: bool) -> Result<(), StoreError> {
         let handlers = self.loader.handlers();
         if let Some(change) = self.known.change(&self.loader) {
-            warn_of_none(&*self.store, &change);
+            let lacking = lacks_all(&change).then(|| change.standing.clone());
             self.tidy &= change.components.is_empty();
             // The commit that keeps them also starts what was held for want of them.
             self.store.keep_handlers(change).await?;
+            // Whoever reads the warning finds the same in the database.
+            if let Some(standing) = lacking {
+                let store = self.store.clone();
+                blocking::run(move || warn_of_none(&*store, &standing)).await;
+            }
         }
         if changed {
             let sharing = &self.sharing;
             sharing.handlers_changed(&self.store, &self.loader).await?;
         }
         if !self.tidy && self.loader.loading() == 0 {
-            forget(&*self.store, &self.loader, &handlers, &self.sandbox);
+            let (store, loader) = (self.store.clone(), self.loader.clone());
+            let sandbox = self.sandbox.clone();
+            blocking::run(move || forget(&*store, &loader, &handlers, &sandbox)).await;
             self.tidy = true;
         }
         Ok(())
     }
 }
 
-/// Say so when no handler is left, and there are tasks that wait for one.
-fn warn_of_none(store: &dyn Store, change: &HandlersChange) {
+/// Whether a change leaves no handler, loaded or on its way.
+fn lacks_all(change: &HandlersChange) -> bool {
     let standing = &change.standing;
-    if standing.loaded > 0 || standing.loading > 0 || change.components.is_empty() {
-        return;
-    }
+    standing.loaded == 0 && standing.loading == 0 && !change.components.is_empty()
+}
+
+/// Say so when no handler is left, and there are tasks that wait for one.
+fn warn_of_none(store: &dyn Store, standing: &HandlersStanding) {
     let Ok(depths) = store.depths() else { return };
     if let Some(warning) = no_handlers(standing, &depths) {
         tracing::warn!("{warning}");

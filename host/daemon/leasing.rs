@@ -122,8 +122,7 @@ pub async fn beat(
 /// said.
 async fn set_schedules_right(store: &Arc<dyn Store>, now_ms: u64) -> Result<(), StoreError> {
     let read = store.clone();
-    let schedules = tokio::task::spawn_blocking(move || read.schedules()).await;
-    let schedules = schedules.map_err(|_| StoreError::Closed)??;
+    let schedules = blocking::run(move || read.schedules()).await?;
     for schedule in schedules.into_iter().filter(|one| one.is_ahead(now_ms)) {
         let name = schedule.plan.name.to_string();
         match store.alter_schedule(name.clone(), Alter::SetRight).await {

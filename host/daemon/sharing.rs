@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 pub use self::mirror::Mirror;
 pub use self::publisher::Publisher;
 
+use crate::blocking;
 use crate::loader::{Digest, Loader, LoaderError};
 use crate::store::{Store, StoreError};
 use crate::task::check_handler_name;
@@ -103,9 +104,7 @@ impl Sharing {
     {
         let (sharing, store, loader) = (self.clone(), store.clone(), loader.clone());
         let runtime = tokio::runtime::Handle::current();
-        let done =
-            tokio::task::spawn_blocking(move || runtime.block_on(work(sharing, store, loader)));
-        done.await.unwrap_or(Err(StoreError::Closed))
+        blocking::run(move || runtime.block_on(work(sharing, store, loader))).await
     }
 }
 
