@@ -101,12 +101,10 @@ struct Said {
 pub fn compile(program: &Path, source: Source<'_>, memory_bytes: u64) -> Result<Nameless, Ended> {
     let code = Nameless::new().map_err(Ended::Unusable)?;
     let mut child = start(program, source, memory_bytes, &code).map_err(Ended::Unusable)?;
-    let said = attend(&mut child, source);
-    if said.is_none() {
-        let _ = child.kill();
-    }
+    let until = Instant::now() + Duration::from_secs(COMPILE_WALL_SECONDS_MAX);
+    let said = attend(&mut child, source, until);
     let status = child.wait().map_err(Ended::Unusable)?;
-    let said = said.ok_or(Ended::Stuck)?;
+    let said = said?;
     if !status.success() {
         return Err(how(status, &said));
     }
@@ -147,17 +145,29 @@ fn start(
     command.spawn()
 }
 
-/// Give the child its file, and hear what it says until it ends. None when it does not end.
-fn attend(child: &mut Child, source: Source<'_>) -> Option<Vec<u8>> {
-    if let Some(mut input) = child.stdin.take() {
-        // A child that is gone does not read. How it ended says more than that.
-        let _ = input.write_all(source.bytes);
-    }
-    let until = Instant::now() + Duration::from_secs(COMPILE_WALL_SECONDS_MAX);
-    match child.stderr.take() {
-        Some(output) => hear(output, until),
-        None => Some(Vec::new()),
-    }
+/// Give the child its file, and hear what it says until it ends. One that has not ended by then is killed.
+fn attend(child: &mut Child, source: Source<'_>, until: Instant) -> Result<Vec<u8>, Ended> {
+    let (input, output) = (child.stdin.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        // The pipe holds a part of the file only, and a child that is stopped reads none of it: so another thread
+        // writes, and is let go by the end of the child.
+        let writing = std::thread::Builder::new().name("fishway-compile-in".to_owned());
+        let writing = writing.spawn_scoped(scope, move || {
+            if let Some(mut input) = input {
+                // A child that is gone does not read. How it ended says more than that.
+                let _ = input.write_all(source.bytes);
+            }
+        });
+        let said = match (writing, output) {
+            (Err(error), _) => Err(Ended::Unusable(error)),
+            (Ok(_), None) => Ok(Vec::new()),
+            (Ok(_), Some(output)) => hear(output, until).ok_or(Ended::Stuck),
+        };
+        if said.is_err() {
+            let _ = child.kill();
+        }
+        said
+    })
 }
 
 fn hear(mut output: ChildStderr, until: Instant) -> Option<Vec<u8>> {
@@ -354,6 +364,25 @@ mod tests {
             "machine",
             "exit status: 3",
         );
+    }
+
+    #[test]
+    fn a_child_that_reads_nothing_is_ended_when_its_time_is_over() {
+        // More than a pipe holds.
+        let bytes = vec![0; 1 << 20];
+        let source = Source {
+            bytes: &bytes,
+            text: false,
+        };
+        let mut child = Command::new("sleep")
+            .arg("1000000")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = attend(&mut child, source, Instant::now());
+        assert!(matches!(said, Err(Ended::Stuck)));
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 
     #[test]
