@@ -361,7 +361,13 @@ async fn two_hosts_whose_data_directories_are_copies_publish_beside_each_other()
 async fn a_mirror_takes_no_uploads() {
     let url = postgres::database();
     let _publisher = Member::publisher(&url).await;
-    let mirror = Member::mirror(&url).await;
+    // Its data directory is reached by a link, as a home directory may be.
+    let mut mirror = Member::stopped(&url);
+    let data = mirror.data_dir();
+    let elsewhere = data.with_file_name("elsewhere");
+    std::fs::rename(&data, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &data).unwrap();
+    mirror.start().await;
     let setup = fishway::http::Setup {
         client: mirror.client(),
         loader: mirror.host().loader().clone(),

@@ -16,6 +16,7 @@ use super::given::{Asked, demand, read};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
 use super::tasks::{PAGE_MAX, limit};
+use crate::blocking;
 use crate::daemon::{self, MIRROR};
 use crate::limits::COMPONENT_BYTES_MAX;
 use crate::loader::{self, Loader};
@@ -151,8 +152,8 @@ async fn put(
             ),
         );
     }
-    let mirror = state.data_dir.join(MIRROR).canonicalize();
-    if mirror.is_ok_and(|mirror| mirror == state.loader.directory()) {
+    let shared = state.clone();
+    if blocking::run(move || is_mirror(&shared)).await {
         let what =
             "this host mirrors the handlers that other hosts publish, and has none of its own";
         let hint =
@@ -170,6 +171,13 @@ async fn put(
     Ok((StatusCode::CREATED, Shown(shown)).into_response())
 }
 
+/// Whether the handlers are those that other hosts publish. Either path may lead through links.
+fn is_mirror(state: &State) -> bool {
+    let mirror = state.data_dir.join(MIRROR).canonicalize();
+    let directory = state.loader.directory().canonicalize();
+    mirror.is_ok_and(|mirror| directory.is_ok_and(|directory| mirror == directory))
+}
+
 /// Look at a component, and move it to where it is loaded from.
 fn place(
     loader: &Arc<Loader>,
@@ -181,7 +189,9 @@ fn place(
         tracing::error!(%error, "an uploaded handler cannot be kept");
         Problem::new(Kind::Failed, format!("the handler cannot be kept: {error}"))
     };
-    check_handler_name(name).map_err(|why| Problem::new(Kind::Invalid, why))?;
+    check_handler_name(name).map_err(|why| {
+        Problem::new(Kind::Invalid, why).hint("send it under another name: PUT /v1/handlers/NAME")
+    })?;
     let text = loader.directory().join(format!("{name}.wat"));
     if text.exists() {
         let what = format!("{name}.wat is in the handlers directory, and a name has one file");

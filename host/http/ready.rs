@@ -99,6 +99,7 @@ fn handlers(loaded: &AtomicBool, loading: usize) -> String {
     }
     match loaded.load(Ordering::Relaxed) {
         true => OK.to_owned(),
+        false if loading == 1 => "1 is still being loaded".to_owned(),
         false => format!("{loading} are still being loaded"),
     }
 }
@@ -177,6 +178,7 @@ mod tests {
     fn handlers_are_waited_for_once() {
         let loaded = AtomicBool::default();
         assert_eq!(handlers(&loaded, 2), "2 are still being loaded");
+        assert_eq!(handlers(&loaded, 1), "1 is still being loaded");
         assert_eq!(handlers(&loaded, 0), OK);
         assert_eq!(handlers(&loaded, 1), OK, "one that is replaced");
     }
