@@ -241,8 +241,17 @@ fn on_the_command_line_a_payload_is_never_written_anew() {
 fn an_assistants_payload_is_never_written_anew() {
     let place = Place::with_guests();
     let _host = place.serve();
-    let mut raw = Raw::ready(&place);
+    let mut raw = Raw::without_log(&place);
     let mut number = 1;
+    // However many calls were refused before, and had arguments.
+    for _ in 0..1_100 {
+        number += 1;
+        let refused = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{number},\"method\":\"tools/call\",\"params\":{{\"name\":\"no_such\",\"arguments\":{{}}}}}}\n"
+        );
+        raw.write(refused.as_bytes());
+        assert_eq!(raw.hear()["error"]["code"], -32602);
+    }
     let mut call = |tool: &str, arguments: String| -> Value {
         number += 1;
         raw.write(

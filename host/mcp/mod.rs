@@ -229,12 +229,14 @@ impl ServerHandler for Service {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        // Taken whatever comes of the call, so that nothing is left behind.
+        let written = self.0.arguments.take(&context.id);
         let wanted = &*request.name;
         let Some(known) = self.0.tools.iter().find(|known| known.name == wanted) else {
             return self.missing(wanted);
         };
         // As they were written; values only where that was not kept.
-        let arguments = match self.0.arguments.take(&context.id) {
+        let arguments = match written {
             Some(arguments) => arguments,
             None => crate::wire::raw(&crate::wire::text(&request.arguments.unwrap_or_default())),
         };

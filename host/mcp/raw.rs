@@ -38,15 +38,22 @@ impl Arguments {
         }
         #[derive(Deserialize)]
         struct Parameters {
-            arguments: Box<RawValue>,
+            arguments: Option<Box<RawValue>>,
         }
         let Ok(message) = serde_json::from_slice::<Message>(line) else {
             // Something else, or a fault that the SDK tells of.
             return;
         };
+        if message.method != "tools/call" {
+            return;
+        }
         let mut kept = self.kept();
-        if message.method == "tools/call" && kept.len() < KEPT_MAX {
-            kept.insert(message.id, message.params.arguments);
+        // An earlier call of this id that the SDK refused has left its own behind.
+        kept.remove(&message.id);
+        // The SDK refuses whatever is no object, so that nobody would take it.
+        let object = (message.params.arguments).filter(|text| text.get().starts_with('{'));
+        if let (Some(arguments), true) = (object, kept.len() < KEPT_MAX) {
+            kept.insert(message.id, arguments);
         }
     }
 
@@ -117,6 +124,17 @@ mod tests {
         let id = RequestId::Number(7);
         let kept = arguments.take(&id).unwrap();
         assert_eq!(kept.get(), "{\"z\": 1.50,\"a\":12345678901234567890123}");
+        assert!(arguments.take(&id).is_none());
+        // What the SDK refuses is not kept, and no later call of the same id gets the arguments of an earlier one.
+        let call = |arguments: &str| {
+            format!(
+                "{{\"id\":7,\"method\":\"tools/call\",\"params\":{{\"name\":\"list\"{arguments}}}}}\n"
+            )
+        };
+        watched.see(call(",\"arguments\":[]").as_bytes());
+        assert!(arguments.take(&id).is_none());
+        watched.see(call(",\"arguments\":{\"a\":1}").as_bytes());
+        watched.see(call("").as_bytes());
         assert!(arguments.take(&id).is_none());
         watched.see(b"nonsense\n{\"id\":8,\"method\":\"ping\",\"params\":{\"arguments\":1}}\n");
         assert!(arguments.take(&RequestId::Number(8)).is_none());

@@ -407,7 +407,7 @@ pub struct LogsInput {
     id: String,
     /// Only what comes after this place: `next` of the page before.
     after: Option<String>,
-    /// lines of a page; 100 when absent.
+    /// Lines of a page; 100 when absent.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,
@@ -831,7 +831,8 @@ async fn signal(door: Arc<Door>, input: SignalInput, _call: Call) -> Result<Sign
     let id = door.read(move |client| client.resolve(&name)).await?;
     let value = match (input.value, input.value_json) {
         (Some(_), Some(_)) => {
-            return Err(Trouble::new("`value` and `value_json` exclude each other"));
+            return Err(Trouble::new("`value` and `value_json` exclude each other")
+                .hint("give one of the two"));
         }
         (value, None) => value.map_or_else(|| "null".to_owned(), |value| value.get().to_owned()),
         (None, Some(text)) => text,

@@ -72,12 +72,14 @@ macro_rules! with_document {
                     _ => {
                         return Err(Trouble::new(
                             "a workflow has either a `document` or a `document_text`",
-                        ));
+                        )
+                        .hint("give one of the two"));
                     }
                 };
                 let input = match (self.input, self.input_json) {
                     (Some(_), Some(_)) => {
-                        return Err(Trouble::new("`input` and `input_json` exclude each other"));
+                        return Err(Trouble::new("`input` and `input_json` exclude each other")
+                            .hint("give one of the two"));
                     }
                     (input, None) => input.map(|input| input.get().to_owned()),
                     (None, text) => text,
@@ -260,7 +262,7 @@ pub struct GetInput {
     status: Vec<String>,
     /// Only jobs that come after the one with this key: `next` of the page before.
     after: Option<String>,
-    /// jobs of a page; 20 when absent.
+    /// Jobs of a page; 20 when absent.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     #[schemars(range(min = 1, max = 200))]
     limit: Option<u64>,

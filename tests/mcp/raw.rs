@@ -20,8 +20,12 @@ pub struct Raw {
 impl Raw {
     /// One that nobody has said anything to.
     fn silent(place: &Place) -> Raw {
+        Raw::of(place, &["mcp"])
+    }
+
+    fn of(place: &Place, line: &[&str]) -> Raw {
         let mut child = place
-            .command(&["mcp"])
+            .command(line)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -37,10 +41,18 @@ impl Raw {
 
     /// One that is ready.
     pub fn ready(place: &Place) -> Raw {
-        let mut raw = Raw::silent(place);
-        let hello = raw.greet("2025-06-18");
+        Raw::silent(place).greeted()
+    }
+
+    /// One that is ready and logs nothing: nobody reads its log here, and a pipe holds little.
+    pub fn without_log(place: &Place) -> Raw {
+        Raw::of(place, &["mcp", "--log", "off"]).greeted()
+    }
+
+    fn greeted(mut self) -> Raw {
+        let hello = self.greet("2025-06-18");
         assert_eq!(hello["result"]["protocolVersion"], "2025-06-18");
-        raw
+        self
     }
 
     fn greet(&mut self, version: &str) -> Value {
