@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use super::terminal;
+use crate::blocking;
 
 /// What came of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +18,12 @@ pub enum Answer {
 }
 
 /// Ask a person at the terminal. Standard input may be the data of the command, so the answer is read from
-/// the terminal itself.
-pub fn ask(question: &str) -> std::io::Result<Answer> {
+/// the terminal itself. It is waited for beside the runtime, which hears a Ctrl-C meanwhile.
+pub async fn ask(question: String) -> std::io::Result<Answer> {
+    blocking::run(move || ask_here(&question)).await
+}
+
+fn ask_here(question: &str) -> std::io::Result<Answer> {
     if !terminal::talks_to_terminal() {
         return Ok(Answer::Nobody);
     }

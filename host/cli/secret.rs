@@ -1,3 +1,4 @@
+use super::view::count;
 use super::{Done, Global, print_json, print_line};
 use crate::store::SecretInfo;
 use crate::wire;
@@ -56,10 +57,12 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
 }
 
 fn line(secret: &SecretInfo) -> String {
-    let runs = match secret.runs {
-        1 => "1 run in progress draws from it".to_owned(),
-        runs => format!("{runs} runs in progress draw from it"),
-    };
+    let runs = count(
+        secret.runs,
+        "run in progress draws",
+        "runs in progress draw",
+    );
+    let runs = format!("{runs} from it");
     match secret.made_at_ms {
         Some(made_at_ms) => {
             let made = wire::time(made_at_ms);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::oneshot;
 
+use super::view::count;
 use super::{Done, Global, LISTENING, Refused, duration_ms};
 use crate::client::Client;
 use crate::clock::SystemClock;
@@ -487,12 +488,11 @@ impl Progress {
         if self.loaded == 0 || (loading > 0 && !rested) {
             return;
         }
+        let loaded = count(self.loaded as u64, "handler", "handlers");
+        let files = count(loading as u64, "file is", "files are");
         global.say(match loading {
-            0 => format!("loaded {} handlers", self.loaded),
-            _ => format!(
-                "loaded {} handlers; {loading} files are still being loaded",
-                self.loaded
-            ),
+            0 => format!("loaded {loaded}"),
+            _ => format!("loaded {loaded}; {files} still being loaded"),
         });
         self.loaded = 0;
         self.told_at = Some(Instant::now());

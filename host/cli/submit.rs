@@ -93,7 +93,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         let what = unusable(&args.handler, broken);
         let many = inputs.len();
         let question = format!("{what}\nSubmit {many} tasks that wait until it is mended?");
-        match confirm::ask(&question)? {
+        match confirm::ask(question).await? {
             Answer::Yes => {}
             Answer::No => {
                 return Err(Refused::new("nothing was submitted", broken.hint.clone()).into());

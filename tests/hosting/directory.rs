@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::PATIENCE;
 use crate::support::guests;
 use crate::support::place::Place;
+use crate::trace::terminal::Terminal;
 
 /// A host, and what it says.
 struct Serving {
@@ -77,6 +78,7 @@ fn status(place: &Place) -> String {
 fn a_deploy_that_replaces_the_directory_is_noticed_and_nothing_loaded_is_a_warning() {
     let place = Place::with_guests();
     let host = Serving::at(&place);
+    host.until("loaded script");
     assert_eq!(host.instances(), 1, "one for everything that is watched");
     place.run(&["submit", "echo", "1", "--in", "1h"]).ok();
     std::fs::remove_dir_all(place.path("handlers")).unwrap();
@@ -161,6 +163,7 @@ fn a_host_without_an_inotify_instance_finds_handlers_by_looking_and_says_why() {
 fn what_is_listed_is_what_the_host_runs() {
     let place = Place::with_guests();
     let host = Serving::at(&place);
+    host.until("loaded script");
     let listed = place.run(&["handler", "list"]);
     let before = listed.ok();
     assert!(
@@ -179,6 +182,28 @@ fn what_is_listed_is_what_the_host_runs() {
     assert_eq!(json.code, 1);
     assert!(json.out.contains("the host runs sha256:"), "{}", json.out);
     assert_eq!(place.run(&["submit", "echo", "3", "--wait"]).ok(), "3\n");
+}
+
+/// Ctrl-C in the place of an answer; the exit code, or none where the signal ended the command.
+fn interrupted_question(place: &Place) -> Option<i32> {
+    std::fs::write(place.path("many.jsonl"), "1\n2\n").unwrap();
+    let (mut terminal, side) = Terminal::new(20);
+    // The terminal is that of a session of its own, whose first process is the command.
+    let program = place.command(&["submit", "bad", "@many.jsonl", "--each"]);
+    let mut command = Command::new("setsid");
+    command
+        .args(["--ctty", "sh", "-c", "exec \"$0\" \"$@\" 2>&0 >&0"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(place.path("."))
+        .env("NO_COLOR", "1")
+        .stdin(side);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    terminal.until("[y/N]");
+    terminal.press("\x03");
+    terminal.at_the_end();
+    child.wait().unwrap().code()
 }
 
 #[test]
@@ -220,6 +245,10 @@ fn a_task_whose_handler_could_not_be_loaded_says_why_at_once() {
     assert_eq!(place.run(&["list"]).ok().lines().count(), 1);
     let many = ["submit", "bad", "-", "--each", "--yes"];
     assert_eq!(place.run_with(&many, "1\n2\n3\n").ok().lines().count(), 3);
+
+    let (code, many) = (interrupted_question(&place), place.run(&["list"]).ok());
+    assert!(code == Some(130) || code.is_none(), "{code:?}");
+    assert_eq!(many.lines().count(), 4);
 
     std::fs::copy(guests::guest("echo"), place.path("handlers/bad.wasm")).unwrap();
     host.until("loaded bad");

@@ -1,7 +1,7 @@
 //! A terminal that a program may print to, and what stands on it then.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -52,6 +52,11 @@ impl Terminal {
             }
             assert!(self.read(), "it ended before it said {words}: {screen:#?}");
         }
+    }
+
+    /// Press some keys.
+    pub fn press(&mut self, keys: &str) {
+        self.person.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Read until the program has ended; the screen then.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::view::bytes;
+use super::super::view::{bytes, count};
 use super::super::{Done, Global, print_line};
 use super::{functions, print_handler, print_problem};
 use crate::client::Client;
@@ -78,8 +78,8 @@ impl Loaded {
             }
         }
         if self.standing.loading > 0 {
-            let loading = self.standing.loading;
-            global.say(format!("{loading} files are still being loaded"));
+            let files = count(self.standing.loading, "file is", "files are");
+            global.say(format!("{files} still being loaded"));
         }
         Ok(done)
     }
