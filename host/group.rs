@@ -597,6 +597,26 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
     Ok(Change { task, effects })
 }
 
+/// A group that was found damaged fails at once, as nobody knows how many of its members live: those that do are
+/// cancelled.
+pub fn damaged(task: &Task, failure: Failure, now_ms: u64) -> Change {
+    let mut next = task.clone();
+    next.status = Status::Failed;
+    next.failure = Some(failure);
+    next.ended_at_ms = Some(now_ms);
+    next.run_at_ms = None;
+    next.blocked_by = 0;
+    Change {
+        task: next,
+        effects: vec![
+            Effect::SourcesClosed,
+            Effect::CancelMembers,
+            Effect::Ended,
+            Effect::Moved,
+        ],
+    }
+}
+
 /// Whether an ended group may run again: one that completed never does.
 fn revives(status: Status) -> bool {
     status.is_terminal() && status != Status::Completed

@@ -159,6 +159,23 @@ pub struct UnitResult {
     pub failure: Option<Failure>,
 }
 
+impl UnitResult {
+    /// Of its task, which has ended. One that is damaged counts as failed: nobody knows its result.
+    pub fn of(task: Task) -> UnitResult {
+        let damage = task.damage.map(|damage| damage.failure(task.id));
+        UnitResult {
+            line: task.sequence,
+            id: task.id,
+            status: match damage {
+                Some(_) => Status::Failed,
+                None => task.status,
+            },
+            output: task.output,
+            failure: damage.or(task.failure),
+        }
+    }
+}
+
 /// Where a job stands, as people see it: derived from its group, and from whether a host serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobStatus {

@@ -87,14 +87,18 @@ impl Traces {
 
     fn send(&self, store: &dyn Store, ids: &[TaskId]) -> Result<(), String> {
         let failed = |error: crate::store::StoreError| error.to_string();
-        let tasks = store.tasks(ids).map_err(failed)?;
+        // Without payloads, and also where one is damaged: the others have their spans.
+        let read = |ids: &[TaskId]| -> Result<Vec<Task>, String> {
+            let tasks = store.tasks_within(ids, 0).map_err(failed)?;
+            Ok(tasks.into_iter().flatten().map(|(task, _)| task).collect())
+        };
         // One that was retried meanwhile has not ended; one that was deleted is gone.
-        let tasks: Vec<Task> = tasks.into_iter().flatten().collect();
+        let tasks = read(ids)?;
         let others = tasks.iter().flat_map(|task| [task.parent, task.retry_of]);
         let mut others: Vec<TaskId> = others.flatten().collect();
         others.sort_unstable();
         others.dedup();
-        let others = store.tasks(&others).map_err(failed)?.into_iter().flatten();
+        let others = read(&others)?.into_iter();
         let others: HashMap<TaskId, String> =
             others.map(|other| (other.id, span_id(&other))).collect();
         let spans = tasks.iter().filter_map(|task| span(task, &others));

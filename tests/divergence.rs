@@ -22,8 +22,11 @@ async fn replayed(before: Value, after: Value) -> Task {
     let file = Connection::open(world.directory.path().join("data/fishway.db")).unwrap();
     let input = json!({ "steps": after }).to_string();
     let id = task.to_i64();
-    file.execute("update tasks set input = ?1 where id = ?2", (input, id))
-        .unwrap();
+    file.execute(
+        "update tasks set input = ?1, checksum = null where id = ?2",
+        (input, id),
+    )
+    .unwrap();
     world.restart().await;
     clock.advance(1_000);
     world.end(task).await

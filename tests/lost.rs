@@ -82,7 +82,7 @@ async fn a_task_that_the_database_says_runs_here_and_does_not_is_put_back_at_the
         &format!(
             "update tasks
              set status = 'running', run_at_ms = null, digest = '{digest}', fence = 1, attempt = 1,
-               started_at_ms = created_at_ms, run_at_start_ms = created_at_ms
+               started_at_ms = created_at_ms, run_at_start_ms = created_at_ms, checksum = null
              where id = {}",
             id.to_i64()
         ),

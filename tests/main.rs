@@ -11,6 +11,8 @@ mod builder;
 mod cli;
 /// A host that is killed at every point that can be named.
 mod crash;
+/// Rows that are no longer what was written, by every door.
+mod damaged;
 /// The dashboard, in a real browser.
 mod dashboard;
 /// Replays that do not do what their record says.

@@ -28,7 +28,9 @@ async fn drawn(steps: Value, change: &str) -> (World, Value) {
     world.submit_to("script", input, later).await;
     world.stop().await;
     let id = ID.to_i64();
-    let sql = format!("update tasks set id = {id}, scope_id = {id}, run_at_ms = null {change}");
+    let sql = format!(
+        "update tasks set id = {id}, scope_id = {id}, run_at_ms = null, checksum = null {change}"
+    );
     file(&world).execute_batch(&sql).unwrap();
     world.restart().await;
     let drawn = results(&world.end(ID).await);

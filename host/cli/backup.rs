@@ -4,14 +4,16 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::view::{bytes, duration};
-use super::{Done, Global, print_json};
+use super::{Done, Global, print_json, remark};
+use crate::store::sqlite::damaged_tasks;
 
 /// Copy the database to a file, while the host runs
 ///
 /// The copy is one moment of the database, whole and looked through: it has its name only then. To go
 /// back to it, put it as fishway.db into an empty data directory. It has the secrets that random numbers of
-/// handlers are made from: keep it as safe as the data directory. With --json, an object with file,
-/// bytes and tasks.
+/// handlers are made from: keep it as safe as the data directory. Tasks that do not match their checksums are copied as
+/// they are, with a warning, and never in the place of an earlier copy. With --json, an object with file, bytes, tasks
+/// and damaged.
 #[derive(clap::Args)]
 pub struct Args {
     /// The file
@@ -41,9 +43,16 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     bar.finish_and_clear();
     let copied = copied?;
     let file = args.file.display();
+    let (damaged, _) = &copied.damaged;
+    if *damaged > 0 {
+        let tasks = damaged_tasks(&copied.damaged);
+        remark(format_args!(
+            "warning: {tasks} in the database, and so in the copy: keep an earlier one, which may have what was"
+        ));
+    }
     if global.json {
         print_json(&serde_json::json!({
-            "file": args.file, "bytes": copied.bytes, "tasks": copied.tasks,
+            "file": args.file, "bytes": copied.bytes, "tasks": copied.tasks, "damaged": damaged,
         }))?;
     } else {
         global.say(format!(

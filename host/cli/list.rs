@@ -106,13 +106,17 @@ fn table(tasks: &[Task], holds: &Holds, header: bool) -> Vec<String> {
         let colour = style(task.status);
         let took = task.duration_ms(now).map(duration).unwrap_or_default();
         let last = match &task.failure {
+            _ if task.damage.is_some() => "it does not match its checksum".to_owned(),
             Some(failure) if task.status.is_terminal() => cut(&failure.message, 60),
             _ => match holds.sentence(task).filter(|why| why != "ready") {
                 Some(why) => cut(&format!("({why}) {}", task.input), 60),
                 None => cut(&task.input, 60),
             },
         };
-        let status = task.status;
+        let status = match task.damage {
+            Some(_) => "damaged",
+            None => task.status.as_str(),
+        };
         let (id, handler) = (task.id, what(task));
         lines.push(format!(
             "{id:13}  {handler:width$}  {colour}{status:9}{colour:#}  {took:>8}  {last}"

@@ -293,6 +293,7 @@ fn list(global: &Global) -> anyhow::Result<Done> {
 fn line(schedule: &Schedule, status: Option<Status>, width: usize) -> String {
     let plan = &schedule.plan;
     let next = match schedule.next_at_ms {
+        _ if schedule.damaged => schedule.state().to_owned(),
         Some(at) => local(schedule, at),
         None => schedule.state().to_owned(),
     };

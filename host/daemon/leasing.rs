@@ -10,6 +10,7 @@ use super::{HostError, Setup, process};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::lease::{HEARTBEAT_MS, Identity, Lease, LeaseKey, Life, Sign};
+use crate::schedule::Schedule;
 use crate::store::{Alter, Beat, Store, StoreError};
 
 /// Become the one that serves. The lock is ours already; but where somebody has removed its file,
@@ -123,15 +124,16 @@ pub async fn beat(
 async fn set_schedules_right(store: &Arc<dyn Store>, now_ms: u64) -> Result<(), StoreError> {
     let read = store.clone();
     let schedules = blocking::run(move || read.schedules()).await?;
-    for schedule in schedules.into_iter().filter(|one| one.is_ahead(now_ms)) {
+    let ahead = |one: &Schedule| one.is_ahead(now_ms) && !one.damaged;
+    for schedule in schedules.into_iter().filter(ahead) {
         let name = schedule.plan.name.to_string();
         match store.alter_schedule(name.clone(), Alter::SetRight).await {
             Ok(_) => tracing::warn!(
                 schedule = name,
                 "it fired or was added under a clock that was ahead of the present one; it goes on from now"
             ),
-            // Removed meanwhile.
-            Err(StoreError::UnknownSchedule(_)) => {}
+            // Removed meanwhile, or damaged.
+            Err(StoreError::UnknownSchedule(_) | StoreError::DamagedSchedule(_)) => {}
             Err(error) => return Err(error),
         }
     }

@@ -9,13 +9,14 @@ use utoipa::ToSchema;
 
 use crate::client::ClientError;
 use crate::store::StoreError;
+use crate::task::state::Refusal;
 use crate::workflow;
 
 /// Why a request was not done.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     /// `urn:fishway:problem:` and a word: usage, invalid, not-found, ambiguous, refused, denied,
-    /// too-large, too-many, stopping, full, failed.
+    /// too-large, too-many, stopping, full, damaged, failed.
     #[serde(rename = "type")]
     pub kind: String,
     /// What such problems have in common.
@@ -77,6 +78,7 @@ pub enum Kind {
     TooMany,
     Stopping,
     Full,
+    Damaged,
     Failed,
 }
 
@@ -151,6 +153,11 @@ impl Kind {
                 "there is no room left",
                 StatusCode::INSUFFICIENT_STORAGE,
             ),
+            Kind::Damaged => (
+                "damaged",
+                "what the database has of it is damaged",
+                StatusCode::INTERNAL_SERVER_ERROR,
+            ),
             Kind::Failed => (
                 "failed",
                 "the host failed",
@@ -198,6 +205,10 @@ impl Problem {
 fn kind_of_store(error: &StoreError) -> Kind {
     match error {
         StoreError::UnknownTask(_) | StoreError::UnknownSchedule(_) => Kind::NotFound,
+        StoreError::DamagedTask { .. }
+        | StoreError::DamagedSchedule(_)
+        | StoreError::Damaged { .. }
+        | StoreError::Refused(Refusal::Damaged { .. }) => Kind::Damaged,
         StoreError::Refused(_)
         | StoreError::Lives { .. }
         | StoreError::Needed { .. }
@@ -238,7 +249,7 @@ impl From<ClientError> for Problem {
             ClientError::Stopping { .. } | ClientError::KeyUsed { .. } => Kind::Refused,
             _ => Kind::Invalid,
         };
-        if kind == Kind::Failed {
+        if matches!(kind, Kind::Failed | Kind::Damaged) {
             tracing::error!(%error, "a request failed");
         }
         let hint = error.hint();

@@ -17,7 +17,7 @@ use crate::store::{
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
-use crate::task::{Failure, Fence, Options, Status, Task, TaskId, Wait};
+use crate::task::{Damage, Failure, Fence, Options, Status, Task, TaskId, Wait};
 use crate::wire::job::UnitJson;
 use crate::wire::{
     self, AttemptJson, FailureJson, FileProblemJson, HandlerJson, HostJson, LinkJson, LogJson,
@@ -126,6 +126,8 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         secret: 0,
         ended_at_ms: maybe(&json.ended_at, |text| at_ms(text))?,
         spent_ms: 0,
+        // Which part it is says its host, in a sentence.
+        damage: json.damage.as_ref().map(|_| Damage::Row),
     })
 }
 
@@ -364,6 +366,7 @@ pub fn schedule(json: &ScheduleJson) -> Result<Schedule, StoreError> {
         runs: json.runs,
         skipped: json.skipped,
         created_at_ms,
+        damaged: json.state == "damaged",
     })
 }
 

@@ -96,6 +96,9 @@ pub struct Schedule {
     pub skipped: u64,
     /// When it was added, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
+    /// Whether what the store has of it is not what was written. Then it does not fire, and is not changed but by
+    /// another plan in its place. Never stored.
+    pub damaged: bool,
 }
 
 /// A run of a schedule.
@@ -306,12 +309,45 @@ impl Schedule {
             runs: 0,
             skipped: 0,
             created_at_ms: now_ms,
+            damaged: false,
+        }
+    }
+
+    /// What is known of one of which nothing but its name can be read.
+    pub fn unreadable(name: Arc<str>) -> Schedule {
+        let target = Target::Handler {
+            handler: "".into(),
+            input: "null".into(),
+        };
+        let timing = Timing::Every {
+            every_ms: 0,
+            from_ms: 0,
+        };
+        Schedule {
+            plan: Plan {
+                name,
+                target,
+                options: Arc::default(),
+                timing,
+                missed: Missed::Skip,
+                overlap: Overlap::Skip,
+            },
+            paused: false,
+            next_at_ms: None,
+            last: None,
+            runs: 0,
+            skipped: 0,
+            created_at_ms: 0,
+            damaged: true,
         }
     }
 
     /// The same schedule with another plan. It stays paused or not; one whose timing is the same
     /// keeps its next time, so that to add it anew with each deployment puts nothing off.
     pub fn replaced(self, plan: Plan, now_ms: u64, zones: &TimeZoneDatabase) -> Schedule {
+        if self.damaged {
+            return Schedule::new(plan, now_ms, zones);
+        }
         if plan.timing.says_the_same(&self.plan.timing) {
             let timing = self.plan.timing.clone();
             let plan = Plan { timing, ..plan };
@@ -327,9 +363,10 @@ impl Schedule {
         Schedule { plan, ..self }.timed_anew(now_ms, zones)
     }
 
-    /// A word for it: active, paused, or over when it has no time to come.
+    /// A word for it: active, paused, damaged, or over when it has no time to come.
     pub fn state(&self) -> &'static str {
         match self.next_at_ms {
+            _ if self.damaged => "damaged",
             _ if self.paused => "paused",
             Some(_) => "active",
             None => "over",

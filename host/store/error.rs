@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::lease::SILENCE_MS_MAX;
 use crate::store::sqlite::Holder;
 use crate::task::state::{Loss, Refusal};
-use crate::task::{Status, TaskId};
+use crate::task::{Damage, Failure, Status, TaskId};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -139,6 +139,17 @@ pub enum StoreError {
         /// What SQLite says.
         why: String,
     },
+    /// What is kept of a task does not match its checksum.
+    #[error("{}", damage.sentence(*id))]
+    DamagedTask {
+        /// Which task.
+        id: TaskId,
+        /// What of it.
+        damage: Damage,
+    },
+    /// What is kept of a schedule does not match its checksum.
+    #[error("schedule \"{0}\" is damaged in the database: it does not match its checksum")]
+    DamagedSchedule(String),
     /// No room is left.
     #[error("the disk is full: {why}")]
     Full {
@@ -268,6 +279,8 @@ impl StoreError {
             | StoreError::Deadlock { .. }
             | StoreError::NoReceiver(_)
             | StoreError::SignalsFull { .. }
+            | StoreError::DamagedTask { .. }
+            | StoreError::DamagedSchedule(_)
             | StoreError::Stale(_) => true,
             StoreError::NewerSchema { .. }
             | StoreError::Moved { .. }
@@ -318,6 +331,8 @@ impl StoreError {
             | StoreError::Stale(_)
             // A smaller one may still find room, and another page may be whole.
             | StoreError::Full { .. }
+            | StoreError::DamagedTask { .. }
+            | StoreError::DamagedSchedule(_)
             | StoreError::Damaged { .. }
             | StoreError::ReadOnly { .. }
             | StoreError::Crowded { .. }
@@ -361,12 +376,22 @@ impl StoreError {
             | StoreError::Moved { .. }
             | StoreError::Foreign { .. }
             | StoreError::Damaged { .. }
+            | StoreError::DamagedTask { .. }
+            | StoreError::DamagedSchedule(_)
             | StoreError::Failed { .. }
             | StoreError::Panicked { .. }
             | StoreError::Clock
             | StoreError::Remote { .. } => Some(Loss::Unread {
                 why: self.to_string(),
             }),
+        }
+    }
+
+    /// Why an attempt fails for good that cannot go on because of this; none where another one may help.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            StoreError::DamagedTask { id, damage } => Some(damage.failure(*id)),
+            _ => None,
         }
     }
 
@@ -426,6 +451,16 @@ impl StoreError {
                 "stop the host, keep {} as it is, and put the last copy that fishway backup made in its place; fishway \
                  doctor --deep says what is hit where it can still be opened",
                 path.display()
+            ),
+            StoreError::DamagedTask { id, .. } | StoreError::Refused(Refusal::Damaged { id, .. }) => {
+                format!(
+                    "fishway doctor --deep names all that is damaged; a backup has it as it was; fishway delete {id} \
+                     lets go of it once it has ended"
+                )
+            }
+            StoreError::DamagedSchedule(name) => format!(
+                "fishway schedule add {name} --replace puts another in its place, fishway schedule remove {name} \
+                 removes it"
             ),
             StoreError::Moved { .. } => {
                 "use that one, with --database or FISHWAY_DATABASE; fishway migrate --undo goes on with the file, whose unfinished tasks then run here and there".to_owned()

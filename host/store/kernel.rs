@@ -51,7 +51,7 @@ use crate::limits::TRANSACTION_ROWS;
 use crate::store::StoreError;
 use crate::store::rows::{Attached, Rows, Standing};
 use crate::store::unfinished::{Kind, Unfinished};
-use crate::task::state::{Effect, Event, apply};
+use crate::task::state::{Effect, Event, apply, failed_instead};
 use crate::task::{Failure, IdGenerator, Status, StatusSet, Task, TaskId, Token};
 
 /// Clocks that one transaction looks after; the rest comes with the next.
@@ -202,6 +202,21 @@ impl<'a> Turn<'a> {
                 touched.saved = Some(std::mem::replace(&mut touched.task, Box::new(task)));
             } else {
                 *touched.task = task;
+            }
+        }
+    }
+
+    /// A task turned out to be damaged: what is known of it is no more than this. Nothing of that is saved.
+    fn is_damaged(&mut self, found: &Task) {
+        if let Some(touched) = self.touched.get_mut(&found.id) {
+            for known in [Some(&mut touched.task), touched.saved.as_mut()] {
+                if let Some(known) = known {
+                    known.damage = found.damage;
+                    known.input = found.input.clone();
+                    known.phase_input = found.phase_input.clone();
+                    known.output = found.output.clone();
+                    known.metadata = found.metadata.clone();
+                }
             }
         }
     }
@@ -375,9 +390,14 @@ impl<'a> Turn<'a> {
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
                 Effect::JournalEnded if !attached.journal => {}
                 Effect::JournalEnded => self.rows.drop_journal(id)?,
+                // What it was to complete with was damaged.
+                Effect::Continue { .. } if task.status != Status::Completed => {}
                 Effect::Continue { handler, output } => {
                     let output = task.output.clone().unwrap_or(output);
-                    self.go_on(&task, handler, &output)?;
+                    if let Some(failure) = self.go_on(&task, handler, &output)? {
+                        task = failed_instead(task, failure);
+                        self.change(task.clone());
+                    }
                 }
                 Effect::Stop => self.stops.push(id),
                 Effect::Hint => self.hints.push(id),
@@ -396,7 +416,10 @@ impl<'a> Turn<'a> {
                 Effect::FindSource => self.find_source(&task, &mut caused)?,
                 Effect::Assemble => {
                     if let Some(group) = task.group.as_deref() {
-                        task.output = Some(self.assemble(id, group)?);
+                        match self.assemble(id, group)? {
+                            Ok(output) => task.output = Some(output),
+                            Err(failure) => task = failed_instead(task, failure),
+                        }
                         self.change(task.clone());
                     }
                 }

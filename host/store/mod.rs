@@ -6,6 +6,7 @@
 //! client and the daemon. A verb that writes returns after the commit; [`Writes::record`] alone
 //! does not wait, and is committed before anything that its caller writes later.
 
+pub mod checksum;
 pub mod counter;
 mod error;
 mod filter;

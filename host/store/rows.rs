@@ -313,7 +313,8 @@ pub trait ScheduleRows {
     fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError>;
     /// Forget a schedule.
     fn remove_schedule(&mut self, name: &str) -> Result<(), StoreError>;
-    /// Schedules whose next time has come by `now_ms`, at most `limit`, the latest last.
+    /// Schedules whose next time has come by `now_ms`, at most `limit`, the latest last. One that is damaged does not
+    /// come, and has no next time any more; nothing else of its row changes.
     fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError>;
     /// The functions that those of these handlers run that the last host has, by name.
     fn functions(&mut self, names: &[&str]) -> Result<HashMap<String, Function>, StoreError>;
@@ -516,6 +517,23 @@ pub struct EndedItem {
     pub output: Option<Json>,
     /// Why it did not complete, where that was asked for.
     pub failure: Option<Failure>,
+    /// Why its output cannot be read.
+    pub damage: Option<Failure>,
+}
+
+impl EndedItem {
+    /// Of the row of an item; with why it did not complete when `failures`.
+    pub fn of(task: Task, failures: bool) -> EndedItem {
+        // One that failed has no output that could be damaged, and is known to have failed.
+        let damage = task.damage.filter(|_| task.status != Status::Failed);
+        EndedItem {
+            sequence: task.sequence,
+            status: task.status,
+            output: task.output,
+            failure: task.failure.filter(|_| failures),
+            damage: damage.map(|damage| damage.failure(task.id)),
+        }
+    }
 }
 
 /// A task as a source of a group.

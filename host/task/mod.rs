@@ -4,6 +4,7 @@
 //! changes, and only a `store` keeps one.
 
 mod children;
+mod damage;
 mod duration;
 pub mod edge;
 mod fence;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use children::{NewChild, NewChildren};
+pub use damage::Damage;
 pub use duration::duration_ms;
 pub use edge::Edge;
 pub use fence::Fence;
@@ -139,6 +141,10 @@ pub struct Task {
     pub ended_at_ms: Option<u64>,
     /// Running time that the current attempt has used before its last wait, in milliseconds.
     pub spent_ms: u64,
+
+    /// What the store found damaged as it read the task. Then its payloads are left out, and all else is told as it
+    /// stands there. Never stored: what was written with a checksum keeps it, and is found again.
+    pub damage: Option<Damage>,
 }
 
 impl Task {
@@ -372,6 +378,8 @@ pub enum FailureKind {
     Members,
     /// What was given or returned is not of the type that is needed.
     TypeMismatch,
+    /// What the database has of it, or of what it has to read, is not what was written.
+    Damaged,
 }
 
 impl FailureKind {
@@ -388,6 +396,7 @@ impl FailureKind {
             FailureKind::Upstream => "upstream",
             FailureKind::Members => "members",
             FailureKind::TypeMismatch => "type-mismatch",
+            FailureKind::Damaged => "damaged",
         }
     }
 }
@@ -606,6 +615,7 @@ impl NewTask {
             secret: 0,
             ended_at_ms: None,
             spent_ms: 0,
+            damage: None,
         };
         if lost.is_some() {
             task.status = Status::Skipped;

@@ -11,7 +11,9 @@ use crate::group;
 use crate::limits;
 use crate::task::edge::{Edge, On};
 use crate::task::producer::Stage;
-use crate::task::{Failure, FailureKind, Json, Status, Task, TaskId, Wait, WaitingCall, Woken};
+use crate::task::{
+    Damage, Failure, FailureKind, Json, Status, Task, TaskId, Wait, WaitingCall, Woken,
+};
 
 /// What may happen to a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -359,6 +361,14 @@ pub enum Refusal {
         /// Which task.
         id: TaskId,
     },
+    /// The task is damaged, so there is nothing that could be done again.
+    #[error("{}", damage.sentence(*id))]
+    Damaged {
+        /// Which task.
+        id: TaskId,
+        /// What of it.
+        damage: Damage,
+    },
     /// The event belongs to another status.
     #[error("task {id} is {status}: \"{event}\" does not apply")]
     Misplaced {
@@ -376,6 +386,11 @@ pub enum Refusal {
 /// Total: every event has an answer in every status. An answer with no effects says that the
 /// event is allowed and changes nothing.
 pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
+    if let Some(damage) = task.damage
+        && let Some(answer) = damaged(task, damage, event, now_ms)
+    {
+        return answer;
+    }
     if let Some(group) = &task.group {
         return group::apply(task, group, event, now_ms);
     }
@@ -389,6 +404,62 @@ pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal>
         | Status::Expired
         | Status::Skipped => ended(task, event),
     }
+}
+
+/// What happens to a task that the store found damaged; none where the event has its usual answer.
+///
+/// Whatever it is that happens next, it fails: nobody knows what it was to do. An attempt that runs was given what was
+/// right when it began, and is heard to its end. What has ended stays so.
+fn damaged(
+    task: &Task,
+    damage: Damage,
+    event: &Event,
+    now_ms: u64,
+) -> Option<Result<Change, Refusal>> {
+    let id = task.id;
+    let refused = Some(Err(Refusal::Damaged { id, damage }));
+    let failure = damage.failure(id);
+    match (&task.group, task.status) {
+        (Some(_), status) if status.is_terminal() => refused,
+        (None, status) if status.is_terminal() => match event {
+            Event::Retried { .. } => refused,
+            _ => None,
+        },
+        (Some(_), _) => Some(Ok(group::damaged(task, failure, now_ms))),
+        // Whoever cancels it asks for its end, and is told that it came.
+        (None, _) if task.cancel_requested || *event == Event::CancelRequested => None,
+        (None, Status::Running) if !gives_the_slot_back(event) => None,
+        (None, Status::Running) => Some(fail(task.clone(), failure, None, now_ms)),
+        (None, _) => {
+            let mut next = task.clone();
+            next.failure = Some(failure);
+            Some(end(next, Status::Failed, now_ms, vec![]))
+        }
+    }
+}
+
+/// A task whose output, or what that is made of, turns out to be damaged as it completes: it fails in place of that.
+/// Called between the effects of its end, before anybody hears of it.
+pub fn failed_instead(mut task: Task, failure: Failure) -> Task {
+    task.status = Status::Failed;
+    task.failure = Some(failure);
+    task.output = None;
+    task
+}
+
+/// Whether an event is the end of an attempt.
+fn gives_the_slot_back(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Completed { .. }
+            | Event::Failed { .. }
+            | Event::Suspended { .. }
+            | Event::Rescheduled { .. }
+            | Event::PhaseEnded { .. }
+            | Event::PageEnded { .. }
+            | Event::Interrupted
+            | Event::AttemptLost { .. }
+    )
 }
 
 fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
@@ -467,17 +538,7 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
 fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
     let mut next = task.clone();
     // Whoever cancelled it was told that it worked, so however the attempt ends, it is cancelled.
-    let gives_the_slot_back = matches!(
-        event,
-        Event::Completed { .. }
-            | Event::Failed { .. }
-            | Event::Suspended { .. }
-            | Event::Rescheduled { .. }
-            | Event::PhaseEnded { .. }
-            | Event::PageEnded { .. }
-            | Event::Interrupted
-            | Event::AttemptLost { .. }
-    );
+    let gives_the_slot_back = gives_the_slot_back(event);
     let closing = task.producer == Some(Stage::Closing);
     if task.cancel_requested && gives_the_slot_back {
         return end(next, Status::Cancelled, now_ms, vec![]);

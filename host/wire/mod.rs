@@ -73,6 +73,10 @@ pub struct TaskJson {
     /// the task alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out_bytes: Option<u64>,
+    /// That what the database has of it does not match its checksum. Then its payloads are left out, and all else is
+    /// as it stands there. Only a list or a wait tells it so; a task that is asked for by itself is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
     /// The message of the failure.
     pub error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -345,7 +349,7 @@ pub struct QueueJson {
 #[allow(missing_docs)]
 pub struct ScheduleJson {
     pub name: String,
-    /// active, paused, or over when it has no time to come.
+    /// active, paused, damaged, or over when it has no time to come.
     #[schema(value_type = String)]
     pub state: Word,
     /// The handler; `workflow` where its times bring about one.
@@ -600,6 +604,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         input: raw(&task.input),
         output: task.output.as_deref().map(raw),
         left_out_bytes: None,
+        damage: task.damage.map(|damage| damage.sentence(task.id)),
         error: task.failure.as_ref().map(|failure| failure.message.clone()),
         failure: task.failure.as_ref().map(failure),
         attempt: task.attempt,

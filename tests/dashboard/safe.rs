@@ -165,3 +165,24 @@ async fn the_files_are_served_to_a_link_from_elsewhere_and_the_api_is_not() {
         .await
         .refused(404, "not-found", "nothing");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_row_is_shown_as_damaged_and_the_others_as_they_are() {
+    let door = Door::open().await;
+    for input in [1, 2] {
+        let id = door
+            .world
+            .submit_to("echo", json!(input), Default::default())
+            .await;
+        door.world.end(id).await;
+    }
+    let file = door.world.directory.path().join("data/fishway.db");
+    let file = rusqlite::Connection::open(file).unwrap();
+    file.busy_timeout(crate::support::PATIENCE).unwrap();
+    file.execute("update tasks set output = '3' where input = '1'", [])
+        .unwrap();
+    let mut page = at(&door, "tasks");
+    page.sees("does not match its checksum");
+    page.until("document.querySelectorAll('.status.damaged').length === 1");
+    page.until("document.querySelectorAll('.row .status.completed').length === 1");
+}

@@ -91,8 +91,19 @@ impl Raw {
         self.say(json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool, "arguments": arguments } }));
     }
 
+    /// What a call answers, which may be an error.
+    pub fn called(&mut self, id: u64, tool: &str, arguments: Value) -> Value {
+        self.call(id, tool, arguments);
+        loop {
+            let heard = self.hear();
+            if heard["id"] == id {
+                return heard["result"].clone();
+            }
+        }
+    }
+
     /// What a call gives.
-    fn gives(&mut self, id: u64, tool: &str, arguments: Value) -> Value {
+    pub fn gives(&mut self, id: u64, tool: &str, arguments: Value) -> Value {
         self.call(id, tool, arguments);
         self.answer(id)
     }

@@ -5,6 +5,7 @@ pub mod cancelling;
 pub mod claiming;
 pub mod clocks;
 pub mod counting;
+pub mod damage;
 pub mod deleting;
 pub mod each;
 pub mod edges;
@@ -82,6 +83,19 @@ macro_rules! conformance {
                 a_workflow_that_lives_is_waited_for_where_that_was_asked_for
                 a_workflow_that_is_wrong_by_now_holds_up_no_other_schedule
                 a_scheduled_workflow_has_the_types_of_its_time
+            }
+            damage {
+                a_change_of_any_column_of_a_task_is_told_by_every_read
+                a_change_of_a_long_payload_is_told_by_every_read
+                a_damaged_task_fails_when_it_is_claimed_and_the_others_go_on
+                a_task_that_was_damaged_while_it_ran_or_waited_fails_at_its_next_step
+                what_a_run_has_kept_is_held_against_its_checksum
+                a_damaged_signal_is_not_received_and_stays
+                a_map_of_which_an_output_is_damaged_fails_as_it_is_put_together
+                a_map_of_which_the_array_is_damaged_fails_as_it_begins
+                a_damaged_group_fails_and_its_members_are_cancelled
+                a_damaged_schedule_does_not_run_and_the_others_do
+                rows_of_an_earlier_version_are_believed_and_get_a_checksum_with_their_next_change
             }
             secrets {
                 a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newest

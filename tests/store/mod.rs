@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod conformance; // the promises, spoken to `dyn Store`
+mod bits; // single bits of a file that flip
 mod hosts; // two hosts on one PostgreSQL, and what they do at once
 mod invariants; // each of what holds of every database, broken on purpose
 mod model; // random sequences of verbs, and what holds after each

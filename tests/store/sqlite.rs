@@ -143,7 +143,7 @@ async fn whoever_only_watches_is_told_without_waiting_for_the_file() {
     let mut watch = visitor.bus().watch(&[id]);
     // From the commit on, somebody else holds the file.
     other
-        .execute_batch("begin immediate; update tasks set priority = 1; commit; begin immediate")
+        .execute_batch("begin immediate; update tasks set priority = 1, checksum = null; commit; begin immediate")
         .unwrap();
     told_from_outside(&mut watch).await;
     assert_eq!(
@@ -164,7 +164,7 @@ async fn a_task_that_runs_no_handler_is_sent_no_signals() {
     let id = submit(&store, "{}").await.unwrap();
     let other = Connection::open(directory.path().join(FILE_NAME)).unwrap();
     let group = format!(
-        "update tasks set kind = 'group';
+        "update tasks set kind = 'group', checksum = null;
          insert into groups (task_id, scope_id, name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped)
          values ({}, 1, 'crawl', 'fail', null, 0, 1, 0, 0, 0, 0, 0);",
         id.to_i64()

@@ -12,7 +12,7 @@ export { Fragment };
 export const STATUSES = ['pending', 'running', 'waiting', 'completed', 'failed', 'cancelled', 'expired', 'skipped'];
 
 // A sign repeats the word, for those who do not see the colour; the word is always there.
-export const SIGNS = { pending: '○', running: '▶', waiting: '◔', completed: '✓', failed: '✕', cancelled: '⊘', expired: '◷', skipped: '⇥', creating: '○', paused: '‖' };
+export const SIGNS = { pending: '○', running: '▶', waiting: '◔', completed: '✓', failed: '✕', cancelled: '⊘', expired: '◷', skipped: '⇥', creating: '○', paused: '‖', damaged: '✕' };
 
 export function Status({ status, reason }) {
   return html`<span class=${`status ${status}`}><span class="sign" aria-hidden="true">${SIGNS[status] || '·'}</span>${status}${reason ? html`<small> ${reason}</small>` : null}</span>`;

@@ -8,7 +8,7 @@ use crate::bus::Notice;
 use crate::store::{StoreError, Submitted};
 use crate::task::edge::Gate;
 use crate::task::state::upstream_failure;
-use crate::task::{Edge, NewTask, Options, Spawner, Task, TaskId};
+use crate::task::{Edge, Failure, NewTask, Options, Spawner, Task, TaskId};
 
 /// See [`Writes::submit`](crate::store::Writes::submit).
 pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, StoreError> {
@@ -40,17 +40,20 @@ pub fn submit(turn: &mut Turn<'_>, tasks: &[NewTask]) -> Result<Vec<Submitted>, 
 }
 
 impl Turn<'_> {
-    /// The continuation of a completed task, as its child.
+    /// The continuation of a completed task, as its child. Answers with why there is none: the output is damaged.
     pub(super) fn go_on(
         &mut self,
         task: &Task,
         handler: Arc<str>,
         output: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Failure>, StoreError> {
         let mut whole = task.clone();
         // What a producer has said may be kept apart, and then it is not here.
         if output.is_empty() {
             self.rows.fill(&mut whole)?;
+        }
+        if let Some(damage) = whole.damage {
+            return Ok(Some(damage.failure(task.id)));
         }
         let output = match &whole.output {
             Some(kept) if output.is_empty() => kept,
@@ -72,7 +75,7 @@ impl Turn<'_> {
             spawner: Some(spawner),
             ..NewTask::root(handler, input, Options::default())
         };
-        self.add(new).map(|_| ())
+        self.add(new).map(|_| None)
     }
 
     /// A new task, or the earlier one that its key names.

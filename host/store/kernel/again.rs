@@ -137,6 +137,11 @@ fn children(
 
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
+    let found = turn.get(task)?;
+    if let Some(damage) = found.damage.filter(|_| found.status.is_terminal()) {
+        // Before a member has another go.
+        return Err(StoreError::Refused(Refusal::Damaged { id: task, damage }));
+    }
     jobs::refuse_half_made(turn, task)?;
     refuse_replaced(turn, task)?;
     let edges = turn.rows.upstreams(task)?;

@@ -45,13 +45,21 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
                 mark: rand::random(),
                 secret,
             };
+            let whole = turn.with_payloads(id)?;
             turn.drive(id, event)?;
             // Whoever waited for it to run may be ready now, and no other transaction may follow.
             let woken = |notice: &Notice| notice.status == Status::Pending;
             again |= turn.notices[told..].iter().any(woken);
             let mut task = turn.get(id)?.clone();
-            if task.has_payloads_elsewhere() {
-                turn.rows.fill(&mut task)?;
+            if task.status != Status::Running {
+                // It was damaged, and has failed. Its slot is for one that was not looked at yet.
+                again = true;
+                continue;
+            }
+            if let Some(whole) = whole {
+                task.input = whole.input;
+                task.phase_input = whole.phase_input;
+                task.output = whole.output;
             }
             claimed.push(task);
             *taken += 1;
@@ -61,6 +69,22 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
     }
     turn.flush()?;
     Ok(claimed)
+}
+
+impl Turn<'_> {
+    /// A task with the payloads that it has elsewhere, where it has any. One whose payloads are damaged is so from
+    /// here on.
+    fn with_payloads(&mut self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        let mut whole = match self.get(id)? {
+            task if task.has_payloads_elsewhere() => task.clone(),
+            _ => return Ok(None),
+        };
+        self.rows.fill(&mut whole)?;
+        if whole.damage.is_some() {
+            self.is_damaged(&whole);
+        }
+        Ok(Some(whole))
+    }
 }
 
 /// Slots of a host, in one transaction.

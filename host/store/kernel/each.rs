@@ -105,9 +105,15 @@ impl Turn<'_> {
         over: Option<&str>,
         there: u64,
     ) -> Result<Result<(u64, u64), Failure>, StoreError> {
-        let (array, what) = match over {
-            None => (Some(self.filled(task.id)?.input), "its input".to_owned()),
+        let found = match over {
+            None => self
+                .filled(task.id)?
+                .map(|task| (Some(task.input), "its input".to_owned())),
             Some(key) => self.output_of(task.id, key)?,
+        };
+        let (array, what) = match found {
+            Ok(found) => found,
+            Err(failure) => return Ok(Err(failure)),
         };
         let page = Page {
             skip: there as usize,
@@ -136,27 +142,34 @@ impl Turn<'_> {
         &mut self,
         task: TaskId,
         over: &str,
-    ) -> Result<(Option<Json>, String), StoreError> {
+    ) -> Result<Result<(Option<Json>, String), Failure>, StoreError> {
         for edge in self.rows.upstreams(task)? {
-            let upstream = self.filled(edge.upstream)?;
+            let upstream = match self.filled(edge.upstream)? {
+                Ok(upstream) => upstream,
+                Err(failure) => return Ok(Err(failure)),
+            };
             if edge.key.or(upstream.key.clone()).as_deref() == Some(over) {
                 let what = match upstream.status {
                     Status::Completed => format!("the output of \"{over}\""),
                     status => format!("\"{over}\" {}", status.predicate()),
                 };
-                return Ok((upstream.output, what));
+                return Ok(Ok((upstream.output, what)));
             }
         }
-        Ok((None, format!("it does not come after \"{over}\"")))
+        Ok(Ok((None, format!("it does not come after \"{over}\""))))
     }
 
-    /// A task with all of its payloads.
-    fn filled(&mut self, id: TaskId) -> Result<Task, StoreError> {
+    /// A task with all of its payloads, or that they are damaged.
+    fn filled(&mut self, id: TaskId) -> Result<Result<Task, Failure>, StoreError> {
         // What changed in this turn is read as well.
         self.flush()?;
         let mut task = self.get(id)?.clone();
         self.rows.fill(&mut task)?;
-        Ok(task)
+        Ok(match task.damage {
+            // One that has failed by that is known to have no output.
+            Some(damage) if task.status != Status::Failed => Err(damage.failure(id)),
+            _ => Ok(task),
+        })
     }
 
     /// So many more members, in this order.
@@ -226,7 +239,10 @@ impl Turn<'_> {
                 let message = "the task that told its items was deleted, and with it the place where it stood";
                 return Ok(Some(Failure::new(FailureKind::Members, message, false)));
             }
-            None => self.new_source(task, handler)?,
+            None => match self.filled(task.id)? {
+                Ok(whole) => self.new_source(&whole, handler)?,
+                Err(failure) => return Ok(Some(failure)),
+            },
         };
         self.open_source(task.id, &source)?;
         Ok(None)
@@ -267,8 +283,9 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// `task` has its payloads here.
     fn new_source(&mut self, task: &Task, handler: &str) -> Result<Task, StoreError> {
-        let input = self.filled(task.id)?.input;
+        let input = task.input.clone();
         let options = Options {
             key: Some(SOURCE.into()),
             queue: Some(task.queue.clone()),
@@ -371,8 +388,12 @@ impl Turn<'_> {
         })
     }
 
-    /// The output of a group that has those of its members.
-    pub(super) fn assemble(&mut self, id: TaskId, group: &Group) -> Result<Json, StoreError> {
+    /// The output of a group that has those of its members, or why it has none: one of them is damaged.
+    pub(super) fn assemble(
+        &mut self,
+        id: TaskId,
+        group: &Group,
+    ) -> Result<Result<Json, Failure>, StoreError> {
         self.flush()?;
         let errors = group.on_failure == OnFailure::Collect;
         let mut output = String::with_capacity(group.output_bytes as usize + 2);
@@ -388,6 +409,9 @@ impl Turn<'_> {
             let items = self.rows.ended_items(id, last, OUTPUTS_AT_ONCE, errors)?;
             more = items.len() == OUTPUTS_AT_ONCE;
             for item in items {
+                if let Some(failure) = item.damage {
+                    return Ok(Err(failure));
+                }
                 // One that was deleted alone keeps its place, so that the others keep theirs.
                 for _ in last + 1..item.sequence {
                     if group.on_failure != OnFailure::Skip {
@@ -403,7 +427,7 @@ impl Turn<'_> {
             }
         }
         output.push(']');
-        Ok(output.into())
+        Ok(Ok(output.into()))
     }
 }
 

@@ -103,7 +103,6 @@ impl Turn<'_> {
         let mut task = new.into_task(id, self.now_ms, 0, None);
         task.scope = scope;
         task.status = Status::Running;
-        task.started_at_ms = Some(self.now_ms);
         task.group = Some(Box::new(Group::pool(name.into(), options)));
         self.insert(task)?;
         Ok(id)

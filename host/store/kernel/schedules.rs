@@ -20,6 +20,15 @@ impl Turn<'_> {
         self.rows.schedule(name)?.ok_or_else(unknown)
     }
 
+    /// The same, unless it is damaged.
+    fn whole_schedule(&mut self, name: &str) -> Result<Schedule, StoreError> {
+        let schedule = self.schedule(name)?;
+        match schedule.damaged {
+            true => Err(StoreError::DamagedSchedule(name.to_owned())),
+            false => Ok(schedule),
+        }
+    }
+
     fn keep_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
         self.rows.save_schedule(schedule)?;
         self.alarm = schedule.next_at_ms.into_iter().chain(self.alarm).min();
@@ -110,7 +119,10 @@ pub fn add_schedule(
 
 /// See [`Store::alter_schedule`](crate::store::Store::alter_schedule).
 pub fn alter_schedule(turn: &mut Turn<'_>, name: &str, how: Alter) -> Result<Schedule, StoreError> {
-    let mut schedule = turn.schedule(name)?;
+    let mut schedule = match how {
+        Alter::Remove => turn.schedule(name)?,
+        _ => turn.whole_schedule(name)?,
+    };
     match how {
         Alter::Pause => schedule = schedule.pause(),
         Alter::Resume => schedule = schedule.resume(turn.now_ms, jiff::tz::db()),

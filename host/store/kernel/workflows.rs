@@ -202,7 +202,6 @@ impl Turn<'_> {
             let mut group = Group::pool(step.key.clone(), options);
             group.sources = sources[place];
             task.status = Status::Running;
-            task.started_at_ms = Some(self.now_ms);
             task.group = Some(Box::new(group));
         }
         task

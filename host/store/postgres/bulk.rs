@@ -16,7 +16,7 @@ use crate::group::Group;
 use crate::job::Pace;
 use crate::journal::Entry;
 use crate::store::rows::Source;
-use crate::store::{Counter, LogLine};
+use crate::store::{Counter, LogLine, checksum};
 use crate::task::producer::Stage;
 use crate::task::state::Attempt;
 use crate::task::{Edge, Json, StatusSet, Task, TaskId};
@@ -67,6 +67,11 @@ impl Bulk {
     /// A new task.
     pub fn insert(&mut self, task: &Task) {
         let place = task.place;
+        let failure = task.failure.as_ref().map(to_json);
+        let texts = checksum::Texts {
+            failure: failure.as_deref(),
+            ..checksum::Texts::default()
+        };
         self.tasks.push(vec![
             task.id.into(),
             task.parent.into(),
@@ -85,7 +90,7 @@ impl Bulk {
             task.priority.into(),
             inline(Some(&task.input)),
             spill(Some(&task.input), INPUT).into(),
-            task.failure.as_ref().map(to_json).into(),
+            failure.as_deref().into(),
             task.timeout_ms.into(),
             task.attempts_max.into(),
             task.on_complete.as_deref().into(),
@@ -102,6 +107,7 @@ impl Bulk {
             task.created_at_ms.into(),
             task.ended_at_ms.into(),
             0_i64.into(),
+            checksum::of_task(task, task.group.is_some(), &texts).into(),
             match task.group {
                 Some(_) => columns::GROUP_KIND,
                 None => columns::HANDLER,
@@ -137,13 +143,25 @@ impl Bulk {
         let output = after.output.as_ref().filter(|_| told);
         let written = phase_input.map_or(0, |_| PHASE_INPUT) | if told { OUTPUT } else { 0 };
         let spilled = spill(phase_input, PHASE_INPUT) | spill(output, OUTPUT);
+        let failure = after.failure.as_ref().map(to_json);
+        let wait = after.wait.as_ref().map(to_json);
+        let progress = after.progress.as_ref().map(to_json);
+        let texts = checksum::Texts {
+            failure: failure.as_deref(),
+            wait: wait.as_deref(),
+            progress: progress.as_deref(),
+        };
+        // What was found damaged stays so, whoever changes it.
+        let sum = (after.damage.is_none())
+            .then(|| checksum::of_task(after, after.group.is_some(), &texts));
         let row = vec![
             after.id.into(),
+            sum.into(),
             after.digest.as_deref().unwrap_or("").into(),
             inline(phase_input),
             inline(output),
             spilled.into(),
-            after.failure.as_ref().map(to_json).into(),
+            failure.into(),
             after.attempts_max.into(),
             after.status.as_str().into(),
             (&after.phase).into(),
@@ -155,9 +173,9 @@ impl Bulk {
             after.run_at_ms.into(),
             after.expires_at_ms.into(),
             after.cancel_requested.into(),
-            after.wait.as_ref().map(to_json).into(),
+            wait.into(),
             after.wait.as_ref().and_then(|wait| wait.until_ms).into(),
-            after.progress.as_ref().map(to_json).into(),
+            progress.into(),
             after.started_at_ms.into(),
             after.run_at_start_ms.into(),
             after.secret.into(),
@@ -183,6 +201,8 @@ impl Bulk {
 
     fn group(&mut self, task: &Task, group: &Group) {
         let pace = (group.pace != Pace::default()).then(|| to_json(&group.pace));
+        let spec = group.each.as_deref().map(to_json);
+        let sum = checksum::of_group(task.id, group, spec.as_deref(), pace.as_deref());
         let row = vec![
             task.id.into(),
             task.scope.into(),
@@ -198,19 +218,21 @@ impl Bulk {
             group.failed.into(),
             group.tolerated.into(),
             group.skipped.into(),
-            group.each.as_deref().map(to_json).into(),
+            spec.into(),
             group.sealed.into(),
             group.output_bytes.into(),
             group.expected.into(),
             group.paused.into(),
             pace.into(),
+            sum.into(),
         ];
         self.groups.insert(task.id, row);
     }
 
     fn payload(&mut self, task: TaskId, kind: i64, body: &Json) {
         if body.len() > columns::INLINE_BYTES_MAX {
-            let row = vec![task.into(), kind.into(), (&**body).into()];
+            let sum = checksum::of_payload(task, kind, body);
+            let row = vec![task.into(), kind.into(), (&**body).into(), sum.into()];
             self.payloads.insert((task, kind), row);
         }
     }
@@ -244,13 +266,16 @@ impl Bulk {
 
     /// An answer.
     pub fn entry(&mut self, task: TaskId, run: u32, entry: &Entry) {
+        let (call, answer) = (to_json(&entry.call), to_json(&entry.answer));
+        let sum = checksum::of_entry(task, run, (entry.number, entry.at_ms), &call, &answer);
         let row = vec![
             task.into(),
             run.into(),
             entry.number.into(),
-            to_json(&entry.call).into(),
-            to_json(&entry.answer).into(),
+            call.into(),
+            answer.into(),
             entry.at_ms.into(),
+            sum.into(),
         ];
         self.journal.push((task, row));
     }
@@ -268,6 +293,8 @@ impl Bulk {
 
     /// What is left of an attempt.
     pub fn attempt(&mut self, task: TaskId, attempt: &Attempt) {
+        let failure = to_json(&attempt.failure);
+        let sum = checksum::of_attempt(task, attempt, &failure);
         self.attempts.push(vec![
             task.into(),
             attempt.run.into(),
@@ -275,7 +302,8 @@ impl Bulk {
             attempt.attempt.into(),
             attempt.started_at_ms.into(),
             attempt.ended_at_ms.into(),
-            to_json(&attempt.failure).into(),
+            failure.into(),
+            sum.into(),
         ]);
     }
 
@@ -288,12 +316,14 @@ impl Bulk {
             line.at_ms.into(),
             line.level.as_str().into(),
             (&line.message).into(),
+            checksum::of_log(task, line).into(),
         ]);
     }
 
     /// A value under a name.
     pub fn checkpoint(&mut self, task: TaskId, name: &str, value: &str) {
-        let row = vec![task.into(), name.into(), value.into()];
+        let sum = checksum::of_checkpoint(task, name, value);
+        let row = vec![task.into(), name.into(), value.into(), sum.into()];
         self.checkpoints.insert((task, name.to_owned()), row);
     }
 

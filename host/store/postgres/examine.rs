@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checks::damages;
 use super::sql::{Link, named};
 use super::{PostgresStore, columns};
 use crate::store::StoreError;
@@ -17,12 +18,16 @@ const BEGIN: &str = "\
 const ANSWER: Duration = Duration::from_secs(3_600);
 
 impl PostgresStore {
-    /// Look whether all invariants hold: of one moment, while others read and write. Reads everything
+    /// Look whether each row matches its checksum and all invariants hold: of one moment, while others read and write. Reads everything
     /// there is. Blocks. Of its files the server knows by itself.
     pub fn examine(&self) -> Result<Vec<Violation>, StoreError> {
         self.read_within(ANSWER, |link| {
             link.plain(BEGIN)?;
-            let broken = violations(link);
+            let broken = damages(link).and_then(|damages| {
+                let mut broken = damages.violations();
+                broken.extend(violations(link)?);
+                Ok(broken)
+            });
             // The connection goes back to where others take it from.
             link.plain("rollback")?;
             broken

@@ -1,12 +1,13 @@
 //! The items of maps and generators, as their group reads them.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use super::columns::{self, OUTPUT};
+use super::columns::{self, COLUMNS, OUTPUT};
 use super::sql::{Link, named};
-use crate::store::StoreError;
 use crate::store::rows::EndedItem;
-use crate::task::{Failure, Json, TaskId};
+use crate::store::{StoreError, checksum};
+use crate::task::{Damage, Json, Task, TaskId};
 
 /// See [`Rows::ended_items`](crate::store::rows::Rows::ended_items).
 pub fn ended(
@@ -16,43 +17,48 @@ pub fn ended(
     limit: usize,
     failures: bool,
 ) -> Result<Vec<EndedItem>, StoreError> {
-    const SQL: &str = "\
-        select id, sequence, status, output, spilled, case when :failures then failure end
-        from tasks
-        where parent_id = :group and member and sequence > :after
-        order by sequence
-        limit :limit";
-    let values = named! { "group": group, "after": after, "limit": limit, "failures": failures };
-    let found = link.many(SQL, values, |row| {
-        let spilled: i64 = columns::get(row, 4)?;
-        let item = EndedItem {
-            sequence: columns::unsigned(row, 1)?,
-            status: columns::status(row, 2)?,
-            output: columns::optional_text(row, 3)?,
-            failure: columns::json::<Failure>(row, 5)?,
-        };
-        Ok((columns::id(row, 0)?, spilled & OUTPUT != 0, item))
-    })?;
-    let apart: Vec<TaskId> = found.iter().filter(|one| one.1).map(|one| one.0).collect();
-    let mut outputs = payloads(link, &apart, OUTPUT)?;
-    let mut items = Vec::with_capacity(found.len());
-    for (id, _, mut item) in found {
-        if let Some(output) = outputs.remove(&id) {
-            item.output = Some(output);
-        }
-        items.push(item);
-    }
-    Ok(items)
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "select {COLUMNS}
+             from tasks
+             where parent_id = :group and member and sequence > :after
+             order by sequence
+             limit :limit"
+        )
+    });
+    let values = named! { "group": group, "after": after, "limit": limit };
+    // Whole rows, so that they can be held against their checksums.
+    let mut found = link.many(&SQL, values, columns::task)?;
+    fill_outputs(link, &mut found)?;
+    let items = found.into_iter();
+    Ok(items
+        .map(|(task, _)| EndedItem::of(task, failures))
+        .collect())
 }
 
-/// Payloads of a kind that are kept apart, of many tasks at once.
+/// Read the outputs of tasks that are kept apart.
+pub fn fill_outputs(link: &Link, tasks: &mut [(Task, i64)]) -> Result<(), StoreError> {
+    let apart = tasks.iter().filter(|(_, spilled)| spilled & OUTPUT != 0);
+    let apart: Vec<TaskId> = apart.map(|(task, _)| task.id).collect();
+    let mut outputs = payloads(link, &apart, OUTPUT)?;
+    for (task, _) in tasks {
+        match outputs.remove(&task.id) {
+            Some(Some(output)) => task.output = Some(output),
+            Some(None) => checksum::withhold(task, Damage::Output),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Payloads of a kind that are kept apart, of many tasks at once; none of one that is damaged.
 pub fn payloads(
     link: &Link,
     tasks: &[TaskId],
     kind: i64,
-) -> Result<HashMap<TaskId, Json>, StoreError> {
+) -> Result<HashMap<TaskId, Option<Json>>, StoreError> {
     const SQL: &str = "\
-        select task_id, body
+        select task_id, body, checksum
         from payloads
         where task_id = any(:tasks) and kind = :kind";
     if tasks.is_empty() {
@@ -60,7 +66,10 @@ pub fn payloads(
     }
     let values = named! { "tasks": tasks, "kind": kind };
     let bodies = link.many(SQL, values, |row| {
-        Ok((columns::id(row, 0)?, columns::get::<&str>(row, 1)?.into()))
+        let (task, body) = (columns::id(row, 0)?, columns::get::<&str>(row, 1)?);
+        let sum = || checksum::of_payload(task, kind, body);
+        let fits = checksum::fits(columns::get(row, 2)?, sum);
+        Ok((task, fits.then(|| body.into())))
     })?;
     Ok(bodies.into_iter().collect())
 }

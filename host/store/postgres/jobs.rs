@@ -1,8 +1,10 @@
 //! What became of the units of a job, read in pages: a job of a million units is read in the memory of
 //! one page.
 
-use super::columns;
-use super::rows::payload;
+use std::sync::LazyLock;
+
+use super::columns::{self, COLUMNS};
+use super::items::fill_outputs;
 use super::sql::{Link, named};
 use crate::job::UnitResult;
 use crate::store::StoreError;
@@ -19,15 +21,18 @@ pub fn unit_results(
     failed: bool,
     limit: u64,
 ) -> Result<Vec<UnitResult>, StoreError> {
-    const SQL: &str = "\
-        select sequence, id, status, output, spilled, failure
-        from tasks
-        where parent_id = :job and sequence > :after and member and ended_at_ms is not null
-          and not (:failed and status = 'completed')
-        order by sequence
-        limit :limit";
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "select {COLUMNS}
+             from tasks
+             where parent_id = :job and sequence > :after and member and ended_at_ms is not null
+               and not (:failed and status = 'completed')
+             order by sequence
+             limit :limit"
+        )
+    });
     let rows = link.rows(
-        SQL,
+        &SQL,
         named! {
             "job": job.to_i64(), "after": after_line as i64, "failed": failed, "limit": limit as i64
         },
@@ -37,19 +42,12 @@ pub fn unit_results(
         if bytes >= PAGE_BYTES {
             break;
         }
-        let id = columns::id(row, 1)?;
-        let output = match columns::get::<i64>(row, 4)? & columns::OUTPUT {
-            0 => columns::optional_text(row, 3)?,
-            _ => Some(payload(link, id, columns::OUTPUT)?),
-        };
-        bytes += output.as_ref().map_or(0, |output| output.len());
-        page.push(UnitResult {
-            line: columns::unsigned(row, 0)?,
-            id,
-            status: columns::status(row, 2)?,
-            output,
-            failure: columns::json(row, 5)?,
-        });
+        let mut found = [columns::task(row)?];
+        fill_outputs(link, &mut found)?;
+        let [(task, _)] = found;
+        let result = UnitResult::of(task);
+        bytes += result.output.as_ref().map_or(0, |output| output.len());
+        page.push(result);
     }
     Ok(page)
 }

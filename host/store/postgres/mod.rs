@@ -7,6 +7,7 @@
 mod address;
 mod answers;
 mod bulk;
+mod checks;
 mod columns;
 mod components;
 mod edges;

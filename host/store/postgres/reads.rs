@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio_postgres::Row;
+
 use super::PostgresStore;
 use super::columns::{self, COLUMNS};
 use super::components;
@@ -33,12 +35,12 @@ use crate::store::writes;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, HostWork,
     LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding,
-    Rank, Recent, Secret, SecretInfo, SharedComponent, Store, StoreError, VacuumHolder,
+    Rank, Recent, Secret, SecretInfo, SharedComponent, Store, StoreError, VacuumHolder, checksum,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, IdGenerator, Outcome, Status, Task, TaskId};
+use crate::task::{Damage, Edge, IdGenerator, Outcome, Status, Task, TaskId};
 
 #[async_trait::async_trait]
 impl Store for PostgresStore {
@@ -47,6 +49,7 @@ impl Store for PostgresStore {
         self.read(|link| {
             let found = link.many(&sql, named! { "ids": ids }, columns::task)?;
             let found = rows::whole(link, found, false)?;
+            let found: Vec<Task> = found.into_iter().map(told).collect::<Result<_, _>>()?;
             Ok(in_order(ids, found.into_iter().map(|task| (task.id, task))))
         })
     }
@@ -236,12 +239,19 @@ impl Store for PostgresStore {
 
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
         const SQL: &str = "\
-            select value
+            select value, checksum
             from checkpoints
             where task_id = :task and name = :name";
         self.read(|link| {
             let values = named! { "task": task, "name": name };
-            link.one(SQL, values, |row| columns::get(row, 0))
+            link.one(SQL, values, |row| {
+                let value: String = columns::get(row, 0)?;
+                let sum = || checksum::of_checkpoint(task, name, &value);
+                match checksum::fits(columns::get(row, 1)?, sum) {
+                    true => Ok(value),
+                    false => Err(damaged(task, Damage::Checkpoint)),
+                }
+            })
         })
     }
 
@@ -260,7 +270,7 @@ impl Store for PostgresStore {
         limit: u64,
     ) -> Result<Vec<LogLine>, StoreError> {
         const SQL: &str = "\
-            select run, line, at_ms, level, message
+            select run, line, at_ms, level, message, checksum
             from logs
             where task_id = :task and (run, line) > (:run, :line)
             order by run, line
@@ -270,35 +280,44 @@ impl Store for PostgresStore {
         };
         self.read(|link| {
             link.many(SQL, values, |row| {
-                Ok(LogLine {
+                let line = LogLine {
                     position: LogPosition {
                         run: columns::small(row, 0)?,
                         line: columns::small(row, 1)?,
                     },
-                    at_ms: columns::unsigned(row, 2)?,
+                    at_ms: columns::unsigned(row, 2).unwrap_or_default(),
                     level: LogLevel::from_word(columns::get::<&str>(row, 3)?),
                     message: columns::get(row, 4)?,
-                })
+                };
+                Ok(checksum::line(task, line, columns::get(row, 5)?))
             })
         })
     }
 
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
         const SQL: &str = "\
-            select run, phase, attempt, started_at_ms, ended_at_ms, failure
+            select run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum
             from attempts
             where task_id = :task
             order by run";
         self.read(|link| {
             link.many(SQL, named! { "task": task.to_i64() }, |row| {
-                Ok(Attempt {
+                let text: &str = columns::get(row, 5)?;
+                let attempt = Attempt {
                     run: columns::small(row, 0)?,
                     phase: columns::text(row, 1)?,
-                    attempt: columns::small(row, 2)?,
-                    started_at_ms: columns::unsigned(row, 3)?,
-                    ended_at_ms: columns::unsigned(row, 4)?,
-                    failure: columns::json(row, 5)?.ok_or_else(rows::missing)?,
-                })
+                    attempt: columns::small(row, 2).unwrap_or_default(),
+                    started_at_ms: columns::unsigned(row, 3).unwrap_or_default(),
+                    ended_at_ms: columns::unsigned(row, 4).unwrap_or_default(),
+                    failure: serde_json::from_str(text)
+                        .unwrap_or_else(|_| Damage::Attempt.failure(task)),
+                };
+                Ok(checksum::attempt(
+                    task,
+                    attempt,
+                    text,
+                    columns::get(row, 6)?,
+                ))
             })
         })
     }
@@ -529,16 +548,38 @@ fn spawned(link: &Link, parent: TaskId, run: u32) -> Result<Vec<Entry>, StoreErr
 
 fn written(link: &Link, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
     const SQL: &str = "\
-        select number, call, answer, at_ms
+        select number, call, answer, at_ms, checksum
         from journal
         where task_id = :task and run = :run
         order by number";
-    link.many(SQL, named! { "task": task.to_i64(), "run": run }, |row| {
+    let read = |row: &Row| -> Result<Entry, StoreError> {
+        let (call, answer): (&str, &str) = (columns::get(row, 1)?, columns::get(row, 2)?);
+        let (number, at_ms) = (columns::small(row, 0)?, columns::unsigned(row, 3)?);
+        let sum = || checksum::of_entry(task, run, (number, at_ms), call, answer);
+        if !checksum::fits(columns::get(row, 4)?, sum) {
+            return Err(damaged(task, Damage::Journal));
+        }
         Ok(Entry {
-            number: columns::small(row, 0)?,
+            number,
             call: columns::json(row, 1)?.ok_or_else(rows::missing)?,
             answer: columns::json(row, 2)?.ok_or_else(rows::missing)?,
-            at_ms: columns::unsigned(row, 3)?,
+            at_ms,
         })
+    };
+    link.many(SQL, named! { "task": task.to_i64(), "run": run }, |row| {
+        // Whatever of it cannot be read, the run cannot be done again.
+        read(row).map_err(|_| damaged(task, Damage::Journal))
     })
+}
+
+fn damaged(id: TaskId, damage: Damage) -> StoreError {
+    StoreError::DamagedTask { id, damage }
+}
+
+/// A task of which people or handlers are told, or that it is damaged. One that has failed by that says so itself.
+pub(super) fn told(task: Task) -> Result<Task, StoreError> {
+    match task.damage {
+        Some(damage) if task.status != Status::Failed => Err(damaged(task.id, damage)),
+        _ => Ok(task),
+    }
 }

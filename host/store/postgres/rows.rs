@@ -40,7 +40,7 @@ pub use self::groups::{members_running, pool_named, source};
 pub use self::kin::{by_key, child_ids, last_sequence};
 pub use self::loading::loading;
 use self::loading::wait;
-pub use self::payloads::{bytes_apart, fill, fill_group, payload, until_full, whole};
+pub use self::payloads::{bytes_apart, fill, fill_group, until_full, whole};
 
 /// What one transaction has read and not written yet.
 #[derive(Default)]

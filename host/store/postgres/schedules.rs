@@ -7,8 +7,8 @@ use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, Value, named};
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
-use crate::store::StoreError;
 use crate::store::rows::ScheduleRows;
+use crate::store::{StoreError, checksum};
 use crate::task::Options;
 use crate::types::Function;
 
@@ -25,6 +25,9 @@ const COLUMNS: &str = "\
   queue, priority, timeout_ms, expires_ms, attempts_max, on_complete, metadata,
   paused, next_at_ms, last_task_id, last_for_ms, last_at_ms, runs, skipped, created_at_ms";
 
+/// The column of the checksum, which follows them.
+const CHECKSUM: usize = 25;
+
 impl ScheduleRows for PgRows<'_> {
     fn schedule(&mut self, name: &str) -> Result<Option<Schedule>, StoreError> {
         self.only_alone()?;
@@ -34,14 +37,14 @@ impl ScheduleRows for PgRows<'_> {
     fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
         self.only_alone()?;
         static SQL: LazyLock<String> = LazyLock::new(|| {
-            let names = COLUMNS.split(',').map(str::trim);
+            let names = COLUMNS.split(',').map(str::trim).chain(["checksum"]);
             let values: Vec<String> = names.clone().map(|name| format!(":{name}")).collect();
             let changed = names.filter(|name| *name != "name");
             let changed: Vec<String> = changed
                 .map(|name| format!("{name} = excluded.{name}"))
                 .collect();
             format!(
-                "insert into schedules ({COLUMNS})
+                "insert into schedules ({COLUMNS}, checksum)
                  values ({})
                  on conflict (name) do update set {}",
                 values.join(", "),
@@ -90,6 +93,7 @@ impl ScheduleRows for PgRows<'_> {
                 "runs": schedule.runs as i64,
                 "skipped": schedule.skipped as i64,
                 "created_at_ms": schedule.created_at_ms as i64,
+                "checksum": checksum::of_schedule(schedule),
             },
         )
     }
@@ -103,7 +107,7 @@ impl ScheduleRows for PgRows<'_> {
     fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
-                "select {COLUMNS}
+                "select {COLUMNS}, checksum
                  from schedules
                  where next_at_ms is not null and next_at_ms <= :now
                  order by next_at_ms, name
@@ -111,10 +115,15 @@ impl ScheduleRows for PgRows<'_> {
             )
         });
         let values = named! { "now": now_ms as i64, "limit": limit as i64 };
-        let due = self.many(&SQL, values, schedule)?;
+        let mut due = self.many(&SQL, values, schedule)?;
         if !due.is_empty() {
             // Every host has the same time come.
             self.only_alone()?;
+        }
+        for schedule in due.extract_if(.., |schedule| schedule.damaged) {
+            const STOP: &str = "update schedules set next_at_ms = null where name = :name";
+            checksum::warn_of_schedule(&schedule);
+            self.run(STOP, named! { "name": &*schedule.plan.name })?;
         }
         Ok(due)
     }
@@ -135,7 +144,7 @@ impl ScheduleRows for PgRows<'_> {
 }
 
 static NAMED: LazyLock<String> =
-    LazyLock::new(|| format!("select {COLUMNS} from schedules where name = :name"));
+    LazyLock::new(|| format!("select {COLUMNS}, checksum from schedules where name = :name"));
 
 /// One schedule.
 pub fn named(link: &Link, name: &str) -> Result<Option<Schedule>, StoreError> {
@@ -160,7 +169,7 @@ pub fn after(
         limit :limit";
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}
+            "select {COLUMNS}, checksum
              from schedules
              where name > :name and name <= :last
              order by name"
@@ -182,7 +191,17 @@ pub fn after(
     }
 }
 
+/// A schedule, held against the checksum of its row.
 fn schedule(row: &tokio_postgres::Row) -> Result<Schedule, StoreError> {
+    let Ok(read) = readable(row) else {
+        return Ok(Schedule::unreadable(columns::text(row, 0)?));
+    };
+    let kept = columns::get(row, CHECKSUM)?;
+    let damaged = !checksum::fits(kept, || checksum::of_schedule(&read));
+    Ok(Schedule { damaged, ..read })
+}
+
+fn readable(row: &tokio_postgres::Row) -> Result<Schedule, StoreError> {
     let text =
         |index| -> Result<Arc<str>, StoreError> { Ok(columns::get::<&str>(row, index)?.into()) };
     let number = |index| columns::optional_unsigned(row, index);
@@ -247,5 +266,6 @@ fn schedule(row: &tokio_postgres::Row) -> Result<Schedule, StoreError> {
         runs: columns::unsigned(row, 22)?,
         skipped: columns::unsigned(row, 23)?,
         created_at_ms: columns::unsigned(row, 24)?,
+        damaged: false,
     })
 }

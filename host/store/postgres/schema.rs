@@ -431,6 +431,17 @@ create table unfinished (
   status text,
   primary key (subject_id, number)
 );
+
+-- Of what is read of a row; none of one that an earlier version wrote.
+alter table tasks add column checksum bigint;
+alter table groups add column checksum bigint;
+alter table payloads add column checksum bigint;
+alter table journal add column checksum bigint;
+alter table attempts add column checksum bigint;
+alter table logs add column checksum bigint;
+alter table checkpoints add column checksum bigint;
+alter table signals add column checksum bigint;
+alter table schedules add column checksum bigint;
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

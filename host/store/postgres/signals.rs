@@ -2,10 +2,10 @@
 
 use super::columns;
 use super::rows::PgRows;
-use super::sql::{Link, named};
+use super::sql::{Link, Step, named};
 use crate::store::rows::SignalRows;
-use crate::store::{Signal, StoreError};
-use crate::task::TaskId;
+use crate::store::{Signal, StoreError, checksum};
+use crate::task::{Damage, TaskId};
 
 impl SignalRows for PgRows<'_> {
     fn add_signal(
@@ -15,8 +15,8 @@ impl SignalRows for PgRows<'_> {
         sent_at_ms: u64,
     ) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert into signals (task_id, number, name, value, sent_at_ms)
-            values (:task, :number, :name, :value, :sent_at_ms)";
+            insert into signals (task_id, number, name, value, sent_at_ms, checksum)
+            values (:task, :number, :name, :value, :sent_at_ms, :sum)";
         self.run(
             SQL,
             named! {
@@ -25,23 +25,45 @@ impl SignalRows for PgRows<'_> {
                 "name": &signal.name,
                 "value": &signal.value,
                 "sent_at_ms": sent_at_ms as i64,
+                "sum": checksum::of_signal(signal, number, sent_at_ms),
             },
         )
     }
 
     fn take_signal(&mut self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
-        const SQL: &str = "\
-            delete from signals
-            where task_id = :task and number = (
-              select number
-              from signals
-              where task_id = :task and name = :name
-              order by number
-              limit 1)
-            returning value";
+        // It is looked at before it goes: one that is damaged is left where it is.
+        const FIRST: &str = "\
+            select number, value, sent_at_ms, checksum
+            from signals
+            where task_id = :task and name = :name
+            order by number
+            limit 1
+            for update";
+        const REMOVE: &str = "delete from signals where task_id = :task and number = :number";
         let values = named! { "task": task.to_i64(), "name": name };
-        // At most one, but the statement is to run to its end.
-        Ok(self.many(SQL, values, |row| columns::get(row, 0))?.pop())
+        let first = self.one(FIRST, values, |row| {
+            let number: i64 = columns::get(row, 0)?;
+            let signal = Signal {
+                to: task,
+                name: name.to_owned(),
+                value: columns::get(row, 1)?,
+            };
+            let sent_at_ms = columns::get::<i64>(row, 2)? as u64;
+            let sum = || checksum::of_signal(&signal, number as u64, sent_at_ms);
+            match checksum::fits(columns::get(row, 3)?, sum) {
+                true => Ok((number, signal.value)),
+                false => Err(StoreError::DamagedTask {
+                    id: task,
+                    damage: Damage::Signal,
+                }),
+            }
+        })?;
+        let Some((number, value)) = first else {
+            return Ok(None);
+        };
+        let gone = named! { "task": task.to_i64(), "number": number };
+        self.later(Step::query(REMOVE, gone));
+        Ok(Some(value))
     }
 
     fn has_signal(&mut self, task: TaskId, name: &str) -> Result<bool, StoreError> {

@@ -2,7 +2,8 @@
 //!
 //! The copy is one moment of the database: it is read in one transaction, which keeps nobody from
 //! writing, because the log keeps what was there. It is made under another name and gets its own
-//! when it is whole, was looked through and is on disk.
+//! when it is whole, was looked through and is on disk. Tasks that do not match their checksums are copied as they
+//! are, because the others are worth a copy; but such a copy takes no earlier one's place.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +11,11 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
+use super::checks::damages;
 use super::{FILE_NAME, SqliteStore, connect, explain, unwritable};
 use crate::disk;
 use crate::store::StoreError;
+use crate::task::TaskId;
 
 /// Pages between two words about how far it is: some milliseconds.
 const PAGES_PER_STEP: i32 = 4_096;
@@ -21,12 +24,14 @@ const PAGES_PER_STEP: i32 = 4_096;
 const REST: Duration = Duration::from_millis(5);
 
 /// What was copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
     /// The size of the copy.
     pub bytes: u64,
     /// Tasks that are in it.
     pub tasks: u64,
+    /// How many of them do not match their checksums, and the first of those.
+    pub damaged: (u64, Vec<TaskId>),
 }
 
 /// Why there is no copy.
@@ -44,6 +49,18 @@ pub enum BackupError {
     /// The copy is not what it should be.
     #[error("the copy is damaged: {0}")]
     Damaged(String),
+    /// Some tasks are damaged in the database, and may be whole in the file that the copy was to replace.
+    #[error(
+        "{} was left as it is: {} in the database, and may be whole in that file",
+        path.display(),
+        damaged_tasks(tasks)
+    )]
+    KeptEarlier {
+        /// The file.
+        path: PathBuf,
+        /// How many tasks, and the first of them.
+        tasks: (u64, Vec<TaskId>),
+    },
     /// The database cannot be read, or the copy not written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +79,9 @@ impl BackupError {
             BackupError::Busy(_) => Some("wait for that one, or choose another name".to_owned()),
             BackupError::Damaged(_) => Some(
                 "the database may be damaged, too: fishway doctor looks at the disk".to_owned(),
+            ),
+            BackupError::KeptEarlier { .. } => Some(
+                "choose another name, and the copy is made; or delete those tasks first".to_owned(),
             ),
             BackupError::Store(error) => error.hint(),
         }
@@ -100,12 +120,22 @@ impl SqliteStore {
         }
         // One that was not finished is of no use.
         file.set_len(0).map_err(failed)?;
-        let copied = copy(&self.path, &partial, tell).and_then(|tasks| {
+        let copied = copy(&self.path, &partial, tell).and_then(|(tasks, damaged)| {
+            if damaged.0 > 0 && to.exists() {
+                return Err(BackupError::KeptEarlier {
+                    path: to.to_owned(),
+                    tasks: damaged,
+                });
+            }
             file.sync_all().map_err(failed)?;
             let bytes = file.metadata().map_err(failed)?.len();
             std::fs::rename(&partial, to).map_err(|error| unwritable(to, &error))?;
             disk::sync_names(to).map_err(|error| unwritable(to, &error))?;
-            Ok(Copied { bytes, tasks })
+            Ok(Copied {
+                bytes,
+                tasks,
+                damaged,
+            })
         });
         if copied.is_err() {
             let _ = std::fs::remove_file(&partial);
@@ -125,8 +155,21 @@ fn directory(of: &Path) -> Option<PathBuf> {
     directory.unwrap_or(Path::new(".")).canonicalize().ok()
 }
 
-/// Make the copy and look it through. Answers with the number of its tasks.
-fn copy(from: &Path, to: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, BackupError> {
+/// How many tasks are damaged, and which, as the beginning of a sentence.
+pub fn damaged_tasks((count, named): &(u64, Vec<TaskId>)) -> String {
+    let names: Vec<String> = named.iter().map(TaskId::to_string).collect();
+    match (count, count - names.len() as u64) {
+        (1, _) => format!("task {} is damaged", names.join(", ")),
+        (_, 0) => format!("tasks {} are damaged", names.join(", ")),
+        (_, more) => format!("tasks {} and {more} more are damaged", names.join(", ")),
+    }
+}
+
+/// The number of tasks, and those of them that are damaged.
+type Found = (u64, (u64, Vec<TaskId>));
+
+/// Make the copy and look it through.
+fn copy(from: &Path, to: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<Found, BackupError> {
     let ours = |error| explain(from, error);
     let theirs = |error| explain(to, error);
     let source = connect(from)?;
@@ -155,7 +198,7 @@ fn copy(from: &Path, to: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, B
 }
 
 /// Make one file of the copy, and let nobody take the host of the original for its own.
-fn finish(target: &Connection, path: &Path) -> Result<u64, BackupError> {
+fn finish(target: &Connection, path: &Path) -> Result<Found, BackupError> {
     const LEASE: &str = "\
         update lease
         set ended_at_ms = coalesce(ended_at_ms, heartbeat_at_ms)";
@@ -173,5 +216,6 @@ fn finish(target: &Connection, path: &Path) -> Result<u64, BackupError> {
     let tasks: i64 = target
         .query_row("select count(*) from tasks", [], |row| row.get(0))
         .map_err(failed)?;
-    Ok(tasks.max(0) as u64)
+    let damages = damages(target).map_err(failed)?;
+    Ok((tasks.max(0) as u64, damages.tasks()))
 }

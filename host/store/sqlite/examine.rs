@@ -2,12 +2,13 @@
 
 use rusqlite::Connection;
 
+use super::checks::damages;
 use super::{SqliteStore, columns};
 use crate::store::StoreError;
 use crate::store::invariants::{INVARIANTS, Invariant, NAMED_MAX, Violation};
 
 impl SqliteStore {
-    /// Look whether the file is whole and all invariants hold: of one moment, while others read and
+    /// Look whether the file is whole, each row matches its checksum and all invariants hold: of one moment, while others read and
     /// write. Reads everything there is. Blocks.
     pub fn examine(&self) -> Result<Vec<Violation>, StoreError> {
         self.read(|connection| {
@@ -15,7 +16,8 @@ impl SqliteStore {
             let mut broken = file(&moment)?;
             // A file that is not whole answers other questions with anything.
             if broken.is_empty() {
-                broken = violations(&moment, INVARIANTS)?;
+                broken = damages(&moment)?.violations();
+                broken.extend(violations(&moment, INVARIANTS)?);
             }
             Ok(broken)
         })

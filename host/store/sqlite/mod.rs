@@ -4,6 +4,7 @@
 //! the writer. Other processes open the same file; their commits are noticed, see [`watch`].
 
 mod backup;
+mod checks;
 mod columns;
 mod damage;
 mod edges;
@@ -43,7 +44,8 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-pub use backup::{BackupError, Copied};
+pub use backup::{BackupError, Copied, damaged_tasks};
+pub use checks::damages;
 pub use engine::SqliteEngine;
 pub use examine::violations;
 pub use holder::Holder;
@@ -51,6 +53,7 @@ pub use holder::Holder;
 use crate::blocking;
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::store::checksum::Found;
 use crate::store::kernel::Kept;
 use crate::store::writes::Queued;
 use crate::store::{StoreError, writer};
@@ -287,6 +290,12 @@ fn prepare(
 fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
     let why = error.to_string();
     let path = path.to_owned();
+    if let rusqlite::Error::FromSqlConversionFailure(_, _, source) = &error
+        && let Some(Found { task, damage }) = source.downcast_ref()
+    {
+        let (id, damage) = (*task, *damage);
+        return StoreError::DamagedTask { id, damage };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { why },
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {

@@ -25,12 +25,12 @@ use crate::schedule::Schedule;
 use crate::store::{
     BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLevel,
     LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store,
-    StoreError,
+    StoreError, checksum,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, IdGenerator, Outcome, Status, Task, TaskId};
+use crate::task::{Damage, Edge, IdGenerator, Outcome, Status, Task, TaskId};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 /// Each part by an index of its own: none looks at what has ended.
@@ -52,7 +52,13 @@ const DIGESTS_NEEDED: &str = "\
 #[async_trait::async_trait]
 impl Store for SqliteStore {
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError> {
-        self.read(|connection| ids.iter().map(|&id| whole_task(connection, id)).collect())
+        self.read(|connection| {
+            let whole = |&id: &TaskId| match whole_task(connection, id)? {
+                Some(task) => told(task).map(Some),
+                None => Ok(None),
+            };
+            ids.iter().map(whole).collect()
+        })
     }
 
     fn tasks_within(
@@ -81,40 +87,22 @@ impl Store for SqliteStore {
     }
 
     fn outcomes(&self, ids: &[TaskId], bytes_max: u64) -> Result<Vec<Option<Outcome>>, StoreError> {
-        const SQL: &str = "\
-            select handler, status, output, spilled, failure
-            from tasks
-            where id = :id";
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(SQL)?;
             // Tasks that are awaited together mostly have one handler: its name is kept once.
             let mut handler: Arc<str> = "".into();
             let mut find = |&id: &TaskId| -> rusqlite::Result<Option<Outcome>> {
-                let values = named_params! { ":id": id.to_i64() };
-                let found = statement.query_row(values, |row| {
-                    let name = row.get_ref(0)?.as_str()?;
-                    if *handler != *name {
-                        handler = name.into();
-                    }
-                    let status = columns::status(row, 1)?;
-                    // What it may end with is no result yet, and would differ on replay.
-                    let ended = status.is_terminal();
-                    let spilled = ended && row.get::<_, i64>(3)? & columns::OUTPUT != 0;
-                    let outcome = Outcome {
-                        id,
-                        handler: handler.clone(),
-                        status,
-                        output: columns::optional_text(row, 2)?.filter(|_| ended),
-                        failure: columns::json(row, 4)?,
-                    };
-                    Ok((outcome, spilled))
-                });
-                let Some((mut outcome, spilled)) = found.optional()? else {
+                let Some((mut task, spilled)) = found_task(connection, id)? else {
                     return Ok(None);
                 };
-                if spilled {
-                    outcome.output = Some(rows::payload(connection, id, columns::OUTPUT)?);
+                // What it may end with is no result yet, and would differ on replay.
+                if task.status.is_terminal() {
+                    rows::fill(connection, &mut task, spilled & columns::OUTPUT)?;
                 }
+                let mut outcome = told(task)?.outcome();
+                if handler != outcome.handler {
+                    handler = outcome.handler.clone();
+                }
+                outcome.handler = handler.clone();
                 Ok(Some(outcome))
             };
             let (mut page, mut bytes) = (Vec::with_capacity(ids.len()), 0);
@@ -296,15 +284,24 @@ impl Store for SqliteStore {
 
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
         const SQL: &str = "\
-            select value
+            select value, checksum
             from checkpoints
             where task_id = :task and name = :name";
+        let read = |row: &rusqlite::Row<'_>| {
+            let damaged = |_| columns::found_damaged(task, Damage::Checkpoint);
+            let value: String = row.get(0).map_err(damaged)?;
+            let sum = || checksum::of_checkpoint(task, name, &value);
+            match checksum::fits(row.get(1)?, sum) {
+                true => Ok(value),
+                false => Err(columns::found_damaged(task, Damage::Checkpoint)),
+            }
+        };
         self.read(|connection| {
             connection
                 .prepare_cached(SQL)?
                 .query_row(
                     named_params! { ":task": task.to_i64(), ":name": name },
-                    |row| row.get(0),
+                    read,
                 )
                 .optional()
         })
@@ -325,7 +322,7 @@ impl Store for SqliteStore {
         limit: u64,
     ) -> Result<Vec<LogLine>, StoreError> {
         const SQL: &str = "\
-            select run, line, at_ms, level, message
+            select run, line, at_ms, level, message, checksum
             from logs
             where task_id = :task and (run, line) > (:run, :line)
             order by run, line
@@ -335,22 +332,23 @@ impl Store for SqliteStore {
         };
         self.read(|connection| {
             many(connection, SQL, values, |row| {
-                Ok(LogLine {
+                let line = LogLine {
                     position: LogPosition {
                         run: row.get(0)?,
                         line: row.get(1)?,
                     },
-                    at_ms: columns::unsigned(row, 2)?,
-                    level: LogLevel::from_word(row.get_ref(3)?.as_str()?),
-                    message: row.get(4)?,
-                })
+                    at_ms: columns::unsigned(row, 2).unwrap_or_default(),
+                    level: LogLevel::from_word(row.get_ref(3)?.as_str().unwrap_or_default()),
+                    message: row.get(4).unwrap_or_default(),
+                };
+                Ok(checksum::line(task, line, row.get(5)?))
             })
         })
     }
 
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
         const SQL: &str = "\
-            select run, phase, attempt, started_at_ms, ended_at_ms, failure
+            select run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum
             from attempts
             where task_id = :task
             order by run";
@@ -360,14 +358,17 @@ impl Store for SqliteStore {
                 SQL,
                 named_params! { ":task": task.to_i64() },
                 |row| {
-                    Ok(Attempt {
+                    let text = row.get_ref(5)?.as_str().unwrap_or_default();
+                    let attempt = Attempt {
                         run: row.get(0)?,
-                        phase: row.get::<_, String>(1)?.into(),
+                        phase: row.get::<_, String>(1).unwrap_or_default().into(),
                         attempt: row.get(2)?,
-                        started_at_ms: columns::unsigned(row, 3)?,
-                        ended_at_ms: columns::unsigned(row, 4)?,
-                        failure: columns::json(row, 5)?.ok_or(rusqlite::Error::InvalidQuery)?,
-                    })
+                        started_at_ms: columns::unsigned(row, 3).unwrap_or_default(),
+                        ended_at_ms: columns::unsigned(row, 4).unwrap_or_default(),
+                        failure: serde_json::from_str(text)
+                            .unwrap_or_else(|_| Damage::Attempt.failure(task)),
+                    };
+                    Ok(checksum::attempt(task, attempt, text, row.get(6)?))
                 },
             )
         })
@@ -552,23 +553,40 @@ fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Resul
 
 fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
     const SQL: &str = "\
-        select number, call, answer, at_ms
+        select number, call, answer, at_ms, checksum
         from journal
         where task_id = :task and run = :run
         order by number";
-    many(
-        connection,
-        SQL,
-        named_params! { ":task": task.to_i64(), ":run": run },
-        |row| {
-            Ok(Entry {
-                number: row.get(0)?,
-                call: columns::json(row, 1)?.ok_or(rusqlite::Error::InvalidQuery)?,
-                answer: columns::json(row, 2)?.ok_or(rusqlite::Error::InvalidQuery)?,
-                at_ms: columns::unsigned(row, 3)?,
-            })
-        },
-    )
+    let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Entry> {
+        let (call, answer) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+        let (number, at_ms) = (row.get(0)?, columns::unsigned(row, 3)?);
+        let sum = || checksum::of_entry(task, run, (number, at_ms), call, answer);
+        if !checksum::fits(row.get(4)?, sum) {
+            return Err(columns::found_damaged(task, Damage::Journal));
+        }
+        let unread = |error: serde_json::Error| columns::damaged(1, error.to_string());
+        Ok(Entry {
+            number,
+            call: serde_json::from_str(call).map_err(unread)?,
+            answer: serde_json::from_str(answer).map_err(unread)?,
+            at_ms,
+        })
+    };
+    let values = named_params! { ":task": task.to_i64(), ":run": run };
+    many(connection, SQL, values, |row| {
+        // Whatever of it cannot be read, the run cannot be done again.
+        read(row).map_err(|_| columns::found_damaged(task, Damage::Journal))
+    })
+}
+
+/// A task of which people or handlers are told, or that it is damaged. One that has failed by that says so itself.
+fn told(task: Task) -> rusqlite::Result<Task> {
+    match task.damage {
+        Some(damage) if task.status != Status::Failed => {
+            Err(columns::found_damaged(task.id, damage))
+        }
+        _ => Ok(task),
+    }
 }
 
 #[cfg(test)]

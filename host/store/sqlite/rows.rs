@@ -12,9 +12,11 @@ use super::{edges, explain, handlers, items, saving};
 use crate::journal::Entry;
 use crate::store::rows::{Alarm, Attached, EndedItem, Rows, Source, Standing};
 use crate::store::unfinished::TOGETHER;
-use crate::store::{ComponentChange, Counter, HandlersStanding, Lane, LogLine, StoreError};
+use crate::store::{
+    ComponentChange, Counter, HandlersStanding, Lane, LogLine, StoreError, checksum,
+};
 use crate::task::state::Attempt;
-use crate::task::{Edge, Fence, Json, StatusSet, Task, TaskId, Token};
+use crate::task::{Damage, Edge, Fence, Json, StatusSet, Task, TaskId, Token};
 
 /// The open transaction of a connection.
 pub struct SqliteRows<'a> {
@@ -90,16 +92,33 @@ pub fn many<T>(
         .collect()
 }
 
-/// A payload that is kept apart.
-pub fn payload(connection: &Connection, task: TaskId, kind: i64) -> rusqlite::Result<Json> {
+/// A payload that is kept apart; none where it is damaged.
+pub fn payload(connection: &Connection, task: TaskId, kind: i64) -> rusqlite::Result<Option<Json>> {
     const SQL: &str = "\
-        select body
+        select body, checksum
         from payloads
         where task_id = :task and kind = :kind";
     let values = named_params! { ":task": task.to_i64(), ":kind": kind };
-    connection
-        .prepare_cached(SQL)?
-        .query_row(values, |row| Ok(row.get_ref(0)?.as_str()?.into()))
+    let mut statement = connection.prepare_cached(SQL)?;
+    let found = statement.query_row(values, |row| {
+        let (Ok(body), Ok(kept)) = (row.get_ref(0)?.as_str(), row.get(1)) else {
+            return Ok(None);
+        };
+        let fits = checksum::fits(kept, || checksum::of_payload(task, kind, body));
+        Ok(fits.then(|| body.into()))
+    });
+    match found {
+        // Unless the task was deleted just now, its row says that there is one.
+        Err(rusqlite::Error::QueryReturnedNoRows) if spills(connection, task, kind)? => Ok(None),
+        found => found,
+    }
+}
+
+/// Whether a task has a payload apart.
+fn spills(connection: &Connection, task: TaskId, kind: i64) -> rusqlite::Result<bool> {
+    const SQL: &str = "select 1 from tasks where id = :task and spilled & :kind <> 0";
+    let values = named_params! { ":task": task.to_i64(), ":kind": kind };
+    connection.prepare_cached(SQL)?.exists(values)
 }
 
 /// Bytes of the payloads of a task that are kept apart.
@@ -121,9 +140,11 @@ pub fn payload_bytes(connection: &Connection, task: TaskId, spilled: i64) -> rus
 /// Read the payloads of a task that are kept apart.
 pub fn fill(connection: &Connection, task: &mut Task, spilled: i64) -> rusqlite::Result<()> {
     for kind in [INPUT, PHASE_INPUT, OUTPUT] {
-        if spilled & kind != 0 {
-            let body = payload(connection, task.id, kind)?;
-            columns::set_payload(task, kind, body);
+        if spilled & kind != 0 && task.damage.is_none() {
+            match payload(connection, task.id, kind)? {
+                Some(body) => columns::set_payload(task, kind, body),
+                None => checksum::withhold(task, columns::damage_of(kind)),
+            }
         }
     }
     fill_group(connection, task, spilled)
@@ -137,15 +158,18 @@ pub fn fill_group(
 ) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
-          kind, tolerated, spec, sealed, output_bytes, expected, paused, pace
+          kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, checksum
         from groups
         where task_id = :task";
     if elsewhere & columns::GROUP != 0 {
         let values = named_params! { ":task": task.id.to_i64() };
-        let group = connection
-            .prepare_cached(SQL)?
-            .query_row(values, columns::group)?;
+        let mut statement = connection.prepare_cached(SQL)?;
+        let read = |row: &Row<'_>| Ok(columns::group(row, task.id, 0));
+        let (group, whole) = statement.query_row(values, read)?;
         task.group = Some(Box::new(group));
+        if !whole {
+            checksum::withhold(task, Damage::Group);
+        }
     }
     Ok(())
 }
@@ -436,17 +460,20 @@ impl Rows for SqliteRows<'_> {
 
     fn add_entry(&mut self, task: TaskId, run: u32, entry: &Entry) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert or ignore into journal (task_id, run, number, call, answer, at_ms)
-            values (:task, :run, :number, :call, :answer, :at_ms)";
+            insert or ignore into journal (task_id, run, number, call, answer, at_ms, checksum)
+            values (:task, :run, :number, :call, :answer, :at_ms, :sum)";
+        let (call, answer) = (to_json(&entry.call), to_json(&entry.answer));
+        let of = (entry.number, entry.at_ms);
         self.run(
             SQL,
             named_params! {
                 ":task": task.to_i64(),
                 ":run": run,
                 ":number": entry.number,
-                ":call": to_json(&entry.call),
-                ":answer": to_json(&entry.answer),
+                ":call": call,
+                ":answer": answer,
                 ":at_ms": entry.at_ms as i64,
+                ":sum": checksum::of_entry(task, run, of, &call, &answer),
             },
         )
     }
@@ -458,8 +485,10 @@ impl Rows for SqliteRows<'_> {
 
     fn add_attempt(&mut self, task: TaskId, attempt: &Attempt) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert or ignore into attempts (task_id, run, phase, attempt, started_at_ms, ended_at_ms, failure)
-            values (:task, :run, :phase, :attempt, :started, :ended, :failure)";
+            insert or ignore into attempts
+              (task_id, run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum)
+            values (:task, :run, :phase, :attempt, :started, :ended, :failure, :sum)";
+        let failure = to_json(&attempt.failure);
         self.run(
             SQL,
             named_params! {
@@ -469,15 +498,16 @@ impl Rows for SqliteRows<'_> {
                 ":attempt": attempt.attempt,
                 ":started": attempt.started_at_ms as i64,
                 ":ended": attempt.ended_at_ms as i64,
-                ":failure": to_json(&attempt.failure),
+                ":failure": failure,
+                ":sum": checksum::of_attempt(task, attempt, &failure),
             },
         )
     }
 
     fn add_log(&mut self, task: TaskId, line: &LogLine) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert or ignore into logs (task_id, run, line, at_ms, level, message)
-            values (:task, :run, :line, :at_ms, :level, :message)";
+            insert or ignore into logs (task_id, run, line, at_ms, level, message, checksum)
+            values (:task, :run, :line, :at_ms, :level, :message, :sum)";
         self.run(
             SQL,
             named_params! {
@@ -487,18 +517,22 @@ impl Rows for SqliteRows<'_> {
                 ":at_ms": line.at_ms as i64,
                 ":level": line.level.as_str(),
                 ":message": line.message,
+                ":sum": checksum::of_log(task, line),
             },
         )
     }
 
     fn save_checkpoint(&mut self, task: TaskId, name: &str, value: &str) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert into checkpoints (task_id, name, value)
-            values (:task, :name, :value)
-            on conflict do update set value = excluded.value";
+            insert into checkpoints (task_id, name, value, checksum)
+            values (:task, :name, :value, :sum)
+            on conflict do update set value = excluded.value, checksum = excluded.checksum";
         self.run(
             SQL,
-            named_params! { ":task": task.to_i64(), ":name": name, ":value": value },
+            named_params! {
+                ":task": task.to_i64(), ":name": name, ":value": value,
+                ":sum": checksum::of_checkpoint(task, name, value),
+            },
         )
     }
 

@@ -11,7 +11,7 @@ use super::columns::{self, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
 use super::rows::SqliteRows;
 use crate::group::Group;
 use crate::job::Pace;
-use crate::store::StoreError;
+use crate::store::{StoreError, checksum};
 use crate::task::producer::Stage;
 use crate::task::{Json, Task, TaskId};
 
@@ -100,7 +100,14 @@ pub fn insert(rows: &SqliteRows<'_>, task: &Task) -> Result<(), StoreError> {
     row.set_some("metadata", task.metadata.as_deref());
     row.set_some("input", inline(Some(&task.input)));
     row.change("spilled", 0, spill(Some(&task.input), INPUT));
-    row.set_some("failure", task.failure.as_ref().map(to_json));
+    let failure = task.failure.as_ref().map(to_json);
+    let texts = checksum::Texts {
+        failure: failure.as_deref(),
+        ..checksum::Texts::default()
+    };
+    let is_group = task.group.is_some();
+    row.set("checksum", checksum::of_task(task, is_group, &texts));
+    row.set_some("failure", failure);
     row.set_some("timeout_ms", signed(task.timeout_ms));
     row.set_some("attempts_max", task.attempts_max);
     row.set_some("on_complete", task.on_complete.as_deref());
@@ -177,15 +184,8 @@ pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), St
         signed(before.ended_at_ms),
         signed(after.ended_at_ms),
     );
-    if before.failure != after.failure {
-        row.set("failure", or_null(after.failure.as_ref().map(to_json)));
-    }
-    if before.progress != after.progress {
-        row.set("progress", or_null(after.progress.as_ref().map(to_json)));
-    }
     if before.wait != after.wait {
         let until = after.wait.as_ref().and_then(|wait| signed(wait.until_ms));
-        row.set("wait", or_null(after.wait.as_ref().map(to_json)));
         row.set("wait_until_ms", or_null(until));
     }
     // The output may also go again: what a producer said that it completes with.
@@ -204,6 +204,7 @@ pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), St
             spilled[1] |= spill(payload, bit);
         }
     }
+    keep_texts(&mut row, before, after);
     if !row.names.is_empty() {
         let mut sql = String::with_capacity(256);
         sql.push_str("update tasks set ");
@@ -230,20 +231,54 @@ pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), St
     Ok(())
 }
 
+/// Write the texts that have changed and, with the checksum of a row that changes, those that it is made of.
+fn keep_texts(row: &mut Columns<'_>, before: &Task, after: &Task) {
+    let changed = [
+        before.failure != after.failure,
+        before.wait != after.wait,
+        before.progress != after.progress,
+    ];
+    if row.names.is_empty() && changed == [false; 3] {
+        return;
+    }
+    let failure = after.failure.as_ref().map(to_json);
+    let wait = after.wait.as_ref().map(to_json);
+    let progress = after.progress.as_ref().map(to_json);
+    // What was found damaged stays so, whoever changes it.
+    if after.damage.is_none() {
+        let texts = checksum::Texts {
+            failure: failure.as_deref(),
+            wait: wait.as_deref(),
+            progress: progress.as_deref(),
+        };
+        let is_group = after.group.is_some();
+        row.set("checksum", checksum::of_task(after, is_group, &texts));
+    }
+    let texts = [("failure", failure), ("wait", wait), ("progress", progress)];
+    for ((name, text), changed) in texts.into_iter().zip(changed) {
+        if changed || text.is_some() && after.damage.is_none() {
+            row.set(name, or_null(text));
+        }
+    }
+}
+
 fn keep_group(rows: &SqliteRows<'_>, task: &Task, group: &Group) -> Result<(), StoreError> {
     const SQL: &str = "\
         insert into groups (
           task_id, scope_id, kind, name, on_failure, concurrency, closed,
           sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes,
-          expected, paused, pace)
-        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+          expected, paused, pace, checksum)
+        values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+          ?21)
         on conflict do update set
-          closed = excluded.closed, sources = excluded.sources, live = excluded.live,
+          spec = excluded.spec, checksum = excluded.checksum, closed = excluded.closed, sources = excluded.sources, live = excluded.live,
           spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
           tolerated = excluded.tolerated, skipped = excluded.skipped,
           sealed = excluded.sealed, output_bytes = excluded.output_bytes,
           paused = excluded.paused, pace = excluded.pace";
     let pace = (group.pace != Pace::default()).then(|| to_json(&group.pace));
+    let spec = group.each.as_deref().map(to_json);
+    let sum = checksum::of_group(task.id, group, spec.as_deref(), pace.as_deref());
     rows.run(
         SQL,
         params![
@@ -261,12 +296,13 @@ fn keep_group(rows: &SqliteRows<'_>, task: &Task, group: &Group) -> Result<(), S
             group.failed as i64,
             group.tolerated as i64,
             group.skipped as i64,
-            group.each.as_deref().map(to_json),
+            spec,
             group.sealed,
             group.output_bytes as i64,
             group.expected as i64,
             group.paused,
             pace,
+            sum,
         ],
     )
 }
@@ -278,15 +314,18 @@ fn keep_payload(
     body: &Json,
 ) -> Result<(), StoreError> {
     const SQL: &str = "\
-        insert into payloads (task_id, kind, body)
-        values (:task, :kind, :body)
-        on conflict do update set body = excluded.body";
+        insert into payloads (task_id, kind, body, checksum)
+        values (:task, :kind, :body, :sum)
+        on conflict do update set body = excluded.body, checksum = excluded.checksum";
     if body.len() <= columns::INLINE_BYTES_MAX {
         return Ok(());
     }
     rows.run(
         SQL,
-        named_params! { ":task": task.to_i64(), ":kind": kind, ":body": &**body },
+        named_params! {
+            ":task": task.to_i64(), ":kind": kind, ":body": &**body,
+            ":sum": checksum::of_payload(task, kind, body),
+        },
     )
 }
 

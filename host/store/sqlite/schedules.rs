@@ -9,7 +9,7 @@ use super::rows::SqliteRows;
 use super::{columns, explain, handlers};
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::rows::ScheduleRows;
-use crate::store::{HandlerRow, StoreError};
+use crate::store::{HandlerRow, StoreError, checksum};
 use crate::task::Options;
 use crate::types::Function;
 
@@ -26,6 +26,9 @@ const COLUMNS: &str = "\
   queue, priority, timeout_ms, expires_ms, attempts_max, on_complete, metadata,
   paused, next_at_ms, last_task_id, last_for_ms, last_at_ms, runs, skipped, created_at_ms";
 
+/// The column of the checksum, which follows them.
+const CHECKSUM: usize = 25;
+
 impl ScheduleRows for SqliteRows<'_> {
     fn schedule(&mut self, name: &str) -> Result<Option<Schedule>, StoreError> {
         self.one(&NAMED, named_params! { ":name": name }, schedule)
@@ -34,9 +37,9 @@ impl ScheduleRows for SqliteRows<'_> {
     fn save_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
-                "insert or replace into schedules ({COLUMNS})
+                "insert or replace into schedules ({COLUMNS}, checksum)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                   ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
+                   ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
             )
         });
         let plan = &schedule.plan;
@@ -81,6 +84,7 @@ impl ScheduleRows for SqliteRows<'_> {
                 schedule.runs as i64,
                 schedule.skipped as i64,
                 schedule.created_at_ms as i64,
+                checksum::of_schedule(schedule),
             ],
         )
     }
@@ -93,7 +97,7 @@ impl ScheduleRows for SqliteRows<'_> {
     fn schedules_due(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Schedule>, StoreError> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
-                "select {COLUMNS}
+                "select {COLUMNS}, checksum, rowid
                  from schedules
                  where next_at_ms is not null and next_at_ms <= :now
                  order by next_at_ms, name
@@ -101,7 +105,15 @@ impl ScheduleRows for SqliteRows<'_> {
             )
         });
         let values = named_params! { ":now": now_ms as i64, ":limit": limit as i64 };
-        self.many(&SQL, values, schedule)
+        let mut due = self.many(&SQL, values, |row| {
+            Ok((schedule(row)?, row.get::<_, i64>(CHECKSUM + 1)?))
+        })?;
+        for (schedule, rowid) in due.extract_if(.., |(schedule, _)| schedule.damaged) {
+            const STOP: &str = "update schedules set next_at_ms = null where rowid = :rowid";
+            checksum::warn_of_schedule(&schedule);
+            self.run(STOP, named_params! { ":rowid": rowid })?;
+        }
+        Ok(due.into_iter().map(|(schedule, _)| schedule).collect())
     }
 
     fn functions(&mut self, names: &[&str]) -> Result<HashMap<String, Function>, StoreError> {
@@ -113,7 +125,7 @@ impl ScheduleRows for SqliteRows<'_> {
 }
 
 static NAMED: LazyLock<String> =
-    LazyLock::new(|| format!("select {COLUMNS} from schedules where name = :name"));
+    LazyLock::new(|| format!("select {COLUMNS}, checksum from schedules where name = :name"));
 
 /// One schedule.
 pub fn named(connection: &Connection, name: &str) -> rusqlite::Result<Option<Schedule>> {
@@ -131,7 +143,7 @@ pub fn after(
     bytes_max: u64,
 ) -> rusqlite::Result<Vec<Schedule>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!("select {COLUMNS} from schedules where name > :name order by name limit :limit")
+        format!("select {COLUMNS}, checksum from schedules where name > :name order by name limit :limit")
     });
     let mut statement = connection.prepare_cached(&SQL)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -147,7 +159,18 @@ pub fn after(
     Ok(page)
 }
 
+/// A schedule, held against the checksum of its row.
 fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
+    let Ok(read) = readable(row) else {
+        let name = row.get_ref(0)?.as_bytes().unwrap_or_default();
+        return Ok(Schedule::unreadable(String::from_utf8_lossy(name).into()));
+    };
+    let kept = row.get(CHECKSUM)?;
+    let damaged = !checksum::fits(kept, || checksum::of_schedule(&read));
+    Ok(Schedule { damaged, ..read })
+}
+
+fn readable(row: &Row<'_>) -> rusqlite::Result<Schedule> {
     let text = |index| -> rusqlite::Result<Arc<str>> { Ok(row.get_ref(index)?.as_str()?.into()) };
     let number = |index| columns::optional_unsigned(row, index);
     let word = |index| row.get_ref(index).and_then(|word| Ok(word.as_str()?));
@@ -211,5 +234,6 @@ fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
         runs: columns::unsigned(row, 22)?,
         skipped: columns::unsigned(row, 23)?,
         created_at_ms: columns::unsigned(row, 24)?,
+        damaged: false,
     })
 }

@@ -643,6 +643,17 @@ create table unfinished (
   status text,
   primary key (subject_id, number)
 ) strict, without rowid;
+
+-- Of what is read of a row; none of one that an earlier version wrote.
+alter table tasks add column checksum integer;
+alter table groups add column checksum integer;
+alter table payloads add column checksum integer;
+alter table journal add column checksum integer;
+alter table attempts add column checksum integer;
+alter table logs add column checksum integer;
+alter table checkpoints add column checksum integer;
+alter table signals add column checksum integer;
+alter table schedules add column checksum integer;
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::rows::SqliteRows;
 use super::{columns, explain};
 use crate::store::rows::SignalRows;
-use crate::store::{Signal, StoreError};
-use crate::task::TaskId;
+use crate::store::{Signal, StoreError, checksum};
+use crate::task::{Damage, TaskId};
 
 impl SignalRows for SqliteRows<'_> {
     fn add_signal(
@@ -16,8 +16,8 @@ impl SignalRows for SqliteRows<'_> {
         sent_at_ms: u64,
     ) -> Result<(), StoreError> {
         const SQL: &str = "\
-            insert into signals (task_id, number, name, value, sent_at_ms)
-            values (:task, :number, :name, :value, :sent_at_ms)";
+            insert into signals (task_id, number, name, value, sent_at_ms, checksum)
+            values (:task, :number, :name, :value, :sent_at_ms, :sum)";
         self.run(
             SQL,
             named_params! {
@@ -26,23 +26,41 @@ impl SignalRows for SqliteRows<'_> {
                 ":name": signal.name,
                 ":value": signal.value,
                 ":sent_at_ms": sent_at_ms as i64,
+                ":sum": checksum::of_signal(signal, number, sent_at_ms),
             },
         )
     }
 
     fn take_signal(&mut self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {
-        const SQL: &str = "\
-            delete from signals
-            where task_id = :task and number = (
-              select number
-              from signals
-              where task_id = :task and name = :name
-              order by number
-              limit 1)
-            returning value";
+        // It is looked at before it goes: one that is damaged is left where it is.
+        const FIRST: &str = "\
+            select number, value, sent_at_ms, checksum
+            from signals
+            where task_id = :task and name = :name
+            order by number
+            limit 1";
+        const REMOVE: &str = "delete from signals where task_id = :task and number = :number";
         let values = named_params! { ":task": task.to_i64(), ":name": name };
-        // At most one, but the statement is to run to its end.
-        Ok(self.many(SQL, values, |row| row.get(0))?.pop())
+        let first = self.one(FIRST, values, |row| {
+            let number: i64 = row.get(0)?;
+            let signal = Signal {
+                to: task,
+                name: name.to_owned(),
+                value: row.get(1).map_err(|_| damaged(task))?,
+            };
+            let sent_at_ms = columns::unsigned(row, 2).map_err(|_| damaged(task))?;
+            let sum = || checksum::of_signal(&signal, number as u64, sent_at_ms);
+            match checksum::fits(row.get(3)?, sum) {
+                true => Ok((number, signal.value)),
+                false => Err(damaged(task)),
+            }
+        })?;
+        let Some((number, value)) = first else {
+            return Ok(None);
+        };
+        let values = named_params! { ":task": task.to_i64(), ":number": number };
+        self.run(REMOVE, values)?;
+        Ok(Some(value))
     }
 
     fn has_signal(&mut self, task: TaskId, name: &str) -> Result<bool, StoreError> {
@@ -69,6 +87,10 @@ impl SignalRows for SqliteRows<'_> {
         const SQL: &str = "delete from signals where task_id = :task";
         self.run(SQL, named_params! { ":task": task.to_i64() })
     }
+}
+
+fn damaged(task: TaskId) -> rusqlite::Error {
+    columns::found_damaged(task, Damage::Signal)
 }
 
 /// Whether a task has an unread signal of that name.

@@ -319,3 +319,12 @@ create table unfinished (
   status text,
   primary key (subject_id, number)
 ) strict, without rowid;
+alter table tasks add column checksum integer;
+alter table groups add column checksum integer;
+alter table payloads add column checksum integer;
+alter table journal add column checksum integer;
+alter table attempts add column checksum integer;
+alter table logs add column checksum integer;
+alter table checkpoints add column checksum integer;
+alter table signals add column checksum integer;
+alter table schedules add column checksum integer;

@@ -15,7 +15,7 @@ export function Schedules() {
     <${Head} title="Schedules" />
     <${Problem} problem=${problem || look.problem} />
     ${schedules.length ? html`<div class="scroll"><table><thead><tr><th>name</th><th>state</th><th>runs</th><th>when</th><th class="n">next</th><th class="n">in</th><th>last</th><th class="n">runs so far</th><th class="n">left out</th><th></th></tr></thead>
-      <tbody>${schedules.map((one) => html`<tr key=${one.name}><td>${one.name}</td><td class=${one.state === 'active' ? '' : 'faint'}>${one.state}</td><td>${one.task_type}</td>
+      <tbody>${schedules.map((one) => html`<tr key=${one.name}><td>${one.name}</td><td class=${one.state === 'active' ? '' : one.state === 'damaged' ? 'failed' : 'faint'}>${one.state}</td><td>${one.task_type}</td>
         <td>${one.cron ? html`<code>${one.cron}</code> <span class="faint">${one.zone}</span>` : `every ${length(one.every_ms)}`}</td>
         <td class="n"><${Time} at=${one.state === 'active' ? one.next_at : null} /></td><td class="n">${one.state === 'active' && one.next_at ? length(Math.max(0, Date.parse(one.next_at) - now)) : ''}</td>
         <td>${one.last_task_id ? (one.last_task_status ? html`<${Status} status=${one.last_task_status} /> <${TaskLink} id=${one.last_task_id} />` : html`<span class="faint">deleted</span>`) : '–'}</td>

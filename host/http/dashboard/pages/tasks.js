@@ -253,7 +253,7 @@ export function Tasks({ values }) {
         if (!task) return html`<div class="row wanted" role="row" aria-rowindex=${index + 2} key=${index}></div>`;
         return html`<div class=${`row${cursor === index ? ' at' : ''}${chosen.has(task.id) ? ' chosen' : ''}`} role="row" aria-rowindex=${index + 2} aria-selected=${String(chosen.has(task.id))} key=${index} onClick=${(event) => { setCursor(index); if (!event.target.closest('a, input')) open(index); }} data-id=${task.id}>
           <span role="cell" class="c-x"><input type="checkbox" tabindex="-1" aria-label=${`Select ${task.id}`} checked=${chosen.has(task.id)} onClick=${(event) => event.stopPropagation()} onChange=${() => choose(task)} /></span>
-          <span role="cell" class="c-status"><${Status} status=${task.status} reason=${task.pending_reason} /></span>
+          <span role="cell" class="c-status"><${Status} status=${task.damage ? 'damaged' : task.status} reason=${task.damage ? null : task.pending_reason} /></span>
           <span role="cell" class="c-id"><a class="id" tabindex="-1" href=${taskHref(task.id)}>${task.id}</a></span>
           <span role="cell" class="c-name" title=${taskName(task)}>${taskName(task)}</span>
           <span role="cell" class="c-key" title=${task.key}>${task.key}</span>
@@ -261,7 +261,7 @@ export function Tasks({ values }) {
           <span role="cell" class="c-try n">${task.attempt > 1 ? task.attempt : ''}</span>
           <span role="cell" class="c-long n">${length(task.duration_ms)}</span>
           <span role="cell" class="c-time n">${clock(task.created_at)}</span>
-          <span role="cell" class="c-error" title=${task.error}>${task.error}</span>
+          <span role="cell" class="c-error" title=${task.damage || task.error}>${task.damage || task.error}</span>
         </div>`;
       }} />`}
     ${pages.count > ROWS_MAX ? html`<p class="faint">The newest ${number(ROWS_MAX)} are shown; a search finds the others.</p>` : null}

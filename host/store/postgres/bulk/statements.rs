@@ -53,6 +53,7 @@ pub const TASKS: Columns = &[
     ("created_at_ms", B),
     ("ended_at_ms", B),
     ("spent_ms", B),
+    ("checksum", B),
     ("kind", T),
     ("scope_id", B),
     ("gate_id", B),
@@ -64,6 +65,7 @@ pub const TASKS: Columns = &[
 
 pub const SAVES: Columns = &[
     ("id", B),
+    ("checksum", B),
     ("digest", T),
     ("phase_input", T),
     ("output", T),
@@ -114,9 +116,10 @@ pub const GROUPS: Columns = &[
     ("expected", B),
     ("paused", YES),
     ("pace", T),
+    ("checksum", B),
 ];
 
-pub const PAYLOADS: Columns = &[("task_id", B), ("kind", B), ("body", T)];
+pub const PAYLOADS: Columns = &[("task_id", B), ("kind", B), ("body", T), ("checksum", B)];
 pub const WAITS: Columns = &[
     ("target_id", B),
     ("waiter_id", B),
@@ -146,6 +149,7 @@ pub const JOURNAL: Columns = &[
     ("call", T),
     ("answer", T),
     ("at_ms", B),
+    ("checksum", B),
 ];
 pub const ATTEMPTS: Columns = &[
     ("task_id", B),
@@ -155,6 +159,7 @@ pub const ATTEMPTS: Columns = &[
     ("started_at_ms", B),
     ("ended_at_ms", B),
     ("failure", T),
+    ("checksum", B),
 ];
 pub const LOGS: Columns = &[
     ("task_id", B),
@@ -163,8 +168,9 @@ pub const LOGS: Columns = &[
     ("at_ms", B),
     ("level", T),
     ("message", T),
+    ("checksum", B),
 ];
-pub const CHECKPOINTS: Columns = &[("task_id", B), ("name", T), ("value", T)];
+pub const CHECKPOINTS: Columns = &[("task_id", B), ("name", T), ("value", T), ("checksum", B)];
 pub const COUNTERS: Columns = &[
     ("node", B),
     ("name", T),
@@ -203,7 +209,7 @@ pub static SAVE_TASKS: LazyLock<String> = LazyLock::new(|| {
     let names: Vec<&str> = SAVES.iter().map(|(name, _)| *name).collect();
     format!(
         "update tasks set
-           digest = new.digest,
+           digest = new.digest, checksum = coalesce(new.checksum, tasks.checksum),
            phase_input = case when new.written & 2 <> 0 then new.phase_input else tasks.phase_input end,
            output = case when new.written & 4 <> 0 then new.output else tasks.output end,
            spilled = (tasks.spilled & ~new.written) | new.spilled,
@@ -233,7 +239,7 @@ pub static SAVE_TASKS: LazyLock<String> = LazyLock::new(|| {
 
 pub static SAVE_GROUPS: LazyLock<String> = LazyLock::new(|| {
     let rest = "on conflict (task_id) do update set
-      closed = excluded.closed, sources = excluded.sources, live = excluded.live,
+      spec = excluded.spec, checksum = excluded.checksum, closed = excluded.closed, sources = excluded.sources, live = excluded.live,
       spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
       tolerated = excluded.tolerated, skipped = excluded.skipped, sealed = excluded.sealed,
       output_bytes = excluded.output_bytes, paused = excluded.paused, pace = excluded.pace";
@@ -241,7 +247,8 @@ pub static SAVE_GROUPS: LazyLock<String> = LazyLock::new(|| {
 });
 
 pub static SAVE_PAYLOADS: LazyLock<String> = LazyLock::new(|| {
-    let rest = "on conflict (task_id, kind) do update set body = excluded.body";
+    let rest = "on conflict (task_id, kind) do update
+      set body = excluded.body, checksum = excluded.checksum";
     insert("payloads", PAYLOADS, rest)
 });
 
@@ -275,7 +282,8 @@ pub static ADD_LOGS: LazyLock<String> =
     LazyLock::new(|| insert("logs", LOGS, "on conflict do nothing"));
 
 pub static SAVE_CHECKPOINTS: LazyLock<String> = LazyLock::new(|| {
-    let rest = "on conflict (task_id, name) do update set value = excluded.value";
+    let rest = "on conflict (task_id, name) do update
+      set value = excluded.value, checksum = excluded.checksum";
     insert("checkpoints", CHECKPOINTS, rest)
 });
 

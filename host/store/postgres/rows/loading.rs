@@ -38,7 +38,7 @@ impl PgRows<'_> {
         }
         for row in groups {
             if let Some(Some(task)) = state.tasks.get_mut(&columns::id(row, 0)?) {
-                task.group = Some(Box::new(columns::group(row)?));
+                columns::set_group(task, columns::group(row)?);
             }
         }
         for row in waits {

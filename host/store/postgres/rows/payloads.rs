@@ -2,29 +2,18 @@
 
 use std::collections::HashMap;
 
-use crate::store::StoreError;
 use crate::store::postgres::columns::{self, GROUP_COLUMNS, INPUT, OUTPUT, PHASE_INPUT};
 use crate::store::postgres::items;
 use crate::store::postgres::sql::{Link, named};
-use crate::task::{Task, TaskId};
+use crate::store::{StoreError, checksum};
+use crate::task::{Json, Task, TaskId};
 
-/// A payload that is kept apart.
-pub fn payload(link: &Link, task: TaskId, kind: i64) -> Result<crate::task::Json, StoreError> {
-    const SQL: &str = "\
-        select body
-        from payloads
-        where task_id = :task and kind = :kind";
-    let values = named! { "task": task, "kind": kind };
-    let body = link.one(SQL, values, |row| Ok(columns::get::<&str>(row, 0)?.into()))?;
-    body.ok_or_else(|| columns::damaged(format!("a payload of task {task} is missing")))
-}
-
-/// Read the payloads of a task that are kept apart.
+/// Read the payloads of a task that are kept apart. The task is locked, so one that is missing is damage.
 pub fn fill(link: &Link, task: &mut Task, spilled: i64) -> Result<(), StoreError> {
     for kind in [INPUT, PHASE_INPUT, OUTPUT] {
-        if spilled & kind != 0 {
-            let body = payload(link, task.id, kind)?;
-            columns::set_payload(task, kind, body);
+        if spilled & kind != 0 && task.damage.is_none() {
+            let found = items::payloads(link, &[task.id], kind)?;
+            set(task, kind, found.into_values().next().flatten());
         }
     }
     fill_group(link, task, spilled)
@@ -35,9 +24,20 @@ pub fn fill_group(link: &Link, task: &mut Task, elsewhere: i64) -> Result<(), St
     if elsewhere & columns::GROUP != 0 && task.group.is_none() {
         let sql = format!("select {GROUP_COLUMNS} from groups where task_id = :task");
         let group = link.one(&sql, named! { "task": task.id }, columns::group)?;
-        task.group = group.map(Box::new);
+        if let Some(group) = group {
+            columns::set_group(task, group);
+        }
     }
     Ok(())
+}
+
+/// Give a task a payload that was kept apart, or say that it is damaged.
+fn set(task: &mut Task, kind: i64, body: Option<Json>) {
+    match body {
+        _ if task.damage.is_some() => {}
+        Some(body) => columns::set_payload(task, kind, body),
+        None => checksum::withhold(task, columns::damage_of(kind)),
+    }
 }
 
 /// Bytes of the payloads that tasks have elsewhere, of all of them at once.
@@ -98,10 +98,12 @@ pub fn whole(link: &Link, found: Vec<(Task, i64)>, brief: bool) -> Result<Vec<Ta
     }
     let mut tasks = Vec::with_capacity(found.len());
     for (mut task, _) in found {
-        task.group = groups.remove(&task.id).map(Box::new);
+        if let Some(group) = groups.remove(&task.id) {
+            columns::set_group(&mut task, group);
+        }
         for (kind, payloads) in &mut payloads {
             if let Some(body) = payloads.remove(&task.id) {
-                columns::set_payload(&mut task, *kind, body);
+                set(&mut task, *kind, body);
             }
         }
         tasks.push(task);

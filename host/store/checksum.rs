@@ -1,0 +1,452 @@
+//! Checksums of rows: what is read is what was written, or the reader is told.
+//!
+//! A row of a task, of a payload and of whatever else carries what people or handlers have given has one: a CRC-32
+//! of all that is read of it, in the order in which it is said here and with the length of each text, so that no
+//! byte can move from one to the next. Both engines write and compare what is made here, and a database that is
+//! moved from one to the other keeps it. A row without one was written by an earlier version, and is believed.
+//!
+//! JSON that is kept as text goes in as the text that stands in the row. Read and said again it may differ, as soon
+//! as a version has a field more; so whoever writes a checksum writes those texts, too.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::group::Group;
+use crate::schedule::{Schedule, Target, Timing};
+use crate::store::invariants::{NAMED_MAX, Violation};
+use crate::store::{LogLevel, LogLine, Signal};
+use crate::task::producer::Stage;
+use crate::task::state::Attempt;
+use crate::task::{Damage, Json, Status, Task, TaskId};
+
+/// Payloads longer than this, in bytes, are rows of `payloads`.
+pub const INLINE_BYTES_MAX: usize = 1_024;
+
+/// What one is made of.
+struct Parts(Vec<u8>);
+
+impl Parts {
+    /// Room for this many bytes of text, and for the numbers of the longest row.
+    fn with_room(text_bytes: usize) -> Parts {
+        Parts(Vec::with_capacity(text_bytes + 640))
+    }
+
+    fn none(&mut self) {
+        self.0.push(0);
+    }
+
+    fn number(&mut self, number: i64) {
+        self.0.push(1);
+        self.length(number as u64);
+    }
+
+    /// Seven bits in each byte, and in the eighth whether more follow: most are small.
+    fn length(&mut self, mut length: u64) {
+        while length >= 0x80 {
+            self.0.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        self.0.push(length as u8);
+    }
+
+    fn count(&mut self, count: u64) {
+        self.number(count as i64);
+    }
+
+    fn maybe(&mut self, number: Option<i64>) {
+        match number {
+            None => self.none(),
+            Some(number) => self.number(number),
+        }
+    }
+
+    fn maybe_count(&mut self, count: Option<u64>) {
+        self.maybe(count.map(|count| count as i64));
+    }
+
+    fn id(&mut self, id: Option<TaskId>) {
+        self.maybe(id.map(TaskId::to_i64));
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.number(i64::from(flag));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.push(2);
+        self.length(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn maybe_text(&mut self, text: Option<&str>) {
+        match text {
+            None => self.none(),
+            Some(text) => self.text(text),
+        }
+    }
+
+    /// A payload as it stands in the row of its task: one that is kept apart has a checksum of its own.
+    fn payload(&mut self, payload: Option<&Json>) {
+        match payload {
+            None => self.none(),
+            Some(json) if json.is_empty() || json.len() > INLINE_BYTES_MAX => self.0.push(3),
+            Some(json) => self.text(json),
+        }
+    }
+
+    fn sum(&self) -> i64 {
+        i64::from(crc32fast::hash(&self.0))
+    }
+}
+
+/// The JSON of a task's row, as text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Texts<'a> {
+    /// Why it failed.
+    pub failure: Option<&'a str>,
+    /// The wait that it is in, or was in.
+    pub wait: Option<&'a str>,
+    /// How far it is.
+    pub progress: Option<&'a str>,
+}
+
+/// Of the row of a task. Whether it is a group stands there; what it has as one has a row of its own.
+pub fn of_task(task: &Task, is_group: bool, texts: &Texts<'_>) -> i64 {
+    let payloads = [
+        Some(&task.input),
+        task.phase_input.as_ref(),
+        task.output.as_ref(),
+    ];
+    let inline = payloads
+        .into_iter()
+        .flatten()
+        .map(|json| json.len().min(INLINE_BYTES_MAX));
+    let others = [
+        texts.failure,
+        texts.wait,
+        texts.progress,
+        task.metadata.as_deref(),
+    ];
+    let others = others.into_iter().flatten().map(str::len);
+    let mut parts = Parts::with_room(inline.sum::<usize>() + others.sum::<usize>() + 256);
+    let all = &mut parts;
+    all.id(Some(task.id));
+    all.id(task.parent);
+    all.id(task.origin);
+    match &task.place {
+        None => all.none(),
+        Some(place) => {
+            for number in [place.run, place.call, place.index] {
+                all.number(number.into());
+            }
+            all.count(place.content);
+        }
+    }
+    all.count(task.sequence);
+    all.id(task.retry_of);
+    all.number(task.depth.into());
+    all.id(Some(task.scope));
+    all.id(task.gate);
+    all.flag(task.member);
+    all.flag(task.optional);
+    all.flag(is_group);
+    all.text(&task.handler);
+    all.text(task.digest.as_deref().unwrap_or_default());
+    all.maybe_text(task.key.as_deref());
+    all.text(&task.queue);
+    all.number(task.priority.into());
+    all.maybe_text(task.metadata.as_deref());
+    for payload in payloads {
+        all.payload(payload);
+    }
+    all.maybe_text(texts.failure);
+    all.maybe_count(task.timeout_ms);
+    all.maybe(task.attempts_max.map(i64::from));
+    all.maybe_text(task.on_complete.as_deref());
+    all.text(task.status.as_str());
+    all.text(&task.phase);
+    all.number(task.attempt.into());
+    all.number(task.restarts.into());
+    all.number(task.fence.to_i64());
+    all.number(task.run.into());
+    all.number(task.blocked_by.into());
+    all.maybe_count(task.run_at_ms);
+    all.maybe_count(task.expires_at_ms);
+    all.flag(task.cancel_requested);
+    all.maybe_text(task.producer.map(Stage::as_str));
+    all.maybe_text(texts.wait);
+    all.maybe_text(texts.progress);
+    all.count(task.created_at_ms);
+    all.maybe_count(task.started_at_ms);
+    all.maybe_count(task.run_at_start_ms);
+    all.number(task.secret.into());
+    all.maybe_count(task.ended_at_ms);
+    all.count(task.spent_ms);
+    parts.sum()
+}
+
+/// Of what a task has as a group; `spec` and `pace` are its JSON, as text.
+pub fn of_group(task: TaskId, group: &Group, spec: Option<&str>, pace: Option<&str>) -> i64 {
+    let mut parts = Parts::with_room(group.name.len() + spec.map_or(0, str::len) + 128);
+    let all = &mut parts;
+    all.id(Some(task));
+    all.text(group.kind.as_str());
+    all.text(&group.name);
+    all.text(group.on_failure.as_str());
+    all.maybe(group.concurrency.map(i64::from));
+    for flag in [group.closed, group.sealed, group.paused] {
+        all.flag(flag);
+    }
+    for count in [
+        group.sources,
+        group.live,
+        group.spawned,
+        group.completed,
+        group.failed,
+        group.tolerated,
+        group.skipped,
+        group.output_bytes,
+        group.expected,
+    ] {
+        all.count(count);
+    }
+    all.maybe_text(spec);
+    all.maybe_text(pace);
+    parts.sum()
+}
+
+/// Of a payload that is kept apart.
+pub fn of_payload(task: TaskId, kind: i64, body: &str) -> i64 {
+    of(&[task.to_i64(), kind], &[body])
+}
+
+/// Of a record of a run; `call` and `answer` are its JSON, as text.
+pub fn of_entry(task: TaskId, run: u32, entry: (u32, u64), call: &str, answer: &str) -> i64 {
+    let (number, at_ms) = entry;
+    of(
+        &[task.to_i64(), run.into(), number.into(), at_ms as i64],
+        &[call, answer],
+    )
+}
+
+/// Of what is left of an attempt; `failure` is its JSON, as text.
+pub fn of_attempt(task: TaskId, attempt: &Attempt, failure: &str) -> i64 {
+    let numbers = [
+        task.to_i64(),
+        attempt.run.into(),
+        attempt.attempt.into(),
+        attempt.started_at_ms as i64,
+        attempt.ended_at_ms as i64,
+    ];
+    of(&numbers, &[&attempt.phase, failure])
+}
+
+/// Of a line of a log.
+pub fn of_log(task: TaskId, line: &LogLine) -> i64 {
+    let (run, number) = (line.position.run, line.position.line);
+    of(
+        &[task.to_i64(), run.into(), number.into(), line.at_ms as i64],
+        &[line.level.as_str(), &line.message],
+    )
+}
+
+/// Of a value under a name.
+pub fn of_checkpoint(task: TaskId, name: &str, value: &str) -> i64 {
+    of(&[task.to_i64()], &[name, value])
+}
+
+/// Of a signal.
+pub fn of_signal(signal: &Signal, number: u64, sent_at_ms: u64) -> i64 {
+    of(
+        &[signal.to.to_i64(), number as i64, sent_at_ms as i64],
+        &[&signal.name, &signal.value],
+    )
+}
+
+/// Of a schedule.
+pub fn of_schedule(schedule: &Schedule) -> i64 {
+    let plan = &schedule.plan;
+    let options = &plan.options;
+    let mut parts = Parts::with_room(256);
+    let all = &mut parts;
+    all.text(&plan.name);
+    match &plan.target {
+        Target::Handler { handler, input } => [handler, input].map(|text| all.text(text)),
+        Target::Workflow { document, input } => {
+            [Some(&**document), input.as_deref()].map(|text| all.maybe_text(text))
+        }
+    };
+    match &plan.timing {
+        Timing::Cron { expression, zone } => [expression, zone].map(|text| all.text(text)),
+        Timing::Every { every_ms, from_ms } => [every_ms, from_ms].map(|ms| all.count(*ms)),
+    };
+    all.text(plan.missed.as_str());
+    all.text(plan.overlap.as_str());
+    all.maybe_text(options.queue.as_deref());
+    all.maybe(options.priority.map(i64::from));
+    all.maybe_count(options.timeout_ms);
+    all.maybe_count(options.expires_ms);
+    all.maybe(options.attempts_max.map(i64::from));
+    all.maybe_text(options.on_complete.as_deref());
+    all.maybe_text(options.metadata.as_deref());
+    all.flag(schedule.paused);
+    all.maybe_count(schedule.next_at_ms);
+    let last = schedule.last;
+    all.id(last.map(|last| last.task));
+    all.maybe_count(last.map(|last| last.for_ms));
+    all.maybe_count(last.map(|last| last.at_ms));
+    for count in [schedule.runs, schedule.skipped, schedule.created_at_ms] {
+        all.count(count);
+    }
+    parts.sum()
+}
+
+/// Say that a schedule does not fire.
+pub fn warn_of_schedule(schedule: &Schedule) {
+    let name = &schedule.plan.name;
+    tracing::warn!(%name, "a schedule does not match its checksum, and does not run any more");
+}
+
+fn of(numbers: &[i64], texts: &[&str]) -> i64 {
+    let mut hasher = crc32fast::Hasher::new();
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    i64::from(hasher.finalize())
+}
+
+/// Whether a row is as it was written: it has this checksum, and what was read of it has that. One that was written
+/// by an earlier version has none.
+pub fn fits(kept: Option<i64>, read: impl FnOnce() -> i64) -> bool {
+    kept.is_none_or(|kept| kept == read())
+}
+
+/// What does not match its checksum in a whole database.
+#[derive(Debug, Default)]
+pub struct Damages {
+    found: Vec<(Damage, u64, BTreeSet<TaskId>)>,
+    schedules: Vec<String>,
+}
+
+impl Damages {
+    /// A part of a task is damaged.
+    pub fn task(&mut self, id: TaskId, damage: Damage) {
+        let place = self.found.iter().position(|(known, ..)| *known == damage);
+        let place = place.unwrap_or_else(|| {
+            self.found.push((damage, 0, BTreeSet::new()));
+            self.found.len() - 1
+        });
+        let (_, count, tasks) = &mut self.found[place];
+        *count += u64::from(!tasks.contains(&id));
+        if tasks.len() < NAMED_MAX as usize {
+            tasks.insert(id);
+        }
+    }
+
+    /// A schedule is.
+    pub fn schedule(&mut self, schedule: &Schedule) {
+        if schedule.damaged {
+            self.schedules.push(schedule.plan.name.to_string());
+        }
+    }
+
+    /// How many tasks are, at least, and the first of them.
+    pub fn tasks(&self) -> (u64, Vec<TaskId>) {
+        let count = self.found.iter().map(|(_, count, _)| *count).max();
+        let tasks: BTreeSet<TaskId> = self
+            .found
+            .iter()
+            .flat_map(|(.., tasks)| tasks)
+            .copied()
+            .collect();
+        let count = count.unwrap_or(0).max(tasks.len() as u64);
+        (count, tasks.into_iter().take(NAMED_MAX as usize).collect())
+    }
+
+    /// The same as invariants that do not hold.
+    pub fn violations(self) -> Vec<Violation> {
+        let name = "checksum";
+        let of_tasks = self
+            .found
+            .into_iter()
+            .map(|(damage, count, tasks)| Violation {
+                name,
+                says: format!("the {} of a task matches its checksum", damage.as_str()),
+                count,
+                tasks: tasks.into_iter().collect(),
+            });
+        let mut all: Vec<Violation> = of_tasks.collect();
+        if !self.schedules.is_empty() {
+            all.push(Violation {
+                name,
+                says: format!(
+                    "schedules that do not match their checksum: {}",
+                    self.schedules.join(", ")
+                ),
+                count: self.schedules.len() as u64,
+                tasks: Vec::new(),
+            });
+        }
+        all
+    }
+}
+
+/// That a part of a task is damaged, on its way through the errors of an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// Which task.
+    pub task: TaskId,
+    /// What of it.
+    pub damage: Damage,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.damage.sentence(self.task))
+    }
+}
+
+impl std::error::Error for Found {}
+
+/// Of a task of which something is damaged nobody is told a payload, as it may be another's or none at all. One that
+/// has failed has failed by that, for all that is known.
+pub fn withhold(task: &mut Task, damage: Damage) {
+    task.damage = Some(damage);
+    task.input = "null".into();
+    task.phase_input = None;
+    task.output = None;
+    task.metadata = None;
+    if task.status == Status::Failed {
+        task.failure = Some(damage.failure(task.id));
+    }
+}
+
+/// What is shown in the place of a damaged line of a log.
+const DAMAGED_LINE: &str = "(this line is damaged in the database: it does not match its checksum)";
+
+/// A line of a log as it is told, held against the checksum of its row.
+pub fn line(task: TaskId, line: LogLine, kept: Option<i64>) -> LogLine {
+    match fits(kept, || of_log(task, &line)) {
+        true => line,
+        false => LogLine {
+            level: LogLevel::Warn,
+            message: DAMAGED_LINE.to_owned(),
+            ..line
+        },
+    }
+}
+
+/// What is left of an attempt as it is told, held against the checksum of its row; `failure` is its JSON, as text.
+pub fn attempt(task: TaskId, attempt: Attempt, failure: &str, kept: Option<i64>) -> Attempt {
+    match fits(kept, || of_attempt(task, &attempt, failure)) {
+        true => attempt,
+        false => Attempt {
+            failure: Damage::Attempt.failure(task),
+            ..attempt
+        },
+    }
+}
