@@ -256,6 +256,12 @@ impl Client {
         found.ok_or(ClientError::Store(StoreError::UnknownTask(id)))
     }
 
+    /// Where a task stands.
+    fn status(&self, id: TaskId) -> Result<Status, ClientError> {
+        let found = self.store.statuses(&[id])?.into_iter().flatten().next();
+        found.ok_or(ClientError::Store(StoreError::UnknownTask(id)))
+    }
+
     /// The pool of that id or beginning of an id; else the newest of that name.
     pub fn pool(&self, id_or_name: &str) -> Result<(Task, Group), ClientError> {
         let found = self.group(GroupKind::Pool, id_or_name)?;
@@ -464,9 +470,9 @@ impl Client {
         only: bool,
         cancel_children: bool,
     ) -> Result<u64, ClientError> {
-        let task = self.look(move |client| client.task(id)).await?;
-        let ended = task.status.is_terminal();
-        if cancel_children && ended {
+        // Of its status alone: one that is damaged is deleted like any other.
+        let status = self.look(move |client| client.status(id)).await?;
+        if cancel_children && status.is_terminal() {
             self.store.cancel(id, false, None).await?;
         }
         match self.sweep(Sweep::of(id, only)).await {

@@ -92,7 +92,7 @@ fn a_backup_of_a_damaged_task_warns_and_takes_no_earlier_ones_place() {
     let warning = format!("warning: task {bad} is damaged in the database, and so in the copy");
     assert!(made.err.contains(&warning), "{}", made.err);
     assert_eq!(made.json()["damaged"], 1);
-    place.run(&["delete", &bad, "--yes"]).ok();
+    place.run(&["delete", &bad]).ok();
     place.run(&["backup", "earlier.db", "--force"]).ok();
 }
 

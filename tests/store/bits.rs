@@ -70,7 +70,7 @@ async fn furnish(world: &World) {
             world.finish(&again, End::Completed("[1]".into())).await;
         }
     }
-    world.workflow("a, b<a, p:pool").await;
+    world.workflow("a, b<a, s>p, p:pool").await;
     let plan = Plan {
         name: "nightly".into(),
         target: Target::Handler {

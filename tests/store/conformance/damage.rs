@@ -189,7 +189,7 @@ pub async fn a_damaged_task_fails_when_it_is_claimed_and_the_others_go_on(world:
     assert_eq!(&*claimed[0].input, long("y"));
     world.complete(&claimed[0]).await;
     check_failed(&world.get(row), "its row does not match");
-    check_failed(&world.get(long_one), "its input does not match");
+    check_failed(&world.get(long_one), "does not match");
     assert_eq!(world.show(&[after]), "skipped");
     let retried = world.store().retry(row).await;
     let expected = Refusal::Damaged {
