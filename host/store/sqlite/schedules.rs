@@ -143,7 +143,9 @@ pub fn after(
     bytes_max: u64,
 ) -> rusqlite::Result<Vec<Schedule>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!("select {COLUMNS}, checksum from schedules where name > :name order by name limit :limit")
+        format!(
+            "select {COLUMNS}, checksum from schedules where name > :name order by name limit :limit"
+        )
     });
     let mut statement = connection.prepare_cached(&SQL)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -77,7 +77,7 @@ fn check_damaged(world: &World, id: TaskId, damage: Damage) {
     };
     is_so(store.tasks(&[id]).unwrap_err());
     if matches!(damage, Damage::Row | Damage::Output) {
-        is_so(store.outcomes(&[id]).unwrap_err());
+        is_so(store.outcomes(&[id], u64::MAX).unwrap_err());
     }
     let within = store
         .tasks_within(&[id], u64::MAX)
