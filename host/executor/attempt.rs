@@ -371,9 +371,6 @@ fn from_fate(fate: Fate) -> Lived {
 
 /// What the attempt begins with cannot be read.
 fn unread(agents: &Agents, token: Token, error: &StoreError) -> Lived {
-    if let Some(failure) = error.failure() {
-        return Lived::Ended(End::Failed(failure, 0));
-    }
     match End::given_back(error, agents.settings.restarts_max) {
         None => Lived::Nothing,
         Some(end) => {

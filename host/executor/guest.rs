@@ -329,9 +329,6 @@ impl Guest {
     /// The store did not do it. The attempt is given back, unless its claim is lost or the host is ending.
     /// What is damaged will be so for the next attempt, too, so the task fails.
     pub fn store_failed(&mut self, error: &StoreError) -> wasmtime::Error {
-        if let Some(failure) = error.failure() {
-            return self.end(Verdict::Failed(failure));
-        }
         let restarts_max = self.agents.settings.restarts_max;
         self.end(match End::given_back(error, restarts_max) {
             None => Verdict::Lost,

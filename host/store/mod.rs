@@ -627,8 +627,13 @@ pub enum End {
 
 impl End {
     /// How an attempt ends that cannot go on because the store said this, to a read or to a write: it is
-    /// given back. `None` where its claim is lost or the host is ending: then it writes nothing.
+    /// given back, or fails where what it needs is damaged. `None` where its claim is lost or the host is ending: then
+    /// it writes nothing.
     pub fn given_back(error: &StoreError, restarts_max: u32) -> Option<End> {
+        // What is damaged will be so for the next attempt, too.
+        if let Some(failure) = error.failure() {
+            return Some(End::Failed(failure, 0));
+        }
         let loss = error.loss()?;
         Some(End::Lost { loss, restarts_max })
     }
