@@ -240,8 +240,12 @@ impl Machine {
     /// The host says that it lives.
     pub(super) fn beat(&mut self, met: Option<Unread>) -> Result<(), Wrong> {
         if met.is_some() {
-            // Some errors meet all that is done with it.
+            // Some errors meet all that is done with it. What is committed here may claim tasks whose attempts end
+            // at once, as they cannot read.
             self.alone()?;
+            while !self.batch.is_empty() {
+                self.alone()?;
+            }
         }
         let host = self.host();
         let (job, answer) = self.sign_of_life(host, met);
