@@ -277,7 +277,7 @@ impl World {
     }
 
     /// What is found of the whole database.
-    pub fn examine(&self) -> Vec<Violation> {
+    pub fn violations(&self) -> Vec<Violation> {
         self.engine.examine()
     }
 

@@ -92,7 +92,7 @@ fn check_damaged(world: &World, id: TaskId, damage: Damage) {
             ("null", None, None)
         );
     }
-    let found = world.examine();
+    let found = world.violations();
     let found = found.iter().find(|one| one.name == "checksum").unwrap();
     assert_eq!((found.count, &*found.tasks), (1, &[id][..]), "{found:?}");
 }
@@ -422,7 +422,7 @@ pub async fn a_damaged_schedule_does_not_run_and_the_others_do(world: &mut World
             "{altered:?}"
         );
     }
-    let found = world.examine();
+    let found = world.violations();
     assert!(
         found.iter().any(|one| one.says.ends_with(": bad, worse")),
         "{found:?}"
