@@ -289,8 +289,10 @@ impl Turn<'_> {
                 .find(waiter)?
                 .filter(|waiter| waiter.status == Status::Waiting && stamp_of(waiter) == stamp);
             let since_ms = waiting.and_then(|waiter| Some(waiter.wait.as_ref()?.since_ms));
-            // It has begun to wait after the task had moved on.
-            if !status.is_terminal() && since_ms.is_some_and(|since_ms| since_ms > work.bound) {
+            // It has begun to wait after the task had moved on. That cannot be in the transaction in which the task
+            // moves, and there no clock is asked: one that was set back would leave who waits waiting for ever.
+            let later = since_ms.is_some_and(|since_ms| since_ms > work.bound);
+            if work.number != 0 && !status.is_terminal() && later {
                 continue;
             }
             match parent == Some(waiter) {
