@@ -314,11 +314,10 @@ impl Turn<'_> {
         work: Unfinished,
         caused: &mut Caused,
     ) -> Result<Option<Unfinished>, StoreError> {
-        let group = self
-            .find(work.subject)?
-            .and_then(|task| task.group.as_deref());
-        // One that has another try keeps the members that were not reached.
-        if !group.is_some_and(|group| group.closed) {
+        let task = self.find(work.subject)?;
+        let group = task.and_then(|task| Some((task.damage, task.group.as_deref()?)));
+        // One that has another try keeps the members that were not reached. A damaged one never has.
+        if !group.is_some_and(|(damage, group)| group.closed || damage.is_some()) {
             return Ok(None);
         }
         let mut page = self.rows.children(work.subject, work.after)?;
