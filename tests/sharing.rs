@@ -422,7 +422,7 @@ async fn a_host_that_claims_a_task_before_it_has_looked_for_its_component_fetche
     second.start().await;
     // As a host leaves it that began the task and stopped in the same moment.
     let left = format!(
-        "update fishway.tasks set digest = '{digest}', run_at_ms = null where id = {}",
+        "update fishway.tasks set digest = '{digest}', run_at_ms = null, checksum = null where id = {}",
         id.to_i64()
     );
     postgres::cluster().run(&postgres::name_of(&url), &left);

@@ -203,7 +203,12 @@ pub fn write_atomically_with(
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = file.with_file_name(format!(".{name}.{}.{count}", std::process::id()));
-    let written = std::fs::File::create(&temporary).and_then(|mut open| {
+    let created = disk::private()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&temporary);
+    let written = created.and_then(|mut open| {
         write(&mut open)?;
         open.sync_all()
     });

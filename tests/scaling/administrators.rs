@@ -199,7 +199,7 @@ fn a_start_whose_statements_are_always_cancelled_ends_with_a_sentence_that_says_
     postgres::cluster().run(&name, cancels);
     let opening = Opening {
         address: Address::parse(&url).unwrap(),
-        role: Role::Visitor,
+        role: Role::Host,
         watch: false,
         clock: None,
     };
