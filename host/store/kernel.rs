@@ -209,14 +209,13 @@ impl<'a> Turn<'a> {
     /// A task turned out to be damaged: what is known of it is no more than this. Nothing of that is saved.
     fn is_damaged(&mut self, found: &Task) {
         if let Some(touched) = self.touched.get_mut(&found.id) {
-            for known in [Some(&mut touched.task), touched.saved.as_mut()] {
-                if let Some(known) = known {
-                    known.damage = found.damage;
-                    known.input = found.input.clone();
-                    known.phase_input = found.phase_input.clone();
-                    known.output = found.output.clone();
-                    known.metadata = found.metadata.clone();
-                }
+            let known = [Some(&mut touched.task), touched.saved.as_mut()];
+            for known in known.into_iter().flatten() {
+                known.damage = found.damage;
+                known.input = found.input.clone();
+                known.phase_input = found.phase_input.clone();
+                known.output = found.output.clone();
+                known.metadata = found.metadata.clone();
             }
         }
     }

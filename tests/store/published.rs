@@ -119,9 +119,9 @@ async fn a_host_says_what_it_has_loaded_in_a_few_statements_however_much_that_is
         let row = |number: usize| HandlerRow {
             name: format!("handler-{number:03}"),
             digest: "sha256:x".to_owned(),
-            description: (number % 2 == 0).then(|| format!("number {number}")),
+            description: number.is_multiple_of(2).then(|| format!("number {number}")),
             function: None,
-            generator: number % 3 == 0,
+            generator: number.is_multiple_of(3),
         };
         (0..many).map(row).collect::<Vec<_>>()
     };
