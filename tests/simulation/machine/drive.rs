@@ -71,11 +71,12 @@ impl Machine {
         self.host().dispatch.offers().slots = 1_000;
         self.commit()?;
         for attempt in self.attempts.clone() {
-            if let Some(one) =
-                (self.attempts.iter_mut()).find(|one| one.task.id == attempt.task.id && !one.leaves)
-            {
+            // After a failover a task may have two: one that its host has yet to hear is lost, and the one that counts.
+            let token = attempt.task.token();
+            let mut there = self.attempts.iter_mut();
+            if let Some(one) = there.find(|one| one.task.token() == token && !one.leaves) {
                 one.leaves = true;
-                self.finish(attempt.task.token(), completed(&attempt.task, false))?;
+                self.finish(token, completed(&attempt.task, false))?;
             }
         }
         self.commit()

@@ -381,6 +381,12 @@ impl Machine {
     /// what was before.
     fn alone(&mut self) -> Result<(), Wrong> {
         self.gather = 0;
-        self.commit()
+        self.commit()?;
+        // An attempt that was claimed just now and cannot read has given itself back, which is to be heard, too. It
+        // rests then, so this comes to an end.
+        while !self.batch.is_empty() {
+            self.commit()?;
+        }
+        Ok(())
     }
 }
