@@ -15,6 +15,7 @@ mod demo;
 mod deps;
 mod dev;
 mod doctor;
+mod error;
 mod get;
 mod given;
 mod handler;
@@ -25,6 +26,7 @@ mod mcp;
 mod metrics;
 mod migrate;
 mod new;
+mod place;
 mod pool;
 mod prune;
 mod queue;
@@ -48,26 +50,18 @@ mod workflow;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use self::error::Refused;
+use self::error::complain;
+pub(crate) use self::error::{hint, sentence};
 use self::settings::Trouble;
-use self::terminal::{Ink, print_json_text, print_line, print_text, remark};
-use crate::builder::BuildError;
-use crate::builder::project::NewError;
-use crate::client::{Client, ClientError};
+use self::terminal::{print_json_text, print_line, print_text, remark};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::View;
-use crate::daemon::detached::DetachError;
-use crate::daemon::{Broken, HostError, StopError};
 use crate::escape::is_hidden;
-use crate::remote::{Remote, Url};
-use crate::store::StoreError;
-use crate::store::postgres::Address;
-use crate::store::sqlite::{self, BackupError, FILE_NAME, Role, SqliteStore};
-use crate::store::{Place, Store};
+use crate::remote::Url;
 
 /// Run durable, sandboxed tasks from a directory of WebAssembly handlers
 #[derive(Parser)]
@@ -244,32 +238,6 @@ impl Done {
     const TIMED_OUT: Done = Done(124);
 }
 
-/// An error that the command itself has a hint for.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct Refused {
-    what: String,
-    hint: Option<String>,
-    code: u8,
-}
-
-impl Refused {
-    fn new(what: impl Into<String>, hint: impl Into<String>) -> Refused {
-        Refused {
-            what: what.into(),
-            hint: Some(hint.into()),
-            code: 1,
-        }
-    }
-
-    fn usage(what: impl Into<String>, hint: impl Into<String>) -> Refused {
-        Refused {
-            code: 2,
-            ..Refused::new(what, hint)
-        }
-    }
-}
-
 /// The whole program.
 pub fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
@@ -389,204 +357,7 @@ async fn interrupted() {
 /// Whether a command ends by itself at a signal.
 static LISTENING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
-/// Say what happened, why, and what to do.
-fn complain(error: &anyhow::Error) -> ExitCode {
-    let red = Ink::of(anstyle::AnsiColor::Red).bold();
-    let green = Ink::of(anstyle::AnsiColor::Green).bold();
-    let text = sentence(error);
-    remark(format_args!("{red}error{red:#}: {text}"));
-    if let Some(hint) = hint(error) {
-        remark(format_args!("{green}hint{green:#}: {hint}"));
-    }
-    ExitCode::from(
-        error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<Refused>())
-            .map_or(1, |refused| refused.code),
-    )
-}
-
-/// What happened, and why.
-pub(crate) fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        // A transparent error says the same as what it wraps.
-        if !text.ends_with(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-/// What to do about it.
-pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| {
-        let refused = cause
-            .downcast_ref::<Refused>()
-            .and_then(|error| error.hint.clone());
-        refused
-            .or_else(|| {
-                cause
-                    .downcast_ref::<ClientError>()
-                    .and_then(ClientError::hint)
-            })
-            .or_else(|| {
-                cause
-                    .downcast_ref::<DetachError>()
-                    .and_then(DetachError::hint)
-            })
-            .or_else(|| cause.downcast_ref::<HostError>().and_then(HostError::hint))
-            .or_else(|| cause.downcast_ref::<Broken>().and_then(Broken::hint))
-            .or_else(|| {
-                cause
-                    .downcast_ref::<DetachError>()
-                    .and_then(DetachError::hint)
-            })
-            .or_else(|| cause.downcast_ref::<StopError>().and_then(StopError::hint))
-            .or_else(|| {
-                cause
-                    .downcast_ref::<BackupError>()
-                    .and_then(BackupError::hint)
-            })
-            .or_else(|| {
-                cause
-                    .downcast_ref::<StoreError>()
-                    .and_then(StoreError::hint)
-            })
-            .or_else(|| {
-                cause
-                    .downcast_ref::<BuildError>()
-                    .and_then(BuildError::hint)
-            })
-            .or_else(|| cause.downcast_ref::<NewError>().and_then(NewError::hint))
-    })
-}
-
 impl Global {
-    /// The verbs on the host that is asked over HTTP, or on the data directory, which is made when
-    /// absent.
-    fn client(&self, watch: bool) -> anyhow::Result<Client> {
-        if let Some(remote) = self.remote(watch)? {
-            return Ok(Client::new(Arc::new(remote)));
-        }
-        Ok(Client::new(self.store(watch)?))
-    }
-
-    fn store(&self, watch: bool) -> anyhow::Result<Arc<dyn Store>> {
-        Ok(self
-            .place()?
-            .open(Role::Visitor, watch, Arc::new(SystemClock))?)
-    }
-
-    fn place(&self) -> anyhow::Result<Place> {
-        Ok(Place {
-            directory: self.data.clone(),
-            database: self.database()?,
-            bytes_max: self.database_bytes_max,
-        })
-    }
-
-    /// A database of a server.
-    fn store_at(&self, address: Address) -> anyhow::Result<Arc<dyn Store>> {
-        let place = Place {
-            directory: self.data.clone(),
-            database: Some(address),
-            bytes_max: None,
-        };
-        Ok(place.open(Role::Visitor, false, Arc::new(SystemClock))?)
-    }
-
-    /// The database that hosts share, if there is one.
-    fn database(&self) -> anyhow::Result<Option<Address>> {
-        let url = self.database.as_deref().filter(|url| !url.is_empty());
-        Ok(url.map(Address::parse).transpose()?)
-    }
-
-    /// Whether there is any data: a file, or a database, which is made where it is not there. A directory that this
-    /// user may not look into counts as one that has data: whoever opens it says why that fails.
-    fn has_data(&self) -> bool {
-        self.database.is_some() || self.data.join(FILE_NAME).try_exists().unwrap_or(true)
-    }
-
-    /// The host that is asked over HTTP, if one is.
-    fn remote(&self, watch: bool) -> anyhow::Result<Option<Remote>> {
-        let Some(url) = self.url.clone() else {
-            return Ok(None);
-        };
-        // Not by a flag: everybody on the machine sees those.
-        let token = std::env::var("FISHWAY_TOKEN").ok();
-        let token = token.filter(|token| !token.trim().is_empty());
-        Ok(Some(Remote::open(url, token, watch)?))
-    }
-
-    /// The process of the host that serves what `client` asks.
-    fn serving(&self, client: &Client) -> anyhow::Result<Option<u32>> {
-        Ok(match &self.url {
-            None => crate::daemon::serving(&self.data),
-            Some(_) => (client.store().lease()?)
-                .filter(|lease| lease.ended_at_ms.is_none())
-                .map(|lease| lease.holder.pid),
-        })
-    }
-
-    /// How the host stands that serves what `client` asks.
-    fn view(&self, client: &Client) -> anyhow::Result<View> {
-        Ok(match self.remote(false)? {
-            Some(remote) => remote.view()?,
-            None => View::of(&self.data, &**client.store(), &SystemClock)?,
-        })
-    }
-
-    /// Refuse a command that is about this machine.
-    fn here(&self, command: &str) -> anyhow::Result<()> {
-        match &self.url {
-            None => Ok(()),
-            Some(url) => {
-                let what = format!("fishway {command} is about this machine, and {url} is asked");
-                let hint = "leave --url and FISHWAY_URL out, or run it where the host runs";
-                Err(Refused::usage(what, hint).into())
-            }
-        }
-    }
-
-    /// The verbs on the host that is asked over HTTP, or on a data directory that there has to be.
-    fn existing_client(&self, watch: bool) -> anyhow::Result<Client> {
-        if let Some(remote) = self.remote(watch)? {
-            return Ok(Client::new(Arc::new(remote)));
-        }
-        self.look_for_data()?;
-        Ok(Client::new(self.store(watch)?))
-    }
-
-    fn look_for_data(&self) -> anyhow::Result<()> {
-        if self.has_data() {
-            return Ok(());
-        }
-        let what = format!("there is no fishway data in {}", self.data.display());
-        let hint = "fishway serve or fishway submit makes it; --data names another directory";
-        Err(Refused::new(what, hint).into())
-    }
-
-    /// The file in the data directory, for what is about that alone.
-    fn existing_file(&self, watch: bool) -> anyhow::Result<SqliteStore> {
-        if self.database.is_some() {
-            let hint = "pg_dump copies a database of PostgreSQL, while hosts serve it";
-            return Err(Refused::usage("this is about the file in a data directory", hint).into());
-        }
-        self.look_for_data()?;
-        Ok(SqliteStore::open(sqlite::Opening {
-            directory: self.data.clone(),
-            role: Role::Visitor,
-            watch,
-            bytes_max: self.database_bytes_max,
-            clock: Arc::new(SystemClock),
-        })?)
-    }
-
     /// Say something that is not data.
     fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet {
