@@ -1,10 +1,12 @@
-//! Connecting to the servers of an address: the order in which they are tried, the time that each has, and the
-//! meaning of each refusal. And a check whether a server that does not answer a statement answers a new connection.
+//! Connecting to the servers of an address: the order in which they are tried, and the time that each has.
+//! [`refusal`] says why a server was not used, [`watch`] whether one that does not answer a statement is silent.
 //!
 //! Every server, and every address of its name, has its turn and its own time. The last one that accepted a
 //! connection comes first, and one that fell silent comes last.
 
-use std::io::ErrorKind;
+mod refusal;
+mod watch;
+
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,22 +16,18 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub use self::refusal::reason;
+use self::refusal::{Heard, Refusal, refused};
+use self::watch::Probe;
+pub use self::watch::Watch;
 use super::address::{Address, Server, Target, Tls};
 use crate::store::StoreError;
 
 /// Addresses of one name that are tried: more than any cluster has servers.
 const ADDRESSES_MAX: usize = 8;
-
-/// How long a statement may take until somebody looks whether its server answers others.
-const PROBE_AFTER: Duration = Duration::from_secs(4);
-
-/// How often in a row a server has to leave such a look without an answer until it counts as silent: one
-/// that is only busy answers the second.
-const SILENT_PROBES: u32 = 2;
 
 /// Between two attempts at a first connection that a server has refused for now.
 const FIRST_REST: Duration = Duration::from_millis(250);
@@ -56,14 +54,6 @@ struct Learnt {
     last: Option<Endpoint>,
     /// The one that fell silent, until it lets us in again.
     silent: Option<Endpoint>,
-}
-
-/// A look whether a server answers.
-#[derive(Clone, Copy)]
-struct Probe {
-    of: Endpoint,
-    begun: Instant,
-    answered: bool,
 }
 
 impl Known {
@@ -98,28 +88,6 @@ pub struct Connected {
     pub line: Line,
     /// Checks the server while a statement is not answered.
     pub watch: Watch,
-}
-
-/// Why a server was not used.
-struct Refusal {
-    /// What it does or says, as it follows its name in a sentence.
-    reason: String,
-    hint: String,
-    /// Whether it may be different in a moment.
-    passing: bool,
-    /// Who has answered.
-    heard: Heard,
-}
-
-/// Who has answered an attempt to connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Heard {
-    /// Nobody.
-    Nobody,
-    /// The machine: no server listens there.
-    Machine,
-    /// The server.
-    Server,
 }
 
 impl Address {
@@ -339,126 +307,6 @@ impl Address {
             heard: Heard::Server,
         })
     }
-
-    /// The error when no server can be used.
-    fn all_refused(&self, mut refusals: Vec<(String, Refusal)>) -> StoreError {
-        let passing = refusals.iter().any(|(_, refusal)| refusal.passing);
-        let place = &self.place;
-        if refusals.len() == 1 {
-            let (_, refusal) = refusals.remove(0);
-            return StoreError::Server {
-                what: format!("{place} {}", refusal.reason),
-                hint: Some(refusal.hint),
-                passing,
-            };
-        }
-        let reasons: Vec<String> = (refusals.iter())
-            .map(|(name, refusal)| format!("{name} {}", refusal.reason))
-            .collect();
-        let hints = refusals.iter().map(|(_, refusal)| &refusal.hint);
-        let alike = hints.clone().all(|hint| *hint == refusals[0].1.hint);
-        StoreError::Server {
-            what: match self.servers.len() {
-                1 => format!("{place} cannot be used: {}", reasons.join("; ")),
-                _ => format!("none of {place} can be used: {}", reasons.join("; ")),
-            },
-            hint: Some(match alike {
-                true => refusals[0].1.hint.clone(),
-                false => {
-                    "see that one of them is the primary, and can be reached from here".to_owned()
-                }
-            }),
-            passing,
-        }
-    }
-
-    /// Whether a server answers a new connection, or one that looked at the same time.
-    async fn answers(&self, endpoint: Endpoint, asked: Instant) -> bool {
-        let mut last = self.known.probe.lock().await;
-        if let Some(probe) = *last
-            && probe.of == endpoint
-            && probe.begun >= asked
-        {
-            return probe.answered;
-        }
-        let begun = Instant::now();
-        let looked = tokio::time::timeout(self.connect_timeout, self.looks_alive(endpoint)).await;
-        let answered = looked.unwrap_or(false);
-        *last = Some(Probe {
-            of: endpoint,
-            begun,
-            answered,
-        });
-        answered
-    }
-
-    async fn looks_alive(&self, endpoint: Endpoint) -> bool {
-        match self.let_in(endpoint).await {
-            // A pooler lets us in by itself: the answer has to come from behind it.
-            Ok((client, mut line)) => {
-                let _ = line.ask(&client, "select 1").await;
-                true
-            }
-            // One that says no is there, and will end what it does not go on with.
-            Err(refusal) => refusal.heard > Heard::Nobody,
-        }
-    }
-}
-
-/// Checks the server of a connection while a statement is not answered.
-///
-/// A statement may take long for good reasons. So a new connection is tried meanwhile: where that is
-/// answered, the statement is waited for; where it is not, again and again, the server is silent.
-#[derive(Clone)]
-pub struct Watch {
-    address: Address,
-    endpoint: Endpoint,
-    /// How often a server had fallen silent when the connection was made.
-    silences: u64,
-}
-
-impl Watch {
-    /// Wait for an answer: for `longest`, or until the server is silent. None when it did not come.
-    pub async fn answer<T>(&self, longest: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        let until = Instant::now() + longest;
-        let mut unanswered = 0;
-        while unanswered < SILENT_PROBES {
-            let rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                return None;
-            }
-            // Who was left without an answer once is asked again at once.
-            let pause = if unanswered == 0 {
-                PROBE_AFTER.min(rest)
-            } else {
-                Duration::ZERO
-            };
-            if let Ok(answer) = tokio::time::timeout(pause, &mut work).await {
-                return Some(answer);
-            }
-            let answers = self.address.answers(self.endpoint, Instant::now());
-            tokio::select! {
-                answer = &mut work => return Some(answer),
-                answers = answers => unanswered = if answers { 0 } else { unanswered + 1 },
-            }
-            // Somebody else has found that out already.
-            if unanswered > 0 && self.is_outdated() {
-                return None;
-            }
-        }
-        if !self.is_outdated() {
-            let server = self.address.servers[self.endpoint.server].to_string();
-            tracing::warn!(%server, "the database server has fallen silent");
-            self.address.known.fell_silent(self.endpoint);
-        }
-        None
-    }
-
-    /// Whether a server has fallen silent since the connection was made.
-    pub fn is_outdated(&self) -> bool {
-        self.address.known.silences() != self.silences
-    }
 }
 
 /// What drives a connection, and tells what the server says without being asked.
@@ -529,81 +377,4 @@ fn connector() -> Result<MakeRustlsConnect, Refusal> {
         passing: false,
         heard: Heard::Nobody,
     })
-}
-
-/// What an error is about, without what it is wrapped in.
-pub fn reason(error: &tokio_postgres::Error) -> String {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        why = error.to_string();
-        source = error.source();
-    }
-    why
-}
-
-/// What it means that a server did not let us in.
-fn refused(error: &tokio_postgres::Error) -> Refusal {
-    let Some(said) = error.as_db_error() else {
-        return unsaid(error);
-    };
-    let message = said.message();
-    let refusal = |reason: String, hint: &str, passing| Refusal {
-        reason,
-        hint: hint.to_owned(),
-        passing,
-        heard: Heard::Server,
-    };
-    match *said.code() {
-        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => refusal(
-            format!("does not let us in: {message}"),
-            "see the user and the password in the URL, and pg_hba.conf of the server",
-            false,
-        ),
-        SqlState::INVALID_CATALOG_NAME => refusal(
-            format!("says: {message}"),
-            "make it with createdb, or name another in the URL",
-            false,
-        ),
-        _ => {
-            let meant = super::explain(error);
-            let passing = matches!(
-                meant,
-                StoreError::Server { passing: true, .. }
-                    | StoreError::Crowded { .. }
-                    | StoreError::Ended { .. }
-            );
-            let hint = meant
-                .hint()
-                .unwrap_or_else(|| "see the log of the server".to_owned());
-            refusal(format!("says: {message}"), &hint, passing)
-        }
-    }
-}
-
-/// The same, where the server has said nothing that is known.
-fn unsaid(error: &tokio_postgres::Error) -> Refusal {
-    let why = reason(error);
-    let io = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .map(std::io::Error::kind);
-    if error.to_string().contains("TLS") {
-        return Refusal {
-            reason: format!("gives no encrypted line: {why}"),
-            hint: "the server's certificate is to be trusted by this machine and name the host; sslmode=disable does without".to_owned(),
-            passing: false,
-            heard: Heard::Server,
-        };
-    }
-    Refusal {
-        reason: format!("cannot be reached: {why}"),
-        hint: "see that the server runs and can be reached from here".to_owned(),
-        passing: io.is_some() || error.is_closed(),
-        heard: match io {
-            Some(
-                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut,
-            ) => Heard::Nobody,
-            _ => Heard::Machine,
-        },
-    }
 }
