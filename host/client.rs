@@ -46,6 +46,8 @@ pub struct Client {
     store: Arc<dyn Store>,
     /// See [`Client::looking_every`].
     look_every: Option<Duration>,
+    /// Its reads, beside the async workers.
+    reads: blocking::Lane,
 }
 
 /// One task and what else people want to know of it.
@@ -71,6 +73,7 @@ impl Client {
     /// The verbs on a store.
     pub fn new(store: Arc<dyn Store>) -> Client {
         Client {
+            reads: blocking::Lane::new(store.reads_at_once()),
             store,
             look_every: None,
         }
@@ -96,7 +99,7 @@ impl Client {
         read: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<T, ClientError> {
         let client = self.clone();
-        blocking::run(move || read(&client)).await
+        self.reads.run(move || read(&client)).await
     }
 
     /// Submit a task for each input, a thousand in each transaction, or fewer when they are large or start
@@ -319,7 +322,7 @@ impl Client {
             },
         }
         let (store, wanted_ids) = (self.store.clone(), ids.to_vec());
-        let found = blocking::run(move || store.tasks(&wanted_ids)).await?;
+        let found = self.reads.run(move || store.tasks(&wanted_ids)).await?;
         let gone = ids.iter().zip(&found).find(|(_, task)| task.is_none());
         if let (Some((&id, _)), false) = (gone, any) {
             // It has ended, but how it did was deleted before it was read.
@@ -344,7 +347,7 @@ impl Client {
         let look = async |missing: &mut HashSet<TaskId>| {
             let open: Vec<TaskId> = missing.iter().copied().collect();
             let (store, asked) = (self.store.clone(), open.clone());
-            let statuses = blocking::run(move || store.statuses(&asked)).await?;
+            let statuses = self.reads.run(move || store.statuses(&asked)).await?;
             for (status, id) in statuses.into_iter().zip(open) {
                 if arrived(status.ok_or(StoreError::UnknownTask(id))?) {
                     missing.remove(&id);

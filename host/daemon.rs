@@ -157,7 +157,8 @@ pub struct Host {
     clock: Arc<dyn Clock>,
     lease: LeaseKey,
     failed: watch::Sender<Option<Broken>>,
-    store: Arc<dyn Store>,
+    /// One for all who ask in this process: their reads share threads.
+    client: Client,
     loader: Arc<Loader>,
     executor: Arc<Executor>,
     scheduler: Arc<Scheduler>,
@@ -272,6 +273,7 @@ impl Host {
             setup.clock.clone(),
             setup.settings,
         )?);
+        let client = Client::new(store.clone());
         let retention = Retention::new(setup.keep, setup.clock.clone());
         let scheduler = Scheduler::new(executor.clone(), loader.clone(), retention.clone());
         store.serve(scheduler.clone());
@@ -281,7 +283,7 @@ impl Host {
             .clone()
             .watch_clocks(shared.clone(), setup.clock.clone());
         let clocks = beside.run("looks after the clocks", blocking::never(clocks));
-        let keeping = blocking::never(retention.watch(Client::new(shared.clone())));
+        let keeping = blocking::never(retention.watch(client.clone()));
         let keeping = beside.run("deletes old tasks", keeping);
         let next_ms = setup.clock.now_ms() + HEARTBEAT_MS;
         let sign = Beat {
@@ -316,7 +318,7 @@ impl Host {
             clock: setup.clock,
             lease,
             failed,
-            store,
+            client,
             loader,
             executor,
             scheduler,
@@ -335,7 +337,7 @@ impl Host {
 
     /// The verbs, in this process.
     pub fn client(&self) -> Client {
-        Client::new(self.store.clone())
+        self.client.clone()
     }
 
     /// What is loaded.
@@ -397,14 +399,14 @@ impl Host {
         };
         let (said, ()) = tokio::join!(self.sign(Sign::Stopping), drained);
         // What the last attempts wrote is on its way; this is behind it.
-        let _ = self.store.flush().await;
+        let _ = self.client.store().flush().await;
         for task in &self.background {
             task.abort();
         }
         if let Err(error) = said.and(self.sign(Sign::Ended(None)).await) {
             tracing::warn!(%error, "that the host has ended cannot be kept");
         }
-        self.store.close();
+        self.client.store().close();
     }
 
     /// Let go of a host that cannot go on, and keep why: for whoever asks where it is.
@@ -416,7 +418,7 @@ impl Host {
         // Where the store cannot go on, nothing can be given back: it goes on as after a crash.
         if let Broken::Panicked { .. } = broken {
             self.interrupt().await;
-            let _ = self.store.flush().await;
+            let _ = self.client.store().flush().await;
         }
         let error = broken.to_string();
         tracing::error!(%error, "the host cannot go on");
@@ -430,7 +432,7 @@ impl Host {
                 error,
             );
         }
-        self.store.close();
+        self.client.store().close();
     }
 
     async fn interrupt(&self) {
@@ -440,9 +442,12 @@ impl Host {
     }
 
     async fn sign(&self, sign: Sign) -> Result<(), StoreError> {
-        match self.store.sign_lease(self.lease, sign).await? {
+        match self.client.store().sign_lease(self.lease, sign).await? {
             true => Ok(()),
-            false => Err(standing::lease_lost(&*self.store, self.lease.number)),
+            false => Err(standing::lease_lost(
+                &**self.client.store(),
+                self.lease.number,
+            )),
         }
     }
 

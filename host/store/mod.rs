@@ -59,6 +59,10 @@ use crate::task::{
 /// An engine: what it writes, and what it reads. Methods that read return at once.
 #[async_trait::async_trait]
 pub trait Store: Writes {
+    /// How many reads are worth doing at once: each waits for a server, unless a store says otherwise.
+    fn reads_at_once(&self) -> usize {
+        16
+    }
     /// Tasks by id, in the order of the ids; none where there is no such task.
     fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Option<Task>>, StoreError>;
     /// The same, but once their payloads have `bytes_max` bytes together, what follows comes without those that
