@@ -2,13 +2,13 @@
 //! names. What the clients were answered is the ledger.
 //!
 //! `FISHWAY_STORM_KILLS`, `FISHWAY_STORM_CRASHES` and `FISHWAY_STORM_FAILOVERS` say how many there are,
-//! and `FISHWAY_STORM_SEED` chooses another order.
+//! `FISHWAY_STORM_SEED` chooses another order, and `FISHWAY_STORM_SECONDS` spreads them over that time at least.
 
 mod load;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fishway::client::Client;
 use fishway::store::Filter;
@@ -55,6 +55,33 @@ fn faults(kills: u64, crashes: u64, failovers: u64) -> Vec<Fault> {
     all.extend((0..failovers).map(|one| [Fault::Silence, Fault::Failover][one as usize % 2]));
     all.shuffle(&mut StdRng::seed_from_u64(seed));
     all
+}
+
+/// When each fault comes.
+struct Pace {
+    began: Instant,
+    /// The faults are spread over this time; they take longer where the load is slower.
+    over: Duration,
+    faults: u64,
+}
+
+impl Pace {
+    fn of(faults: u64) -> Pace {
+        Pace {
+            began: Instant::now(),
+            over: Duration::from_secs(number("FISHWAY_STORM_SECONDS", 0)),
+            faults,
+        }
+    }
+
+    /// The load goes on for some tasks, and until it is time for the fault of this number.
+    fn until(&self, fault: u64, ledger: &Ledger) {
+        let part = fault as f64 / self.faults.max(1) as f64;
+        ledger.progress(BETWEEN);
+        while self.began.elapsed() < self.over.mul_f64(part) {
+            ledger.progress(1);
+        }
+    }
 }
 
 /// A directory whose handlers may write to the directory outside.
@@ -197,9 +224,10 @@ fn a_storm_of_kills_crashes_and_failovers_loses_nothing_and_does_nothing_twice()
         number("FISHWAY_STORM_FAILOVERS", 2),
     );
     let mut random = StdRng::seed_from_u64(number("FISHWAY_STORM_SEED", 1));
+    let pace = Pace::of(all.len() as u64);
     storm(&ledger, || {
-        for fault in all {
-            ledger.progress(BETWEEN);
+        for (at, fault) in (0..).zip(all) {
+            pace.until(at, &ledger);
             match fault {
                 Fault::Kill => {
                     let host = *[0, 1, 2].choose(&mut random).unwrap();
@@ -218,7 +246,7 @@ fn a_storm_of_kills_crashes_and_failovers_loses_nothing_and_does_nothing_twice()
                 }
             }
         }
-        ledger.progress(BETWEEN);
+        pace.until(pace.faults, &ledger);
     });
     let url = servers.url();
     let doctor = hosts.places[0].run_env(&["doctor", "--deep"], &[("FISHWAY_DATABASE", &url)]);
@@ -234,11 +262,12 @@ fn a_storm_of_kills_beside_a_mixed_load_on_sqlite_loses_nothing_and_does_nothing
     let connect = Arc::new(move || crate::crash::client(&data));
     let ledger = Arc::new(Ledger::new(outside, connect));
     storm(&ledger, || {
-        for _ in 0..number("FISHWAY_STORM_KILLS", 6) {
-            ledger.progress(BETWEEN);
+        let pace = Pace::of(number("FISHWAY_STORM_KILLS", 6));
+        for at in 0..pace.faults {
+            pace.until(at, &ledger);
             hosts.again(0, None);
         }
-        ledger.progress(BETWEEN);
+        pace.until(pace.faults, &ledger);
     });
     hosts.places[0].run(&["doctor", "--deep"]).ok();
 }

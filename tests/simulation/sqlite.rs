@@ -248,6 +248,9 @@ pub struct Disk {
     log: Vec<u8>,
 }
 
+/// The bytes before the first page of a write-ahead log. They hold what the checksums of its pages begin with.
+const LOG_HEAD: usize = 32;
+
 /// What a disk writes at once.
 const SECTOR: usize = 512;
 
@@ -267,10 +270,14 @@ impl Disk {
         std::fs::write(directory.join(format!("{FILE_NAME}-wal")), &self.log).unwrap();
     }
 
-    /// The log as the power left it while it was written: any of its new sectors, cut anywhere.
+    /// The log as the power left it while it was written: any of its new sectors, cut anywhere. The head of a log that begins
+    /// again at its start is there: SQLite syncs the head before it writes the first page behind it. Under the old head, a log
+    /// whose end is overwritten is a valid log of older pages, which would take the place of newer ones in the database.
     pub fn torn(&self, after: &Disk, chance: u64) -> Disk {
         let mut chance = ChaCha8Rng::seed_from_u64(chance);
         let mut log = mixed(&self.log, &after.log, &mut chance);
+        let head = after.log.len().min(LOG_HEAD);
+        log[..head].copy_from_slice(&after.log[..head]);
         if after.log.len() > self.log.len() && chance.random_ratio(1, 2) {
             log.truncate(chance.random_range(self.log.len()..=after.log.len()));
         }
