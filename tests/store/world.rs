@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use fishway::client::Client;
 use fishway::clock::{Clock, HandClock};
 use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
@@ -262,6 +263,11 @@ impl World {
 
     pub fn store(&self) -> &dyn Store {
         self.store.as_deref().unwrap()
+    }
+
+    /// What people ask by. It has the database open for as long as it is there.
+    pub fn client(&self) -> Client {
+        Client::new(self.store.clone().unwrap())
     }
 
     /// See [`Engine::deletes_by_time`].

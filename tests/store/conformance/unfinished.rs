@@ -1,6 +1,7 @@
 //! Consequences for more tasks than one transaction may touch; `tests/store/unfinished.rs` looks at each of its
 //! transactions.
 
+use fishway::client::Reason;
 use fishway::group::OnFailure;
 use fishway::store::End;
 use fishway::task::{Status, Task, TaskId};
@@ -47,6 +48,17 @@ pub async fn very_many_start_after_one_task_whatever_comes_between(world: &mut W
     let claimed = world.start(first).await;
     world.complete(&claimed).await;
     dies(world).await;
+    // All that it starts after has ended, and it has not been told.
+    let last = world.get(after[after.len() - 1]);
+    let client = world.client();
+    let holds = client.holds([&last]).unwrap();
+    let why = client.why(&last, &holds, None).unwrap();
+    let why: Vec<(Reason, &str)> = (why.iter())
+        .map(|why| (why.reason, &*why.sentence))
+        .collect();
+    let sentence = "what it comes after has ended; very many start after that, and hear of it one after the other";
+    assert_eq!(why, [(Reason::Blocked, sentence)]);
+    drop(client);
     // It starts after a task of whose end not all have heard.
     after.push(world.submit_after("h", &[first]).await);
     world.examine();
