@@ -2,6 +2,7 @@
 //! in for now.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -224,4 +225,45 @@ async fn a_host_whose_lease_ran_out_says_that_and_names_no_file() {
         hint.contains("reaches the database") && !hint.contains("host.lock"),
         "{hint}"
     );
+}
+
+/// What a host says more often than this while its database is away hides everything else.
+const WARNINGS_MAX: usize = 5;
+
+#[test]
+fn a_host_whose_database_is_away_says_so_now_and_then_with_how_often_it_was_left_out() {
+    let cluster = Cluster::start(&["fsync=off"]);
+    let place = Place::with_guests();
+    let mut host = place
+        .command(&["serve"])
+        .env("FISHWAY_DATABASE", cluster.url("postgres"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(host.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let _host = Served(host);
+    let mut until = |words: &str| -> Vec<String> {
+        let mut said = Vec::new();
+        while !said
+            .last()
+            .is_some_and(|line: &String| line.contains(words))
+        {
+            said.push(lines.next().expect("the host says nothing any more"));
+        }
+        said
+    };
+    until("fishway is ready");
+    cluster.crash();
+    let away = "the database is away";
+    let first = until(away).pop().unwrap();
+    assert!(first.contains("left_out=0"), "{first}");
+    // It has tried some ten times by then.
+    let said = until(away);
+    let again = said.last().unwrap();
+    assert!(!again.contains("left_out=0"), "{again}");
+    let warnings = said.iter().filter(|line| line.contains("WARN"));
+    assert!(warnings.count() <= WARNINGS_MAX, "{said:#?}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -114,6 +114,44 @@ impl Small {
         assert!(self.host.0.try_wait().unwrap().is_none(), "the host ended");
         said
     }
+}
+
+#[test]
+fn a_compiler_has_limited_itself_before_it_reads_its_file() {
+    const MEMORY: u64 = 1 << 30;
+    let parent = std::process::id().to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fishway"))
+        .args([
+            "--compile-component",
+            &parent,
+            &MEMORY.to_string(),
+            "binary",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // No pipe holds so much: it has begun to read when this is written.
+    let input = child.stdin.as_mut().unwrap();
+    input.write_all(&[0; 2 << 20]).unwrap();
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", child.id()));
+    let limits = read("limits").unwrap();
+    let soft = |name: &str| -> u64 {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        let word = line.unwrap().split_whitespace().next().unwrap();
+        word.parse().unwrap_or(u64::MAX)
+    };
+    assert!(soft("Max data size") <= MEMORY, "{limits}");
+    assert!(
+        soft("Max address space") <= MEMORY + (512 << 20),
+        "{limits}"
+    );
+    assert!(soft("Max cpu time") <= 300, "{limits}");
+    assert_eq!(soft("Max core file size"), 0, "{limits}");
+    assert_eq!(read("oom_score_adj").unwrap().trim(), "1000");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(3), "no component");
 }
 
 #[test]
