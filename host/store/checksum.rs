@@ -22,31 +22,62 @@ use crate::task::{Damage, Json, Status, Task, TaskId};
 /// Payloads longer than this, in bytes, are rows of `payloads`.
 pub const INLINE_BYTES_MAX: usize = 1_024;
 
-/// What one is made of.
-struct Parts(Vec<u8>);
+/// Bytes that are summed up at once: most rows of tasks have fewer.
+const BLOCK: usize = 512;
+
+/// Most bytes of a number, with its mark.
+const NUMBER_BYTES_MAX: usize = 11;
+
+/// What one is made of, as it comes: three rows are written for each task, so that this takes no memory of its own.
+struct Parts {
+    sum: crc32fast::Hasher,
+    block: [u8; BLOCK],
+    filled: usize,
+}
 
 impl Parts {
-    /// Room for this many bytes of text, and for the numbers of the longest row.
-    fn with_room(text_bytes: usize) -> Parts {
-        Parts(Vec::with_capacity(text_bytes + 640))
+    fn new() -> Parts {
+        Parts {
+            sum: crc32fast::Hasher::new(),
+            block: [0; BLOCK],
+            filled: 0,
+        }
+    }
+
+    /// Room for so many bytes, which are fewer than a block.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        if BLOCK - self.filled < bytes {
+            self.sum.update(&self.block[..self.filled]);
+            self.filled = 0;
+        }
+        &mut self.block[self.filled..]
+    }
+
+    fn mark(&mut self, mark: u8) {
+        self.room(1)[0] = mark;
+        self.filled += 1;
     }
 
     fn none(&mut self) {
-        self.0.push(0);
+        self.mark(0);
     }
 
     fn number(&mut self, number: i64) {
-        self.0.push(1);
-        self.length(number as u64);
+        self.marked(1, number as u64);
     }
 
     /// Seven bits in each byte, and in the eighth whether more follow: most are small.
-    fn length(&mut self, mut length: u64) {
-        while length >= 0x80 {
-            self.0.push(length as u8 | 0x80);
-            length >>= 7;
+    fn marked(&mut self, mark: u8, mut number: u64) {
+        let room = self.room(NUMBER_BYTES_MAX);
+        room[0] = mark;
+        let mut at = 1;
+        while number >= 0x80 {
+            room[at] = number as u8 | 0x80;
+            number >>= 7;
+            at += 1;
         }
-        self.0.push(length as u8);
+        room[at] = number as u8;
+        self.filled += at + 1;
     }
 
     fn count(&mut self, count: u64) {
@@ -73,9 +104,16 @@ impl Parts {
     }
 
     fn text(&mut self, text: &str) {
-        self.0.push(2);
-        self.length(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        self.marked(2, text.len() as u64);
+        let bytes = text.as_bytes();
+        if bytes.len() < BLOCK {
+            self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+            self.filled += bytes.len();
+        } else {
+            self.sum.update(&self.block[..self.filled]);
+            self.filled = 0;
+            self.sum.update(bytes);
+        }
     }
 
     fn maybe_text(&mut self, text: Option<&str>) {
@@ -89,13 +127,14 @@ impl Parts {
     fn payload(&mut self, payload: Option<&Json>) {
         match payload {
             None => self.none(),
-            Some(json) if json.is_empty() || json.len() > INLINE_BYTES_MAX => self.0.push(3),
+            Some(json) if json.is_empty() || json.len() > INLINE_BYTES_MAX => self.mark(3),
             Some(json) => self.text(json),
         }
     }
 
-    fn sum(&self) -> i64 {
-        i64::from(crc32fast::hash(&self.0))
+    fn sum(mut self) -> i64 {
+        self.sum.update(&self.block[..self.filled]);
+        i64::from(self.sum.finalize())
     }
 }
 
@@ -117,18 +156,7 @@ pub fn of_task(task: &Task, is_group: bool, texts: &Texts<'_>) -> i64 {
         task.phase_input.as_ref(),
         task.output.as_ref(),
     ];
-    let inline = payloads
-        .into_iter()
-        .flatten()
-        .map(|json| json.len().min(INLINE_BYTES_MAX));
-    let others = [
-        texts.failure,
-        texts.wait,
-        texts.progress,
-        task.metadata.as_deref(),
-    ];
-    let others = others.into_iter().flatten().map(str::len);
-    let mut parts = Parts::with_room(inline.sum::<usize>() + others.sum::<usize>() + 256);
+    let mut parts = Parts::new();
     let all = &mut parts;
     all.id(Some(task.id));
     all.id(task.parent);
@@ -187,7 +215,7 @@ pub fn of_task(task: &Task, is_group: bool, texts: &Texts<'_>) -> i64 {
 
 /// Of what a task has as a group; `spec` and `pace` are its JSON, as text.
 pub fn of_group(task: TaskId, group: &Group, spec: Option<&str>, pace: Option<&str>) -> i64 {
-    let mut parts = Parts::with_room(group.name.len() + spec.map_or(0, str::len) + 128);
+    let mut parts = Parts::new();
     let all = &mut parts;
     all.id(Some(task));
     all.text(group.kind.as_str());
@@ -267,7 +295,7 @@ pub fn of_signal(signal: &Signal, number: u64, sent_at_ms: u64) -> i64 {
 pub fn of_schedule(schedule: &Schedule) -> i64 {
     let plan = &schedule.plan;
     let options = &plan.options;
-    let mut parts = Parts::with_room(256);
+    let mut parts = Parts::new();
     let all = &mut parts;
     all.text(&plan.name);
     match &plan.target {
@@ -448,5 +476,39 @@ pub fn attempt(task: TaskId, attempt: Attempt, failure: &str, kept: Option<i64>)
             failure: Damage::Attempt.failure(task),
             ..attempt
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_that_of_all_parts_wherever_a_block_ends() {
+        for length in (0..=3 * BLOCK).step_by(7) {
+            let text = "x".repeat(length);
+            let mut parts = Parts::new();
+            let mut plain = Vec::new();
+            for number in [0, 127, 128, i64::MAX, -1] {
+                parts.number(number);
+                parts.text(&text);
+                parts.maybe_text(None);
+                plain.push(1);
+                varint(&mut plain, number as u64);
+                plain.push(2);
+                varint(&mut plain, length as u64);
+                plain.extend_from_slice(text.as_bytes());
+                plain.push(0);
+            }
+            assert_eq!(parts.sum(), i64::from(crc32fast::hash(&plain)), "{length}");
+        }
+    }
+
+    fn varint(out: &mut Vec<u8>, mut number: u64) {
+        while number >= 0x80 {
+            out.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        out.push(number as u8);
     }
 }
