@@ -7,6 +7,7 @@
 //! does not wait, and is committed before anything that its caller writes later.
 
 pub mod checksum;
+mod columns;
 pub mod counter;
 mod error;
 mod filter;

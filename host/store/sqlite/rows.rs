@@ -16,7 +16,7 @@ use crate::store::{
     ComponentChange, Counter, HandlersStanding, Lane, LogLine, StoreError, checksum,
 };
 use crate::task::state::Attempt;
-use crate::task::{Damage, Edge, Fence, Json, StatusSet, Task, TaskId, Token};
+use crate::task::{Edge, Fence, Json, StatusSet, Task, TaskId, Token};
 
 /// The open transaction of a connection.
 pub struct SqliteRows<'a> {
@@ -165,11 +165,8 @@ pub fn fill_group(
         let values = named_params! { ":task": task.id.to_i64() };
         let mut statement = connection.prepare_cached(SQL)?;
         let read = |row: &Row<'_>| Ok(columns::group(row, task.id, 0));
-        let (group, whole) = statement.query_row(values, read)?;
-        task.group = Some(Box::new(group));
-        if !whole {
-            checksum::withhold(task, Damage::Group);
-        }
+        let group = statement.query_row(values, read)?;
+        columns::set_group(task, group);
     }
     Ok(())
 }
