@@ -259,129 +259,87 @@ fn it(id: &TaskId, task: &TaskId) -> String {
     }
 }
 
+/// Kinds of errors: how work goes on after an error is decided by its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The one thing that was asked for is refused. Everything else is as before.
+    Refusal,
+    /// An attempt that has lost its claim is refused.
+    Stale,
+    /// Nobody can use the database at present.
+    Unreachable,
+    /// The database does not do this now. Later, or for something smaller, it may.
+    Busy,
+    /// The database is not one that this program may use.
+    NotOurs,
+    /// This process is no longer the host, or is about to end.
+    Stopping,
+    /// Anything else went wrong. Another request may succeed.
+    Failed,
+}
+
 impl StoreError {
-    /// Whether it only says that the one thing that was asked for was not done, and has left the transaction as it was.
-    /// Anything else ends the transaction, and what the engine cannot do again ends the host. There is no
-    /// wildcard here, so a new error has to say which of the two it is.
+    /// What kind of error it is. There is no wildcard here, so a new error has to say which it is.
+    fn kind(&self) -> Kind {
+        match self {
+            StoreError::UnknownTask(_)
+            | StoreError::Refused(_)
+            | StoreError::Lives { .. }
+            | StoreError::Needed { .. }
+            | StoreError::UpstreamDeleted { .. }
+            | StoreError::KeyTaken { .. }
+            | StoreError::KeyTwice { .. }
+            | StoreError::UnknownSchedule(_)
+            | StoreError::ScheduleTaken(_)
+            | StoreError::BadSchedule { .. }
+            | StoreError::Overlaps { .. }
+            | StoreError::Deadlock { .. }
+            | StoreError::NoReceiver(_)
+            | StoreError::SignalsFull { .. }
+            | StoreError::DamagedTask { .. }
+            | StoreError::DamagedSchedule(_) => Kind::Refusal,
+            StoreError::Stale(_) => Kind::Stale,
+            StoreError::Locked { .. } | StoreError::Server { .. } => Kind::Unreachable,
+            StoreError::Full { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Crowded { .. }
+            | StoreError::Ended { .. } => Kind::Busy,
+            StoreError::NewerSchema { .. }
+            | StoreError::Moved { .. }
+            | StoreError::Foreign { .. } => Kind::NotOurs,
+            StoreError::LeaseLost | StoreError::LeaseEnded { .. } | StoreError::Closed => {
+                Kind::Stopping
+            }
+            StoreError::Damaged { .. }
+            | StoreError::Failed { .. }
+            | StoreError::Panicked { .. }
+            | StoreError::Clock
+            | StoreError::Remote { .. } => Kind::Failed,
+        }
+    }
+
+    /// Whether it refuses one thing and leaves the transaction as it was. Any other error ends the transaction, and
+    /// the host too where the engine cannot do the transaction again.
     pub fn is_refusal(&self) -> bool {
-        match self {
-            StoreError::UnknownTask(_)
-            | StoreError::Refused(_)
-            | StoreError::Lives { .. }
-            | StoreError::Needed { .. }
-            | StoreError::UpstreamDeleted { .. }
-            | StoreError::KeyTaken { .. }
-            | StoreError::KeyTwice { .. }
-            | StoreError::UnknownSchedule(_)
-            | StoreError::ScheduleTaken(_)
-            | StoreError::BadSchedule { .. }
-            | StoreError::Overlaps { .. }
-            | StoreError::Deadlock { .. }
-            | StoreError::NoReceiver(_)
-            | StoreError::SignalsFull { .. }
-            | StoreError::DamagedTask { .. }
-            | StoreError::DamagedSchedule(_)
-            | StoreError::Stale(_) => true,
-            StoreError::NewerSchema { .. }
-            | StoreError::Moved { .. }
-            | StoreError::Foreign { .. }
-            | StoreError::Damaged { .. }
-            | StoreError::Full { .. }
-            | StoreError::ReadOnly { .. }
-            | StoreError::Locked { .. }
-            | StoreError::Crowded { .. }
-            | StoreError::Ended { .. }
-            | StoreError::Server { .. }
-            | StoreError::Failed { .. }
-            | StoreError::Panicked { .. }
-            | StoreError::Clock
-            | StoreError::LeaseLost
-            | StoreError::LeaseEnded { .. }
-            | StoreError::Remote { .. }
-            | StoreError::Closed => false,
-        }
+        matches!(self.kind(), Kind::Refusal | Kind::Stale)
     }
 
-    /// Whether everybody meets it, whatever he asks for: nobody can get at the database now, or this process
-    /// may not. Then it is not tried once more for each of those who ask, as each try may take seconds.
+    /// Whether every request meets the same error: nobody can use the database now, or this process may not use
+    /// it. Then it is not tried again for each request, as each try may take seconds.
     pub fn meets_all(&self) -> bool {
-        match self {
-            StoreError::NewerSchema { .. }
-            | StoreError::Moved { .. }
-            | StoreError::Foreign { .. }
-            | StoreError::Locked { .. }
-            | StoreError::Server { .. }
-            | StoreError::LeaseLost
-            | StoreError::LeaseEnded { .. }
-            | StoreError::Closed => true,
-            StoreError::UnknownTask(_)
-            | StoreError::Refused(_)
-            | StoreError::Lives { .. }
-            | StoreError::Needed { .. }
-            | StoreError::UpstreamDeleted { .. }
-            | StoreError::KeyTaken { .. }
-            | StoreError::KeyTwice { .. }
-            | StoreError::UnknownSchedule(_)
-            | StoreError::ScheduleTaken(_)
-            | StoreError::BadSchedule { .. }
-            | StoreError::Overlaps { .. }
-            | StoreError::Deadlock { .. }
-            | StoreError::NoReceiver(_)
-            | StoreError::SignalsFull { .. }
-            | StoreError::Stale(_)
-            // A smaller one may still find room, and another page may be whole.
-            | StoreError::Full { .. }
-            | StoreError::DamagedTask { .. }
-            | StoreError::DamagedSchedule(_)
-            | StoreError::Damaged { .. }
-            | StoreError::ReadOnly { .. }
-            | StoreError::Crowded { .. }
-            | StoreError::Ended { .. }
-            | StoreError::Failed { .. }
-            | StoreError::Panicked { .. }
-            | StoreError::Clock
-            | StoreError::Remote { .. } => false,
-        }
+        matches!(
+            self.kind(),
+            Kind::Unreachable | Kind::NotOurs | Kind::Stopping
+        )
     }
 
-    /// How an attempt is lost that cannot go on because of this; none where its claim is lost or the host
-    /// is ending, so that there is nothing to give back.
+    /// How an attempt is lost that cannot go on because of this error. `None` where its claim is lost or the host is
+    /// stopping, as there is nothing to give back then.
     pub fn loss(&self) -> Option<Loss> {
-        match self {
-            StoreError::Stale(_)
-            | StoreError::LeaseLost
-            | StoreError::LeaseEnded { .. }
-            | StoreError::Closed => None,
-            StoreError::Server { .. }
-            | StoreError::Locked { .. }
-            | StoreError::Crowded { .. }
-            | StoreError::Ended { .. }
-            | StoreError::Full { .. }
-            | StoreError::ReadOnly { .. } => Some(Loss::Away),
-            StoreError::UnknownTask(_)
-            | StoreError::Refused(_)
-            | StoreError::Lives { .. }
-            | StoreError::Needed { .. }
-            | StoreError::UpstreamDeleted { .. }
-            | StoreError::KeyTaken { .. }
-            | StoreError::KeyTwice { .. }
-            | StoreError::UnknownSchedule(_)
-            | StoreError::ScheduleTaken(_)
-            | StoreError::BadSchedule { .. }
-            | StoreError::Overlaps { .. }
-            | StoreError::Deadlock { .. }
-            | StoreError::NoReceiver(_)
-            | StoreError::SignalsFull { .. }
-            | StoreError::NewerSchema { .. }
-            | StoreError::Moved { .. }
-            | StoreError::Foreign { .. }
-            | StoreError::Damaged { .. }
-            | StoreError::DamagedTask { .. }
-            | StoreError::DamagedSchedule(_)
-            | StoreError::Failed { .. }
-            | StoreError::Panicked { .. }
-            | StoreError::Clock
-            | StoreError::Remote { .. } => Some(Loss::Unread {
+        match self.kind() {
+            Kind::Stale | Kind::Stopping => None,
+            Kind::Unreachable | Kind::Busy => Some(Loss::Away),
+            Kind::Refusal | Kind::NotOurs | Kind::Failed => Some(Loss::Unread {
                 why: self.to_string(),
             }),
         }
