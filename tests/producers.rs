@@ -9,10 +9,10 @@ use fishway::group::{OnFailure, PoolOptions};
 use fishway::task::edge::On;
 use fishway::task::producer::Stage;
 use fishway::task::{Options, Producer, Status, Task, TaskId};
-use fishway::workflow::{After, Format, Given, NewWorkflow, Step, Work, Workflow, parse};
+use fishway::workflow::{After, Format, Given, Step, Work, parse};
 use serde_json::{Value, json};
 
-use crate::support::{World, both_ways, results};
+use crate::support::{World, both_ways, results, workflows};
 
 const IDLE_MS: u64 = 30_000;
 const DRAIN_MS: u64 = 300_000;
@@ -66,18 +66,7 @@ pub fn pool(key: &str, options: PoolOptions) -> Step {
 
 /// Run a workflow of these steps; answers with it and its jobs.
 pub async fn run(client: &Client, steps: Vec<Step>) -> (TaskId, Vec<TaskId>) {
-    let new = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps,
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let new = workflows::new_workflow(steps);
     let started = client.store().run_workflow(new, None).await.unwrap();
     let jobs = started.jobs.into_iter().map(|(_, id)| id);
     (started.id, jobs.collect())

@@ -4,31 +4,16 @@ use std::sync::Arc;
 
 use fishway::client::{Client, ClientError, Detail};
 use fishway::executor::Settings;
-use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::group::{Each, Items, PoolOptions, Results};
 use fishway::task::{Options, Status, Task, TaskId};
-use fishway::workflow::{After, Format, Given, NewWorkflow, Step, Work, Workflow, parse};
+use fishway::workflow::{Format, Given, Step, Work, parse};
 use serde_json::{Value, json};
 
 use crate::crash::{Killable, client, until};
-use crate::support::{World, both_ways, failure, guests};
+use crate::support::{World, both_ways, failure, guests, workflows};
 
 fn step(key: &str, work: Work, input: Value, after: &[usize]) -> Step {
-    let after = after.iter().map(|step| After {
-        step: *step,
-        key: None,
-        on: Default::default(),
-        optional: false,
-    });
-    Step {
-        key: key.into(),
-        work,
-        input: input.to_string().into(),
-        options: Options::default(),
-        after: after.collect(),
-        sources_of: Vec::new(),
-        optional: false,
-        producer: None,
-    }
+    workflows::step(key, work, &input.to_string(), after)
 }
 
 fn run(key: &str, handler: &str, input: Value) -> Step {
@@ -54,18 +39,7 @@ fn pages(source: &str, window: u32) -> Items {
 
 /// Run a workflow; answers with it and its steps.
 async fn start(client: &Client, steps: Vec<Step>) -> (TaskId, Vec<TaskId>) {
-    let workflow = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps,
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let workflow = workflows::new_workflow(steps);
     let started = client.store().run_workflow(workflow, None).await.unwrap();
     let jobs = started.jobs.into_iter().map(|(_, id)| id).collect();
     (started.id, jobs)

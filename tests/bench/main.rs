@@ -25,6 +25,8 @@ mod shapes;
 mod sized;
 mod soak;
 mod start;
+#[path = "../support/workflows.rs"]
+mod workflows;
 
 use std::path::PathBuf;
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fishway::client::{Client, Run};
-use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::group::{Each, Items, PoolOptions, Results};
 use fishway::task::{Options, Status, StatusSet, Task};
-use fishway::workflow::{Format, Given, NewWorkflow, Step, Work, Workflow, parse};
+use fishway::workflow::{Format, Given, Work, parse};
 use serde_json::json;
 
 use crate::ground::{Ground, ended, forget_peak, one, peak_mb, resident_mb, submitted};
 use crate::report::{Report, median, middle, ms, rate, shown};
+use crate::workflows::{new_workflow, step};
 
 /// Case (c): one task that spawns many at once and waits for all.
 pub async fn fan_out(report: &mut Report, place: &Path) {
@@ -260,31 +261,12 @@ pub async fn generator(report: &mut Report, place: &Path) {
             window: 1_000,
         },
     };
-    let step = Step {
-        key: "all".into(),
-        work: Work::Each {
-            options: PoolOptions::default(),
-            each: Arc::new(each),
-        },
-        input: json!({ "items": many, "page": 500 }).to_string().into(),
-        options: Options::default(),
-        after: Vec::new(),
-        sources_of: Vec::new(),
-        optional: false,
-        producer: None,
+    let work = Work::Each {
+        options: PoolOptions::default(),
+        each: Arc::new(each),
     };
-    let workflow = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "generator".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps: vec![step],
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let input = json!({ "items": many, "page": 500 }).to_string();
+    let workflow = new_workflow(vec![step("all", work, &input, &[])]);
     let store = client.store();
     let (before, started) = (resident_mb(), Instant::now());
     forget_peak();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use fishway::clock::HandClock;
 use fishway::journal::{Answer, Entry, Function};
-use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore};
 use fishway::store::{End, Filter, LogPosition, Record, Signal, Store, StoreError};
 use fishway::task::{NewTask, Options, Status, Task, TaskId};
@@ -13,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::Connection;
 
-use super::world::{START_MS, SqliteEngine, World, call, failed, log_line};
+use super::world::{START_MS, SqliteEngine, World, call, every_minute, failed, log_line};
 
 /// Bits of the file that are tried, by chance from a seed: some hundred in each of its pages.
 const FLIPS: usize = 400;
@@ -71,17 +70,7 @@ async fn furnish(world: &World) {
         }
     }
     world.workflow("a, b<a, s>p, p:pool").await;
-    let plan = Plan {
-        name: "nightly".into(),
-        target: Target::Handler {
-            handler: "h".into(),
-            input: "{\"for\":1}".into(),
-        },
-        options: Arc::default(),
-        timing: Timing::every(60_000, 0).unwrap(),
-        missed: Missed::Once,
-        overlap: Overlap::Allow,
-    };
+    let plan = every_minute("nightly");
     world.store().add_schedule(plan, false).await.unwrap();
 }
 

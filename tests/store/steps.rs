@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use fishway::group::{Each, GroupKind, Items, OnFailure, PoolOptions, Results};
 use fishway::store::{End, Filter};
-use fishway::task::{Json, Options, Status, Task, TaskId};
-use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
+use fishway::task::{Json, Status, Task, TaskId};
+use fishway::workflow::{Step, Work};
 use proptest::prelude::*;
 
 use super::world::{Engine, PostgresEngine, SqliteEngine, World, failed};
+use crate::support::workflows::{new_workflow, step};
 
 const WINDOW: u64 = 4;
 const PAGES: u64 = 4;
@@ -41,23 +42,6 @@ fn verb() -> impl Strategy<Value = Verb> {
 }
 
 fn steps(on_failure: OnFailure) -> Vec<Step> {
-    let step = |key: &str, work, input: &str, after: &[usize]| Step {
-        key: key.into(),
-        work,
-        input: input.into(),
-        options: Options::default(),
-        after: (after.iter())
-            .map(|step| After {
-                step: *step,
-                key: None,
-                on: Default::default(),
-                optional: false,
-            })
-            .collect(),
-        sources_of: Vec::new(),
-        optional: false,
-        producer: None,
-    };
     let run = || Work::Run {
         handler: "h".into(),
     };
@@ -289,18 +273,7 @@ fn hold_in_parts(
             world.dispatch.set_rows_max(rows_max);
             world.claim_up_to(0).await;
         }
-        let workflow = NewWorkflow {
-            workflow: Arc::new(Workflow {
-                name: "w".into(),
-                on_failure: OnFailure::Fail,
-                input: "{}".into(),
-                steps: steps(on_failure),
-            }),
-            spawner: None,
-            retry_of: None,
-            key: None,
-            metadata: None,
-        };
+        let workflow = new_workflow(steps(on_failure));
         let workflow = world.store().run_workflow(workflow, None).await.unwrap().id;
         for (number, verb) in verbs.iter().enumerate() {
             let before = snapshot(&world);

@@ -12,6 +12,7 @@ use fishway::group::{OnFailure, PoolOptions};
 use fishway::journal::{Call, Function};
 use fishway::lease::LeaseKey;
 use fishway::limits::{RESTARTS_MAX, TRANSACTION_ROWS};
+use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::invariants::{INVARIANTS, Violation};
 use fishway::store::postgres::{Address, PostgresStore};
 use fishway::store::sqlite::{FILE_NAME, Opening, Role, SqliteStore, damages, violations};
@@ -555,6 +556,21 @@ pub fn failed(retryable: bool, backoff_ms: u64) -> End {
 
 pub fn set(statuses: &[Status]) -> StatusSet {
     statuses.iter().copied().collect()
+}
+
+/// A schedule that fires every minute, from the moment of its addition on.
+pub fn every_minute(name: &str) -> Plan {
+    Plan {
+        name: name.into(),
+        target: Target::Handler {
+            handler: "h".into(),
+            input: "{\"for\":1}".into(),
+        },
+        options: Arc::default(),
+        timing: Timing::every(60_000, 0).unwrap(),
+        missed: Missed::Once,
+        overlap: Overlap::Allow,
+    }
 }
 
 pub fn keyed(key: &str) -> Options {

@@ -6,6 +6,7 @@ pub mod limited;
 pub mod line;
 pub mod place;
 pub mod postgres;
+pub mod workflows;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

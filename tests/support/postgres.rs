@@ -308,44 +308,41 @@ impl Cluster {
 
     /// Whether a query has any row.
     pub fn has(&self, database: &str, sql: &str) -> bool {
-        let (url, sql) = (self.url(database), sql.to_owned());
-        let work = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let plain = url.replace("?sslmode=disable", "");
-                let (client, line) = tokio_postgres::connect(&plain, tokio_postgres::NoTls)
-                    .await
-                    .unwrap();
-                tokio::spawn(line);
-                !client.query(&sql, &[]).await.unwrap().is_empty()
-            })
-        };
-        // A test may have a runtime of its own.
-        std::thread::spawn(work).join().unwrap()
+        let sql = sql.to_owned();
+        self.ask(database, async move |client| {
+            !client.query(&sql, &[]).await.unwrap().is_empty()
+        })
     }
 
     /// Do something in a database.
     pub fn run(&self, database: &str, sql: &str) {
-        let (url, sql) = (self.url(database), sql.to_owned());
+        let sql = sql.to_owned();
+        self.ask(database, async move |client| {
+            client.batch_execute(&sql).await.unwrap();
+        });
+    }
+
+    /// Ask a database over a connection of its own, on a thread of its own: a test may have a runtime already.
+    fn ask<T: Send + 'static>(
+        &self,
+        database: &str,
+        question: impl AsyncFnOnce(tokio_postgres::Client) -> T + Send + 'static,
+    ) -> T {
+        let url = self.url(database).replace("?sslmode=disable", "");
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let plain = url.replace("?sslmode=disable", "");
-                let (client, line) = tokio_postgres::connect(&plain, tokio_postgres::NoTls)
+                let (client, line) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
                     .await
                     .unwrap();
                 tokio::spawn(line);
-                client.batch_execute(&sql).await.unwrap();
-            });
+                question(client).await
+            })
         };
-        // A test may have a runtime of its own.
-        std::thread::spawn(work).join().unwrap();
+        std::thread::spawn(work).join().unwrap()
     }
 }
 

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::group::{Each, Items, PoolOptions, Results};
 use fishway::journal::{Answer, Entry, Function};
-use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::{Alter, CallBy, End, Filter, LogPosition, Record, Signal, StoreError, Until};
 use fishway::task::state::Refusal;
 use fishway::task::{Damage, FailureKind, NewTask, Options, Status, Task, TaskId};
-use fishway::workflow::{NewWorkflow, Started, Step, Work, Workflow};
+use fishway::workflow::{Started, Step, Work};
 
-use crate::store::world::{World, call, done, failed, log_line};
+use crate::store::world::{World, call, done, every_minute, failed, log_line};
+use crate::support::workflows::{new_workflow, step};
 
 /// A column, what it is changed to, and what it is changed back to.
 const COLUMNS: &[(&str, &str, &str)] = &[
@@ -301,34 +301,18 @@ async fn map(world: &World, input: &str) -> Started {
         results: Results::List,
         items: Items::Array { over: None },
     };
+    let work = Work::Each {
+        options: PoolOptions::default(),
+        each: Arc::new(each),
+    };
     let step = Step {
-        key: "m".into(),
-        work: Work::Each {
-            options: PoolOptions::default(),
-            each: Arc::new(each),
-        },
-        input: input.into(),
         options: Options {
             delay_ms: Some(60_000),
             ..Options::default()
         },
-        after: Vec::new(),
-        sources_of: Vec::new(),
-        optional: false,
-        producer: None,
+        ..step("m", work, input, &[])
     };
-    let workflow = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps: vec![step],
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let workflow = new_workflow(vec![step]);
     world.store().run_workflow(workflow, None).await.unwrap()
 }
 
@@ -382,23 +366,13 @@ pub async fn a_damaged_group_fails_and_its_members_are_cancelled(world: &mut Wor
     world.damage("update tasks set checksum = null");
 }
 
-fn plan(name: &str) -> Plan {
-    Plan {
-        name: name.into(),
-        target: Target::Handler {
-            handler: "h".into(),
-            input: "{\"for\":1}".into(),
-        },
-        options: Arc::default(),
-        timing: Timing::every(60_000, 0).unwrap(),
-        missed: Missed::Once,
-        overlap: Overlap::Allow,
-    }
-}
-
 pub async fn a_damaged_schedule_does_not_run_and_the_others_do(world: &mut World) {
     for name in ["bad", "worse", "good"] {
-        world.store().add_schedule(plan(name), false).await.unwrap();
+        world
+            .store()
+            .add_schedule(every_minute(name), false)
+            .await
+            .unwrap();
     }
     world.damage("update schedules set input = '{\"for\":2}' where name = 'bad'");
     world.damage("update schedules set every_ms = every_ms + 1 where name = 'worse'");
@@ -434,7 +408,7 @@ pub async fn a_damaged_schedule_does_not_run_and_the_others_do(world: &mut World
         .unwrap();
     world
         .store()
-        .add_schedule(plan("worse"), true)
+        .add_schedule(every_minute("worse"), true)
         .await
         .unwrap();
     world.advance(60_000).await;

@@ -4,9 +4,10 @@ use fishway::group::{Each, GroupPhase, Items, OnFailure, PoolOptions, Results};
 use fishway::limits;
 use fishway::store::{End, StoreError, Sweep};
 use fishway::task::{FailureKind, Json, Options, Status, Task, TaskId};
-use fishway::workflow::{After, NewWorkflow, Started, Step, Work, Workflow};
+use fishway::workflow::{Started, Step, Work};
 
 use crate::store::world::{World, done, failed};
+use crate::support::workflows::{new_workflow, step};
 
 /// What the map or the generator of a test is like.
 struct Like {
@@ -22,25 +23,6 @@ fn like(on_failure: OnFailure) -> Like {
         results: Results::List,
         concurrency: None,
         options: Options::default(),
-    }
-}
-
-fn step(key: &str, work: Work, input: &str, after: &[usize]) -> Step {
-    let after = after.iter().map(|step| After {
-        step: *step,
-        key: None,
-        on: Default::default(),
-        optional: false,
-    });
-    Step {
-        key: key.into(),
-        work,
-        input: input.into(),
-        options: Options::default(),
-        after: after.collect(),
-        sources_of: Vec::new(),
-        optional: false,
-        producer: None,
     }
 }
 
@@ -84,18 +66,7 @@ fn generator(window: u32, like: &Like) -> Step {
 }
 
 async fn run(world: &World, steps: Vec<Step>) -> Started {
-    let workflow = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps,
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let workflow = new_workflow(steps);
     world.store().run_workflow(workflow, None).await.unwrap()
 }
 

@@ -3,9 +3,10 @@ use fishway::journal::{Answer, Entry, Function};
 use fishway::store::{End, Record, Signal, Until};
 use fishway::task::producer::Stage;
 use fishway::task::{NewTask, Options, Place, Spawner, Status, Task, TaskId};
-use fishway::workflow::Started;
+use fishway::workflow::{Started, Step, Work};
 
 use crate::store::world::{DRAIN_MS, IDLE_MS, World, call, call_by, done, failed};
+use crate::support::workflows::{new_workflow, step};
 
 fn ids(started: &Started) -> Vec<TaskId> {
     started.jobs.iter().map(|(_, id)| *id).collect()
@@ -669,35 +670,16 @@ pub async fn what_a_producer_says_that_it_ends_with_is_kept_and_shown_but_is_no_
 }
 
 pub async fn a_continuation_goes_on_with_what_a_clock_ended_a_producer_with(world: &mut World) {
-    use fishway::workflow::{NewWorkflow, Step, Work, Workflow};
-    let options = Options {
-        on_complete: Some("next".into()),
-        ..Options::default()
-    };
+    let handler = "h".into();
     let step = Step {
-        key: "l".into(),
-        work: Work::Run {
-            handler: "h".into(),
+        options: Options {
+            on_complete: Some("next".into()),
+            ..Options::default()
         },
-        input: "{}".into(),
-        options,
-        after: Vec::new(),
-        sources_of: Vec::new(),
         producer: Some(Default::default()),
-        optional: false,
+        ..step("l", Work::Run { handler }, "{}", &[])
     };
-    let new = NewWorkflow {
-        workflow: std::sync::Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps: vec![step],
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let new = new_workflow(vec![step]);
     let started = world.store().run_workflow(new, None).await.unwrap();
     let producer = world.claim().await;
     let large = format!("\"{}\"", "x".repeat(5_000));

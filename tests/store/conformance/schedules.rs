@@ -7,24 +7,9 @@ use fishway::store::{Alter, Filter, HandlerRow, HandlersChange, StoreError};
 use fishway::task::{Options, Status, Task};
 use fishway::types::{Function, Type};
 
-use crate::store::world::{START_MS, World, keyed};
+use crate::store::world::{START_MS, World, every_minute, keyed};
 
 const MINUTE: u64 = 60_000;
-
-/// Every minute, from the moment of its addition on.
-fn plan(name: &str) -> Plan {
-    Plan {
-        name: name.into(),
-        target: Target::Handler {
-            handler: "h".into(),
-            input: "{\"for\":1}".into(),
-        },
-        options: Arc::default(),
-        timing: Timing::every(MINUTE, 0).unwrap(),
-        missed: Missed::Once,
-        overlap: Overlap::Allow,
-    }
-}
 
 /// Two jobs, one after the other.
 const CHAIN: &str = r#"
@@ -43,7 +28,7 @@ fn chain(name: &str) -> Plan {
             document: CHAIN.into(),
             input: None,
         },
-        ..plan(name)
+        ..every_minute(name)
     }
 }
 
@@ -103,7 +88,7 @@ pub async fn a_schedule_gives_birth_to_a_task_at_each_of_its_times(world: &mut W
         world,
         Plan {
             options: options.into(),
-            ..plan("report")
+            ..every_minute("report")
         },
     )
     .await;
@@ -141,7 +126,7 @@ fn time(at_ms: u64) -> String {
 }
 
 pub async fn a_time_fires_once_whoever_looks_and_however_often(world: &mut World) {
-    add(world, plan("report")).await;
+    add(world, every_minute("report")).await;
     world.clock.advance(MINUTE);
     let (one, other) = tokio::join!(world.store().tick(), world.store().tick());
     assert_eq!(
@@ -159,7 +144,7 @@ pub async fn missed_times_are_made_up_for_as_each_schedule_says(world: &mut Worl
             world,
             Plan {
                 missed,
-                ..plan(missed.as_str())
+                ..every_minute(missed.as_str())
             },
         )
         .await;
@@ -185,7 +170,7 @@ pub async fn missed_times_are_made_up_for_as_each_schedule_says(world: &mut Worl
         let plan = Plan {
             timing: hourly.clone(),
             missed,
-            ..plan(missed.as_str())
+            ..every_minute(missed.as_str())
         };
         world.store().add_schedule(plan, true).await.unwrap();
     }
@@ -212,7 +197,7 @@ pub async fn a_time_at_which_the_last_run_lives_is_skipped_where_that_was_asked_
         world,
         Plan {
             overlap: Overlap::Skip,
-            ..plan("report")
+            ..every_minute("report")
         },
     )
     .await;
@@ -233,7 +218,7 @@ pub async fn a_paused_schedule_lets_its_times_pass(world: &mut World) {
         world,
         Plan {
             missed: Missed::All,
-            ..plan("report")
+            ..every_minute("report")
         },
     )
     .await;
@@ -247,7 +232,7 @@ pub async fn a_paused_schedule_lets_its_times_pass(world: &mut World) {
 }
 
 pub async fn a_trigger_runs_now_and_moves_no_time(world: &mut World) {
-    add(world, plan("report")).await;
+    add(world, every_minute("report")).await;
     alter(world, "report", Alter::Pause).await;
     world.clock.advance(1);
     for runs in 1..=2 {
@@ -265,14 +250,14 @@ pub async fn a_trigger_runs_now_and_moves_no_time(world: &mut World) {
 }
 
 pub async fn a_schedule_is_replaced_only_when_that_was_asked_for(world: &mut World) {
-    add(world, plan("report")).await;
+    add(world, every_minute("report")).await;
     world.clock.advance(MINUTE / 2);
     let other = Plan {
         target: Target::Handler {
             handler: "other".into(),
             input: "2".into(),
         },
-        ..plan("report")
+        ..every_minute("report")
     };
     let refused = world.store().add_schedule(other.clone(), false).await;
     assert!(
@@ -287,7 +272,7 @@ pub async fn a_schedule_is_replaced_only_when_that_was_asked_for(world: &mut Wor
 }
 
 pub async fn a_removed_schedule_fires_no_more_and_its_tasks_stay(world: &mut World) {
-    add(world, plan("report")).await;
+    add(world, every_minute("report")).await;
     world.advance(MINUTE).await;
     alter(world, "report", Alter::Remove).await;
     assert_eq!(world.advance(MINUTE).await, None);
@@ -299,8 +284,11 @@ pub async fn a_removed_schedule_fires_no_more_and_its_tasks_stay(world: &mut Wor
         assert!(matches!(refused, Err(StoreError::UnknownSchedule(_))));
     }
     // A new one of that name brings back no time that there was a task for.
-    add(world, plan("report")).await;
-    let refused = world.store().add_schedule(plan("report"), false).await;
+    add(world, every_minute("report")).await;
+    let refused = world
+        .store()
+        .add_schedule(every_minute("report"), false)
+        .await;
     assert!(matches!(refused, Err(StoreError::ScheduleTaken(_))));
     assert!(
         world.dispatch.state().broken.is_empty(),
@@ -311,8 +299,8 @@ pub async fn a_removed_schedule_fires_no_more_and_its_tasks_stay(world: &mut Wor
 }
 
 pub async fn a_key_that_was_used_by_hand_counts_as_the_run(world: &mut World) {
-    add(world, plan("report")).await;
-    let key = plan("report").key(START_MS + MINUTE);
+    add(world, every_minute("report")).await;
+    let key = every_minute("report").key(START_MS + MINUTE);
     let by_hand = world.submit_with("another", keyed(&key)).await;
     let next = world.advance(MINUTE).await;
     assert_eq!(next, Some(START_MS + 2 * MINUTE), "the clocks go on");
@@ -322,7 +310,7 @@ pub async fn a_key_that_was_used_by_hand_counts_as_the_run(world: &mut World) {
 
 pub async fn more_schedules_than_one_transaction_fires_are_all_fired(world: &mut World) {
     for number in 0..120 {
-        add(world, plan(&format!("s{number}"))).await;
+        add(world, every_minute(&format!("s{number}"))).await;
     }
     let mut next = world.advance(MINUTE).await;
     while next == Some(START_MS + MINUTE) {
@@ -337,7 +325,7 @@ pub async fn a_clock_that_was_set_back_fires_nothing_again(world: &mut World) {
         world,
         Plan {
             missed: Missed::All,
-            ..plan("report")
+            ..every_minute("report")
         },
     )
     .await;
@@ -366,22 +354,22 @@ pub async fn a_schedule_is_there_whole_after_reopening(world: &mut World) {
     };
     let berlin = Timing::cron("30 2 * * *", "Europe/Berlin", START_MS, jiff::tz::db());
     let plans = [
-        plan("a"),
+        every_minute("a"),
         Plan {
             options: options.into(),
             timing: berlin.unwrap(),
             missed: Missed::All,
             overlap: Overlap::Skip,
-            ..plan("b")
+            ..every_minute("b")
         },
-        plan("c"),
+        every_minute("c"),
     ];
     let workflow = |name: &str, input: Option<&str>| Plan {
         target: Target::Workflow {
             document: CHAIN.into(),
             input: input.map(Into::into),
         },
-        ..plan(name)
+        ..every_minute(name)
     };
     let plans = plans.into_iter();
     let plans = plans.chain([workflow("d", None), workflow("e", Some("null"))]);
@@ -487,7 +475,7 @@ pub async fn a_scheduled_workflow_has_the_types_of_its_time(world: &mut World) {
             document: document.into(),
             input: None,
         },
-        ..plan("report")
+        ..every_minute("report")
     };
     // Nobody knows yet what the handlers take.
     add(world, plan).await;
@@ -538,7 +526,7 @@ pub async fn a_scheduled_workflow_has_the_types_of_its_time(world: &mut World) {
 pub async fn a_trigger_waits_for_the_last_run_where_that_was_asked_for(world: &mut World) {
     let plan = Plan {
         overlap: Overlap::Skip,
-        ..plan("report")
+        ..every_minute("report")
     };
     add(world, plan).await;
     let first = alter(world, "report", Alter::Trigger).await;
@@ -557,7 +545,7 @@ pub async fn a_trigger_waits_for_the_last_run_where_that_was_asked_for(world: &m
 }
 
 pub async fn a_schedule_that_fired_under_a_clock_that_was_ahead_goes_on(world: &mut World) {
-    add(world, plan("report")).await;
+    add(world, every_minute("report")).await;
     world.advance(MINUTE).await;
     let fired = schedule(world, "report");
     assert!(fired.last.is_some() && !fired.is_ahead(fired.last.unwrap().at_ms));

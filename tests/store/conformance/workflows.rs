@@ -1,11 +1,10 @@
-use std::sync::Arc;
-
 use fishway::group::OnFailure;
 use fishway::store::Filter;
 use fishway::task::{Status, TaskId};
-use fishway::workflow::{NewWorkflow, Started, Step, Work, Workflow};
+use fishway::workflow::{NewWorkflow, Started, Work};
 
 use crate::store::world::World;
+use crate::support::workflows::{new_workflow, step};
 
 fn ids(started: &Started) -> Vec<TaskId> {
     started.jobs.iter().map(|(_, id)| *id).collect()
@@ -212,29 +211,10 @@ pub async fn a_step_is_told_the_ids_of_what_it_comes_after(world: &mut World) {
 }
 
 pub async fn a_key_names_one_workflow(world: &mut World) {
-    let step = Step {
-        key: "a".into(),
-        work: Work::Run {
-            handler: "h".into(),
-        },
-        input: "{}".into(),
-        options: Default::default(),
-        after: Vec::new(),
-        sources_of: Vec::new(),
-        producer: None,
-        optional: false,
-    };
+    let handler = "h".into();
     let new = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps: vec![step],
-        }),
-        spawner: None,
-        retry_of: None,
         key: Some("nightly".into()),
-        metadata: None,
+        ..new_workflow(vec![step("a", Work::Run { handler }, "{}", &[])])
     };
     let first = world.store().run_workflow(new.clone(), None).await.unwrap();
     let second = world.store().run_workflow(new.clone(), None).await.unwrap();
