@@ -11,8 +11,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 
-    /// Ends when the clock shows `at_ms` or later. May end earlier where the clock was set back meanwhile: who has
-    /// waited looks what time it is.
+    /// Ends when the clock shows `at_ms` or later. May end earlier when the clock was set back meanwhile, so the
+    /// caller reads the clock again.
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 

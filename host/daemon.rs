@@ -311,7 +311,7 @@ impl Host {
         let looking = beside.run("looks for new handlers", blocking::never(looking));
         let following = sharing.follow(shared.clone(), loader.clone());
         let following = blocking::never(following);
-        let following = beside.run("looks for what other hosts share", following);
+        let following = beside.run("looks for handlers of other hosts", following);
         let background = vec![clocks, keeping, beating, looking, following];
         Ok(Host {
             place,

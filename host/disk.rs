@@ -1,4 +1,4 @@
-//! What it takes for a name to outlive a loss of power, and for a file to be its user's alone.
+//! Files whose names survive a loss of power, and that nobody but their user can read.
 //!
 //! A synced file is on disk, and its name need not be: that belongs to its directory, which is
 //! synced by itself. Whoever makes a directory or a file that something hangs on does it here.
@@ -102,8 +102,8 @@ pub struct Open {
     pub wanted: u32,
 }
 
-/// What of a data directory others may read or change: itself, and what we make in it. A directory that also
-/// holds what is not ours is left as it is: it was not made for a host alone.
+/// The files of a data directory that others may read or change: the directory itself, and what Fishway makes in it.
+/// A directory that also holds other files is left out: it was not made for a host alone.
 pub fn open_to_others(directory: &Path) -> Vec<Open> {
     let Ok(about) = std::fs::metadata(directory) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Tells of changes in the file system, for the whole process.
+//! Reports changes in the file system, for the whole process.
 //!
 //! On Linux a watcher takes an inotify instance, and all programs of a user share 128 of them by
 //! default. So there is one watcher for each process, which lives while somebody listens: the handlers

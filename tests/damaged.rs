@@ -84,7 +84,7 @@ fn a_backup_of_a_damaged_task_warns_and_takes_no_earlier_ones_place() {
     std::fs::write(place.path("earlier.db"), "it").unwrap();
     place.run(&["backup", "earlier.db", "--force"]).refused(
         1,
-        &format!("earlier.db was left as it is: task {bad} is damaged in the database"),
+        &format!("earlier.db was not replaced: task {bad} is damaged in the database"),
         "choose another name",
     );
     assert_eq!(std::fs::read(place.path("earlier.db")).unwrap(), b"it");

@@ -111,7 +111,7 @@ async fn a_call_whose_answer_the_host_has_no_memory_for_fails_and_says_what_to_d
     let input = json!({ "steps": gathers(100) });
     let once = options(|options| options.attempts_max = Some(1));
     let task = world.end(world.submit_to("roomy", input, once).await).await;
-    let words = "the host has no memory for what one call asks for, ";
+    let words = "the host has no memory for the data of one call, ";
     assert!(failure(&task).contains(words), "{}", failure(&task));
     let words = "ask for fewer tasks in one call, or give the host more with --memory";
     assert!(failure(&task).contains(words), "{}", failure(&task));

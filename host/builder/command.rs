@@ -97,7 +97,7 @@ pub fn words(output: &Output) -> String {
         .filter(|line| !line.trim().is_empty())
         .collect();
     match lines.len() {
-        0 => format!("it ended without a word ({})", output.status),
+        0 => format!("it ended without a message ({})", output.status),
         all if all <= 2 * LINES_MAX => lines.join("\n"),
         all => {
             let (begin, end) = (&lines[..LINES_MAX], &lines[all - LINES_MAX..]);

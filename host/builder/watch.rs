@@ -1,7 +1,7 @@
 //! Tells when the sources of a project have changed.
 //!
 //! Called by `fishway dev`. Directories that tools fill are not watched: they are large, and a build
-//! would set off the next one. Where the system does not tell of changes, as when no inotify instance is
+//! would set off the next one. When the system does not report changes, as when no inotify instance is
 //! free, the files are looked at by the clock, and the watch is tried again each time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Most directories that are watched: a system has only so many watches for each user.
 const DIRECTORIES_MAX: usize = 1_000;
 
-/// How often the files are looked at where the system does not tell of changes.
+/// How often the files are looked at when the system does not report changes.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The rest between two looks is so many times as long as a look took, where that is longer: a large project on a
@@ -38,7 +38,7 @@ enum Event {
 pub struct Sources {
     project: PathBuf,
     watched: BTreeMap<PathBuf, Watching>,
-    /// Why the system does not tell of changes; none while it does.
+    /// Why the system does not report changes; none while it does.
     unwatched: Option<String>,
     /// The files as they were at the last look; kept while they are looked at by the clock.
     seen: Option<u64>,
@@ -138,10 +138,10 @@ impl Sources {
         if self.unwatched != why {
             match &why {
                 Some(why) => tracing::warn!(
-                    "the sources are looked at every {} s, because the system does not tell of changes: {why}",
+                    "the sources are looked at every {} s, because the system does not report changes: {why}",
                     LOOK.as_secs()
                 ),
-                None => tracing::warn!("the system tells of changes in the sources again"),
+                None => tracing::warn!("the system reports changes in the sources again"),
             }
         }
         self.unwatched = why;

@@ -11,8 +11,9 @@ use crate::store::sqlite::damaged_tasks;
 ///
 /// The copy is one moment of the database, whole and looked through: it has its name only then. To go
 /// back to it, put it as fishway.db into an empty data directory. It has the secrets that random numbers of
-/// handlers are made from: keep it as safe as the data directory. Tasks that do not match their checksums are copied as
-/// they are, with a warning, and never in the place of an earlier copy. With --json, an object with file, bytes, tasks
+/// handlers are made from: keep it as safe as the data directory. Tasks that do not match their checksums are copied
+/// as they are, with a warning, and such a copy never replaces an earlier one. With --json, an object with file,
+/// bytes, tasks
 /// and damaged.
 #[derive(clap::Args)]
 pub struct Args {

@@ -1,4 +1,4 @@
-//! A question before something that is hard to take back.
+//! A question before an action that is hard to undo.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -6,19 +6,19 @@ use std::io::{BufRead, BufReader};
 use super::terminal;
 use crate::blocking;
 
-/// What came of a question.
+/// The answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Go on.
+    /// Do it.
     Yes,
-    /// Leave it.
+    /// Do not do it.
     No,
     /// There is no terminal, so there is nobody to ask.
     Nobody,
 }
 
 /// Ask a person at the terminal. Standard input may be the data of the command, so the answer is read from
-/// the terminal itself. It is waited for beside the runtime, which hears a Ctrl-C meanwhile.
+/// the terminal itself, on a thread of its own: the runtime handles Ctrl-C meanwhile.
 pub async fn ask(question: String) -> std::io::Result<Answer> {
     blocking::run(move || ask_here(&question)).await
 }

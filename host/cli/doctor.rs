@@ -144,7 +144,7 @@ fn private(global: &Global) -> Finding {
         && error.kind() == std::io::ErrorKind::PermissionDenied
     {
         let says = format!(
-            "this user may not look into {place}: run fishway as its owner, who shares it with a group by chmod 2770"
+            "this user may not read {place}: run fishway as its owner, or let the owner share it with a group (chmod 2770)"
         );
         return Finding::bad(what, says);
     }
@@ -316,7 +316,7 @@ fn wasm() -> Finding {
     }
 }
 
-/// What the host says of itself that somebody should look at.
+/// Warnings that the host has about itself.
 fn host(global: &Global) -> Vec<Finding> {
     let view = global.client(false).and_then(|client| global.view(&client));
     let warnings = match view {
@@ -364,7 +364,7 @@ fn handlers(global: &Global, args: &Args) -> Finding {
     }
 }
 
-/// How the handlers stand by the word of the last host, if it is this directory that it served.
+/// The handlers as the last host reported them, if it served this directory.
 fn last_look(global: &Global, directory: &Path) -> Option<HandlersStanding> {
     if !global.has_data() {
         return None;

@@ -25,8 +25,8 @@ pub struct Args {
 enum Verb {
     /// List the handlers of a directory, and what is wrong in it
     ///
-    /// Where a host serves the directory, these are the handlers that it has loaded: what is listed is what
-    /// runs. Of any other directory, each file is checked.
+    /// When a host serves the directory, the list shows the handlers that this host has loaded. In any other
+    /// directory, each file is checked.
     List {
         /// Directory of the handlers [default: the one that was served last, or handlers]
         #[arg(value_name = "HANDLERS_DIR")]
@@ -34,8 +34,8 @@ enum Verb {
     },
     /// Say whether files are handlers, and what is wrong if not
     ///
-    /// Each is judged and compiled as a host would do it, by the same limits. A file that brought the compiler
-    /// down, which a host does not try again, is tried again.
+    /// Each file is checked and compiled as a host would do it, with the same limits. A file on which the compiler
+    /// has failed, which a host does not try again, is tried again.
     Check {
         /// Components, core modules, or their text
         #[arg(required = true, value_name = "FILE")]
@@ -47,11 +47,10 @@ enum Verb {
         #[arg(value_name = "FILE|NAME")]
         handler: String,
     },
-    /// List what the hosts of a database publish for hosts without handlers of their own
+    /// List the handlers that hosts publish for hosts without a handlers directory
     ///
-    /// Of a name that several publish, the one that changed last is mirrored. What a host has
-    /// published that is gone stays until another host publishes and removes it, or until fishway
-    /// handler unpublish takes it out.
+    /// When several hosts publish a name, the version that changed last is used. The handlers of a host that is gone
+    /// stay until another host publishes and removes them, or until fishway handler unpublish removes them.
     Published,
     /// Stop publishing handlers of hosts that are gone
     ///
@@ -89,7 +88,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
                 {
                     let name = &handler.name;
                     global.say(format!(
-                        "{name} brought the compiler down before. A host loads it at its next start, or when the file is touched."
+                        "The compiler failed on {name} before. A host loads it at its next start, or when the file is touched."
                     ));
                 }
                 checked

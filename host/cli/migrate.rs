@@ -13,9 +13,9 @@ use crate::store::{SharedComponent, Store};
 
 /// Move the data directory's database, whole, to a PostgreSQL server
 ///
-/// No host may serve it meanwhile. The server's database has to have no tasks; all comes in one
-/// transaction, or nothing. The file keeps what it has and is marked: it can be read, and neither served
-/// nor written, as its tasks would run twice. With --json, an object with rows.
+/// No host may serve it meanwhile. The server's database must not have any tasks. Everything is copied in one
+/// transaction, or nothing is. The file keeps its data and is marked: commands can read it, but no host serves it and
+/// nothing writes to it, because its tasks would run twice. With --json, an object with rows.
 #[derive(clap::Args)]
 pub struct Args {
     /// Where to, such as postgres://user:password@host/database
@@ -26,7 +26,7 @@ pub struct Args {
         required_unless_present = "undo"
     )]
     to: Option<String>,
-    /// Go on with the file after all: take its mark away. What has not ended then runs here and there
+    /// Remove the mark from the file, to use the file again. Unfinished tasks then run in the file and on the server
     #[arg(long)]
     undo: bool,
 }
@@ -40,7 +40,7 @@ fn undo(global: &Global) -> anyhow::Result<Done> {
     };
     file.set_moved_to(None)?;
     global.say(format!(
-        "{} can be served again; what has not ended in {to} is there too, and runs twice when both are served",
+        "{} can be served again; its unfinished tasks are also in {to}, and run twice when both are served",
         global.data.display()
     ));
     Ok(Done::OK)

@@ -54,7 +54,7 @@ impl Global {
     }
 
     /// Whether there is any data: a file, or a database, which is made where it is not there. A directory that this
-    /// user may not look into counts as one that has data: whoever opens it says why that fails.
+    /// user may not read counts as one that has data: opening it gives the reason.
     pub(super) fn has_data(&self) -> bool {
         self.database.is_some() || self.data.join(FILE_NAME).try_exists().unwrap_or(true)
     }

@@ -6,8 +6,8 @@ use crate::wire;
 /// Show the secrets that random numbers of handlers are made from, or make a new one
 ///
 /// A handler draws the same random numbers when its run is replayed, and nobody can compute them without a
-/// secret of the database. The first one is made with the database. No command shows a secret itself; a
-/// backup has it. Secret 0 stands for none: runs that began under an older version of fishway.
+/// secret of the database. The first one is made with the database. No command shows a secret itself, but a backup
+/// contains it. Secret 0 means no secret, for runs that began under an older version of fishway.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  fishway secret\n  fishway secret rotate",
@@ -22,9 +22,9 @@ pub struct Args {
 enum Verb {
     /// Make a new secret
     ///
-    /// For when somebody else may have seen the data directory or a backup. Runs that begin from now on draw
-    /// from it, while a host serves, too; a run in progress keeps its own. Secrets that no run draws from any
-    /// more are deleted.
+    /// Use this when somebody else may have seen the data directory or a backup. Runs that begin from now on use the
+    /// new secret, also while a host serves; a run in progress keeps its own. Secrets that no run uses any more are
+    /// deleted.
     Rotate,
 }
 

@@ -84,8 +84,8 @@ pub struct HostArgs {
     /// Time that running tasks have to end when the host stops
     #[arg(long, env = "FISHWAY_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
     pub grace: u64,
-    /// How often a task begins again at the same attempt because its host died or lost it; then it fails,
-    /// as it may be what kills the host
+    /// How often a task starts again, at the same attempt, after its host died or lost it. Then it fails, because it
+    /// may be the reason why hosts die
     #[arg(
         long,
         env = "FISHWAY_RESTARTS",

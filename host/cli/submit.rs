@@ -9,8 +9,8 @@ use crate::wire;
 
 /// Submit a task, or many
 ///
-/// Works while no host runs: the task starts as soon as one does. Where the handler is there and could not
-/// be loaded, the reason is printed, and many tasks are submitted only after a question, or with --yes.
+/// Works while no host runs: the task starts as soon as one does. When the handler could not be loaded, the reason is
+/// printed, and several tasks are submitted only after a question, or with --yes.
 #[derive(clap::Args)]
 pub struct Args {
     /// Handler that shall run it
@@ -24,7 +24,7 @@ pub struct Args {
     /// Submitting the same input again under the same key gives the first task
     #[arg(long)]
     key: Option<String>,
-    /// Give the first task of the key, whatever its input
+    /// Return the first task of the key, even if its input is different
     #[arg(long, requires = "key")]
     reuse: bool,
     /// Queue that it goes into
@@ -57,7 +57,7 @@ pub struct Args {
     /// Wait for the end, and print the output
     #[arg(long)]
     wait: bool,
-    /// Submit many tasks for a handler that could not be loaded without a question
+    /// Do not ask before submitting several tasks for a handler that could not be loaded
     #[arg(long)]
     yes: bool,
 }
@@ -92,7 +92,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     if let Some(broken) = broken.as_ref().filter(|_| inputs.len() > 1 && !args.yes) {
         let what = unusable(&args.handler, broken);
         let many = inputs.len();
-        let question = format!("{what}\nSubmit {many} tasks that wait until it is mended?");
+        let question = format!("{what}\nSubmit {many} tasks that wait until the handler is fixed?");
         match confirm::ask(question).await? {
             Answer::Yes => {}
             Answer::No => {
@@ -100,7 +100,8 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             }
             Answer::Nobody => {
                 let what = format!("{what}; nothing was submitted");
-                let hint = format!("--yes submits the {many} tasks: they wait until it is mended");
+                let hint =
+                    format!("--yes submits the {many} tasks: they wait until the handler is fixed");
                 return Err(Refused::new(what, hint).into());
             }
         }
@@ -135,7 +136,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     }
     if let Some(broken) = &broken {
         global.say(format!(
-            "held: {}; it starts when that is mended",
+            "held: {}; the task starts when that is fixed",
             unusable(&args.handler, broken)
         ));
     }

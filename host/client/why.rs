@@ -128,7 +128,7 @@ impl Client {
                 let open = self.store.links(task.id, Links::OpenUpstream, NAMED)?;
                 let sentence = match task.blocked_by {
                     _ if open.is_empty() => {
-                        "what it comes after has ended; very many start after that, and hear of it one after the other"
+                        "the tasks that it starts after have ended; it becomes ready soon, because very many tasks start after the same one"
                             .to_owned()
                     }
                     1 => "comes after a task that has not ended".to_owned(),

@@ -22,7 +22,7 @@ const COMPARED: u64 = 500;
 pub struct Run {
     /// Running again under the same key gives the first workflow.
     pub key: Option<Arc<str>>,
-    /// That one, whatever it was made of.
+    /// Return the earlier workflow of the key, even if its name, input or jobs are different.
     pub reuse: bool,
     /// In place of the document's own.
     pub metadata: Option<Json>,
@@ -63,7 +63,7 @@ pub struct Dependencies {
     pub depended_on_by_count: usize,
 }
 
-/// What an earlier workflow of the same key has otherwise. The payloads of its jobs are not compared: there may be
+/// The part in which an earlier workflow of the same key differs. The payloads of its jobs are not compared: there may be
 /// 100,000 of them.
 fn differs(workflow: &Workflow, started: &Started, earlier: &Task) -> Option<&'static str> {
     let keys = workflow.steps.iter().map(|step| &step.key);

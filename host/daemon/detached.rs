@@ -36,7 +36,7 @@ const PRIVATE: [(&str, &str); 2] = [
     ("--otlp=", "FISHWAY_OTLP"),
 ];
 
-/// The variable that says what an argument says which others must not see, and the value of both.
+/// The environment variable that carries a secret argument in its place, and the value.
 fn private(argument: &OsString) -> Option<(&'static str, &str)> {
     let text = argument.to_str()?;
     (PRIVATE.iter()).find_map(|(flag, variable)| Some((*variable, text.strip_prefix(flag)?)))

@@ -13,8 +13,8 @@ use crate::lease::{HEARTBEAT_MS, Identity, Lease, LeaseKey, Life, Sign};
 use crate::schedule::Schedule;
 use crate::store::{Alter, Beat, Store, StoreError};
 
-/// Become the one that serves. The lock is ours already; but where somebody has removed its file,
-/// two may have one each.
+/// Become the host of the data directory. This process has the lock already, but when somebody has removed the
+/// lock file, two processes can have a lock each.
 pub async fn take_lease(
     store: &dyn Store,
     setup: &Setup,
@@ -45,8 +45,8 @@ pub async fn take_lease(
     }
 }
 
-/// Become one of those that serve. A host of this machine whose process has ended serves no more,
-/// whatever is left of its lease; of those of other machines their leases tell.
+/// Become one of the hosts of a shared database. A host of this machine whose process has ended is over, even if
+/// its lease is not; hosts of other machines are judged by their leases.
 async fn take_one_of_many(
     store: &dyn Store,
     setup: &Setup,
@@ -57,7 +57,7 @@ async fn take_one_of_many(
         for lease in leases.iter().filter(|lease| lease.ended_at_ms.is_none()) {
             let here = lease.holder.boot.is_some() && lease.holder.boot == own.boot;
             if here && process::life(&lease.holder) == Life::Ended {
-                let died = Sign::Ended(Some("its process ended without a word".to_owned()));
+                let died = Sign::Ended(Some("its process ended without a message".to_owned()));
                 store.sign_lease(lease.key(), died).await?;
             }
         }
@@ -86,9 +86,9 @@ fn new_lease(setup: &Setup, holder: Identity, number: u64) -> Lease {
     }
 }
 
-/// Say now and then that the host lives, for those who cannot see its process, and compare what the
-/// database says that it runs with what it does run. With each it lets `say` do what else is to be said. Notices, too,
-/// when the clock was set back.
+/// Write heartbeats, for processes that cannot see the process of the host, and compare the tasks that are running on
+/// this host in the database with those that it runs. Each heartbeat calls `say`, which writes the rest of the host's
+/// state. Also notices when the clock was set back.
 pub async fn beat(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -113,14 +113,14 @@ pub async fn beat(
             return Err(blocking::run(move || standing::lease_lost(&*store, number)).await);
         };
         for task in lost {
-            tracing::warn!(%task, "the database said that this host runs the task, and it did not; it was put back");
+            tracing::warn!(%task, "the task was running on this host in the database, but the host did not run it; it was put back");
         }
         next_ms += HEARTBEAT_MS;
     }
 }
 
-/// A schedule that fired under a clock that was ahead would be silent until that time: it goes on from now, and that is
-/// said.
+/// A schedule that fired under a clock that was ahead would not fire again until that time. Let it go on from now,
+/// and log that.
 async fn set_schedules_right(store: &Arc<dyn Store>, now_ms: u64) -> Result<(), StoreError> {
     let read = store.clone();
     let schedules = blocking::run(move || read.schedules()).await?;

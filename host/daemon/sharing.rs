@@ -87,7 +87,7 @@ impl Sharing {
             if let Err(error) = looked.await
                 && let Some(left_out) = said.pass(Instant::now())
             {
-                tracing::warn!(%error, left_out, "what other hosts share cannot be looked at");
+                tracing::warn!(%error, left_out, "the handlers that other hosts publish cannot be read");
             }
         }
     }

@@ -106,7 +106,7 @@ impl View {
         }
         if let Some(why) = standing.unwatched.as_ref().filter(|_| serves) {
             warnings.push(format!(
-                "changes in {} are found by looking every 2 s, because the system does not tell of them: {why}",
+                "the host looks for changes in {} every 2 s, because the system does not report them: {why}",
                 standing.directory.display()
             ));
         }

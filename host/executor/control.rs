@@ -180,7 +180,7 @@ impl Drop for StoreWait {
     fn drop(&mut self) {
         let stood_still = self.0.state().leave_store(Instant::now());
         if stood_still {
-            // Whoever waits for the end of its time has another time to wait for.
+            // The end of the running time has moved, so those that wait for it wait anew.
             self.0.bell.notify_waiters();
         }
     }

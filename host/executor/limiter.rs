@@ -72,7 +72,7 @@ impl Limiter {
         let what = || {
             let mib = gathered_bytes >> 20;
             format!(
-                "the host has no memory for what one call asks for, {mib} MiB so far (ask for fewer tasks in one \
+                "the host has no memory for the data of one call, {mib} MiB so far (ask for fewer tasks in one \
                  call, or give the host more with --memory)"
             )
         };

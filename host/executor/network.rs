@@ -1,8 +1,8 @@
 //! What a guest asks of the network before it has an address: a name, or a socket.
 //!
-//! WASI's own functions answer, by the grants of the manifest, which [`super::wasi`] has told them. A guest
-//! whose manifest grants no network hears nothing but a code from them, so its log says here what it asked
-//! for and what would grant it.
+//! WASI's own functions answer by the grants of the manifest, which [`super::wasi`] has set. A guest whose
+//! manifest grants no network gets only an error code from them, so this module writes to its log what the
+//! guest asked for and which grant would allow it.
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily};

@@ -81,7 +81,7 @@ fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     for coding in headers.get_all(CONTENT_ENCODING) {
         let coding = coding.to_str().unwrap_or("unreadable");
         if !coding.trim().eq_ignore_ascii_case("identity") {
-            let what = format!("the body is said to be encoded as {coding}");
+            let what = format!("the request has Content-Encoding {coding}");
             return Err(Problem::new(Kind::MediaType, what).hint("send it as it is, uncompressed"));
         }
     }

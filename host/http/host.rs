@@ -80,8 +80,8 @@ async fn counters(Extension(state): Extension<State>) -> Result<Shown<CountersJs
 
 /// Say that the host lives; needs no token
 ///
-/// It says so while the database is away, too, as a restart would not bring that back. Whether the host is
-/// ready for work is what `/readyz` says.
+/// It answers also while the database is away, because a restart would not help then. `/readyz` says whether the host
+/// is ready for work.
 #[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "host", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
 async fn health() -> &'static str {

@@ -140,7 +140,10 @@ impl Shared {
         let found = tokio::task::spawn_blocking(move || read(&client)).await;
         match found {
             Ok(found) => Ok(found?),
-            Err(_) => Err(Problem::new(Kind::Failed, "the look at the store panicked")),
+            Err(_) => Err(Problem::new(
+                Kind::Failed,
+                "the read from the store panicked",
+            )),
         }
     }
 
@@ -162,7 +165,10 @@ impl Shared {
             .answer(question, move || read(&client), has_tasks);
         match answer.await {
             Ok(found) => Ok(found?),
-            Err(_) => Err(Problem::new(Kind::Failed, "the look at the store panicked")),
+            Err(_) => Err(Problem::new(
+                Kind::Failed,
+                "the read from the store panicked",
+            )),
         }
     }
 

@@ -37,7 +37,7 @@ pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(ready))
 }
 
-/// Whether the host is ready, and what of it is not. Each check is `ok`, or says what is wrong.
+/// Whether the host is ready, and which check fails. Each check is `ok`, or says what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReadyJson {
     /// Whether all checks passed.
@@ -67,9 +67,8 @@ struct Look {
 
 /// Say whether the host is ready for work; needs no token
 ///
-/// Whether the process lives is what `/healthz` says: restart a host by that one. This one is 503 while the
-/// database is away, the handlers are being loaded, or the host is about to stop; that passes by
-/// itself.
+/// 503 while the database is away, the handlers are being loaded, or the host is about to stop; these states pass by
+/// themselves. Use `/healthz` to decide whether to restart a host.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "host", security(()),
     responses((status = 200, body = ReadyJson), (status = 503, body = ReadyJson)))]
 async fn ready(Extension(state): Extension<State>) -> Response {

@@ -1,8 +1,8 @@
 //! Counts that look at every task.
 //!
-//! No store keeps them, as each start and end of a task would pay for that. So what they cost grows with the number
-//! of tasks, and whoever asks again and again (a scrape, a page that is open in ten windows) would pay it each time,
-//! at once. One that took long is kept for a moment, and everybody who asks meanwhile gets the same.
+//! The store does not keep these counts, because that would slow down each start and end of a task. So their cost
+//! grows with the number of tasks, and repeated requests (a scrape, a page that is open in ten windows) would each
+//! pay it. The answer of a slow count is kept for a moment, and other requests meanwhile get the same answer.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ const KEPT_MAX: usize = 64;
 /// When the answer of a scan is kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keeping {
-    /// What is faster is not kept: it is made anew for each who asks.
+    /// The answer of a faster scan is not kept: each request scans again.
     pub from: Duration,
     /// Nor is what has fewer tasks to look at: then it was the machine that was slow, for once.
     pub tasks: u64,
@@ -64,9 +64,9 @@ impl Scans {
         }
     }
 
-    /// The answer to `question`: the one that is kept, or what `scan` gives. Whoever asks the same meanwhile waits for
-    /// that. A scan goes on though nobody waits for it any more, so that no second one begins beside it. `has_tasks`
-    /// tells whether there are so many tasks, and is asked of slow scans alone.
+    /// The answer to `question`: the one that is kept, or the result of `scan`. Other requests with the same question
+    /// wait for the same scan. A scan goes on when no request waits for it any more, so that no second one begins
+    /// beside it. `has_tasks` says whether there are so many tasks; it is called after slow scans only.
     pub async fn answer<T, E>(
         &self,
         question: &str,

@@ -59,7 +59,7 @@ macro_rules! with_options {
             /// says the same.
             #[schema(min_length = 1, max_length = 200)]
             key: Option<String>,
-            /// Where the key names an earlier task: that one, whatever its input. Else another input is refused.
+            /// Return the earlier task of the key, even if its input is different. Otherwise a different input is refused.
             #[serde(default)]
             reuse: bool,
             /// Queue that it goes into.
@@ -315,8 +315,8 @@ fn beginning(client: &Client, prefix: &str, most: u64) -> Result<Vec<(Task, u64)
 
 /// Submit a task
 ///
-/// Answers 200 in place of 201 where the key named an earlier task of the same input: that one. Answers 409 where it
-/// had another input, unless `reuse` is set.
+/// Answers 200 with the earlier task when the key named one with the same input, else 201. Answers 409 when its input
+/// is different, unless `reuse` is set.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "submit_task", tag = "tasks", request_body = NewTaskJson,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key`")),
     responses((status = 201, body = TaskJson), (status = 200, body = TaskJson)))]
@@ -492,7 +492,7 @@ pub struct CancelledJson {
     pub tasks: u64,
     /// Those of them that run, and were asked to stop.
     pub stopping: u64,
-    /// Whether these are not all: what is below was too much for one transaction, and the rest follows.
+    /// Whether more tasks end later: the tree was too large for one transaction, and the rest follows.
     #[serde(default)]
     pub more: bool,
 }

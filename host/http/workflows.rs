@@ -48,8 +48,8 @@ pub struct NewWorkflowJson {
     /// same.
     #[schema(min_length = 1, max_length = 200)]
     key: Option<String>,
-    /// Where the key names an earlier workflow: that one, whatever it was made of. Else another name, input or list of
-    /// jobs is refused.
+    /// Return the earlier workflow of the key, even if its name, input or jobs are different. Otherwise a difference
+    /// is refused.
     #[serde(default)]
     reuse: bool,
     /// In place of the document's own.
@@ -101,8 +101,8 @@ impl NewWorkflowJson {
 
 /// Make a workflow: all of its jobs or, when anything is wrong, none
 ///
-/// Answers 200 in place of 201 where the key named an earlier workflow: that one. Answers 409 where that has another
-/// name, input or list of jobs, unless `reuse` is set.
+/// Answers 200 with the earlier workflow when the key named one, else 201. Answers 409 when its name, input or list
+/// of jobs is different, unless `reuse` is set.
 #[utoipa::path(post, path = "/v1/workflows", operation_id = "run_workflow", tag = "workflows", request_body = NewWorkflowJson,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key`")),
     responses((status = 201, body = StartedJson), (status = 200, body = StartedJson)))]

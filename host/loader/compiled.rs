@@ -323,7 +323,7 @@ impl Refusals {
         let text = serde_json::to_vec(&note).map_err(std::io::Error::other);
         let file = self.file(digest);
         if let Err(error) = text.and_then(|text| write_atomically(&file, &text)) {
-            tracing::warn!(%error, file = %file.display(), "it cannot be kept that a file brings the compiler down");
+            tracing::warn!(%error, file = %file.display(), "it cannot be recorded that the compiler fails on a file");
         }
         self.bound();
     }

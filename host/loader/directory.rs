@@ -198,13 +198,13 @@ fn unreadable(directory: &Path, error: &std::io::Error) -> Unfit {
             directory,
             stamp,
             "the handlers directory is not there".to_owned(),
-            "put it back: what is in it then is loaded",
+            "put it back, and its handlers are loaded",
         ),
         _ => problem(
             directory,
             stamp,
             format!("the handlers directory cannot be read: {error}"),
-            "let the user of the host read it; until then what was loaded stays in use",
+            "let the user of the host read it; until then the handlers that were loaded stay in use",
         ),
     }
 }

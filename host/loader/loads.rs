@@ -102,7 +102,7 @@ impl Loads {
         self.current.len()
     }
 
-    /// What is on its way of that name comes to nothing.
+    /// Discard the result of a load of that name that is in progress.
     pub fn outdate(&mut self, name: &str) {
         let Some(number) = self.current.remove(name) else {
             return;

@@ -403,7 +403,7 @@ impl Loader {
         Watch::start(&self.handlers_dir, self.unwatched.clone(), on_change)
     }
 
-    /// Why the system does not tell of changes of the directory; none while it does. Then they are found
+    /// Why the system does not report changes of the directory; none while it does. Then they are found
     /// by looking every two seconds.
     pub fn unwatched(&self) -> Option<String> {
         let unwatched = self.unwatched.lock();

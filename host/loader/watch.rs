@@ -1,9 +1,9 @@
 //! Notices that the handlers directory has changed.
 //!
-//! The system tells of what happens in the directory and on the way to it. Some things it does not
-//! tell: that something was mounted over a part of the way, what another machine does on a network file
-//! system, and anything at all when no inotify instance is free. So a thread also looks by the clock. What
-//! a look costs has a bound that does not depend on the number of tasks.
+//! The system reports changes in the directory and of each part of its path. Some changes it does not
+//! report: a mount over a part of the path, changes by another machine on a network file system, and
+//! anything at all when no inotify instance is free. So a thread also looks at fixed intervals. The cost of
+//! a look has a bound that does not depend on the number of tasks.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ const RESTLESS: Duration = Duration::from_secs(2);
 /// microseconds. A person who has replaced the directory does not notice a wait of two seconds.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often all files are looked at although the system tells of changes. It tells nothing of what
+/// How often all files are looked at although the system reports changes. It does not report what
 /// other machines write into a file of a network file system.
 const LOOK_AT_FILES: Duration = Duration::from_secs(60);
 
@@ -50,7 +50,7 @@ enum Signal {
     End,
 }
 
-/// Why the system does not tell of changes; none while it does.
+/// Why the system does not report changes; none while it does.
 pub type Unwatched = Arc<Mutex<Option<String>>>;
 
 /// Watches for as long as it lives.
@@ -90,7 +90,7 @@ impl Watch {
     }
 }
 
-/// What was heard by the time that it is quiet again, or that the time is over; none at the end.
+/// The events until none has come for a while, or until the time is over; `None` when the sender is gone.
 fn wait(heard: &mpsc::Receiver<Signal>, rest: Duration) -> Option<Told> {
     let mut told = Told::default();
     let mut rest = rest;
@@ -126,7 +126,7 @@ struct Eye {
     way: Way,
     /// The watch of the directory itself.
     inside: Option<Watching>,
-    /// Those of the directories that the parts of the way lie in, and what each tells of others.
+    /// The watches of the parent directories of the path, each with the number of its unrelated events.
     parents: Vec<(Watching, Arc<AtomicU32>)>,
     /// Directories above that tell too much.
     noisy: HashSet<PathBuf>,
@@ -193,7 +193,7 @@ impl Eye {
         changed
     }
 
-    /// Have the system tell of changes. Answers whether that is otherwise than before.
+    /// Ask the system to report changes. Answers whether this has changed.
     fn watch(&mut self) -> bool {
         let Some(end) = self.way.end().map(Path::to_owned) else {
             // There is nothing to be told of but its coming.
@@ -228,12 +228,12 @@ impl Eye {
         let other = *unwatched != why;
         if other && let Some(why) = &why {
             tracing::warn!(
-                "the handlers directory is looked at every {} s, because the system does not tell of changes: {why}",
+                "the handlers directory is looked at every {} s, because the system does not report changes: {why}",
                 LOOK.as_secs()
             );
         }
         if other && why.is_none() {
-            tracing::warn!("the system tells of changes in the handlers directory again");
+            tracing::warn!("the system reports changes in the handlers directory again");
         }
         *unwatched = why;
         other || self.inside.is_some()

@@ -174,7 +174,7 @@ fn flags_as_arguments(text: &str) -> String {
     shown
 }
 
-/// What the protocol is told: the object is the text, digit by digit.
+/// The answer in the form of the protocol. The object has the same digits as the text.
 pub fn result(answer: Result<Text, Trouble>, objects: &Objects) -> CallToolResult {
     match answer {
         Ok(Text { text }) => {

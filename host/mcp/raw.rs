@@ -41,7 +41,7 @@ impl Arguments {
             arguments: Option<Box<RawValue>>,
         }
         let Ok(message) = serde_json::from_slice::<Message>(line) else {
-            // Something else, or a fault that the SDK tells of.
+            // Something else, or an error that the SDK reports.
             return;
         };
         if message.method != "tools/call" {

@@ -617,7 +617,7 @@ impl Job for GoOn {
 
     fn settle(self: Box<Self>, outcome: Result<(), StoreError>) {
         if let Err(error) = outcome {
-            tracing::warn!(%error, "what a large request has left could not be gone on with");
+            tracing::warn!(%error, "the rest of a large request could not be done");
             // With the next sign of life.
             self.more.store(false, Ordering::Relaxed);
         }

@@ -507,7 +507,7 @@ pub fn check_new_name(what: &str, name: &str) -> Result<(), String> {
     match name.chars().find(|one| turns_or_hides(*one)) {
         None => Ok(()),
         Some(one) => Err(format!(
-            "the {what} holds U+{:04X}, which turns or hides text",
+            "the {what} holds U+{:04X}, which reverses or hides text",
             u32::from(one)
         )),
     }

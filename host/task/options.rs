@@ -287,7 +287,7 @@ mod tests {
         };
         assert_eq!(options.check(), Ok(()));
         let why = options.check_new().unwrap_err();
-        assert_eq!(why, "the key holds U+202E, which turns or hides text");
+        assert_eq!(why, "the key holds U+202E, which reverses or hides text");
     }
 
     #[test]

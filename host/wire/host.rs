@@ -48,7 +48,7 @@ pub struct HostJson {
     /// How many files are still being loaded.
     #[serde(default)]
     pub loading_count: u64,
-    /// Why the system does not tell the host of new files, so that it looks every two seconds.
+    /// Why the system does not report new files to the host, so that the host looks every two seconds.
     #[serde(default)]
     pub unwatched: Option<String>,
     /// What somebody should look at, as sentences.

@@ -34,8 +34,9 @@ pub struct TaskJson {
     /// the task alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out_bytes: Option<u64>,
-    /// That what the database has of it does not match its checksum. Then its payloads are left out, and all else is
-    /// as it stands there. Only a list or a wait tells it so; a task that is asked for by itself is an error.
+    /// What is damaged: the task does not match its checksum in the database. Its payloads are left out then, and
+    /// everything else is as the database has it. Only lists and waits show a damaged task; a request for the task
+    /// itself is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
     /// The message of the failure.
@@ -84,8 +85,8 @@ pub struct TaskJson {
     pub idempotency_key: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
-    /// Why it does not run, where it has not ended; told of a task that is looked at by itself. A list and
-    /// a submit tell it when the handler could not be loaded.
+    /// Why an unfinished task does not run; shown when the task is requested by itself. A list and a submit show it
+    /// only when the handler could not be loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<WhyJson>,
     /// What a group has besides.

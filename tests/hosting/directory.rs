@@ -114,28 +114,35 @@ fn a_deploy_that_replaces_the_directory_is_noticed_and_nothing_loaded_is_a_warni
     assert!(!status(&place).contains("warning"), "{}", status(&place));
 }
 
-#[test]
-fn a_host_without_an_inotify_instance_finds_handlers_by_looking_and_says_why() {
-    let place = Place::with_guests();
-    // In a user namespace of its own the host may have no instance, until a line is read.
-    let script = "\
+/// A command of Fishway in a user namespace of its own that has no inotify instance until a line is written to its
+/// standard input.
+fn without_inotify(place: &Place, arguments: &str) -> Command {
+    let script = format!(
+        "\
         limit=/proc/sys/user/max_inotify_instances
         echo 0 > $limit || exit 1
         exec 3<&0
         (read more <&3; echo 100 > $limit) &
-        exec \"$0\" serve < /dev/null";
+        exec \"$0\" {arguments} < /dev/null"
+    );
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "sh", "-c", script]);
+    command.args(["--user", "--map-root-user", "sh", "-c", &script]);
     command.arg(env!("CARGO_BIN_EXE_fishway"));
     command
         .current_dir(place.directory.path())
         .env("NO_COLOR", "1")
         .stdin(Stdio::piped());
-    let mut host = Serving::of(command);
+    command
+}
+
+#[test]
+fn a_host_without_an_inotify_instance_finds_handlers_by_looking_and_says_why() {
+    let place = Place::with_guests();
+    let mut host = Serving::of(without_inotify(&place, "serve"));
     let shown = status(&place);
     let warning = shown.lines().find(|line| line.starts_with("warning"));
     let warning = warning.unwrap_or_else(|| panic!("{shown}"));
-    assert!(warning.contains("looking every 2 s"), "{warning}");
+    assert!(warning.contains("every 2 s"), "{warning}");
     assert!(
         warning.contains("sysctl user.max_inotify_instances is 0"),
         "{warning}"
@@ -154,7 +161,7 @@ fn a_host_without_an_inotify_instance_finds_handlers_by_looking_and_says_why() {
 
     let mut more = host.child.stdin.take().unwrap();
     std::io::Write::write_all(&mut more, b"more\n").unwrap();
-    host.until("the system tells of changes");
+    host.until("the system reports changes");
     assert!(!status(&place).contains("warning"), "{}", status(&place));
     assert_eq!(host.instances(), 1);
 }
@@ -261,20 +268,7 @@ fn sources_are_looked_at_by_the_clock_while_no_inotify_instance_is_free() {
     let place = Place::new();
     std::fs::create_dir(place.path("mine")).unwrap();
     std::fs::write(place.path("mine/notes"), "first").unwrap();
-    let script = "\
-        limit=/proc/sys/user/max_inotify_instances
-        echo 0 > $limit || exit 1
-        exec 3<&0
-        (read more <&3; echo 100 > $limit) &
-        exec \"$0\" dev mine < /dev/null";
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "sh", "-c", script]);
-    command.arg(env!("CARGO_BIN_EXE_fishway"));
-    command
-        .current_dir(place.directory.path())
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped());
-    let mut dev = Serving::started(command);
+    let mut dev = Serving::started(without_inotify(&place, "dev mine"));
     let warned = dev.until("the sources are looked at every 1 s");
     assert!(
         warned.contains("sysctl -w user.max_inotify_instances"),
@@ -290,7 +284,7 @@ fn sources_are_looked_at_by_the_clock_while_no_inotify_instance_is_free() {
     dev.until("error: ");
     let mut more = dev.child.stdin.take().unwrap();
     std::io::Write::write_all(&mut more, b"more\n").unwrap();
-    dev.until("the system tells of changes in the sources again");
+    dev.until("the system reports changes in the sources again");
     std::fs::write(place.path("mine/notes"), "fourth").unwrap();
     dev.until("error: ");
 }

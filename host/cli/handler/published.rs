@@ -100,8 +100,8 @@ pub async fn unpublish(global: &Global, args: &UnpublishArgs) -> anyhow::Result<
     match global.json {
         true => print_json(&serde_json::json!({ "unpublished": removed }))?,
         false => global.say(match removed {
-            1 => "1 handler is published no more".to_owned(),
-            many => format!("{many} handlers are published no more"),
+            1 => "1 handler is no longer published".to_owned(),
+            many => format!("{many} handlers are no longer published"),
         }),
     }
     Ok(Done::OK)

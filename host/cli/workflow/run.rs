@@ -33,7 +33,7 @@ pub struct RunArgs {
     /// Running the same again under the same key gives the first workflow
     #[arg(long)]
     key: Option<String>,
-    /// Give the first workflow of the key, whatever its name, input and jobs
+    /// Return the first workflow of the key, even if its name, input or jobs are different
     #[arg(long, requires = "key")]
     reuse: bool,
     /// JSON object that is kept with the workflow and shown, in place of the file's own

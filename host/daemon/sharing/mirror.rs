@@ -63,7 +63,7 @@ impl Mirror {
         let names: HashSet<&str> = published.iter().map(|one| &*one.name).collect();
         if let Err(error) = self.remove_others(&names) {
             let directory = self.directory.display();
-            tracing::warn!(%error, %directory, "a handler that is published no more cannot be removed");
+            tracing::warn!(%error, %directory, "a handler that is no longer published cannot be removed");
             whole = false;
         }
         self.followed = whole.then_some(revision);

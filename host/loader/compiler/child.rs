@@ -78,7 +78,7 @@ impl Ended {
             )),
             Ended::Stuck => Trouble::Machine(Fault::new(
                 format!(
-                    "the compiler was not done after {COMPILE_WALL_SECONDS_MAX} s, most of which it did not run"
+                    "the compiler was not done after {COMPILE_WALL_SECONDS_MAX} s, and did not run for most of that time"
                 ),
                 "see what keeps the machine busy, and touch the file to try again",
             )),
@@ -214,7 +214,7 @@ fn how(status: ExitStatus, said: &[u8]) -> Ended {
             signal.as_raw()
         ))),
         None => Ended::Unusable(std::io::Error::other(format!(
-            "it ended with {status} and without a word: {}",
+            "it ended with {status} and without a message: {}",
             String::from_utf8_lossy(&said[..said.len().min(200)])
         ))),
     }

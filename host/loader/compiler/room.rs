@@ -30,7 +30,7 @@ impl Room {
         }
     }
 
-    /// Wait until there is so much room. Who wants more than there is at all gets all of it.
+    /// Wait until so many bytes are free, and take them. A caller that wants more than the total gets the total.
     pub fn take(&self, bytes: u64) -> Taken<'_> {
         let bytes = bytes.min(self.total);
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -164,7 +164,7 @@ impl Work {
 
     fn run(&mut self, turn: &mut Turn<'_>, sweep: &mut Sweep) -> Result<(), StoreError> {
         loop {
-            // What is left of earlier deletions goes first, whoever began them.
+            // The rest of earlier deletions goes first, also of deletions by other processes.
             if self.remainders && self.left.is_empty() {
                 self.find_remainders(turn)?;
             }

@@ -151,7 +151,7 @@ impl Bulk {
             wait: wait.as_deref(),
             progress: progress.as_deref(),
         };
-        // What was found damaged stays so, whoever changes it.
+        // A damaged row stays damaged: a change does not make a new checksum.
         let sum = (after.damage.is_none())
             .then(|| checksum::of_task(after, after.group.is_some(), &texts));
         let row = vec![

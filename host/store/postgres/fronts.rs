@@ -5,10 +5,10 @@
 //! front of a lane walks over all that was claimed since. So a host remembers a place up to which
 //! nothing is ready, and begins there.
 //!
-//! To begin further in front is always right. So the place moves back when something may be ready before
-//! it: what this host writes itself, and what other hosts tell of their commits. What nobody tells, a claim that was
-//! rolled back or a task that another host was to go first with, is found by a look from the front each
-//! second. A host that hears nothing from the others always begins at the front.
+//! To begin further in front is always correct. So the place moves back when a task before it may be ready:
+//! after the host's own writes, and by notices of other hosts' commits. Some tasks become ready without a notice: after a
+//! claim that was rolled back, and when another host did not take a task that was meant for it. A look from the front each
+//! second finds those. A host that receives no notices always begins at the front.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -177,7 +177,7 @@ impl Fronts {
     }
 }
 
-/// What other hosts have told since it was heard last.
+/// The notices of other hosts since the last look at them.
 #[derive(Debug, Default)]
 pub struct Told(Mutex<Heard>);
 

@@ -31,7 +31,7 @@ pub fn save_standing(rows: &mut PgRows<'_>, standing: &HandlersStanding) -> Resu
 }
 
 pub fn forget(rows: &mut PgRows<'_>) -> Result<(), StoreError> {
-    // Hosts that serve no more have nothing loaded, but for the last of all, who is remembered.
+    // Hosts that have ended have no handlers loaded. Only the rows of the last host of all are kept.
     const HANDLERS: &str = "\
         delete from handlers
         where host = :host or host not in (select number from hosts where ended_at_ms is null)";

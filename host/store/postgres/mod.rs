@@ -92,8 +92,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The writer of a process, for whoever takes its turns without a thread and the store around it. It does
-    /// not hear what other processes tell. Connects and brings the schema up to date; blocks.
+    /// The writer of a process, for a caller that runs its transactions itself, without a thread and a store. It
+    /// receives no notices of other processes. Connects and brings the schema up to date; blocks.
     pub fn writer(self) -> Result<writer::Writer<impl writer::Engine>, StoreError> {
         let parts = Parts {
             address: self.address,

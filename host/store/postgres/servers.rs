@@ -111,7 +111,7 @@ impl Address {
                 return Err(error);
             }
             if !std::mem::replace(&mut said, true) {
-                tracing::info!(why = %error, "the database lets nobody in for now; still trying");
+                tracing::info!(why = %error, "the database accepts no connections at present; still trying");
             }
             tokio::time::sleep(FIRST_REST).await;
         }

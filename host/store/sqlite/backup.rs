@@ -51,7 +51,7 @@ pub enum BackupError {
     Damaged(String),
     /// Some tasks are damaged in the database, and may be whole in the file that the copy was to replace.
     #[error(
-        "{} was left as it is: {} in the database, and may be whole in that file",
+        "{} was not replaced: {} in the database, and may be undamaged in that file",
         path.display(),
         damaged_tasks(tasks)
     )]

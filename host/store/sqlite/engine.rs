@@ -138,7 +138,7 @@ impl Engine for SqliteEngine {
     }
 
     fn close(&mut self) {
-        // Who has written nothing leaves the file alone.
+        // A process that has written nothing leaves the file alone.
         if !self.wrote {
             return;
         }

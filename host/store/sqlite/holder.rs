@@ -1,4 +1,4 @@
-//! Which process holds the write lock of a database: for an error that says who is in the way.
+//! Which process holds the write lock of a database, for the error of a process that does not get it.
 //!
 //! The kernel lists the locks of all processes in `/proc/locks` (Linux). The files themselves are not opened:
 //! a process that closes a second descriptor of a file loses SQLite's locks on it.

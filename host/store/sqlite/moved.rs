@@ -57,7 +57,7 @@ pub fn is_moved(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(id == MOVED_ID)
 }
 
-/// What is said to who wants to write to a file that is marked.
+/// The error of a write to a file that is marked as moved.
 pub fn refusal(path: &Path) -> StoreError {
     StoreError::Moved {
         path: path.to_owned(),

@@ -244,7 +244,7 @@ fn keep_texts(row: &mut Columns<'_>, before: &Task, after: &Task) {
     let failure = after.failure.as_ref().map(to_json);
     let wait = after.wait.as_ref().map(to_json);
     let progress = after.progress.as_ref().map(to_json);
-    // What was found damaged stays so, whoever changes it.
+    // A damaged row stays damaged: a change does not make a new checksum.
     if after.damage.is_none() {
         let texts = checksum::Texts {
             failure: failure.as_deref(),

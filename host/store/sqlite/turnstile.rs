@@ -4,10 +4,10 @@
 //! a pause leaves no such moment. So a visitor that wants to write stands in line here first, and the host
 //! lets the visitor at the head of the line go before its own next transaction.
 //!
-//! The line is two locked files beside the database. Who has the lock of `fishway.line` is the next to get that of
-//! `fishway.turn`, and gives the first one back then: a visitor that comes again at once stands behind the one that
-//! waited. Nobody looks again and again whether a lock is free: a thread waits for it in the system. Nothing here keeps the database whole, which is the work of SQLite's own lock. So a process that was
-//! stopped in the line, or a file system without locks, costs some time and nothing else.
+//! The queue is two lock files beside the database. The process with the lock of `fishway.line` is the next to get that
+//! of `fishway.turn`, and then releases the first one: a visitor that comes again at once is behind the one that waited.
+//! Nothing polls for a lock: a thread waits for it in the system. SQLite's own lock protects the database, not this
+//! queue. So a process that was stopped in the queue, or a file system without locks, costs some time and nothing else.
 
 mod lock;
 

@@ -40,7 +40,7 @@ const REST_TOLD: Duration = Duration::from_secs(1);
 /// How often to look where nobody tells.
 const REST_UNTOLD: Duration = Duration::from_millis(15);
 
-/// How often the operating system is asked again to tell of writes.
+/// How often the operating system is asked again to report writes.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Nudges the writer for as long as it lives.

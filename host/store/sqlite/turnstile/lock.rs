@@ -115,7 +115,7 @@ impl Lock {
     }
 }
 
-/// Wait for the lock, for whoever wants it then.
+/// Wait for the lock, and hand it to the caller that wants it then.
 fn wait(waiter: &Waiter, file: File, how: How) {
     let locked = match how {
         How::Alone => file.lock(),
