@@ -1,9 +1,9 @@
-//! Text from outside, made safe to show: what guests, files and people wrote.
+//! Text from guests, files and people, made safe to show.
 //!
-//! A terminal obeys control characters, and so may change its title, clear the screen or show a line that
-//! nobody printed. Bidirectional overrides and invisible characters show a text as another one. Here is the one
-//! list of such characters and their visible spelling. Every door and the log use it when they show a text;
-//! nothing that is stored or handed to a handler passes through here.
+//! A terminal obeys control characters: text could change its title, clear the screen, or look like a line of
+//! Fishway. Bidirectional overrides and invisible characters make one text look like another. This module has
+//! the one list of such characters and their visible form. Every door and the log use it when they show text.
+//! Stored data and inputs of handlers do not pass through here.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};

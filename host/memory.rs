@@ -1,10 +1,10 @@
-//! The memory of a host: one budget, what each part of the host may take of it, and what it has taken.
+//! The memory of a host: one budget, the part of it that each use may have, and how much of that is in use.
 //!
-//! Made by the executor, whose instances take the most. Running and waiting instances share one part:
-//! an instance that runs and grows makes those go that wait in memory, the largest first, and what goes is
-//! replayed later. What the host gathers for a call of an instance counts as the instance's. The HTTP door
-//! takes the other parts, for the bodies of requests and for answers with payloads. A request that finds no
-//! room there waits for it. Nothing here knows what it counts.
+//! The executor makes the budget, because its instances use the most. Running and waiting instances share one
+//! part: when a running instance grows, waiting instances are dropped, the largest first, and replayed later.
+//! The data that the host reads for a call of an instance counts as memory of the instance. The HTTP door
+//! uses the other parts, for request bodies and for answers with payloads. A request that finds no memory
+//! there waits for it. This module only counts bytes; it does not know what they are used for.
 
 use std::path::Path;
 use std::sync::Arc;

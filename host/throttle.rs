@@ -1,5 +1,5 @@
-//! Messages that would come many times a second: the first is logged at once, then one now and then, with the number
-//! of those left out. Called where something is tried again and each failure is logged.
+//! Limits messages that would be logged many times a second: the first is logged at once, then one now and
+//! then, with the number of skipped ones. Called where an operation is retried and each failure is logged.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! What a host starts this program for, to compile one component: see [`crate::loader::compiling_child`].
+//! The mode in which a host starts this program as a child, to compile one component: see
+//! [`crate::loader::compiling_child`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;

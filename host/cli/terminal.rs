@@ -1,11 +1,11 @@
 //! The terminal: the one place that writes to stdout and stderr.
 //!
-//! Commands hand over plain text in which guests, files and people may have written anything. Whatever such a
-//! text hides is spelled out here, so no command can forget it; `tests/architecture.rs` holds that nothing else
-//! writes to the terminal. Our own styles pass, because they are not written as escape codes but as marks that
-//! carry a number which only this process knows ([`Ink`]).
+//! Commands hand over plain text, which may contain anything that guests, files and people have written. This
+//! module escapes hidden characters in it, so no command can forget that; `tests/architecture.rs` checks that
+//! nothing else writes to the terminal. Fishway's own styles pass, because they are not escape codes in the
+//! text but marks with a number that only this process knows ([`Ink`]).
 //!
-//! A reader that has gone, such as `head`, is no error: data ends the program quietly, talk is dropped.
+//! A closed output, as with `head`, is no error: data ends the program quietly, and messages are dropped.
 
 pub mod log;
 pub mod screen;

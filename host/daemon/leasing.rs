@@ -1,7 +1,6 @@
-//! The lease of this host: how it is taken, and its signs of life.
+//! The lease of this host: how it is taken, and its heartbeats.
 //!
-//! Called by the host as it starts, and for as long as it serves. Who holds a lease is decided by the
-//! store.
+//! Called by the host when it starts, and while it serves. The store decides which host has a lease.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! How a guest opens a file of a directory that it was granted: only files and directories, and without waiting.
+//! How a guest opens a file of a granted directory: only files and directories, and without blocking.
 //!
-//! Opening a named pipe waits for its other end, for ever if there is none, and so does reading a terminal. WASI of
-//! the engine opens on a thread that nobody can call back; some hundred guests that open one pipe would hold all
-//! of them, and no guest could open a file any more. So this opens in its place. On Linux it opens as the engine
-//! does, beneath the granted directory, but without waiting, and looks at what it has opened. Where the system
-//! has no such call, it looks first, and the engine opens.
+//! Opening a named pipe blocks until somebody opens its other end, and reading a terminal blocks too. The
+//! engine's WASI opens files on threads that cannot be interrupted; some hundred guests that open one pipe
+//! would block all of them, and no guest could open a file any more. So this module opens files in its place.
+//! On Linux it opens as the engine does, beneath the granted directory, but without blocking, and checks what
+//! it has opened. Where the system has no such call, it checks the type first, and the engine opens the file.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};

@@ -1,8 +1,8 @@
-//! What a request holds of the host's memory: room for its body until it is answered, and room for an
-//! answer with payloads until the last byte of that is sent.
+//! The host memory that a request reserves: for its body until it is answered, and for an answer with
+//! payloads until the last byte of the answer is sent.
 //!
-//! Both are taken deep inside a request, by [`super::given`] and [`Shared::answer`](super::Shared), and kept
-//! beside it here, so that nobody has to hand them on.
+//! Both are reserved deep inside a request, by [`super::given`] and [`Shared::answer`](super::Shared), and
+//! kept here beside the request, so that no function has to pass them on.
 
 use std::cell::RefCell;
 use std::pin::Pin;

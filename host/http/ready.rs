@@ -1,5 +1,6 @@
-//! Whether the host is ready for work, for a load balancer or a supervisor that asks every few seconds
-//! and has no token. The answer says little, and however many ask, the database is read at most once a second.
+//! Whether the host is ready for work, for a load balancer or a supervisor that asks every few seconds and
+//! has no token. The answer contains no data of tasks, and the database is read at most once a second,
+//! however many requests there are.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

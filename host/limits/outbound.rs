@@ -1,4 +1,4 @@
-//! `grants.allowed-outbound-hosts`: what an entry of it is.
+//! `grants.allowed-outbound-hosts`: how an entry is read and checked.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,8 +1,8 @@
-//! Files that somebody put into a directory are read here: only those that are files, only so much of them, and
-//! without ever waiting for anybody.
+//! Reading files of a directory that other people write to: only regular files, only up to a size, and
+//! without ever blocking.
 //!
-//! Opening a pipe waits for its other end, reading a device may never end, and a file may change while it is
-//! read. None of that is seen by its name.
+//! Opening a pipe blocks until its other end is opened, reading a device may never end, and a file may change
+//! while it is read. The name of a file shows none of that.
 
 use std::fmt;
 use std::fs::{File, Metadata};

@@ -1,4 +1,4 @@
-//! What tells a file that was replaced or changed from one that was not.
+//! How a file that was replaced or changed is distinguished from one that was not.
 
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;

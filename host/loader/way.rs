@@ -1,7 +1,7 @@
 //! The way to a directory: each part of its path, and each symbolic link on it.
 //!
-//! A deploy replaces a directory, moves a link, renames or mounts something further up. A watch stays
-//! with the directory that it began on. So the watcher compares the way with an earlier one.
+//! A deploy replaces a directory, moves a link, or renames or mounts something further up. A file watch stays
+//! with the directory on which it was set. So the watcher compares the way with an earlier one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;

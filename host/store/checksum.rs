@@ -1,12 +1,13 @@
-//! Checksums of rows: what is read is what was written, or the reader is told.
+//! Checksums of rows: a reader gets what was written, or an error.
 //!
-//! A row of a task, of a payload and of whatever else carries what people or handlers have given has one: a CRC-32
-//! of all that is read of it, in the order in which it is said here and with the length of each text, so that no
-//! byte can move from one to the next. Both engines write and compare what is made here, and a database that is
-//! moved from one to the other keeps it. A row without one was written by an earlier version, and is believed.
+//! Each row of a task, of a payload, and of every other table with data from people or handlers has a CRC-32.
+//! It covers all columns that are read, in the order of the functions here, and the length of each text, so
+//! that no byte can move from one text to the next. Both engines use these functions, and a database that is
+//! moved from one engine to the other keeps its checksums. A row without a checksum was written by an earlier
+//! version, and is trusted.
 //!
-//! JSON that is kept as text goes in as the text that stands in the row. Read and said again it may differ, as soon
-//! as a version has a field more; so whoever writes a checksum writes those texts, too.
+//! JSON goes in as the text in the row. Parsed and formatted again it may differ, as soon as a version adds a
+//! field. So the writer of a checksum also writes the JSON texts.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,7 +1,7 @@
-//! The columns of a task and of its group, as both engines have them: their order, and how a row is read.
+//! The columns of a task and of its group, for both engines: their order, and how a row is read.
 //!
-//! A row may be damaged, so it is read as far as it can be: a column that holds what we never write there gives the
-//! value that says the least, and the row counts as damaged. What an engine has to do is to read one column
+//! A row may be damaged, so it is read as far as possible: a column with a value that Fishway never writes
+//! there becomes a default, and the row counts as damaged. An engine only has to read a single cell
 //! ([`Cells`]).
 
 use std::cell::Cell;

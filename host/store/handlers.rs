@@ -1,8 +1,8 @@
-//! What hosts have loaded, as the store keeps it: for claims, for the checks of a submit, and for those
-//! who ask while no host runs.
+//! The handlers that hosts have loaded, as the store has them: for claims, for the checks of a submit, and
+//! for commands while no host runs.
 //!
-//! A directory may have ten thousand handlers. So a host writes what has changed, a door reads the names
-//! that it is asked about, a list is read in pages, and totals are kept and not counted.
+//! A directory may have ten thousand handlers. So a host writes only changes, a door reads only the names
+//! that it needs, lists are read in pages, and totals are stored and not counted.
 
 use std::path::PathBuf;
 

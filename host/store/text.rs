@@ -1,9 +1,8 @@
-//! Free text on its way to a database.
+//! Free text that is written to a database.
 //!
-//! Payloads, keys and names hold no NUL: JSON writes it as an escape, and names have no control characters.
-//! What is left is text that nobody checks, such as the lines of a log. A text of PostgreSQL cannot have
-//! the character. So the kernel takes it out of such text for both engines, and what a task has said is the same
-//! wherever it is kept.
+//! Payloads, keys and names contain no NUL: JSON writes it as an escape, and names have no control
+//! characters. Other text is not checked, such as the lines of a log, and PostgreSQL cannot store a NUL in a
+//! text. So the kernel replaces it for both engines, and the same task has the same text in both databases.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,8 @@
-//! What of a task is no longer as it was written: a disk, a cable or a hand has changed it.
+//! Damage: the part of a task that is no longer as it was written, because a disk, a cable or a person has
+//! changed it.
 //!
-//! The store finds that by a checksum and says it here. Nothing else of such a task can be relied on: a task that
-//! lives fails, and one that has ended is not retried.
+//! The store finds damage by a checksum and reports it with this type. Nothing else of such a task can be
+//! relied on: an unfinished task fails, and one that has ended is not retried.
 
 use super::{Failure, FailureKind, TaskId};
 

@@ -1,4 +1,4 @@
-//! Which claim a task is under: a number that counts, and a mark that chance gives.
+//! The claim that a task is under: a number that increases, and a random mark.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! JSON objects as text: looked into and added to without a number or a string in them being written anew.
+//! JSON objects as text: members are found and added without formatting any number or string again.
 
 use std::borrow::Cow;
 use std::fmt;

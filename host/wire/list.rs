@@ -1,7 +1,7 @@
-//! Lists of a request that keep no more items than they may have.
+//! Lists in a request that keep only their largest allowed number of items.
 //!
-//! A list of numbers takes thirty times the memory of its text. What comes after the last item that may be there
-//! is read and forgotten, so that a check of the length can say what is wrong.
+//! A list of numbers takes thirty times the memory of its text. Items beyond the last allowed one are read
+//! and discarded, so that a check of the length can say what is wrong.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! What hosts publish for each other through a database: shown, and taken out for hosts that are gone.
+//! The handlers that hosts publish for each other through a database: list them, and remove those of hosts
+//! that are gone.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! The program's own log, on stderr: of a detached host that is its log file.
+//! The program's own log, on stderr. For a detached host that is its log file.
 //!
-//! Fields hold what guests and files say, so each is spelled out before it is written.
+//! Fields contain text from guests and files, so each field is escaped before it is written.
 
 use std::fmt::{self, Write as _};
 use std::io;

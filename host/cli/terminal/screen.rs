@@ -1,4 +1,4 @@
-//! Lines that are drawn over those before, for `top` and `trace --follow`.
+//! Lines that are drawn over the lines before, for `top` and `trace --follow`.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -1,7 +1,7 @@
-//! The publisher: lets other hosts have the handlers that are loaded here, and nothing else.
+//! The publisher: publishes the handlers that are loaded here, and no others.
 //!
-//! A publisher is a data directory. It keeps its identity over restarts, so that it takes back what was
-//! removed while it did not run.
+//! A publisher is a data directory. It keeps its identity over restarts, so that it can withdraw handlers
+//! that were removed while it did not run.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Files without a name: what is in one nobody else can open, and once it is sealed nobody can change.
+//! Files without a name: no other process can open such a file, and once it is sealed nobody can change it.
 
 use std::fs::File;
 use std::io::{Read, Result, Seek, Write};

@@ -1,4 +1,4 @@
-//! Holding every row of a database against its checksum.
+//! Compares every row of a database with its checksum.
 
 use tokio_postgres::Row;
 

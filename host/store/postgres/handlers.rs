@@ -1,6 +1,7 @@
-//! What hosts have loaded: tables `handlers`, `broken_handlers` and `directories`, a row of each host.
+//! The loaded handlers: tables `handlers`, `broken_handlers` and `directories`, with rows for each host.
 //!
-//! What any host has is there. Of a handler that several have, the newest host's is shown.
+//! A handler is available when any host has it. When several hosts have a handler, the row of the newest host
+//! is shown.
 
 use tokio_postgres::Row;
 

@@ -1,7 +1,7 @@
-//! How tasks ended, as other tasks see it.
+//! The outcomes of tasks, as other tasks see them.
 //!
-//! What is long stays on the server until it is known how much there is: a handler may ask for the outcomes of
-//! very many tasks at once, and the host has memory for some of them.
+//! Long outcomes stay on the server until their size is known: a handler may ask for the outcomes of very
+//! many tasks at once, and the host has memory for only some of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! What every connection sets for itself, whatever an administrator has set for the server, the
+//! The settings that every connection makes for itself, whatever an administrator has set for the server, the
 //! database or the user.
 //!
-//! A default that we rely on is named here, and nowhere else. docs/scaling.md has the same list. What
-//! is not here is not relied on: values travel in binary, so no setting of a format changes them.
+//! Every default that Fishway relies on is named here, and nowhere else; docs/scaling.md has the same list.
+//! Fishway relies on no other default: values travel in binary, so settings of formats change nothing.
 
 use super::schema::SCHEMA;
 

@@ -1,8 +1,7 @@
-//! What the server says, in our terms: the one table of the states (SQLSTATE) that mean something to us,
-//! and what follows from each.
+//! The one table of the states (SQLSTATE) of the server that Fishway knows, and what follows from each.
 //!
-//! Whatever speaks to the server asks [`explain`]. The engine, the readers and the start of a process
-//! decide by the error that it makes how work goes on, and never by a state of their own.
+//! All code that talks to the server calls [`explain`]. The engine, the readers and the start of a process
+//! decide by the error that it returns how work goes on, and never by a state directly.
 
 use super::servers;
 use crate::store::StoreError;

@@ -1,8 +1,8 @@
-//! Who keeps the server from vacuuming: an old snapshot, a prepared transaction, a slot of a replica.
+//! What keeps the server from vacuuming: an old snapshot, a prepared transaction, or a slot of a replica.
 //!
-//! What a claim or an update leaves behind is taken away by a vacuum, but not while anybody may still want
-//! to see it. So one forgotten transaction makes every claim slower, minute by minute. Asked only when a person
-//! or a monitor asks; needs the role `pg_read_all_stats` to see the transactions of other users.
+//! A vacuum removes the dead rows of claims and updates, but not while a transaction may still see them. So
+//! one forgotten transaction makes every claim slower, minute by minute. This is read only when a person or a
+//! monitor asks; it needs the role `pg_read_all_stats` to see the transactions of other users.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Holding every row of a file against its checksum.
+//! Compares every row of a file with its checksum.
 
 use rusqlite::{Connection, Row};
 

@@ -1,7 +1,7 @@
-//! The mark of a file whose tasks were moved to a server: nobody is to run them a second time.
+//! The mark of a file whose tasks were moved to a server: no host may run them a second time.
 //!
-//! It is in the header of the file, where a copy keeps it and an older fishway takes the file for another
-//! program's. A file beside it says where the tasks went. Reading is allowed.
+//! The mark is in the header of the file. So a copy has it too, and an older fishway takes the file for one
+//! of another program. A file beside it names the server. Reading is allowed.
 
 use std::path::{Path, PathBuf};
 

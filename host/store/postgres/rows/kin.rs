@@ -1,4 +1,4 @@
-//! A task's kin: who has a key, and who are the children of a task.
+//! The relatives of a task: the task that has a key, and the children of a task.
 
 use crate::store::StoreError;
 use crate::store::postgres::columns;

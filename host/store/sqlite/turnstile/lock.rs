@@ -1,8 +1,8 @@
-//! A locked file that is waited for without a look at the clock.
+//! A file lock that a thread waits for without polling.
 //!
-//! The system lets a thread wait for a lock, but not for so long and no longer. So a thread of its own waits there,
-//! and hands the lock over, or gives it back at once when nobody wants it any more. There is at most one such thread
-//! for each lock of a process, however often it was waited for in vain.
+//! The system lets a thread wait for a lock, but without a timeout. So a thread of its own waits, and hands
+//! the lock over, or releases it at once when nothing wants it any more. There is at most one such thread for
+//! each lock of a process, however many waits have timed out.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
