@@ -60,7 +60,7 @@ impl WatchError {
     }
 }
 
-/// What a listener hears.
+/// An event for a listener.
 #[derive(Debug, Clone, Copy)]
 pub enum Notice<'e> {
     /// Something happened to what is watched, or to an entry of a watched directory.

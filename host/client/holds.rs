@@ -7,8 +7,8 @@ use crate::store::BrokenRow;
 use crate::task::{PendingReason, Status, Task};
 use crate::types::component_of;
 
-/// What keeps some tasks from starting. Only what those tasks name is looked up, so that a page costs the
-/// same however many handlers and queues there are.
+/// What keeps some tasks from starting. Only the handlers and queues that these tasks name are read, so the cost of a
+/// page does not grow with their number.
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     /// Handlers of theirs that are not loaded.
@@ -57,7 +57,7 @@ impl Holds {
     }
 }
 
-/// That a handler is there and cannot be used, and why.
+/// The sentence that says why the file of a handler cannot be used.
 pub fn unusable(handler: &str, broken: &BrokenRow) -> String {
     format!(
         "handler {handler} could not be loaded: {}",

@@ -27,22 +27,22 @@ tokio::task_local! {
     static HELD: RefCell<Held>;
 }
 
-/// The request has a body that takes this room.
+/// The request has a body that reserves this memory.
 pub fn hold_body(room: Taken) {
     let _ = HELD.try_with(|held| held.borrow_mut().body = Some(room));
 }
 
-/// Its answer may take this room.
+/// Its answer reserves this memory.
 pub fn hold_answer(room: Taken) {
     let _ = HELD.try_with(|held| held.borrow_mut().answer = Some(room));
 }
 
-/// Its answer takes no room yet, or none any more.
+/// Its answer reserves no memory, or releases it.
 pub fn drop_answer() {
     let _ = HELD.try_with(|held| held.borrow_mut().answer = None);
 }
 
-/// Keeps what a request holds for as long as it needs that.
+/// Keeps the memory of a request reserved for as long as the request needs it.
 pub async fn keep(request: Request, next: Next) -> Response {
     let answered = async {
         let response = next.run(request).await;
@@ -63,14 +63,13 @@ pub async fn keep(request: Request, next: Next) -> Response {
     })
 }
 
-/// A body that is sent, with the room that it takes.
+/// A body that is sent, with its reserved memory.
 struct Sent {
     body: Body,
     room: Arc<Taken>,
 }
 
-/// Bytes that are on their way, with their room: the connection keeps them for as long as the peer does not
-/// read them.
+/// Bytes that are being sent, with their reserved memory: the connection keeps them until the peer has read them.
 struct OnItsWay {
     bytes: Bytes,
     _room: Arc<Taken>,

@@ -23,7 +23,7 @@ use crate::watch::{self, Notice, Watching};
 /// is read once, when it is whole.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Quiet is not waited for longer than this: somebody may write to a file there without a pause.
+/// The longest wait for quiet: a program may write to a file there without a pause.
 const RESTLESS: Duration = Duration::from_secs(2);
 
 /// How often the way to the directory is looked at: one `stat` for each part of it, some
@@ -38,11 +38,11 @@ const LOOK_AT_FILES: Duration = Duration::from_secs(60);
 /// looking takes no more than a hundredth of a processor.
 const REST_FACTOR: u32 = 100;
 
-/// A directory above that tells more than this between two looks is watched no longer: it may be one
-/// that every program writes to, such as /tmp. The clock still looks at it.
+/// A parent directory with more events than this between two looks is not watched any more: it may be one
+/// that every program writes to, such as /tmp. It is still looked at every two seconds.
 const FOREIGN_MAX: u32 = 200;
 
-/// What the thread is sent.
+/// The messages to the thread.
 enum Signal {
     Changed,
     /// The watch of the directory ended with the directory.
@@ -111,14 +111,14 @@ fn wait(heard: &mpsc::Receiver<Signal>, rest: Duration) -> Option<Told> {
     }
 }
 
-/// What the system told.
+/// The events of the system.
 #[derive(Default)]
 struct Told {
     changed: bool,
     lost: bool,
 }
 
-/// Looks at the directory and at the way to it.
+/// Looks at the directory and at its path.
 struct Eye {
     directory: PathBuf,
     unwatched: Unwatched,
@@ -128,7 +128,7 @@ struct Eye {
     inside: Option<Watching>,
     /// The watches of the parent directories of the path, each with the number of its unrelated events.
     parents: Vec<(Watching, Arc<AtomicU32>)>,
-    /// Directories above that tell too much.
+    /// Parent directories with too many events.
     noisy: HashSet<PathBuf>,
     /// The directory as it was, without its files.
     stamp: Option<DirectoryStamp>,
@@ -239,7 +239,7 @@ impl Eye {
         other || self.inside.is_some()
     }
 
-    /// Directories above that cannot be watched, or that tell too much, are looked at by the clock.
+    /// Parent directories that cannot be watched, or that have too many events, are looked at every two seconds.
     fn watch_parents(&mut self) {
         self.parents.clear();
         let parents = self.way.parents();
@@ -267,7 +267,7 @@ impl Eye {
         }
     }
 
-    /// Watch no longer what tells too much of others.
+    /// End the watches of parent directories with too many unrelated events.
     fn quieten(&mut self) {
         let noisy = &mut self.noisy;
         self.parents.retain(|(watching, foreign)| {

@@ -9,12 +9,12 @@ use crate::loader::{Digest, write_atomically};
 use crate::store::{PublishedHandler, Store, StoreError};
 use crate::task::check_handler_name;
 
-/// A directory that has what the others publish, and nothing else.
+/// A directory with the handlers that other hosts publish, and no others.
 pub struct Mirror {
     directory: PathBuf,
-    /// The files that are as they are to be, by the name of their handler.
+    /// The files that are up to date, by the name of their handler.
     files: BTreeMap<String, Copied>,
-    /// The count of changes up to which the directory has followed.
+    /// The count of changes in the database up to which the directory is up to date.
     followed: Option<i64>,
 }
 
@@ -38,7 +38,7 @@ impl Mirror {
         })
     }
 
-    /// Bring the directory to what the others publish.
+    /// Bring the directory up to date with the published handlers.
     pub fn follow(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let revision = store.published_revision()?;
         if self.followed == Some(revision) && self.is_whole() {
@@ -75,7 +75,7 @@ impl Mirror {
         (self.files.iter()).all(|(name, copied)| self.stamps(name) == copied.stamps)
     }
 
-    /// Have the files of one handler. False when there is nothing to make them of yet.
+    /// Write the files of one handler. False when its component is not in the database yet.
     fn copy(&mut self, store: &dyn Store, handler: &PublishedHandler) -> Result<bool, Fault> {
         let name = &handler.name;
         let known = self.files.get(name);

@@ -23,8 +23,8 @@ use crate::task::{Status, Task};
 /// front.
 pub const LANES_MAX: usize = 16;
 
-/// How long no lane is looked at from the front. A look that takes long comes less often, so that looks take
-/// a twentieth of the time at most; but it comes.
+/// The longest time between two looks from the front. A look that takes long comes less often, so that looks take
+/// at most a twentieth of the time.
 const REST_MS: u64 = 1_000;
 const REST_MS_MAX: u64 = 10_000;
 const REST_SHARE: u64 = 20;
@@ -39,13 +39,13 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// Behind all tasks.
+    /// After all tasks.
     pub const LAST: Rank = Rank {
         priority: i64::MIN,
         id: i64::MAX,
     };
 
-    /// Of a task that may be claimed now.
+    /// The place of a task that may be claimed now.
     pub fn of_ready(task: &Task) -> Option<Rank> {
         let ready = task.status == Status::Pending
             && task.blocked_by == 0
@@ -95,7 +95,7 @@ pub fn key(lane: &Lane) -> Key {
 /// What a host remembers of the lanes.
 #[derive(Debug, Default)]
 pub struct Fronts {
-    /// Up to this place and with it nothing is ready.
+    /// No task up to and including this place is ready.
     lanes: BTreeMap<Key, Rank>,
     /// Whether no other lane had ready work when they were looked at from the front.
     whole: bool,
@@ -106,7 +106,7 @@ pub struct Fronts {
 }
 
 impl Fronts {
-    /// Nothing is known any more.
+    /// Forget everything: the next look is from the front.
     pub fn forget(&mut self) {
         *self = Fronts::default();
     }
@@ -189,7 +189,7 @@ struct Heard {
 }
 
 impl Told {
-    /// Whether the others are listened to from now on. Before, they may have told anything.
+    /// Whether this host receives notices from now on. Notices from before that are lost.
     pub fn listens(&self, listens: bool) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         heard.listens = listens;

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use self::lock::{Held, How, Lock};
 use super::Role;
 
-/// How long a visitor stands in line before it tries its luck with the lock of the database.
+/// How long a visitor waits in the queue before it tries to lock the database without its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a host gives way before each of its transactions: some transactions of visitors.
+/// How long a host lets visitors go first before each of its transactions: time for some of their transactions.
 const COURTESY: Duration = Duration::from_millis(50);
 
 /// One process in line.
@@ -30,12 +30,13 @@ pub struct Turnstile {
     turn: Option<Lock>,
     /// The turn of a visitor, while it has it.
     has_turn: Option<Held>,
-    /// What the database was when a visitor kept its turn without a commit: it is not waited for again.
+    /// The version of the database when a visitor kept its turn without a commit. The host does not wait for it again
+    /// before the version changes.
     stuck: Option<i64>,
 }
 
 impl Turnstile {
-    /// The line of the database in `directory`. Where the files cannot be had, there is none.
+    /// The queue of the database in `directory`. When its files cannot be opened, there is no queue.
     pub fn open(directory: &Path, role: Role) -> Turnstile {
         let lock = |name: &str| {
             let opened = Lock::open(directory.join(name));
