@@ -75,7 +75,7 @@ impl Mirror {
         (self.files.iter()).all(|(name, copied)| self.stamps(name) == copied.stamps)
     }
 
-    /// Write the files of one handler. False when its component is not in the database yet.
+    /// Write the files of one handler. False when its component is not in the database any more: it was published anew.
     fn copy(&mut self, store: &dyn Store, handler: &PublishedHandler) -> Result<bool, Fault> {
         let name = &handler.name;
         let known = self.files.get(name);
