@@ -153,7 +153,7 @@ impl Sources {
     fn look(&mut self) -> bool {
         let before = self.seen.take();
         if self.unwatched.is_none() && before.is_none() {
-            // The system tells of every change.
+            // The system reports every change.
             return false;
         }
         let began = Instant::now();

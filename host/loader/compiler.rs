@@ -71,7 +71,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// What to tell of it.
+    /// What to report.
     pub fn fault(self) -> Fault {
         match self {
             Trouble::Refused(fault) | Trouble::Down(fault) | Trouble::Machine(fault) => fault,

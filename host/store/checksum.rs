@@ -441,8 +441,8 @@ impl fmt::Display for Found {
 
 impl std::error::Error for Found {}
 
-/// Of a task of which something is damaged nobody is told a payload, as it may be another's or none at all. One that
-/// has failed has failed by that, for all that is known.
+/// Remove the payloads of a damaged task, because they may be wrong. A failed task gets the damage as its failure,
+/// because its own failure may be wrong, too.
 pub fn withhold(task: &mut Task, damage: Damage) {
     task.damage = Some(damage);
     task.input = "null".into();
@@ -457,7 +457,7 @@ pub fn withhold(task: &mut Task, damage: Damage) {
 /// What is shown in the place of a damaged line of a log.
 const DAMAGED_LINE: &str = "(this line is damaged in the database: it does not match its checksum)";
 
-/// A line of a log as it is told, held against the checksum of its row.
+/// A line of a log as it is shown, after its row was compared with its checksum.
 pub fn line(task: TaskId, line: LogLine, kept: Option<i64>) -> LogLine {
     match fits(kept, || of_log(task, &line)) {
         true => line,
@@ -469,7 +469,7 @@ pub fn line(task: TaskId, line: LogLine, kept: Option<i64>) -> LogLine {
     }
 }
 
-/// What is left of an attempt as it is told, held against the checksum of its row; `failure` is its JSON, as text.
+/// The record of an attempt as it is shown, after its row was compared with its checksum; `failure` is its JSON, as text.
 pub fn attempt(task: TaskId, attempt: Attempt, failure: &str, kept: Option<i64>) -> Attempt {
     match fits(kept, || of_attempt(task, &attempt, failure)) {
         true => attempt,

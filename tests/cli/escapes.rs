@@ -47,7 +47,7 @@ fn serve(place: &Place) -> (Served, String) {
     let mut said = String::new();
     for line in lines.by_ref().map_while(Result::ok) {
         said += &(line.clone() + "\n");
-        // The file with the odd name is told of beside that.
+        // The output also names the file with the odd name.
         if said.contains("fishway is ready") && said.contains("  hint: ") {
             break;
         }

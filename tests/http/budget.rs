@@ -146,7 +146,7 @@ async fn a_count_of_very_many_tasks_is_made_once_and_kept_for_a_moment() {
         assert!(!pending(&metrics), "{metrics}");
         let now = door.get("/metrics").await.body;
         assert_eq!(pending(&now), !kept, "{id}: {now}");
-        // What is set is told at once.
+        // A new setting is in the answer at once.
         let set = json!({ "concurrency": 3 });
         door.send("PATCH", "/v1/queues/default", set).await.is(200);
         let queues = door.get("/v1/queues").await.is(200);

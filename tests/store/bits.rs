@@ -91,7 +91,7 @@ fn listed(store: &SqliteStore) -> Result<Vec<Task>, StoreError> {
     })
 }
 
-/// What is told of a task besides its row, each by itself; none where that is an error.
+/// Everything that can be read of a task besides its row; `None` for a read that is an error.
 fn besides(store: &SqliteStore, id: TaskId) -> [Option<String>; 5] {
     fn told<T: std::fmt::Debug>(read: Result<T, StoreError>) -> Option<String> {
         read.ok().map(|read| format!("{read:?}"))
@@ -112,7 +112,7 @@ enum Shows {
     Not,
     /// The file is refused, or a read of it is.
     Refused,
-    /// A row is told as damaged.
+    /// A row is reported as damaged.
     Damaged,
     /// A row is missing, which a deep look names.
     DeepLook,
@@ -124,7 +124,7 @@ struct Whole {
     schedules: String,
 }
 
-/// Read all there is. What is told is what was written, or is said to be damaged.
+/// Read everything. Each value is as it was written, or is reported as damaged.
 fn look(directory: &Path, whole: &Whole) -> Shows {
     let Ok(store) = open(directory) else {
         return Shows::Refused;
@@ -189,7 +189,7 @@ async fn no_bit_of_a_file_that_flips_changes_what_is_told_in_silence() {
     let seen = tokio::task::spawn_blocking(move || flips(&bytes))
         .await
         .unwrap();
-    // Most of a file is room, text that SQLite made of ours, and rows of which nothing is told.
+    // Most of a file is free space, text that SQLite keeps of our statements, and rows that no command shows.
     let count = |shows| seen.iter().filter(|one| **one == shows).count();
     assert!(count(Shows::Damaged) > 20, "{seen:?}");
     assert!(count(Shows::Not) > 20, "{seen:?}");

@@ -518,7 +518,8 @@ async fn a_claim_begins_where_the_last_one_ended_and_misses_nothing_before_that(
         assert_eq!(task.id, *expected);
         claimed.push(task);
     }
-    // What nobody tells of is before the place where the claims begin. A look from the front finds it later.
+    // The task that became ready without a notice is before the place where claims begin. A look from the front finds it
+    // later.
     make_ready(&one, ids[2]);
     assert_eq!(one.claim().await.id, ids[10]);
     one.clock.advance(10_000);
@@ -660,7 +661,7 @@ async fn a_host_whose_node_another_has_since_its_line_broke_hears_that_one() {
     administrator.batch_execute(&end).await.unwrap();
     let other = takes.await.unwrap();
     let telling = tokio::spawn(async move { tells(&other, 2).await });
-    // The host has another node from here on. What this writes is nothing that is told.
+    // The host has another node number from here on. This write sends no notice.
     store.flush().await.unwrap();
     hears().await;
     telling.abort();
