@@ -545,7 +545,7 @@ fn doctor_and_completions_answer() {
     let place = Place::with_guests();
     let doctor = place.run(&["doctor"]).ok();
     assert!(
-        doctor.contains("a sync takes") && doctor.contains("2 in handlers"),
+        doctor.contains("a sync takes") && doctor.contains("2 files in handlers"),
         "{doctor}"
     );
     assert!(
@@ -553,6 +553,41 @@ fn doctor_and_completions_answer() {
             .run(&["completions", "bash"])
             .ok()
             .contains("_fishway")
+    );
+}
+
+#[test]
+fn doctor_looks_at_the_handlers_that_the_last_host_served_wherever_it_is_run() {
+    let place = Place::with_guests();
+    drop(place.serve());
+    let data = place.path(".fishway");
+    let elsewhere = place.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let doctor = |more: &[&str]| {
+        let mut command = place.command(&["--data", data.to_str().unwrap(), "doctor"]);
+        let done = command.args(more).current_dir(&elsewhere).output().unwrap();
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stdout).into_owned(),
+        )
+    };
+    let (code, out) = doctor(&[]);
+    let loaded = "the last host has loaded 2 task types and could not load 0 files";
+    let there = format!("2 files in {}; {loaded}", place.path("handlers").display());
+    assert!(code == Some(0) && out.contains(&there), "{out}");
+    // They are on another machine, as far as this one knows.
+    std::fs::rename(place.path("handlers"), place.path("moved")).unwrap();
+    let (code, out) = doctor(&[]);
+    let gone = format!(
+        "{} is not on this machine; {loaded}",
+        place.path("handlers").display()
+    );
+    assert!(code == Some(0) && out.contains(&gone), "{out}");
+    // A directory that was asked for has to be there.
+    let (code, out) = doctor(&["handlers"]);
+    assert!(
+        code == Some(1) && out.contains("handlers cannot be read"),
+        "{out}"
     );
 }
 

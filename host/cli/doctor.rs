@@ -22,13 +22,9 @@ pub struct Args {
     /// Look through the whole database, too: its file, and whatever holds of every task; a host may serve it meanwhile
     #[arg(long)]
     deep: bool,
-    /// Directory of the handlers
-    #[arg(
-        default_value = "handlers",
-        value_name = "HANDLERS_DIR",
-        env = "FISHWAY_HANDLERS"
-    )]
-    handlers: PathBuf,
+    /// Directory of the handlers; when not given, ./handlers, or else the one that the last host served
+    #[arg(value_name = "HANDLERS_DIR", env = "FISHWAY_HANDLERS")]
+    handlers: Option<PathBuf>,
 }
 
 struct Finding {
@@ -334,43 +330,58 @@ fn host(global: &Global) -> Vec<Finding> {
 
 fn handlers(global: &Global, args: &Args) -> Finding {
     let what = "handlers";
-    let place = args.handlers.display();
-    let entries = match std::fs::read_dir(&args.handlers) {
-        Ok(entries) => entries,
-        Err(error) => {
+    let standing = last_look(global);
+    let here = PathBuf::from("handlers");
+    let served = standing.as_ref().map(|standing| &standing.directory);
+    // Not every command runs where the handlers are: a host of a shared database may be on another machine.
+    let directory = match (&args.handlers, served) {
+        (Some(given), _) => given,
+        (None, Some(served)) if !here.exists() => served,
+        (None, _) => &here,
+    };
+    let place = directory.display();
+    let known = standing.as_ref().filter(|standing| {
+        let real = |path: &Path| path.canonicalize().ok();
+        standing.directory == *directory
+            || real(directory).is_some_and(|path| real(&standing.directory) == Some(path))
+    });
+    // The finding about the host names the files that it could not load.
+    let loaded = known.map(|standing| {
+        format!(
+            "the last host has loaded {} and could not load {}",
+            count(standing.loaded, "task type", "task types"),
+            count(standing.broken, "file", "files"),
+        )
+    });
+    let entries = match (std::fs::read_dir(directory), loaded) {
+        (Ok(entries), loaded) => (entries, loaded),
+        (Err(error), Some(loaded))
+            if args.handlers.is_none() && error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            return Finding::good(what, format!("{place} is not on this machine; {loaded}"));
+        }
+        (Err(error), _) => {
             return Finding::bad(
                 what,
                 format!("{place} cannot be read: {error}; fishway demo shows how to start"),
             );
         }
     };
+    let (entries, loaded) = entries;
     let files = entries.flatten().map(|entry| entry.path());
     let many = files
         .filter(|file| super::handler::is_component(file))
-        .count();
-    match last_look(global, &args.handlers) {
-        // The finding about the host names the broken handlers.
-        Some(standing) => Finding::good(
-            what,
-            format!(
-                "{many} in {place}; the host has loaded {} and could not load {}",
-                standing.loaded, standing.broken
-            ),
-        ),
-        None => Finding::good(
-            what,
-            format!("{many} in {place}; fishway handler list checks each"),
-        ),
-    }
+        .count() as u64;
+    let many = count(many, "file", "files");
+    let loaded = loaded.unwrap_or_else(|| "fishway handler list checks each".to_owned());
+    Finding::good(what, format!("{many} in {place}; {loaded}"))
 }
 
-/// The handlers as the last host reported them, if it served this directory.
-fn last_look(global: &Global, directory: &Path) -> Option<HandlersStanding> {
+/// The handlers as the last host reported them.
+fn last_look(global: &Global) -> Option<HandlersStanding> {
     if !global.has_data() {
         return None;
     }
     let client = global.client(false).ok()?;
-    let standing = client.store().handlers_standing().ok()??;
-    let same = standing.directory.canonicalize().ok()? == directory.canonicalize().ok()?;
-    same.then_some(standing)
+    client.store().handlers_standing().ok()?
 }
