@@ -202,6 +202,25 @@ fn tasks_are_signalled_cancelled_retried_and_awaited_together() {
 }
 
 #[test]
+fn a_cancel_of_more_than_one_transaction_has_room_for_says_that_more_follows() {
+    let place = Place::with_guests();
+    let mut client = Client::start(&place, &[]);
+    // Units that nobody runs: more than one transaction cancels.
+    std::fs::write(place.path("many.jsonl"), "1\n".repeat(11_000)).unwrap();
+    let start = |name: &str| json!({ "handler": "echo", "path": "many.jsonl", "name": name, "start_host": false });
+    let id = client.ok("job_start", start("one"))["job_id"].clone();
+    let cancelled = client.ok("cancel", json!({ "ids": [id] }));
+    let told = &cancelled["results"][0];
+    let (done, more) = (&told["done"], &told["more"]);
+    assert_eq!((done, more), (&json!(true), &json!(true)), "{cancelled}");
+    assert!(told["tasks"].as_u64().unwrap() < 11_000, "{cancelled}");
+    let id = client.ok("job_start", start("two"))["job_id"].clone();
+    let cancelled = place.run(&["cancel", id.as_str().unwrap()]);
+    let said = cancelled.err.trim_end();
+    assert!(said.ends_with("; the rest follows"), "{said}");
+}
+
+#[test]
 fn a_workflow_is_checked_run_and_shown() {
     let (_place, mut client, _host) = served(&[]);
     let document = json!({ "name": "etl", "jobs": [
@@ -661,7 +680,7 @@ fn any_json_comes_as_text_too_and_its_bytes_reach_the_handler() {
     assert_eq!(input_of(&mut client, &made["ids"][1]), "true");
     let sent = json!({ "id": made["ids"][0], "name": "go", "value_json": odd });
     assert_eq!(client.ok("signal", sent)["awaited"], false);
-    let units = json!({ "handler": "echo", "units_jsonl": lines, "start_host": false });
+    let units = json!({ "handler": "echo", "path": "many.jsonl", "start_host": false });
     assert_eq!(client.ok("job_start", units)["units"], 2);
     let document = json!({ "name": "w", "jobs": [{ "key": "one", "handler": "echo" }] });
     let run = json!({ "document": document, "input_json": odd });

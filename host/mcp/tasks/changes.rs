@@ -45,6 +45,9 @@ pub struct DoneJson {
     /// Tasks that end by a cancel, the named one among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<u64>,
+    /// Whether these are not all: what is below was too much for one transaction, and the rest ends soon.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
     /// Why not, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -77,6 +80,7 @@ impl DoneOutput {
                 id,
                 done: false,
                 tasks: None,
+                more: false,
                 problem: Some(Trouble::into_note(trouble)),
             },
         };
@@ -121,6 +125,7 @@ async fn cancel(door: Arc<Door>, input: CancelInput, _call: Call) -> Result<Done
                 id: id.to_string(),
                 done: true,
                 tasks: Some(cancelled.tasks),
+                more: cancelled.more,
                 problem: None,
             }),
             Err(trouble) => Err((name, trouble)),
@@ -162,6 +167,7 @@ async fn retry(door: Arc<Door>, input: RetryInput, _call: Call) -> Result<DoneOu
                 id: task.id.to_string(),
                 done: true,
                 tasks: None,
+                more: false,
                 problem: None,
             }),
             Err(trouble) => Err((name, trouble)),
