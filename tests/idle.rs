@@ -1,4 +1,4 @@
-//! What an idle host asks of PostgreSQL: nothing whose cost grows with the number of tasks.
+//! What an idle host, and a request, ask of PostgreSQL: nothing whose cost grows with what there is.
 
 use std::collections::BTreeMap;
 
@@ -40,6 +40,39 @@ end $$;
 analyze fishway.tasks;
 "#;
 
+/// Handlers, queues and schedules.
+const THINGS: u64 = 5_000;
+
+/// Rows that a statement of a request may look at: a page of names.
+const PAGE: u64 = 1_000;
+
+/// So many of each kind of thing that a request may have to do with, as a host has written them.
+const THINGS_SQL: &str = r#"
+insert into fishway.handlers (host, name, digest, generator)
+select number, 'h' || n, 'digest', false from fishway.hosts, generate_series(1, COUNT) n;
+insert into fishway.broken_handlers (host, name, file, problem, hint)
+select number, 'b' || n, 'b.wasm', 'odd', 'mend it' from fishway.hosts, generate_series(1, COUNT) n;
+insert into fishway.queues (name, concurrency, paused)
+select 'q' || n, 1, n % 2 = 0 from generate_series(1, COUNT) n;
+insert into fishway.schedules
+  (name, kind, target, input, every_ms, from_ms, missed, overlap, paused, next_at_ms, runs, skipped, created_at_ms)
+select 's' || n, 'handler', 'h1', '1', 60000, 0, 'once', 'allow', false, 9000000000000 + n, 0, 0, 1
+from generate_series(1, COUNT) n;
+analyze;
+"#;
+
+/// A server that says of each statement what it has looked at.
+fn explaining() -> Cluster {
+    Cluster::start(&[
+        "fsync=off",
+        "session_preload_libraries=auto_explain",
+        "auto_explain.log_min_duration=0",
+        "auto_explain.log_analyze=on",
+        "auto_explain.log_timing=off",
+        "auto_explain.log_format=json",
+    ])
+}
+
 /// Every statement that the server has done since, with its plan and what that did.
 fn plans(log: &str) -> Vec<Value> {
     let plans = log.split("plan:\n").skip(1);
@@ -64,16 +97,21 @@ fn rows(plan: &Value) -> u64 {
     own + below.into_iter().flatten().map(rows).sum::<u64>()
 }
 
+/// The statements in a log, each with the most rows that it has looked at.
+fn looked_at(log: &str) -> BTreeMap<String, u64> {
+    let mut most: BTreeMap<String, u64> = BTreeMap::new();
+    for plan in plans(log) {
+        let text = plan["Query Text"].as_str().unwrap().to_owned();
+        let rows = rows(&plan["Plan"]);
+        let known = most.entry(text).or_default();
+        *known = rows.max(*known);
+    }
+    most
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_an_idle_host_asks_for_grows_with_the_number_of_tasks() {
-    let cluster = Cluster::start(&[
-        "fsync=off",
-        "session_preload_libraries=auto_explain",
-        "auto_explain.log_min_duration=0",
-        "auto_explain.log_analyze=on",
-        "auto_explain.log_timing=off",
-        "auto_explain.log_format=json",
-    ]);
+    let cluster = explaining();
     let url = cluster.url("postgres");
     drop(open(&url, Role::Visitor));
     let (first, second) = (Place::with_guests(), Place::new());
@@ -99,13 +137,7 @@ async fn nothing_that_an_idle_host_asks_for_grows_with_the_number_of_tasks() {
     }
     // The plan of the last one may have more lines.
     log.truncate(log.rfind("plan:\n").unwrap());
-    let mut most: BTreeMap<String, u64> = BTreeMap::new();
-    for plan in plans(&log) {
-        let text = plan["Query Text"].as_str().unwrap().to_owned();
-        let rows = rows(&plan["Plan"]);
-        let known = most.entry(text).or_default();
-        *known = rows.max(*known);
-    }
+    let mut most = looked_at(&log);
     for asked in [
         "with recursive digests",
         "with recursive lanes",
@@ -119,5 +151,41 @@ async fn nothing_that_an_idle_host_asks_for_grows_with_the_number_of_tasks() {
         );
     }
     most.retain(|_, rows| *rows > ROWS_MAX);
+    assert!(most.is_empty(), "{most:#?}");
+}
+
+#[test]
+fn nothing_that_a_request_asks_for_grows_with_the_number_of_handlers_queues_and_schedules() {
+    let cluster = explaining();
+    let url = cluster.url("postgres");
+    drop(open(&url, Role::Visitor));
+    let place = Place::with_guests();
+    let database = [("FISHWAY_DATABASE", url.as_str())];
+    let mut host = place.serve_with(&database);
+    cluster.run(
+        "postgres",
+        &THINGS_SQL.replace("COUNT", &THINGS.to_string()),
+    );
+    let run = |arguments: &[&str]| place.run_env(arguments, &database).ok();
+    let before = cluster.log().len();
+    run(&["submit", "h42", "1", "--queue", "q2"]);
+    let id = run(&["submit", "b42", "1", "--quiet"]);
+    run(&["submit", "echo", "1", "--wait"]);
+    run(&["get", id.trim()]);
+    run(&["list"]);
+    run(&["cancel", id.trim()]);
+    run(&["status"]);
+    // It says nothing more after its end.
+    let _ = host.0.kill();
+    let _ = host.0.wait();
+    let log = cluster.log().split_off(before);
+    let mut most = looked_at(&log);
+    for asked in ["from handlers", "from broken_handlers"] {
+        assert!(
+            most.keys().any(|text| text.contains(asked)),
+            "{asked}: {most:#?}"
+        );
+    }
+    most.retain(|_, rows| *rows > PAGE);
     assert!(most.is_empty(), "{most:#?}");
 }

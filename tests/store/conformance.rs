@@ -61,6 +61,7 @@ macro_rules! conformance {
                 a_task_of_a_paused_queue_expires_like_any_other
                 the_limits_of_a_queue_and_of_a_pool_hold_together
                 a_paused_or_full_queue_is_passed_whatever_lanes_it_has
+                settings_count_however_many_queues_have_some
                 what_a_queue_is_set_to_outlives_the_host
                 queues_tell_how_their_tasks_stand
             }

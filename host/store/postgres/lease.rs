@@ -138,8 +138,9 @@ pub fn leases(link: &Link) -> Result<Vec<Lease>, StoreError> {
 /// What the hosts that serve have to do.
 pub fn work(link: &Link) -> Result<Vec<HostWork>, StoreError> {
     const SQL: &str = "\
-        select number, (select count(*) from handlers where host = number), coalesce(running, 0)
+        select number, coalesce(loaded, 0), coalesce(running, 0)
         from hosts
+        left join directories on directories.host = number
         left join (
           select host, count(*) as running
           from tasks

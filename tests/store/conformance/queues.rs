@@ -230,6 +230,24 @@ pub async fn a_paused_or_full_queue_is_passed_whatever_lanes_it_has(world: &mut 
     }
 }
 
+pub async fn settings_count_however_many_queues_have_some(world: &mut World) {
+    // More than a claim reads without being asked for them.
+    for queue in 0..120 {
+        limit(world, &format!("q{queue:03}"), Some(1)).await;
+    }
+    pause(world, "q119", true).await;
+    let full = submit(world, "q118", &["h"; 2]).await;
+    let held = submit(world, "q119", &["h"; 2]).await;
+    let other = submit(world, "other", &["h"; 2]).await;
+    let running = world.claim_up_to(100).await;
+    let mut expected = [&full[..1], &other].concat();
+    expected.sort();
+    let mut found = ids(&running);
+    found.sort();
+    assert_eq!(found, expected);
+    assert_eq!(world.show(&held), "held held");
+}
+
 pub async fn what_a_queue_is_set_to_outlives_the_host(world: &mut World) {
     limit(world, "mail", Some(1)).await;
     pause(world, "slow", true).await;

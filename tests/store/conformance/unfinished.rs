@@ -56,7 +56,7 @@ pub async fn very_many_start_after_one_task_whatever_comes_between(world: &mut W
     let why: Vec<(Reason, &str)> = (why.iter())
         .map(|why| (why.reason, &*why.sentence))
         .collect();
-    let sentence = "what it comes after has ended; very many start after that, and hear of it one after the other";
+    let sentence = "the tasks that it starts after have ended; it becomes ready soon, because very many tasks start after the same one";
     assert_eq!(why, [(Reason::Blocked, sentence)]);
     drop(client);
     // It starts after a task of whose end not all have heard.

@@ -18,6 +18,10 @@ use crate::task::{Fence, TaskId, Token};
 /// Lanes that are read at a time.
 const LANES: i64 = 64;
 
+/// Queues whose settings are read with the lanes, when there are fewer. Each claim reads them, so a database with very
+/// many queues must not make claims slow.
+const QUEUES: i64 = 100;
+
 /// Ready work: the condition of its index.
 const READY: &str =
     "status = 'pending' and blocked_by = 0 and run_at_ms is null and kind = 'handler'";
@@ -226,10 +230,10 @@ impl PgRows<'_> {
         sql: &str,
         values: &[(&'static str, Value)],
     ) -> Result<Vec<(Lane, Option<Rank>)>, StoreError> {
-        const QUEUES: &str = "select name, concurrency, paused from queues";
+        let settings = format!("select name, concurrency, paused from queues limit {QUEUES}");
         let mut steps = self.gathered();
         steps.push(Step::query(sql, values));
-        steps.push(Step::query(QUEUES, &[]));
+        steps.push(Step::query(&settings, &[]));
         steps.push(Step::query(secrets::NEWEST, &[]));
         let found = self.link.together(steps)?;
         let [.., lanes, queues, newest] = found.as_slice() else {
@@ -238,7 +242,8 @@ impl PgRows<'_> {
         if let Some(row) = newest.first() {
             self.state.secret = Some(columns::small(row, 0)?);
         }
-        if self.state.queues.is_none() {
+        // Where these are not all, each is asked for by its name.
+        if self.state.queues.is_none() && (queues.len() as i64) < QUEUES {
             let queues = queues.iter().map(|row| {
                 let queue = queues::queue(row)?;
                 Ok((queue.name.to_string(), queue))
