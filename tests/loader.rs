@@ -1015,8 +1015,8 @@ async fn a_task_without_a_handler_is_held_until_one_is_dropped_in() {
 
 /// Have a handler stand still while it is loaded, until something is written to the answer: it is where its
 /// manifest is kept, which is read before.
-fn hold_up(world: &World, name: &str, component: &[u8]) -> std::path::PathBuf {
-    let components = world.directory.path().join("data/components");
+pub fn hold_up(data: &Path, name: &str, component: &[u8]) -> std::path::PathBuf {
+    let components = data.join("components");
     let manifests = components.join(format!("{}.manifests", Digest::of(component).hex()));
     std::fs::create_dir_all(&manifests).unwrap();
     let pipe = manifests.join(format!("{name}.toml"));
@@ -1033,7 +1033,11 @@ async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
     let text = giving("(export \"give\" (func $give))");
     std::fs::write(world.handlers().join("slow.wat"), &text).unwrap();
     std::fs::write(world.handlers().join("slow.toml"), "# slow").unwrap();
-    let pipe = hold_up(&world, "slow", text.as_bytes());
+    let pipe = hold_up(
+        &world.directory.path().join("data"),
+        "slow",
+        text.as_bytes(),
+    );
     world.restart().await;
     assert_eq!(world.host().loader().loading(), 1);
     assert_eq!(
@@ -1052,7 +1056,11 @@ async fn a_host_serves_what_is_ready_while_a_slow_file_is_loaded() {
     assert_eq!(world.detail(submitted).task.status, Status::Pending);
     // What is dropped in beside it comes, and what comes after another slow one.
     let other = giving("(export \"other\" (func $give))");
-    let other_pipe = hold_up(&world, "other", other.as_bytes());
+    let other_pipe = hold_up(
+        &world.directory.path().join("data"),
+        "other",
+        other.as_bytes(),
+    );
     std::fs::write(world.handlers().join("other.toml"), "# slow").unwrap();
     std::fs::write(world.handlers().join("other.wat"), &other).unwrap();
     for late in ["late", "later"] {
@@ -1077,7 +1085,7 @@ async fn a_call_of_a_handler_that_is_still_being_loaded_waits_for_it() {
     let mut world = World::of_typed(Settings::default(), clock).await;
     world.stop().await;
     let typed = std::fs::read(world.handlers().join("typed.wasm")).unwrap();
-    let pipe = hold_up(&world, "typed", &typed);
+    let pipe = hold_up(&world.directory.path().join("data"), "typed", &typed);
     world.restart().await;
     assert!(world.host().loader().loads("typed"));
     let steps = json!([{ "length": "abc" }]);

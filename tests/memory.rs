@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use fishway::client::Client;
 use fishway::executor::Settings;
 use fishway::task::{FailureKind, Options, Status, StatusSet};
 use serde_json::{Value, json};
@@ -125,6 +126,126 @@ async fn a_call_whose_answer_the_host_has_no_memory_for_fails_and_says_what_to_d
     assert_eq!(task.output.as_deref(), Some("\"done\""), "{task:?}");
     world.stop().await;
     assert_eq!(memory.shares().map(|share| share.used_bytes), [0; 4]);
+}
+
+/// More than one signal may bring is left of the host's memory for an instance that has had this.
+const NEARLY_ALL: u64 = 163_500_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_each_call_brings_or_takes_counts_as_memory_of_its_instance() {
+    let mut world = World::set(small()).await;
+    world.handler("roomy", "limits.memory = \"1GiB\"\n").await;
+    // What is allocated is free again in the instance, which keeps it; so there it has room for all that follows.
+    let has = |bytes: u64| json!({ "allocate": bytes });
+    let signal = json!({ "signal-receive": { "name": "go" } });
+    let many =
+        |inputs: usize| json!({ "spawn-all": { "handler": "echo", "inputs": vec!["$0"; inputs] } });
+    // What a phase returns is the input of the next one, in an instance of its own.
+    let loads = json!({ "phases": { "then": [has(NEARLY_ALL), { "load": "kept" }] } });
+    let phases = json!({ "phases": { "ingest": [
+        signal,
+        { "save": { "name": "kept", "value": "$0" } },
+        { "next-phase": { "phase": "then", "after": [] } },
+        { "return": loads },
+    ] } });
+    let steps = |steps: Value| json!({ "steps": steps });
+    let spawned = json!({ "spawn": { "handler": "echo", "input": 1 } });
+    let ids = json!({ "wait-all": { "ids": vec!["$0"; 40_000] } });
+    for (what, length, input) in [
+        (
+            "a signal",
+            3_900_000,
+            steps(json!([has(NEARLY_ALL), signal])),
+        ),
+        ("a checkpoint", 2_000_000, phases),
+        (
+            "inputs",
+            2_000_000,
+            steps(json!([signal, has(156_000_000), many(7)])),
+        ),
+        (
+            "inputs of several transactions",
+            2_000_000,
+            steps(json!([signal, has(150_000_000), many(11)])),
+        ),
+        (
+            "very many outcomes",
+            1,
+            steps(json!([spawned, has(156_000_000), ids])),
+        ),
+    ] {
+        let once = options(|options| options.attempts_max = Some(1));
+        let id = world.submit_to("roomy", input, once).await;
+        let value = json!("x".repeat(length)).to_string();
+        world.client.signal(id, "go", &value).await.unwrap();
+        let task = world.end(id).await;
+        let words = "the host has no memory for the data of one call, ";
+        assert!(failure(&task).contains(words), "{what}: {}", failure(&task));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_call_has_gathered_is_given_back_with_the_next_call() {
+    let world = World::set(small()).await;
+    let child = json!({ "steps": [{ "output-bytes": 1_900_000 }] });
+    let gathers = json!({ "wait-all": { "ids": "$1" } });
+    // Five times the same: all of them together have no room.
+    let task = world
+        .run(json!([
+            { "allocate": 140_000_000 },
+            { "spawn-all": { "handler": "script", "inputs": vec![child; 4] } },
+            gathers, gathers, gathers, gathers, gathers,
+            { "return": "done" },
+        ]))
+        .await;
+    assert_eq!(
+        task.output.as_deref(),
+        Some("\"done\""),
+        "{:?}",
+        task.failure
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replay_gathers_again_gives_way_to_what_runs() {
+    let settings = Settings {
+        parked_max: 0,
+        ..small()
+    };
+    let world = World::set(settings).await;
+    let child = json!({ "steps": [{ "output-bytes": 1_900_000 }] });
+    let steps = json!([
+        { "allocate": 60_000_000 },
+        { "spawn-all": { "handler": "script", "inputs": vec![child; 10] } },
+        { "wait-all": { "ids": "$1" } },
+        { "signal-receive": { "name": "go" } },
+        { "return": "done" },
+    ]);
+    let id = world.submit(steps).await;
+    let waits = |client: &Client| {
+        let task = client.task(id).unwrap();
+        task.awaited_signal().is_some().then_some(task.fence.number)
+    };
+    let before = world.until(waits).await;
+    // Another one has so much that what the ten have returned has no room beside it.
+    let steps = json!([
+        { "allocate": 90_000_000 },
+        { "save": { "name": "has it", "value": 1 } },
+        { "until-stop": {} },
+    ]);
+    let other = world.submit(steps).await;
+    let has_it = |client: &Client| client.store().checkpoint(other, "has it").unwrap();
+    world.until(has_it).await;
+    world.client.signal(id, "go", "1").await.unwrap();
+    let again = |client: &Client| {
+        let task = client.task(id).unwrap();
+        (task.status.is_terminal() || task.fence.number > before + 1).then_some(task)
+    };
+    let task = world.until(again).await;
+    assert!(!task.status.is_terminal(), "{task:?}");
+    world.client.cancel(other, false).await.unwrap();
+    let task = world.end(id).await;
+    assert_eq!(task.output.as_deref(), Some("\"done\""), "{task:?}");
 }
 
 /// What the process has, or had at most, in bytes.

@@ -57,6 +57,7 @@ async fn random_numbers_follow_from_a_secret_and_not_from_the_id_alone() {
     for at in 0..3 {
         assert_ne!(one[at], two[at], "the same id in two databases, kind {at}");
     }
+    assert_ne!(one[0], one[1], "of one kind follows nothing about another");
     let known = json!(without_a_secret(16));
     assert!(one[0] != known && two[0] != known);
 
@@ -91,6 +92,23 @@ async fn a_replay_draws_the_same_over_a_restart_and_a_new_secret() {
     assert_ne!(found[0], found[3]);
     let saved = world.client.store().checkpoint(task, "number").unwrap();
     assert_eq!(saved, Some(found[0].to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_attempt_draws_other_numbers() {
+    let world = World::start().await;
+    let steps = json!([
+        { "random-bytes": 16 },
+        { "load": "before" },
+        { "save": { "name": "before", "value": "$0" } },
+        { "fail-unless-attempt": 2 },
+    ]);
+    let again = options(|options| options.attempts_max = Some(2));
+    let input = json!({ "steps": steps });
+    let id = world.submit_to("script", input, again).await;
+    let found = results(&world.end(id).await);
+    assert_eq!(found[1].as_array().map(Vec::len), Some(16), "{found}");
+    assert_ne!(found[0], found[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -255,6 +255,79 @@ async fn what_changed_while_publisher_or_mirror_did_not_run_is_so_when_they_do()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_publisher_still_loads_after_its_start_is_not_taken_back() {
+    let url = postgres::database();
+    let mut publisher = Member::publisher(&url).await;
+    publisher.stop().await;
+    let component = std::fs::read(guests::guest("script")).unwrap();
+    publisher.put("script.toml", "# slow");
+    let pipe = crate::loader::hold_up(&publisher.data_dir(), "script", &component);
+    publisher.start().await;
+    assert!(publisher.host().loader().loads("script"));
+    let client = publisher.client();
+    std::fs::copy(guests::guest("echo"), publisher.handlers().join("new.wasm")).unwrap();
+    let published = || -> BTreeSet<String> {
+        let published = client.store().published().unwrap().into_iter();
+        published.map(|one| one.name).collect()
+    };
+    crate::hosting::until(&client, || published().contains("new")).await;
+    assert_eq!(published(), names(&["echo", "new", "script"]));
+    std::fs::write(&pipe, "another").unwrap();
+    publisher
+        .until("it is loaded", |publisher| {
+            publisher.names() == names(&["echo", "new", "script"])
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_mirror_that_somebody_changes_are_written_again() {
+    let url = postgres::database();
+    let _publisher = Member::publisher(&url).await;
+    let mut mirror = Member::mirror(&url).await;
+    let mirrored = mirror.data_dir().join("mirrored");
+    let (manifest, component) = (mirrored.join("script.toml"), mirrored.join("echo.wasm"));
+    fishway::loader::write_atomically(&manifest, SECRET.as_bytes()).unwrap();
+    std::fs::remove_file(&component).unwrap();
+    let back = async {
+        while manifest.exists() || !component.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let back = tokio::time::timeout(PATIENCE, back).await;
+    back.expect("they are as the publisher has them");
+    mirror
+        .until("that is what is loaded, too", |mirror| {
+            mirror.names() == names(&["echo", "script"]) && mirror.variable("SECRET").is_none()
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_mirror_could_not_write_is_written_when_it_can_be() {
+    let url = postgres::database();
+    let publisher = Member::publisher(&url).await;
+    let mut mirror = Member::mirror(&url).await;
+    let in_the_way = mirror.data_dir().join("mirrored/other.wasm");
+    std::fs::create_dir(&in_the_way).unwrap();
+    for name in ["other", "then"] {
+        let file = publisher.handlers().join(format!("{name}.wasm"));
+        std::fs::copy(guests::guest("echo"), file).unwrap();
+    }
+    mirror
+        .until("the mirror has what it can write", |mirror| {
+            mirror.names() == names(&["echo", "script", "then"])
+        })
+        .await;
+    std::fs::remove_dir(&in_the_way).unwrap();
+    mirror
+        .until("it tries again", |mirror| {
+            mirror.names() == names(&["echo", "other", "script", "then"])
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_several_publishers_of_a_name_the_one_that_changed_last_is_mirrored() {
     let url = postgres::database();
     let one = Member::publisher(&url).await;

@@ -127,6 +127,9 @@ fn a_compiler_has_limited_itself_before_it_reads_its_file() {
             &MEMORY.to_string(),
             "binary",
         ])
+        .env_clear()
+        // As the host starts it: the allocator's steps fit the limit.
+        .env("MIMALLOC_ARENA_RESERVE", "32MiB")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -193,6 +193,27 @@ async fn a_body_waits_for_room_in_memory_and_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_may_have_a_list_takes_room_for_the_items_that_it_may_have() {
+    let memory = Memory::new(512 << 20);
+    let door = Door::bounded(Bounds {
+        memory: memory.clone(),
+        ..Bounds::default()
+    })
+    .await;
+    let mut holds = Kept::open(&door).await;
+    let head = post(200_000).replace("Connection: close", "Expect: 100-continue");
+    holds.send(&head).await;
+    assert_eq!(
+        holds.line().await,
+        "HTTP/1.1 100 Continue",
+        "it is being read"
+    );
+    // A hundred thousand of one digit each.
+    let used = memory.bodies.used_bytes();
+    assert!(used >= 2 * 200_000 + 128 * 100_000, "{used}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_who_does_not_read_holds_nobody_up_and_is_told_that_it_missed_something() {
     let door = Door::bounded(Bounds {
         behind: 2,
@@ -390,6 +411,13 @@ async fn an_answer_about_named_tasks_leaves_out_what_is_too_large_and_tells_its_
         assert_eq!(task["left_out_bytes"], 6_000_004);
         assert_eq!(task["status"], "completed");
     }
+    // So does a list of those whose ids begin alike.
+    let alike = door.get(&format!("/v1/tasks?id={}", &ids[0][..4])).await;
+    let alike = alike.is(200)["tasks"].as_array().unwrap().clone();
+    let cut = alike
+        .iter()
+        .filter(|task| task["left_out_bytes"] == 6_000_004);
+    assert_eq!((alike.len(), cut.count()), (3, 2));
     // Alone, each has them.
     let alone = door.get(&format!("/v1/tasks/{}", ids[2])).await.is(200);
     assert_eq!(alone["output"].as_str().unwrap().len(), 3_000_000);

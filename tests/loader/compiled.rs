@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use fishway::loader::{Loader, Origin};
+use fishway::loader::{Digest, Loader, Origin};
+use serde_json::json;
 
 use super::{Shelf, scan};
 use crate::support::place::{Place, Served};
@@ -86,8 +87,13 @@ fn a_file_of_an_earlier_version_with_its_seal_beside_it_is_made_anew() {
     assert!(!compiled(&shelf.loader()));
 }
 
-/// What a host says of the handler "echo", with its key in this directory of state.
+/// What a host says when it has loaded the handler "echo", with its key in this directory of state.
 fn says_of_echo(place: &Place, state: &Path) -> String {
+    says(place, state, "loaded echo ")
+}
+
+/// The first line of a host with these words.
+fn says(place: &Place, state: &Path, words: &str) -> String {
     let mut host = place
         .command(&["serve"])
         .env("FISHWAY_STATE", state)
@@ -98,7 +104,7 @@ fn says_of_echo(place: &Place, state: &Path) -> String {
     let mut lines = BufReader::new(host.stderr.take().unwrap()).lines();
     let _host = Served(host);
     lines
-        .find_map(|line| line.ok().filter(|line| line.contains("loaded echo ")))
+        .find_map(|line| line.ok().filter(|line| line.contains(words)))
         .unwrap()
 }
 
@@ -119,4 +125,27 @@ fn code_that_was_sealed_with_another_secret_is_not_run() {
     std::fs::write(place.path("a-file"), "").unwrap();
     check(&place.path("a-file/state"), "compiled in");
     check(&place.path("a-file/state"), "compiled in");
+}
+
+#[test]
+fn a_file_that_its_compiler_did_not_survive_is_tried_again_after_a_check_that_succeeds() {
+    let place = Place::with_guests();
+    let state = place.path("state");
+    says_of_echo(&place, &state);
+    let digest = Digest::of(&std::fs::read(place.path("handlers/echo.wasm")).unwrap());
+    let its = |code: &PathBuf| code.to_string_lossy().contains(&digest.hex().to_string());
+    let code = codes(&place.path(".fishway/compiled"))
+        .into_iter()
+        .find(its);
+    let code = code.unwrap();
+    std::fs::remove_file(&code).unwrap();
+    let note = code.with_extension("refused");
+    let version = env!("CARGO_PKG_VERSION");
+    let text = json!({ "version": version, "what": "it brought the compiler down", "hint": "h" });
+    std::fs::write(&note, text.to_string()).unwrap();
+    let said = says(&place, &state, "echo.wasm: ");
+    assert!(said.contains("it is not tried again"), "{said}");
+    place.run(&["handler", "check", "handlers/echo.wasm"]).ok();
+    let said = says_of_echo(&place, &state);
+    assert!(said.contains("compiled in"), "{said}");
 }
