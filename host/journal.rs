@@ -322,7 +322,12 @@ pub struct Divergence {
 /// Walks a guest through the journal of its run.
 #[derive(Debug, Default)]
 pub struct Cursor {
+    /// Records that were read and not replayed yet.
     entries: BTreeMap<u32, Entry>,
+    /// All records up to this number were read, and there are more; none where all of them were.
+    unread_after: Option<u32>,
+    /// The highest number that had a record when the attempt began. What comes later is its own.
+    end: u32,
     /// Number of the last call that was made.
     number: u32,
     /// The highest number that has a record.
@@ -367,10 +372,39 @@ impl Cursor {
         let frontier = entries.keys().next_back().copied().unwrap_or(0);
         Cursor {
             entries,
+            unread_after: None,
+            end: frontier,
             number: 0,
             frontier,
             waiting: None,
         }
+    }
+
+    /// A cursor over the beginning of what was recorded: all of it up to number `read`. The rest is read as the guest
+    /// comes to it; the last of it has number `end`.
+    pub fn begin(entries: Vec<Entry>, read: u32, end: u32) -> Cursor {
+        let mut cursor = Cursor {
+            end,
+            frontier: end,
+            ..Cursor::default()
+        };
+        cursor.go_on(entries, Some(read));
+        cursor
+    }
+
+    /// Whether more is to be read before the next call is made: it may be recorded there. One record is always at
+    /// hand where there are more, so that a guest that comes to its end too early is found out.
+    pub fn wants_more(&self) -> bool {
+        let unread = self.unread_after;
+        unread.is_some_and(|read| self.number >= read || self.entries.len() < 2)
+    }
+
+    /// More was read: all up to number `read`, or all that there is.
+    pub fn go_on(&mut self, entries: Vec<Entry>, read: Option<u32>) {
+        let recorded = entries.into_iter().filter(|entry| entry.number <= self.end);
+        self.entries
+            .extend(recorded.map(|entry| (entry.number, entry)));
+        self.unread_after = read.filter(|read| *read < self.end);
     }
 
     /// The run was waiting in call number `number` when its instance went: that call was made, though
@@ -510,6 +544,49 @@ mod tests {
         );
         assert!(!cursor.replaying());
         assert_eq!(cursor.step(&call(Function::Sleep, "9 ms")), Step::New);
+        assert_eq!(cursor.finish("a return"), Ok(()));
+    }
+
+    #[test]
+    fn a_journal_that_is_read_in_parts_is_replayed_as_one_that_is_read_whole() {
+        let load = |number: u32| {
+            let value = Answer::Document(Some(number.to_string()));
+            entry(
+                number,
+                Function::CheckpointLoad,
+                &format!("c{number}"),
+                value,
+            )
+        };
+        // Of ten calls the third and the fourth left no record, and the eleventh is one of this attempt.
+        let part = |numbers: std::ops::RangeInclusive<u32>| -> Vec<Entry> {
+            let recorded = numbers.filter(|number| ![3, 4].contains(number));
+            recorded.map(load).collect()
+        };
+        let mut cursor = Cursor::begin(part(1..=2), 2, 10);
+        let mut next = 2;
+        for number in 1..=10 {
+            while cursor.wants_more() {
+                // A page may have nothing.
+                let until = next + 2;
+                cursor.go_on(part(next + 1..=until), (until < 12).then_some(until));
+                next = until;
+            }
+            assert!(next <= number + 6, "it reads no further than it has to");
+            assert!(cursor.finish("a return").is_err(), "{number}");
+            let step = match number {
+                3 | 4 => cursor.step(&call(Function::Log, "a line")),
+                _ => cursor.step(&load(number).call),
+            };
+            assert_eq!(
+                matches!(step, Step::New),
+                [3, 4].contains(&number),
+                "{number}"
+            );
+            assert_eq!(cursor.replaying(), number < 10);
+        }
+        assert!(!cursor.wants_more());
+        assert_eq!(cursor.step(&load(11).call), Step::New);
         assert_eq!(cursor.finish("a return"), Ok(()));
     }
 

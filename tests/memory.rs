@@ -279,6 +279,37 @@ fn ask(address: &str, head: &str, body: &str) -> String {
 }
 
 #[test]
+fn a_run_with_a_long_journal_is_replayed_in_the_memory_of_a_short_one() {
+    let place = Place::with_guests();
+    let text = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/hostile/long-journal.wat"
+    );
+    let text = std::fs::read_to_string(text).unwrap();
+    let file = place.path("handlers/long-journal.wasm");
+    std::fs::write(file, crate::hostile::component(&text)).unwrap();
+    // Nothing waits in memory, so the run goes on from its journal of 120 MB.
+    let host = place.serve_with(&[("FISHWAY_MEMORY", "256MiB"), ("FISHWAY_PARKED", "0")]);
+    let pid = host.0.id();
+    let id = place.run(&["submit", "long-journal", "1"]).ok();
+    let id = id.trim();
+    place.run(&["wait", id, "--status", "waiting"]).ok();
+    let before = resident(pid, "VmHWM:");
+    place.run(&["wait", id]).ok();
+    let task = place.run(&["get", id, "--json"]).json();
+    assert_eq!(
+        (&task["status"], &task["output"]),
+        (&json!("completed"), &json!(1))
+    );
+    let most = resident(pid, "VmHWM:") - before;
+    assert!(
+        most <= 96 << 20,
+        "{} MiB more than its first part took",
+        most >> 20
+    );
+}
+
+#[test]
 fn a_host_keeps_to_its_memory_when_every_part_is_loaded_at_once() {
     const BUDGET: u64 = 256 << 20;
     // What is freed is not always given back, and SQLite has a cache for each reader.

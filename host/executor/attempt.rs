@@ -19,7 +19,7 @@ use crate::journal::{Cursor, beginning};
 use crate::limits::RetryPolicy;
 use crate::loader::{Handler, LoaderError};
 use crate::panics::caught;
-use crate::store::{End, LogLevel, Secret, StoreError};
+use crate::store::{End, JOURNAL_PAGE_BYTES, JournalPosition, LogLevel, Secret, Store, StoreError};
 use crate::task::producer::Stage;
 use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -266,14 +266,9 @@ fn guest(
     // A run that was never interrupted and never waited has no journal yet.
     let begun =
         task.restarts > 0 || task.wait.is_some() || task.fence.number > u64::from(task.run) + 1;
-    let mut cursor = match begun {
-        true => Cursor::new(
-            agents
-                .store
-                .journal(task.id, task.run)
-                .map_err(GuestError::Store)?,
-        ),
-        false => Cursor::default(),
+    let (mut cursor, unread) = match begun {
+        true => cursor(&*agents.store, &task).map_err(GuestError::Store)?,
+        false => (Cursor::default(), JournalPosition::default()),
     };
     if let Some(wait) = &task.wait
         && let Some(number) = wait.call
@@ -297,10 +292,25 @@ fn guest(
 
 /// Whether it has made all calls that this run made before; `how` says what it did in their place.
 fn undiverged(guest: &mut Guest, how: &str) -> Result<(), Failure> {
+        unread,
     guest
         .cursor
         .finish(how)
         .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
+/// The beginning of the journal of a run, which is all of it for most, and where the rest begins.
+fn cursor(store: &dyn Store, task: &Task) -> Result<(Cursor, JournalPosition), StoreError> {
+    let (id, run) = (task.id, task.run);
+    let begin = JournalPosition::default();
+    let page = store.journal_page(id, run, begin, JOURNAL_PAGE_BYTES)?;
+    Ok(match page.next {
+        None => (Cursor::new(page.entries), begin),
+        Some(next) => {
+            let end = store.journal_end(id, run)?;
+            (Cursor::begin(page.entries, next.number, end), next)
+        }
+    })
+}
+
 }
 
 /// The handler returned a failure. One that a replay returns before all that the run did is no word of the

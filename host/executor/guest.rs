@@ -27,7 +27,10 @@ use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::limits::{HANDLES_MAX, PAYLOAD_BYTES_MAX};
 use crate::loader::Handler;
-use crate::store::{CallBy, End, Record, Secret, Store, StoreError, Suspension, Until, Urgency};
+use crate::store::{
+    CallBy, End, JOURNAL_PAGE_BYTES, JournalPosition, Record, Secret, Store, StoreError,
+    Suspension, Until, Urgency,
+};
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
 
@@ -63,6 +66,8 @@ pub struct Guest {
     wasi: Option<WasiCtx>,
     pub(super) table: ResourceTable,
     pub(super) cursor: Cursor,
+    /// Where the journal goes on that the cursor walks through.
+    unread: JournalPosition,
     /// What the handler asked for, to be done when it returns.
     pub(super) next: Option<Next>,
     /// Why the attempt has to end, set before the trap that ends it.
@@ -145,6 +150,8 @@ pub struct Start {
     /// What it sees of the world, where directories are part of that.
     pub wasi: Option<WasiCtx>,
     pub cursor: Cursor,
+    /// Where the journal goes on, where the cursor has not all of it.
+    pub unread: JournalPosition,
 }
 
 impl Guest {
@@ -166,6 +173,7 @@ impl Guest {
             wasi: start.wasi,
             table,
             cursor: start.cursor,
+            unread: start.unread,
             next: None,
             verdict: None,
             children: Children::default(),
@@ -211,14 +219,34 @@ impl Guest {
                 false,
             )));
         }
+        self.read_ahead()?;
         match self.cursor.step(call) {
             Step::New => Ok(None),
             Step::Recorded(answer, at_ms) => {
+                if let Answer::Document(Some(document)) = &answer {
+                    self.hold(document.len() as u64)?;
+                }
                 self.clock.fetch_max(at_ms, Ordering::Relaxed);
                 Ok(Some(answer))
             }
             Step::Diverged(divergence) => Err(self.diverged(&divergence)),
         }
+    }
+
+    /// Read the part of the journal that the next call may be recorded in.
+    pub(super) fn read_ahead(&mut self) -> wasmtime::Result<()> {
+        while self.cursor.wants_more() {
+            let (task, run, from) = (self.task.id, self.task.run, self.unread);
+            let page = self
+                .store()
+                .journal_page(task, run, from, JOURNAL_PAGE_BYTES);
+            let page = page.map_err(|error| self.store_failed(&error))?;
+            self.hold(page.bytes)?;
+            self.unread = page.next.unwrap_or_default();
+            let read = page.next.map(|next| next.number);
+            self.cursor.go_on(page.entries, read);
+        }
+        Ok(())
     }
 
     /// Count so many bytes that the host holds for the call that is being made, until the next one is made. An

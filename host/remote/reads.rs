@@ -10,14 +10,13 @@ use super::{HandlersPage, PAGE, Remote, asking, local};
 use crate::bus::Bus;
 use crate::group::GroupKind;
 use crate::job::UnitResult;
-use crate::journal::Entry;
 use crate::lease::Lease;
 use crate::limits::CHILD_IDS_MAX;
 use crate::schedule::Schedule;
 use crate::store::{
-    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLine,
-    LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store,
-    StoreError,
+    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, JournalPage,
+    JournalPosition, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret,
+    SecretInfo, Store, StoreError,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -457,7 +456,17 @@ impl Store for Remote {
 
     // What only a host reads, or what needs its files.
 
-    fn journal(&self, _task: TaskId, _run: u32) -> Result<Vec<Entry>, StoreError> {
+    fn journal_page(
+        &self,
+        _task: TaskId,
+        _run: u32,
+        _from: JournalPosition,
+        _bytes_max: u64,
+    ) -> Result<JournalPage, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn journal_end(&self, _task: TaskId, _run: u32) -> Result<u32, StoreError> {
         Err(local("running a task"))
     }
 

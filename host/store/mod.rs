@@ -13,6 +13,7 @@ mod error;
 mod filter;
 mod handlers;
 pub mod invariants;
+mod journal;
 pub mod kernel;
 pub mod moving;
 mod nodes;
@@ -31,6 +32,7 @@ pub mod writes;
 pub use counter::Counter;
 pub use error::StoreError;
 pub use handlers::{BrokenRow, ComponentChange, HandlerRow, HandlersChange, HandlersStanding};
+pub use journal::{JournalPage, JournalPosition, PAGE_BYTES as JOURNAL_PAGE_BYTES};
 pub use place::Place;
 pub use secrets::{Secret, SecretInfo};
 pub use sweep::{Keep, Sweep};
@@ -56,6 +58,28 @@ use crate::task::{
     Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
     Status, StatusSet, Task, TaskId, Token, WaitingCall,
 };
+
+/// Attempts of a task that are read, at most: a task may be retried without end.
+pub const ATTEMPTS_MAX: usize = 100;
+
+/// What they have at most together, in bytes: each failure may have details as large as a payload.
+pub const ATTEMPTS_BYTES_MAX: u64 = 4 << 20;
+
+/// The newest attempts of a task, oldest first. One text for both engines.
+const ATTEMPTS: &str = "\
+    select run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum
+    from (
+      select newest.*,
+        sum(octet_length(failure)) over (order by run desc) as bytes,
+        row_number() over (order by run desc) as place
+      from (
+        select run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum
+        from attempts
+        where task_id = :task
+        order by run desc
+        limit :rows) newest) page
+    where bytes <= :bytes or place = 1
+    order by run";
 
 /// An engine: what it writes, and what it reads. Methods that read return at once.
 #[async_trait::async_trait]
@@ -111,8 +135,28 @@ pub trait Store: Writes {
     ) -> Result<Vec<UnitResult>, StoreError>;
     /// Members of a group that run now, where the group may limit them.
     fn members_running(&self, group: TaskId) -> Result<u64, StoreError>;
-    /// What a run recorded, children included.
-    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError>;
+    /// A part of what a run recorded, children included: what follows a position, until that has `bytes_max` bytes,
+    /// of one call at least.
+    fn journal_page(
+        &self,
+        task: TaskId,
+        run: u32,
+        from: JournalPosition,
+        bytes_max: u64,
+    ) -> Result<JournalPage, StoreError>;
+    /// The number of the last call of a run that has a record; 0 where none has.
+    fn journal_end(&self, task: TaskId, run: u32) -> Result<u32, StoreError>;
+    /// All that a run recorded, for who knows that it is little.
+    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        let mut from = Some(JournalPosition::default());
+        while let Some(position) = from {
+            let page = self.journal_page(task, run, position, journal::PAGE_BYTES)?;
+            entries.extend(page.entries);
+            from = page.next;
+        }
+        Ok(entries)
+    }
     /// The children of all runs, as far as a later run has to recognise them.
     fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
     /// The members that earlier runs of a task added to pools, as far as a later run has to
@@ -155,7 +199,8 @@ pub trait Store: Writes {
         after: LogPosition,
         limit: u64,
     ) -> Result<Vec<LogLine>, StoreError>;
-    /// Attempts that did not complete, oldest first.
+    /// The last [`ATTEMPTS_MAX`] attempts that did not complete, oldest first; fewer where they have more than
+    /// [`ATTEMPTS_BYTES_MAX`] bytes together, and one at least.
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError>;
     /// How the handlers of the last host stand; nothing when no host ever ran.
     fn handlers_standing(&self) -> Result<Option<HandlersStanding>, StoreError>;

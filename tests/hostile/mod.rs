@@ -44,7 +44,7 @@ fn folder() -> PathBuf {
 }
 
 /// The core module of this text, with the types of its imports beside it, which makes it a handler.
-fn component(text: &str) -> Vec<u8> {
+pub fn component(text: &str) -> Vec<u8> {
     let common = std::fs::read_to_string(folder().join("common.wat")).unwrap();
     let mut bytes = wat::parse_str(text.replace("(;common;)", &common)).unwrap();
     let mut resolve = wit_parser::Resolve::default();

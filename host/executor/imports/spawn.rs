@@ -73,6 +73,7 @@ impl Guest {
         let alike = Alike::new(&self.task.phase, &handler, options);
         let contents: Vec<u64> = inputs.iter().map(|input| alike.content(input)).collect();
         let whole = spawn_call(&handler, &inputs, &contents);
+        self.read_ahead()?;
         let options = match checked {
             // An older version made all of them in one call, whatever their number.
             Ok(options)

@@ -27,15 +27,17 @@ use super::vacuum;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::job::UnitResult;
-use crate::journal::{Answer, Call, Entry};
+use crate::journal::Entry;
 use crate::lease::Lease;
 use crate::schedule::Schedule;
+use crate::store::journal::{self, Spawned, Written};
 use crate::store::kernel::{self, Turn};
 use crate::store::writes;
 use crate::store::{
-    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, HostWork,
-    LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding,
-    Rank, Recent, Secret, SecretInfo, SharedComponent, Store, StoreError, VacuumHolder, checksum,
+    ATTEMPTS, ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX, BrokenRow, Counter, Crowd, EarlierChild, Filter,
+    HandlerRow, HandlersStanding, HostWork, JournalPage, JournalPosition, LogLevel, LogLine,
+    LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding, Rank, Recent,
+    Secret, SecretInfo, SharedComponent, Store, StoreError, VacuumHolder, checksum,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -187,15 +189,27 @@ impl Store for PostgresStore {
         self.read(|link| looks::awaited_by(link, waiter, limit))
     }
 
-    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+    fn journal_page(
+        &self,
+        task: TaskId,
+        run: u32,
+        from: JournalPosition,
+        bytes_max: u64,
+    ) -> Result<JournalPage, StoreError> {
         self.read(|link| {
-            let mut entries = spawned(link, task, run)?;
-            let written = written(link, task, run)?;
-            // A spawn that found some of its children among those of an earlier run has a record of
-            // its own besides the new ones: the record tells the whole.
-            entries.retain(|entry| written.iter().all(|other| other.number != entry.number));
-            entries.extend(written);
-            Ok(entries)
+            let children = journal::children(|rows| spawned(link, task, run, from, rows))?;
+            let written = written(link, task, run, from, bytes_max)?;
+            Ok(journal::page(from, written, children))
+        })
+    }
+
+    fn journal_end(&self, task: TaskId, run: u32) -> Result<u32, StoreError> {
+        self.read(|link| {
+            let values = named! { "task": task, "run": run };
+            let last = link.one(journal::END, values, |row| {
+                Ok(columns::small(row, 0)?.max(columns::small(row, 1)?))
+            })?;
+            Ok(last.unwrap_or(0))
         })
     }
 
@@ -295,13 +309,11 @@ impl Store for PostgresStore {
     }
 
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
-        const SQL: &str = "\
-            select run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum
-            from attempts
-            where task_id = :task
-            order by run";
+        let values = named! {
+            "task": task, "rows": ATTEMPTS_MAX, "bytes": ATTEMPTS_BYTES_MAX
+        };
         self.read(|link| {
-            link.many(SQL, named! { "task": task.to_i64() }, |row| {
+            link.many(ATTEMPTS, values, |row| {
                 let text: &str = columns::get(row, 5)?;
                 let attempt = Attempt {
                     run: columns::small(row, 0)?,
@@ -512,64 +524,81 @@ fn earlier(link: &Link, column: &str, spawner: TaskId) -> Result<Vec<EarlierChil
 }
 
 /// The spawns of a run, from the rows of the children themselves.
-fn spawned(link: &Link, parent: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
-    const SQL: &str = "\
-        select place_call, id, content, handler, created_at_ms, coalesce(substr(input, 1, 60), '...')
-        from tasks
-        where parent_id = :parent and place_run = :run
-        order by place_call, place_index";
-    let values = named! { "parent": parent.to_i64(), "run": run };
-    let children = link.many(SQL, values, |row| {
-        let place = columns::small(row, 0)?;
-        let content = columns::unsigned(row, 2)?;
-        let handler: String = columns::get(row, 3)?;
-        let input: String = columns::get(row, 5)?;
-        Ok((
-            place,
-            columns::id(row, 1)?,
-            content,
-            handler,
-            columns::unsigned(row, 4)?,
-            input,
-        ))
-    })?;
-    let mut entries = Vec::new();
-    for call in children.chunk_by(|one, next| one.0 == next.0) {
-        let contents: Vec<u64> = call.iter().map(|child| child.2).collect();
-        entries.push(Entry {
-            number: call[0].0,
-            call: Call::spawn(&call[0].3, &call[0].5, &contents),
-            answer: Answer::Tasks(call.iter().map(|child| child.1).collect()),
-            at_ms: call[0].4,
-        });
-    }
-    Ok(entries)
+fn spawned(
+    link: &Link,
+    parent: TaskId,
+    run: u32,
+    from: JournalPosition,
+    rows: usize,
+) -> Result<Vec<Spawned>, StoreError> {
+    let values = named! { "parent": parent, "run": run, "after": from.sequence, "rows": rows };
+    link.many(journal::CHILDREN, values, |row| {
+        Ok(Spawned {
+            sequence: columns::unsigned(row, 0)?,
+            call: columns::small(row, 1)?,
+            id: columns::id(row, 2)?,
+            content: columns::unsigned(row, 3)?,
+            handler: columns::get(row, 4)?,
+            created_at_ms: columns::unsigned(row, 5)?,
+            input: columns::get(row, 6)?,
+        })
+    })
 }
 
-fn written(link: &Link, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+/// The server adds up the lengths, so that what is beyond the bytes is not sent.
+fn written(
+    link: &Link,
+    task: TaskId,
+    run: u32,
+    from: JournalPosition,
+    bytes_max: u64,
+) -> Result<Written, StoreError> {
     const SQL: &str = "\
-        select number, call, answer, at_ms, checksum
-        from journal
-        where task_id = :task and run = :run
+        select number, call, answer, at_ms, checksum, there
+        from (
+          select first.*,
+            sum(octet_length(call) + octet_length(answer)) over (order by number) as bytes,
+            row_number() over (order by number) as place,
+            count(*) over () as there
+          from (
+            select number, call, answer, at_ms, checksum
+            from journal
+            where task_id = :task and run = :run and number > :after
+            order by number
+            limit :rows) first) page
+        where bytes <= :bytes or place = 1
         order by number";
-    let read = |row: &Row| -> Result<Entry, StoreError> {
+    let read = |row: &Row| -> Result<(Entry, u64), StoreError> {
         let (call, answer): (&str, &str) = (columns::get(row, 1)?, columns::get(row, 2)?);
         let (number, at_ms) = (columns::small(row, 0)?, columns::unsigned(row, 3)?);
         let sum = || checksum::of_entry(task, run, (number, at_ms), call, answer);
         if !checksum::fits(columns::get(row, 4)?, sum) {
             return Err(damaged(task, Damage::Journal));
         }
-        Ok(Entry {
+        let entry = Entry {
             number,
             call: columns::json(row, 1)?.ok_or_else(rows::missing)?,
             answer: columns::json(row, 2)?.ok_or_else(rows::missing)?,
             at_ms,
-        })
+        };
+        Ok((entry, (call.len() + answer.len()) as u64))
     };
-    link.many(SQL, named! { "task": task.to_i64(), "run": run }, |row| {
+    let values = named! {
+        "task": task.to_i64(), "run": run, "after": from.number,
+        "rows": journal::ROWS, "bytes": bytes_max
+    };
+    let found = link.rows(SQL, values)?;
+    let mut written = Written::default();
+    for row in &found {
         // Whatever of it cannot be read, the run cannot be done again.
-        read(row).map_err(|_| damaged(task, Damage::Journal))
-    })
+        let (entry, bytes) = read(row).map_err(|_| damaged(task, Damage::Journal))?;
+        written.entries.push(entry);
+        written.bytes += bytes;
+    }
+    let there: i64 = found.first().map_or(Ok(0), |row| columns::get(row, 5))?;
+    let there = usize::try_from(there).unwrap_or_default();
+    written.more = there > found.len() || there == journal::ROWS;
+    Ok(written)
 }
 
 fn damaged(id: TaskId, damage: Damage) -> StoreError {

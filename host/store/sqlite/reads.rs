@@ -19,13 +19,14 @@ use super::secrets;
 use super::signals;
 use crate::bus::Bus;
 use crate::job::UnitResult;
-use crate::journal::{Answer, Call, Entry};
+use crate::journal::Entry;
 use crate::lease::Lease;
 use crate::schedule::Schedule;
+use crate::store::journal::{self, Spawned, Written};
 use crate::store::{
-    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, LogLevel,
-    LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store,
-    StoreError, checksum,
+    ATTEMPTS, ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX, BrokenRow, Counter, Crowd, EarlierChild, Filter,
+    HandlerRow, HandlersStanding, JournalPage, JournalPosition, LogLevel, LogLine, LogPosition,
+    Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store, StoreError, checksum,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -237,15 +238,26 @@ impl Store for SqliteStore {
         self.read(|connection| looks::awaited_by(connection, waiter, limit))
     }
 
-    fn journal(&self, task: TaskId, run: u32) -> Result<Vec<Entry>, StoreError> {
+    fn journal_page(
+        &self,
+        task: TaskId,
+        run: u32,
+        from: JournalPosition,
+        bytes_max: u64,
+    ) -> Result<JournalPage, StoreError> {
         self.read(|connection| {
-            let mut entries = spawned(connection, task, run)?;
-            let written = written(connection, task, run)?;
-            // A spawn that found some of its children among those of an earlier run has a record of
-            // its own besides the new ones: the record tells the whole.
-            entries.retain(|entry| written.iter().all(|other| other.number != entry.number));
-            entries.extend(written);
-            Ok(entries)
+            let children = journal::children(|rows| spawned(connection, task, run, from, rows))?;
+            let written = written(connection, task, run, from, bytes_max)?;
+            Ok(journal::page(from, written, children))
+        })
+    }
+
+    fn journal_end(&self, task: TaskId, run: u32) -> Result<u32, StoreError> {
+        let values = named_params! { ":task": task.to_i64(), ":run": run };
+        self.read(|connection| {
+            connection
+                .prepare_cached(journal::END)?
+                .query_row(values, |row| Ok(row.get::<_, u32>(0)?.max(row.get(1)?)))
         })
     }
 
@@ -352,30 +364,25 @@ impl Store for SqliteStore {
     }
 
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
-        const SQL: &str = "\
-            select run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum
-            from attempts
-            where task_id = :task
-            order by run";
+        let values = named_params! {
+            ":task": task.to_i64(),
+            ":rows": ATTEMPTS_MAX as i64,
+            ":bytes": ATTEMPTS_BYTES_MAX as i64
+        };
         self.read(|connection| {
-            many(
-                connection,
-                SQL,
-                named_params! { ":task": task.to_i64() },
-                |row| {
-                    let text = row.get_ref(5)?.as_str().unwrap_or_default();
-                    let attempt = Attempt {
-                        run: row.get(0)?,
-                        phase: row.get::<_, String>(1).unwrap_or_default().into(),
-                        attempt: row.get(2)?,
-                        started_at_ms: columns::unsigned(row, 3).unwrap_or_default(),
-                        ended_at_ms: columns::unsigned(row, 4).unwrap_or_default(),
-                        failure: serde_json::from_str(text)
-                            .unwrap_or_else(|_| Damage::Attempt.failure(task)),
-                    };
-                    Ok(checksum::attempt(task, attempt, text, row.get(6)?))
-                },
-            )
+            many(connection, ATTEMPTS, values, |row| {
+                let text = row.get_ref(5)?.as_str().unwrap_or_default();
+                let attempt = Attempt {
+                    run: row.get(0)?,
+                    phase: row.get::<_, String>(1).unwrap_or_default().into(),
+                    attempt: row.get(2)?,
+                    started_at_ms: columns::unsigned(row, 3).unwrap_or_default(),
+                    ended_at_ms: columns::unsigned(row, 4).unwrap_or_default(),
+                    failure: serde_json::from_str(text)
+                        .unwrap_or_else(|_| Damage::Attempt.failure(task)),
+                };
+                Ok(checksum::attempt(task, attempt, text, row.get(6)?))
+            })
         })
     }
 
@@ -522,47 +529,44 @@ fn earlier(
 }
 
 /// The spawns of a run, from the rows of the children themselves.
-fn spawned(connection: &Connection, parent: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
-    const SQL: &str = "\
-        select place_call, id, content, handler, created_at_ms, ifnull(substr(input, 1, 60), '...')
-        from tasks
-        where parent_id = :parent and place_run = :run
-        order by place_call, place_index";
-    let values = named_params! { ":parent": parent.to_i64(), ":run": run };
-    let children = many(connection, SQL, values, |row| {
-        let place: u32 = row.get(0)?;
-        let content = columns::unsigned(row, 2)?;
-        let handler: String = row.get(3)?;
-        let input: String = row.get(5)?;
-        Ok((
-            place,
-            columns::id(row, 1)?,
-            content,
-            handler,
-            columns::unsigned(row, 4)?,
-            input,
-        ))
-    })?;
-    let mut entries = Vec::new();
-    for call in children.chunk_by(|one, next| one.0 == next.0) {
-        let contents: Vec<u64> = call.iter().map(|child| child.2).collect();
-        entries.push(Entry {
-            number: call[0].0,
-            call: Call::spawn(&call[0].3, &call[0].5, &contents),
-            answer: Answer::Tasks(call.iter().map(|child| child.1).collect()),
-            at_ms: call[0].4,
-        });
-    }
-    Ok(entries)
+fn spawned(
+    connection: &Connection,
+    parent: TaskId,
+    run: u32,
+    from: JournalPosition,
+    rows: usize,
+) -> rusqlite::Result<Vec<Spawned>> {
+    let values = named_params! {
+        ":parent": parent.to_i64(), ":run": run, ":after": from.sequence as i64, ":rows": rows as i64
+    };
+    many(connection, journal::CHILDREN, values, |row| {
+        Ok(Spawned {
+            sequence: columns::unsigned(row, 0)?,
+            call: row.get(1)?,
+            id: columns::id(row, 2)?,
+            content: columns::unsigned(row, 3)?,
+            handler: row.get(4)?,
+            created_at_ms: columns::unsigned(row, 5)?,
+            input: row.get(6)?,
+        })
+    })
 }
 
-fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<Vec<Entry>> {
+/// Row by row: what is beyond the bytes is not read.
+fn written(
+    connection: &Connection,
+    task: TaskId,
+    run: u32,
+    from: JournalPosition,
+    bytes_max: u64,
+) -> rusqlite::Result<Written> {
     const SQL: &str = "\
         select number, call, answer, at_ms, checksum
         from journal
-        where task_id = :task and run = :run
-        order by number";
-    let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Entry> {
+        where task_id = :task and run = :run and number > :after
+        order by number
+        limit :rows";
+    let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(Entry, u64)> {
         let (call, answer) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
         let (number, at_ms) = (row.get(0)?, columns::unsigned(row, 3)?);
         let sum = || checksum::of_entry(task, run, (number, at_ms), call, answer);
@@ -570,18 +574,38 @@ fn written(connection: &Connection, task: TaskId, run: u32) -> rusqlite::Result<
             return Err(columns::found_damaged(task, Damage::Journal));
         }
         let unread = |error: serde_json::Error| columns::damaged(1, error.to_string());
-        Ok(Entry {
+        let entry = Entry {
             number,
             call: serde_json::from_str(call).map_err(unread)?,
             answer: serde_json::from_str(answer).map_err(unread)?,
             at_ms,
-        })
+        };
+        Ok((entry, (call.len() + answer.len()) as u64))
     };
-    let values = named_params! { ":task": task.to_i64(), ":run": run };
-    many(connection, SQL, values, |row| {
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut rows = statement.query(named_params! {
+        ":task": task.to_i64(), ":run": run, ":after": from.number, ":rows": journal::ROWS as i64
+    })?;
+    let mut written = Written::default();
+    while let Some(row) = rows.next()? {
+        let texts = [1, 2].map(|text| {
+            row.get_ref(text)
+                .and_then(|text| Ok(text.as_bytes()?.len()))
+        });
+        let bytes: usize = texts.into_iter().filter_map(Result::ok).sum();
+        let full = written.bytes + bytes as u64 > bytes_max;
+        written.more = full && !written.entries.is_empty();
+        if written.more {
+            return Ok(written);
+        }
         // Whatever of it cannot be read, the run cannot be done again.
-        read(row).map_err(|_| columns::found_damaged(task, Damage::Journal))
-    })
+        let (entry, bytes) =
+            read(row).map_err(|_| columns::found_damaged(task, Damage::Journal))?;
+        written.entries.push(entry);
+        written.bytes += bytes;
+    }
+    written.more = written.entries.len() == journal::ROWS;
+    Ok(written)
 }
 
 /// A task of which people or handlers are told, or that it is damaged. One that has failed by that says so itself.

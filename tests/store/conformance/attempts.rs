@@ -1,7 +1,7 @@
 use fishway::limits::RESTARTS_MAX;
-use fishway::store::{End, StoreError};
+use fishway::store::{ATTEMPTS_MAX, End, StoreError};
 use fishway::task::state::Refusal;
-use fishway::task::{FailureKind, Options, Task, TaskId};
+use fishway::task::{Failure, FailureKind, Options, Task, TaskId};
 
 use crate::store::world::{START_MS, World, done, failed};
 
@@ -46,6 +46,31 @@ pub async fn a_failed_attempt_rests_and_comes_again_until_none_is_left(world: &m
         .map(|row| (row.run, row.attempt, row.started_at_ms - START_MS))
         .collect();
     assert_eq!(rows, [(0, 1, 0), (1, 2, 1_000), (2, 3, 2_000)]);
+}
+
+pub async fn of_many_attempts_the_last_are_read(world: &mut World) {
+    let options = Options {
+        attempts_max: Some(1_000),
+        ..Options::default()
+    };
+    let id = world.submit_with("h", options).await;
+    for _ in 0..ATTEMPTS_MAX as u32 + 5 {
+        let task = world.start(id).await;
+        world.finish(&task, failed(true, 0)).await;
+    }
+    let runs = |world: &World| -> Vec<u32> {
+        let attempts = world.store().attempts(id).unwrap();
+        attempts.iter().map(|attempt| attempt.run).collect()
+    };
+    assert_eq!(runs(world), Vec::from_iter(5..105));
+    // Two of them are as large as all may be together.
+    for _ in 0..2 {
+        let task = world.start(id).await;
+        let mut failure = Failure::new(FailureKind::Handler, "no luck", true);
+        failure.details = Some(format!("\"{}\"", "x".repeat(3_000_000)));
+        world.finish(&task, End::Failed(failure, 0)).await;
+    }
+    assert_eq!(runs(world), [106]);
 }
 
 pub async fn a_failure_that_no_retry_helps_ends_the_task_at_once(world: &mut World) {

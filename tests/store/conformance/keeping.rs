@@ -1,7 +1,7 @@
 use fishway::journal::{Answer, Entry, Function};
 use fishway::store::{
     BrokenRow, ComponentChange, End, Filter, HandlerRow, HandlersChange, HandlersStanding,
-    LogPosition, Node, Rank, Record,
+    JournalPage, JournalPosition, LogPosition, Node, Rank, Record,
 };
 use fishway::task::{
     Failure, FailureKind, NewTask, Options, PendingReason, Progress, Spawner, Status, TaskId,
@@ -39,6 +39,58 @@ pub async fn a_journal_holds_answers_and_spawns(world: &mut World) {
     assert_eq!(journal[2].answer, Answer::Tasks(vec![one]));
     assert_eq!(journal[3], get);
     assert_eq!(world.store().journal(id, 1).unwrap(), []);
+}
+
+pub async fn a_journal_is_read_in_parts_that_are_bounded(world: &mut World) {
+    const BYTES: u64 = 40_000;
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    let load = |number: u32, bytes: usize| {
+        let value = Answer::Document(Some(format!("\"{}\"", "x".repeat(bytes))));
+        Record::Entry(Box::new(entry(number, Function::CheckpointLoad, value)))
+    };
+    // Many small ones, some large ones, one that is larger than a part, and calls that leave no record between them.
+    let small = (1..=1_200).map(|number| load(number, 10));
+    let large = (1_201..=1_220).map(|number| load(number, 15_000));
+    let records = small.chain(large).chain([load(1_230, 100_000)]).collect();
+    world.record(&task, records).await;
+    let one = world.spawn(&task, 1_240, "child").await;
+    // More children than are read at once, of one call, and some of the next.
+    let many = world.spawn_many(&task, 1_241, "child", 2_500).await;
+    let few = world.spawn_many(&task, 1_242, "child", 3).await;
+    world.record(&task, vec![load(1_250, 10)]).await;
+
+    let store = world.store();
+    let mut from = Some(JournalPosition::default());
+    let (mut numbers, mut pages) = (Vec::new(), 0);
+    while let Some(position) = from {
+        let page = store.journal_page(id, 0, position, BYTES).unwrap();
+        let mut entries = page.entries;
+        entries.sort_by_key(|entry| entry.number);
+        assert!(page.bytes <= BYTES || entries.len() == 1, "{}", page.bytes);
+        assert!(entries.len() <= 1_100, "{}", entries.len());
+        let until = page.next.map_or(u32::MAX, |next| next.number);
+        assert!(entries.iter().all(|entry| entry.number <= until));
+        for entry in entries {
+            let children = match entry.number {
+                1_240 => Some(vec![one]),
+                1_241 => Some(many.clone()),
+                1_242 => Some(few.clone()),
+                _ => None,
+            };
+            assert!(children.is_none_or(|all| entry.answer == Answer::Tasks(all)));
+            numbers.push(entry.number);
+        }
+        (from, pages) = (page.next, pages + 1);
+    }
+    let all = (1..=1_220).chain([1_230, 1_240, 1_241, 1_242, 1_250]);
+    assert_eq!(numbers, all.collect::<Vec<u32>>());
+    assert!(pages > 10, "{pages}");
+    assert_eq!(store.journal_end(id, 0).unwrap(), 1_250);
+    assert_eq!(store.journal_end(id, 1).unwrap(), 0);
+    let empty = JournalPage::default();
+    let begin = JournalPosition::default();
+    assert_eq!(store.journal_page(id, 1, begin, BYTES).unwrap(), empty);
 }
 
 pub async fn a_journal_ends_with_its_run(world: &mut World) {
