@@ -236,6 +236,24 @@ impl Client {
         }
     }
 
+    /// Make a new secret, and delete those that no run in progress draws from. Which those are is read beside
+    /// everybody else: that looks at all tasks, and no transaction waits for it. Answers with the number of the new one.
+    pub async fn rotate_secret(&self) -> Result<u32, ClientError> {
+        let newest = self.store.add_secret().await?;
+        let store = self.store.clone();
+        let secrets = blocking::run(move || store.secrets()).await?;
+        let unused: Vec<u32> = secrets
+            .iter()
+            .filter(|secret| secret.made_at_ms.is_some() && secret.runs == 0)
+            .map(|secret| secret.number)
+            .filter(|number| *number < newest)
+            .collect();
+        if !unused.is_empty() {
+            self.store.drop_secrets(unused).await?;
+        }
+        Ok(newest)
+    }
+
     /// A task and what surrounds it.
     pub fn detail(&self, id: TaskId) -> Result<Detail, ClientError> {
         let task = self.task(id)?;

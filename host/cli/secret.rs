@@ -32,7 +32,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     match args.verb {
         Some(Verb::Rotate) => {
-            let number = client.store().add_secret().await?;
+            let number = client.rotate_secret().await?;
             if global.json {
                 print_json(&serde_json::json!({ "secret": number }))?;
             } else {

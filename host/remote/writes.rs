@@ -238,6 +238,10 @@ impl Writes for Remote {
         Err(local("making a secret"))
     }
 
+    async fn drop_secrets(&self, _numbers: Vec<u32>) -> Result<(), StoreError> {
+        Err(local("deleting a secret"))
+    }
+
     async fn keep_handlers(&self, _change: HandlersChange) -> Result<(), StoreError> {
         Err(local("serving"))
     }

@@ -10,6 +10,8 @@ pub enum Bound {
     Text(String),
     /// The id of a task.
     Id(TaskId),
+    /// A number of rows.
+    Rows(u64),
 }
 
 /// What a filter asks for, and what is bound to that.
@@ -107,6 +109,14 @@ impl Conditions {
             }
         });
         self.values.push((":after", Bound::Id(after)));
+    }
+
+    /// The page that the filter asks for, as a clause. It is bound, too: a server keeps each text of a statement that it
+    /// has seen for as long as the connection lives.
+    pub fn page(&mut self, filter: &Filter) -> &'static str {
+        self.values.push((":limit", Bound::Rows(filter.limit)));
+        self.values.push((":skip", Bound::Rows(filter.skip)));
+        "limit :limit offset :skip"
     }
 
     /// What is bound, each under its name with the colon.

@@ -34,8 +34,8 @@ pub use attempts::{finish, record, suspend};
 pub use claim::{claim, stopping};
 pub use delete::sweep;
 pub use hosts::{
-    add_secret, beat, keep_handlers, publish, recover, share_component, sign_lease, take_lease,
-    tick, unpublish,
+    add_secret, beat, drop_secrets, keep_handlers, publish, recover, share_component, sign_lease,
+    take_lease, tick, unpublish,
 };
 pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};

@@ -255,8 +255,10 @@ pub trait SecretRows {
     /// The number of the secret that new runs draw from. Where somebody has deleted all of them, one is
     /// made: no run begins without.
     fn newest_secret(&mut self, now_ms: u64) -> Result<u32, StoreError>;
-    /// Keep a new secret, and delete those that no run in progress draws from. The answer is its number.
+    /// Keep a new secret. The answer is its number.
     fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError>;
+    /// Delete these secrets, but not the newest.
+    fn drop_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError>;
 }
 
 /// The signals that tasks have been sent and have not received.

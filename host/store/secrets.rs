@@ -25,6 +25,16 @@ pub const INFO: &str = "\
     left join secrets on secrets.number = numbers.number
     order by numbers.number";
 
+/// How far the number of a new secret is above the newest, at most.
+const STEP_MAX: u32 = 1 << 20;
+
+/// The number of a new secret. It is above the newest, by chance: a standby that takes over may lack the last
+/// commits, a secret among them. Then the number of the lost one does not come again, which hosts may still know.
+pub fn next_number(newest: u32) -> u32 {
+    let room = (u32::MAX - newest).clamp(1, STEP_MAX);
+    newest.saturating_add(1 + rand::random::<u32>() % room)
+}
+
 /// What seeds are made from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; BYTES]);
@@ -80,6 +90,18 @@ pub struct SecretInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_lost_secret_does_not_come_again() {
+        let numbers: std::collections::BTreeSet<u32> = (0..100).map(|_| next_number(7)).collect();
+        assert!(numbers.len() > 90, "{numbers:?}");
+        assert!(
+            numbers
+                .iter()
+                .all(|number| (8..=7 + STEP_MAX).contains(number))
+        );
+        assert_eq!(next_number(u32::MAX - 1), u32::MAX);
+    }
 
     #[test]
     fn a_secret_survives_its_text_and_shows_itself_to_nobody() {

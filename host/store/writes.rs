@@ -60,9 +60,12 @@ pub trait Writes: Send + Sync + 'static {
     async fn add_schedule(&self, plan: Plan, replace: bool) -> Result<Schedule, StoreError>;
     /// Do something to a schedule; answers with what it is then, or was.
     async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
-    /// Make a new secret, from which runs draw that begin from now on; a run in progress keeps its own. A
-    /// secret that no run draws from any more is deleted. Answers with the number of the new one.
+    /// Make a new secret, from which runs draw that begin from now on; a run in progress keeps its own. Answers
+    /// with its number.
     async fn add_secret(&self) -> Result<u32, StoreError>;
+    /// Delete these secrets, of which somebody has seen that no run in progress draws from them; the newest stays. No
+    /// run begins with another than the newest, so what nobody draws from stays so.
+    async fn drop_secrets(&self, numbers: Vec<u32>) -> Result<(), StoreError>;
     /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
     /// called again with the answer until that is over.
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
@@ -188,6 +191,10 @@ impl<S: Queued> Writes for S {
     async fn add_secret(&self) -> Result<u32, StoreError> {
         let secret = Secret::random();
         ask(self, move |turn| kernel::add_secret(turn, &secret)).await
+    }
+
+    async fn drop_secrets(&self, numbers: Vec<u32>) -> Result<(), StoreError> {
+        ask(self, move |turn| kernel::drop_secrets(turn, &numbers)).await
     }
 
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {

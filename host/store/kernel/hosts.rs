@@ -145,3 +145,9 @@ pub fn add_secret(turn: &mut Turn<'_>, secret: &Secret) -> Result<u32, StoreErro
     turn.flush()?;
     turn.rows.add_secret(secret, turn.now_ms)
 }
+
+/// See [`Writes::drop_secrets`](crate::store::Writes::drop_secrets).
+pub fn drop_secrets(turn: &mut Turn<'_>, numbers: &[u32]) -> Result<(), StoreError> {
+    turn.flush()?;
+    turn.rows.drop_secrets(numbers)
+}

@@ -12,6 +12,7 @@ pub fn bound(conditions: &Conditions) -> Vec<(&str, Value)> {
     let value = |bound: &Bound| match bound {
         Bound::Text(text) => text.into(),
         Bound::Id(id) => (*id).into(),
+        Bound::Rows(rows) => (*rows).min(i64::MAX as u64).into(),
     };
     let bound = conditions.bound().iter();
     bound
@@ -29,11 +30,10 @@ pub fn list(link: &Link, filter: &Filter) -> Result<Vec<Task>, StoreError> {
     if let Some(after) = filter.after {
         conditions.after(after, filter.parent.is_some());
     }
+    let page = conditions.page(filter);
     let sql = format!(
-        "select {COLUMNS} from tasks where {} order by {order} limit {} offset {}",
-        conditions.text(),
-        filter.limit.min(i64::MAX as u64),
-        filter.skip.min(i64::MAX as u64)
+        "select {COLUMNS} from tasks where {} order by {order} {page}",
+        conditions.text()
     );
     let mut found = link.many(&sql, &bound(&conditions), columns::task)?;
     if let (Some(bytes_max), false) = (filter.bytes_max, filter.brief) {

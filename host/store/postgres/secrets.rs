@@ -4,6 +4,7 @@ use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, named};
 use crate::store::rows::SecretRows;
+use crate::store::secrets::next_number;
 use crate::store::{Secret, SecretInfo, StoreError};
 
 /// The number of the secret that new runs draw from: read with the lanes, at no cost of its own.
@@ -25,31 +26,28 @@ impl SecretRows for PgRows<'_> {
     }
 
     fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError> {
-        // Above those of tasks, too: a number that was deleted never means another secret.
-        const NUMBER: &str = "\
-            select 1 + greatest(
-              (select max(number) from secrets),
-              (select max(secret_number) from tasks),
-              0)";
         const INSERT: &str = "\
             insert into secrets (number, secret, made_at_ms)
             values (:number, :secret, :now)";
-        const DELETE: &str = "\
-            delete from secrets
-            where number < :number
-              and number not in (
-                select secret_number
-                from tasks
-                where ended_at_ms is null and run_at_start_ms is not null)";
-        // No run may begin meanwhile with one that is deleted.
+        // So no claim is on its way that begins a run with the one that was the newest.
         self.only_alone()?;
-        let number = self.one(NUMBER, named! {}, |row| columns::small(row, 0))?;
-        let number = number.unwrap_or(1);
+        let newest = self.one(NEWEST, named! {}, |row| columns::small(row, 0))?;
+        let number = next_number(newest.unwrap_or(0));
         let values = named! { "number": number, "secret": secret.to_hex(), "now": now_ms };
         self.run(INSERT, values)?;
-        self.run(DELETE, named! { "number": number })?;
         self.know_secret(number);
         Ok(number)
+    }
+
+    fn drop_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError> {
+        const DELETE: &str = "\
+            delete from secrets
+            where number = :number and number < (select max(number) from secrets)";
+        self.only_alone()?;
+        for number in numbers {
+            self.run(DELETE, named! { "number": *number })?;
+        }
+        Ok(())
     }
 }
 

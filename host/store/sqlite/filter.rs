@@ -14,6 +14,10 @@ impl ToSql for Bound {
         match self {
             Bound::Text(text) => text.to_sql(),
             Bound::Id(id) => Ok(ToSqlOutput::Owned(Value::Integer(id.to_i64()))),
+            Bound::Rows(rows) => {
+                let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+                Ok(ToSqlOutput::Owned(Value::Integer(rows)))
+            }
         }
     }
 }
@@ -42,11 +46,10 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ta
         true => "tasks indexed by tasks_running",
         false => "tasks",
     };
+    let page = conditions.page(filter);
     let sql = format!(
-        "select {COLUMNS} from {table} where {} order by {order} limit {} offset {}",
-        conditions.text(),
-        filter.limit.min(i64::MAX as u64),
-        filter.skip.min(i64::MAX as u64)
+        "select {COLUMNS} from {table} where {} order by {order} {page}",
+        conditions.text()
     );
     let found = many(
         connection,

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::columns;
 use super::rows::{SqliteRows, many};
 use crate::store::rows::SecretRows;
+use crate::store::secrets::next_number;
 use crate::store::{Secret, SecretInfo, StoreError};
 
 impl SecretRows for SqliteRows<'_> {
@@ -20,28 +21,27 @@ impl SecretRows for SqliteRows<'_> {
     }
 
     fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError> {
-        // Above those of tasks, too: a number that was deleted never means another secret.
-        const NUMBER: &str = "\
-            select 1 + max(
-              coalesce((select max(number) from secrets), 0),
-              coalesce((select max(secret_number) from tasks), 0))";
+        const NEWEST: &str = "select coalesce(max(number), 0) from secrets";
         const INSERT: &str = "\
             insert into secrets (number, secret, made_at_ms)
             values (:number, :secret, :now)";
-        const DELETE: &str = "\
-            delete from secrets
-            where number < :number
-              and number not in (
-                select secret_number
-                from tasks
-                where ended_at_ms is null and run_at_start_ms is not null)";
-        let number: u32 = self.one(NUMBER, [], |row| row.get(0))?.unwrap_or(1);
+        let newest: u32 = self.one(NEWEST, [], |row| row.get(0))?.unwrap_or(0);
+        let number = next_number(newest);
         let values = named_params! {
             ":number": number, ":secret": secret.to_hex(), ":now": now_ms as i64
         };
         self.run(INSERT, values)?;
-        self.run(DELETE, named_params! { ":number": number })?;
         Ok(number)
+    }
+
+    fn drop_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError> {
+        const DELETE: &str = "\
+            delete from secrets
+            where number = :number and number < (select max(number) from secrets)";
+        for number in numbers {
+            self.run(DELETE, named_params! { ":number": number })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,3 +1,4 @@
+use fishway::client::Client;
 use fishway::store::SecretInfo;
 
 use crate::store::world::{World, failed};
@@ -14,36 +15,53 @@ pub async fn a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newe
 ) {
     let first = world.submit("a").await;
     assert_eq!(world.start(first).await.secret, 1);
-    assert_eq!(world.store().add_secret().await.unwrap(), 2);
+    let newest = world.store().add_secret().await.unwrap();
+    assert!(newest > 1);
     let second = world.submit("b").await;
-    assert_eq!(world.start(second).await.secret, 2);
-    assert_eq!(told(world), [(1, 1), (2, 1)]);
-    let [one, two] = [1, 2].map(|number| world.store().secret(number).unwrap().unwrap());
+    assert_eq!(world.start(second).await.secret, newest);
+    assert_eq!(told(world), [(1, 1), (newest, 1)]);
+    let [one, two] = [1, newest].map(|number| world.store().secret(number).unwrap().unwrap());
     assert_ne!(one, two);
 
     // The same run goes on after the host is lost, whatever there is by then.
     world.reopen();
     world.recover().await.unwrap();
     let again = world.claim_up_to(2).await;
-    assert_eq!(again.iter().map(|task| task.secret).max(), Some(2));
+    assert_eq!(again.iter().map(|task| task.secret).max(), Some(newest));
     let again = again.into_iter().find(|task| task.id == first).unwrap();
     assert_eq!(again.secret, 1);
     assert_eq!(world.store().secret(1).unwrap(), Some(one));
 
     // Another attempt is another run.
     world.finish(&again, failed(true, 0)).await;
-    assert_eq!(world.start(first).await.secret, 2);
+    assert_eq!(world.start(first).await.secret, newest);
 }
 
 pub async fn a_secret_goes_when_no_run_in_progress_draws_from_it(world: &mut World) {
     let task = world.submit("a").await;
     let task = world.start(task).await;
-    world.store().add_secret().await.unwrap();
-    assert_eq!(told(world), [(1, 1), (2, 0)]);
+    let client = Client::new(world.shared());
+    let second = client.rotate_secret().await.unwrap();
+    assert_eq!(told(world), [(1, 1), (second, 0)]);
     world.complete(&task).await;
-    assert_eq!(world.store().add_secret().await.unwrap(), 3);
-    assert_eq!(told(world), [(3, 0)]);
+    let third = client.rotate_secret().await.unwrap();
+    assert_eq!(told(world), [(third, 0)]);
     assert_eq!(world.store().secret(1).unwrap(), None);
+    // Whoever saw the newest before a run began with it cannot delete it.
+    world.store().drop_secrets(vec![third]).await.unwrap();
+    assert_eq!(told(world), [(third, 0)]);
+}
+
+pub async fn the_number_of_a_secret_that_was_lost_does_not_come_again(world: &mut World) {
+    let lost = world.store().add_secret().await.unwrap();
+    // A standby that takes over may lack it.
+    world.change(&format!("delete from secrets where number = {lost}"));
+    world.reopen();
+    let again = world.store().add_secret().await.unwrap();
+    assert_ne!(
+        again, lost,
+        "by a chance of one in a million they are the same"
+    );
 }
 
 pub async fn a_run_never_begins_without_a_secret(world: &mut World) {
