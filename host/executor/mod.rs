@@ -125,10 +125,17 @@ pub struct Executor {
 
 /// The reins of the attempts of this host, the newest of each task.
 #[derive(Default)]
-struct Running(Mutex<HashMap<TaskId, Arc<Control>>>);
+struct Running(Mutex<Reins>);
+
+#[derive(Default)]
+struct Reins {
+    controls: HashMap<TaskId, Arc<Control>>,
+    /// Whether the host stops. A claim that was committed just before may come after that.
+    closed: bool,
+}
 
 impl Running {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Control>>> {
+    fn lock(&self) -> MutexGuard<'_, Reins> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,7 +145,7 @@ impl Running {
 impl Attempts for Running {
     fn holds(&self, token: Token) -> bool {
         let running = self.lock();
-        let control = running.get(&token.task);
+        let control = running.controls.get(&token.task);
         control.is_some_and(|control| control.claim() == Some(token.fence))
     }
 }
@@ -156,10 +163,11 @@ impl Drop for Live {
         // A dropped wait may be over already, and its task run in another instance.
         let mut running = self.running.lock();
         if running
+            .controls
             .get(&self.task)
             .is_some_and(|other| Arc::ptr_eq(other, &self.control))
         {
-            running.remove(&self.task);
+            running.controls.remove(&self.task);
         }
         drop(running);
         self.count.send_modify(|live| *live -= 1);
@@ -256,7 +264,12 @@ impl Executor {
     fn begin(&self, token: Token) -> Live {
         let task = token.task;
         let control = Arc::new(Control::new(token.fence));
-        let before = self.running.lock().insert(task, control.clone());
+        let mut running = self.running.lock();
+        let before = running.controls.insert(task, control.clone());
+        if running.closed {
+            control.stop(Interrupt::HostStops, Duration::ZERO);
+        }
+        drop(running);
         // An earlier attempt at the task has ended, or has lost its claim and does not know that yet.
         if let Some(before) = before {
             before.stop(Interrupt::Replaced, Duration::ZERO);
@@ -279,7 +292,7 @@ impl Executor {
     pub fn stop(&self, tasks: &[TaskId]) {
         let running = self.running.lock();
         for task in tasks {
-            if let Some(control) = running.get(task) {
+            if let Some(control) = running.controls.get(task) {
                 control.stop(Interrupt::Asked, self.agents.settings.grace);
             }
         }
@@ -288,19 +301,23 @@ impl Executor {
     /// Let the attempts of these tasks know that they should come to an end.
     pub fn hint(&self, tasks: &[TaskId]) {
         let running = self.running.lock();
-        for control in tasks.iter().filter_map(|task| running.get(task)) {
+        for control in tasks.iter().filter_map(|task| running.controls.get(task)) {
             control.hint();
         }
     }
 
     /// Take no more, let what runs come to an end, and interrupt what has not after `grace`.
-    /// Interrupted attempts are given back and count for nothing. Ends when nothing runs.
+    /// Interrupted attempts are given back and count for nothing; so are claims that were on their way here.
+    /// Instances that wait go at once, also those that begin to wait meanwhile. Ends when nothing runs.
     pub async fn drain(&self, grace: Duration) {
         self.slots.close();
-        self.agents.parking.clear();
-        for control in self.running.lock().values() {
+        self.agents.parking.close();
+        let mut running = self.running.lock();
+        running.closed = true;
+        for control in running.controls.values() {
             control.stop(Interrupt::HostStops, grace);
         }
+        drop(running);
         // Not the slots: an attempt gives its slot back before its end is written.
         let mut live = self.live.subscribe();
         let _ = live.wait_for(|live| *live == 0).await;

@@ -32,6 +32,8 @@ struct Parked {
     places: HashMap<TaskId, Place>,
     /// How many places there ever were: the older of two has the lower number.
     taken: u64,
+    /// Whether the host stops: then no instance stays in memory for the end of its wait.
+    closed: bool,
 }
 
 /// Where an instance waits for its claim.
@@ -112,9 +114,11 @@ impl Parking {
         sent.err().map(|(claim, _)| claim)
     }
 
-    /// Let all go: they will be replayed.
-    pub fn clear(&self) {
-        self.parked().places.clear();
+    /// Let all go, and all that begin to wait from now on: they will be replayed.
+    pub fn close(&self) {
+        let mut parked = self.parked();
+        parked.closed = true;
+        parked.places.clear();
     }
 
     fn parked(&self) -> MutexGuard<'_, Parked> {
@@ -141,7 +145,7 @@ impl Waiting {
     ) -> (Waiting, Option<Charge>) {
         let (task, run, fence) = (waiter.id, waiter.run, waiter.fence);
         let mut parked = parking.parked();
-        let there = parked.places.len() < parking.room;
+        let there = !parked.closed && parked.places.len() < parking.room;
         let (claim, left) = if there {
             let (claim, receiver) = oneshot::channel();
             charge.park(true);

@@ -62,6 +62,20 @@ async fn a_host_that_is_stopped_lets_tasks_end_and_gives_back_those_that_do_not(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_begins_to_wait_after_the_stop_began_is_given_back_at_once() {
+    let home = Home::new();
+    let task = home.submit(json!([{ "until-stop": {} }, { "sleep": 3_600_000 }]));
+    home.start(&["--grace", "1h", "--park", "2h"]);
+    let client = home.client();
+    home.until(&client, task, |task| task.status == Status::Running)
+        .await;
+    // The host that nobody can stop within the hour would fail this.
+    home.place.run(&["stop"]).ok();
+    let task = client.task(task).unwrap();
+    assert_eq!((task.status, task.restarts), (Status::Waiting, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_interrupts_at_once_and_still_gives_back_what_runs() {
     let home = Home::new();
     let task = home.submit(json!([{ "loop": {} }]));
