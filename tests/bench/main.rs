@@ -13,6 +13,7 @@ mod clients;
 #[allow(dead_code, reason = "the tests do more with it")]
 mod cluster;
 mod dashboard;
+mod deleting;
 mod drain;
 mod ground;
 mod hostile;
@@ -37,8 +38,9 @@ use report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is to be measured, in the order in which it is.
-const CASES: [&str; 20] = [
+const CASES: [&str; 22] = [
     "start",
+    "load",
     "idle",
     "clients",
     "drain",
@@ -56,6 +58,7 @@ const CASES: [&str; 20] = [
     "dashboard",
     "generator",
     "postgres",
+    "deleting",
     "history",
     "job",
 ];
@@ -101,6 +104,7 @@ fn main() {
         runtime.block_on(async {
             match case {
                 "start" => start::run(report, &place).await,
+                "load" => start::load(report, &place),
                 "idle" => start::idle(report, &place).await,
                 "clients" => clients::run(report, &place, sync).await,
                 "drain" => drain::run(report, &place).await,
@@ -118,6 +122,7 @@ fn main() {
                 "dashboard" => dashboard::run(report, &place).await,
                 "generator" => shapes::generator(report, &place).await,
                 "postgres" => postgres::run(report, &place).await,
+                "deleting" => deleting::run(report, &place).await,
                 "history" => drain::history(report, &place).await,
                 "job" => jobs::run(report, &place).await,
                 "soak" => soak::run(report, &place, tasks).await,

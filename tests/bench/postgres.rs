@@ -147,10 +147,11 @@ async fn measure(directory: &Path, cluster: &Cluster, hosts: usize, delay: Durat
     }
 }
 
-struct Served(Child);
+/// A host as a process of its own, with the one handler `echo`.
+pub struct Served(Child);
 
 impl Served {
-    fn start(directory: &Path, name: &str, url: &str) -> Served {
+    pub fn start(directory: &Path, name: &str, url: &str) -> Served {
         let child = Command::new(env!("CARGO_BIN_EXE_fishway"))
             .arg("serve")
             .arg(handlers(directory))
@@ -184,7 +185,7 @@ fn handlers(directory: &Path) -> PathBuf {
 }
 
 /// A port whose line to the server is late by so much, each way.
-fn delayed(socket: &Path, delay: Duration) -> u16 {
+pub fn delayed(socket: &Path, delay: Duration) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let socket: PathBuf = socket.to_owned();

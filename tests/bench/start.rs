@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fishway::executor::{Sandbox, Settings};
+use fishway::loader::{Loader, Origin};
+
 use crate::ground::{Ground, processor_time, resident_mb};
 use crate::report::{Report, median, ms};
 use crate::sized;
@@ -45,6 +48,37 @@ pub async fn run(report: &mut Report, place: &Path) {
         "ms",
         "median of 5",
     );
+}
+
+/// How long it takes to load code that was compiled before, by its size. The engine is that of a host; what is
+/// measured is from the file to the component that can be run: the copy, its seal, and the mapping.
+pub fn load(report: &mut Report, place: &Path) {
+    for kilobytes in [256, 1_024, 4_096] {
+        let ground = Ground::empty(place, "load");
+        let component = sized::component(kilobytes << 10);
+        std::fs::write(ground.handlers().join("sized.wasm"), component).unwrap();
+        let mut times = Vec::new();
+        for turn in 0..6 {
+            let sandbox = Sandbox::pooled(Settings::default().instances_max()).unwrap();
+            let (engine, check) = (sandbox.engine().clone(), sandbox.check());
+            let loader = Loader::open(engine, check, &ground.handlers(), &ground.data()).unwrap();
+            loader.scan(|_| {});
+            match loader.get("sized").map(|handler| handler.origin) {
+                Some(Origin::Cached(ms)) => times.push(Duration::from_millis(ms)),
+                Some(Origin::Compiled(_)) if turn == 0 => {}
+                other => panic!("{other:?}: {:?}", loader.problems()),
+            }
+        }
+        let files = std::fs::read_dir(ground.data().join("compiled")).unwrap();
+        let bytes: u64 = files
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum();
+        let megabytes = bytes as f64 / 1e6;
+        let load = ms(median(&mut times));
+        let note = format!("median of 5; {:.1} ms for 10 MB", load * 10.0 / megabytes);
+        let what = format!("to load {megabytes:.1} MB of compiled code");
+        report.figure("load", &what, load, "ms", &note);
+    }
 }
 
 /// Case (k).
