@@ -86,6 +86,72 @@ fn whole(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_of_lists_are_few_statements_for_the_server_whatever_they_ask_for() {
+    let cluster = Cluster::start(&["fsync=off", "log_min_duration_statement=0"]);
+    let client = client(&cluster.url("postgres"));
+    let ids = submit(&client, vec!["{}".to_owned(); 40]).await;
+    let store = client.store();
+    // A server keeps each of them for as long as the connection lives.
+    let prepared = || cluster.log().matches(" parse s").count();
+    let before = prepared();
+    let mut tasks = 0;
+    for (number, id) in (1..).zip(&ids) {
+        for skip in 0..6 {
+            let page = Filter {
+                limit: number,
+                skip,
+                after: (skip % 2 == 1).then_some(*id),
+                ..Filter::default()
+            };
+            tasks += client.list(&page).unwrap().len();
+        }
+        store.handlers_after(&format!("h{number}"), number).unwrap();
+        store.logs(*id, Default::default(), number).unwrap();
+        store.journal(*id, number as u32).unwrap();
+        store.attempts(*id).unwrap();
+    }
+    assert!(tasks > 2_000, "{tasks}");
+    // Eight connections at most read, and nothing here is more than ten statements.
+    let prepared = prepared() - before;
+    assert!((1..=80).contains(&prepared), "{prepared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_whose_files_are_elsewhere_are_listed_as_the_database_has_them() {
+    let url = postgres::database();
+    let (first, second) = (Place::with_guests(), Place::new());
+    crate::support::guests::place_typed(&first.path("handlers"));
+    drop(serve(&first, &url));
+    std::fs::remove_dir_all(first.path("handlers")).unwrap();
+    let database = [("FISHWAY_DATABASE", url.as_str())];
+    let listed = second.run_env(&["handler", "list", "--json"], &database);
+    let (code, err) = (listed.code, listed.err.clone());
+    assert_eq!(code, 0, "{} {err}", listed.out);
+    let handlers: Vec<serde_json::Value> = listed
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let echo = handlers.iter().find(|one| one["name"] == "echo").unwrap();
+    assert_eq!(echo["kind"], "handler");
+    assert_eq!(echo["task_types"], json!(["echo"]));
+    assert!(echo["digest"].as_str().unwrap().starts_with("sha256:"));
+    let functions = handlers
+        .iter()
+        .flat_map(|one| one["functions"].as_array().unwrap());
+    let function = functions.clone().next().unwrap();
+    assert!(function["input_schema"].is_object(), "{function}");
+    assert!(
+        function["task_type"].as_str().unwrap().contains('/'),
+        "{function}"
+    );
+    assert!(
+        err.contains("echo: its file is not on this machine"),
+        "{err}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_handlers_serves_those_of_another_through_the_database() {
     let url = postgres::database();
     let (first, second) = (Place::with_guests(), Place::new());

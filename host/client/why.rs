@@ -3,7 +3,7 @@
 use super::holds::unusable;
 use super::{Client, ClientError, Holds};
 use crate::task::edge::Links;
-use crate::task::{PendingReason, Status, Task, TaskId};
+use crate::task::{FailureKind, PendingReason, Status, Task, TaskId};
 
 /// Tasks that one reason names.
 const NAMED: u64 = 10;
@@ -141,13 +141,7 @@ impl Client {
             }
             PendingReason::Scheduled => all.push(Why {
                 until_ms: task.run_at_ms,
-                ..Why::new(
-                    Reason::Scheduled,
-                    match task.attempt {
-                        0 => "its time has not come",
-                        _ => "rests before its next attempt",
-                    },
-                )
+                ..Why::new(Reason::Scheduled, why_it_rests(task))
             }),
             PendingReason::Held => {
                 if holds.is_paused(task) {
@@ -219,5 +213,17 @@ impl Client {
             all.push(Why::new(Reason::Slot, sentence));
         }
         Ok(all)
+    }
+}
+
+/// What a task whose time has not come waits for.
+fn why_it_rests(task: &Task) -> String {
+    let failure = task.failure.as_ref();
+    match (task.attempt, failure) {
+        (0, _) => "its time has not come".to_owned(),
+        (_, Some(failure)) if failure.kind == FailureKind::HostLost => {
+            format!("rests before it is begun again: {}", failure.message)
+        }
+        _ => "rests before its next attempt".to_owned(),
     }
 }

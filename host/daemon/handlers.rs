@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::sharing::Sharing;
 use crate::blocking;
@@ -18,6 +20,12 @@ use crate::store::{
 
 /// Characters of a sentence about a file that are kept.
 const SENTENCE_CHARACTERS_MAX: usize = 2_000;
+
+/// How soon a file is tried again that the machine could not load.
+const AGAIN_MIN: Duration = Duration::from_secs(5);
+
+/// The longest rest between two such tries.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// Have the handlers directory looked at, by a thread of its own: it may load for minutes, and no end
 /// of the host waits for that. What has changed is told to `told`; the answer ends when it was told
@@ -201,6 +209,34 @@ pub struct Looking {
     pub tidy: bool,
 }
 
+/// When the directory is looked at again because the machine could not load a file of it.
+#[derive(Default)]
+struct Again {
+    at: Option<Instant>,
+    /// How long was rested before the last time.
+    rested: Duration,
+}
+
+impl Again {
+    /// Whether there is such a file. It rests longer each time: what is missing may be missing for hours.
+    fn plan(&mut self, wanted: bool) {
+        if !wanted {
+            *self = Again::default();
+        } else if self.at.is_none() {
+            self.rested = (self.rested * 2).clamp(AGAIN_MIN, AGAIN_MAX);
+            self.at = Some(Instant::now() + self.rested);
+        }
+    }
+
+    /// Ends when it is time.
+    async fn time(&self) {
+        match self.at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Changes of the loader: where it tells them, and where they are heard.
 type Changes = (
     mpsc::UnboundedSender<Vec<Change>>,
@@ -216,8 +252,15 @@ impl Looking {
         sender: mpsc::UnboundedSender<Vec<Change>>,
     ) -> Result<(), StoreError> {
         let mut loading = self.loader.loading_changes();
+        let mut again = Again::default();
         loop {
+            again.plan(self.loader.tries_again());
             let changes = tokio::select! {
+                () = again.time() => {
+                    again.at = None;
+                    scan(&self.loader, &told);
+                    continue;
+                }
                 Some(()) = looks.recv() => {
                     // It may load for long: meanwhile there are others.
                     scan(&self.loader, &told);

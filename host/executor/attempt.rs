@@ -113,14 +113,20 @@ fn handler(agents: &Agents, task: &Task) -> Result<Arc<Handler>, Lived> {
         }
         found => found,
     };
+    let given_back = |loss, why: &str| {
+        tracing::warn!(task = %task.id, %why, "the attempt cannot start and is given back");
+        let restarts_max = agents.settings.restarts_max;
+        Lived::Ended(End::Lost { loss, restarts_max })
+    };
     found.map_err(|error| match error {
         // Whoever has it may yet share it, or mend the disk.
         LoaderError::Gone { .. } | LoaderError::Io { .. } => {
             let why = error.to_string();
-            tracing::warn!(task = %task.id, %why, "the attempt cannot start and is given back");
-            let restarts_max = agents.settings.restarts_max;
-            let loss = Loss::Unread { why };
-            Lived::Ended(End::Lost { loss, restarts_max })
+            given_back(Loss::Unread { why: why.clone() }, &why)
+        }
+        LoaderError::NotNow(problem) => {
+            let why = format!("{}: {}", task.handler, problem.what);
+            given_back(Loss::Machine { why: why.clone() }, &why)
         }
         LoaderError::Unusable(_)
         | LoaderError::NoDirectory(_)
@@ -286,17 +292,11 @@ fn guest(
         secret,
         wasi,
         cursor,
+        unread,
     };
     Ok(Guest::new(start))
 }
 
-/// Whether it has made all calls that this run made before; `how` says what it did in their place.
-fn undiverged(guest: &mut Guest, how: &str) -> Result<(), Failure> {
-        unread,
-    guest
-        .cursor
-        .finish(how)
-        .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
 /// The beginning of the journal of a run, which is all of it for most, and where the rest begins.
 fn cursor(store: &dyn Store, task: &Task) -> Result<(Cursor, JournalPosition), StoreError> {
     let (id, run) = (task.id, task.run);
@@ -311,6 +311,12 @@ fn cursor(store: &dyn Store, task: &Task) -> Result<(Cursor, JournalPosition), S
     })
 }
 
+/// Whether it has made all calls that this run made before; `how` says what it did in their place.
+fn undiverged(guest: &mut Guest, how: &str) -> Result<(), Failure> {
+    guest
+        .cursor
+        .finish(how)
+        .map_err(|divergence| Failure::new(FailureKind::Diverged, divergence.to_string(), true))
 }
 
 /// The handler returned a failure. One that a replay returns before all that the run did is no word of the

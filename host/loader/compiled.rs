@@ -7,13 +7,18 @@
 //! matters. Besides that
 //! the file lies in a directory that only its user may enter, belongs to that user, and is writable by
 //! nobody else. Its name has the digest of the component and the engine's own hash of everything that
-//! compiled code depends on. What does not fit is removed and compiled anew.
+//! compiled code depends on. What does not fit is removed and compiled anew. What cannot be read stays: the
+//! machine may be short of something, and that says nothing of the file.
 //!
 //! Beside the code lie notes of files that the compiler did not survive, see [`Refusals`].
+//!
+//! The directory does not grow without end. A host that starts removes what was made for another engine: it holds
+//! the lock of the data directory, so no other host uses that. Code of a component that is not kept any more goes
+//! after an hour. So what is left belongs to handlers that are loaded or that unfinished tasks need.
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +38,16 @@ use crate::limits::CODE_BYTES_MAX;
 /// Where compiled code is, in the data directory.
 const DIRECTORY: &str = "compiled";
 
+/// The ending of compiled code.
+const CODE: &str = "cwasm";
+
+/// The ending of code that is sealed with a key of this process alone, because the user's key could not be read or
+/// kept. Code that bears a seal of the user's key stays as it is meanwhile.
+const OWN_CODE: &str = "own-cwasm";
+
+/// The ending of a note of a file that is refused.
+const REFUSED: &str = "refused";
+
 /// The length of a seal, in bytes.
 const SEAL_BYTES: u64 = 32;
 
@@ -43,8 +58,13 @@ const PART_BYTES: usize = 256 << 10;
 /// that the oldest go.
 const REFUSALS_MAX: usize = 1_000;
 
-/// A file that was begun this long ago and has no name yet was left behind by a host that was killed.
+/// A file that was begun this long ago and has no name yet was left behind by a host that was killed. Code that
+/// is this old, of a component that nobody keeps, is for nobody: an upload that was examined is loaded at once.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
+
+/// A file that the machine had too little memory for is tried again after this time: the memory may be there
+/// then. Until then it is not, so that it does not keep the machine busy.
+const REFUSED_BY_MACHINE: Duration = Duration::from_secs(600);
 
 /// The cache of one engine.
 pub struct Compiled {
@@ -77,8 +97,10 @@ impl Compiled {
                 .map_err(|error| io(&directory, &error))?;
         }
         remove_left_behind(&directory);
+        let compatibility = compatibility(engine);
+        remove_of_others(&directory, compatibility);
         Ok(Compiled {
-            compatibility: compatibility(engine),
+            compatibility,
             key: Key::of(data_dir),
             refusals: Refusals::of(engine, data_dir),
             directory,
@@ -129,11 +151,23 @@ impl Compiled {
         remove(&self.file(digest));
     }
 
+    /// Remove the code of components that nobody keeps.
+    pub fn remove_orphans(&self, is_kept: impl Fn(&Digest) -> bool) {
+        // A note of a file that is refused belongs to a component that was never kept.
+        let codes = codes(&self.directory).filter(|(file, ..)| !has_ending(file, REFUSED));
+        for (file, digest, _) in codes {
+            if is_older(&file, LEFT_BEHIND) && !is_kept(&digest) {
+                remove(&file);
+            }
+        }
+    }
+
     fn file(&self, digest: &Digest) -> PathBuf {
         self.directory.join(format!(
-            "{}-{:016x}.cwasm",
+            "{}-{:016x}.{}",
             digest.hex(),
-            self.compatibility
+            self.compatibility,
+            if self.key.is_own() { OWN_CODE } else { CODE },
         ))
     }
 
@@ -168,20 +202,30 @@ impl Compiled {
     }
 
     fn find(&self, engine: &Engine, file: &Path) -> Option<Component> {
-        if !file.exists() {
-            return None;
+        let code = match self.read(file) {
+            Ok(Some(code)) => code,
+            Ok(None) => {
+                tracing::warn!(file = %file.display(), "compiled code that does not fit is made anew");
+                let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+                remove(file);
+                return None;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(%error, file = %file.display(), "compiled code cannot be read: the component is compiled again, and the file stays");
+                return None;
+            }
+        };
+        // It is what a host has written, so it is not damaged.
+        let found = load(engine, &code);
+        if let Err(fault) = &found {
+            let (error, _) = fault.clone().into_parts();
+            tracing::warn!(%error, file = %file.display(), "compiled code is whole and cannot be used: the component is compiled again, and the file stays");
         }
-        let code = self.read(file).ok().flatten();
-        let found = code.and_then(|code| load(engine, &code).ok());
-        if found.is_none() {
-            tracing::warn!(file = %file.display(), "compiled code that does not fit is made anew");
-            let _alone = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            remove(file);
-        }
-        found
+        found.ok()
     }
 
-    /// A copy of the code in a file, when it is ours and whole.
+    /// A copy of the code in a file; none when it is not ours, or not whole. An error says nothing of the file.
     fn read(&self, file: &Path) -> std::io::Result<Option<Nameless>> {
         let metadata = std::fs::symlink_metadata(file)?;
         if !metadata.is_file() || !belongs_to_user(&metadata) {
@@ -199,7 +243,12 @@ impl Compiled {
         let mut part = vec![0; PART_BYTES.min(left as usize)];
         while left > 0 {
             let part = &mut part[..PART_BYTES.min(left as usize)];
-            open.read_exact(part)?;
+            match open.read_exact(part) {
+                Ok(()) => {}
+                // It has been cut since its length was looked at.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => return Err(error),
+            }
             hasher.update(part);
             code.write_all(part)?;
             left -= part.len() as u64;
@@ -231,12 +280,51 @@ fn belongs_to_user(metadata: &std::fs::Metadata) -> bool {
 fn remove_left_behind(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = written.ok().and_then(|written| written.elapsed().ok());
-        if hidden && age.is_some_and(|age| age > LEFT_BEHIND) {
+        if hidden && is_older(&entry.path(), LEFT_BEHIND) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
+}
+
+/// Remove code and notes that another engine made: an earlier version of the program, or one with other settings.
+fn remove_of_others(directory: &Path, compatibility: u64) {
+    // What a process has sealed with its own key is for nobody else.
+    let others: Vec<_> = codes(directory)
+        .filter(|(file, _, of)| *of != compatibility || has_ending(file, OWN_CODE))
+        .collect();
+    for (file, ..) in &others {
+        remove(file);
+    }
+    if !others.is_empty() {
+        tracing::info!(
+            files = others.len(),
+            "compiled code that another version of the engine made was removed"
+        );
+    }
+}
+
+/// Compiled code and notes in a directory: the file, the component, and the engine that it is for.
+fn codes(directory: &Path) -> impl Iterator<Item = (PathBuf, Digest, u64)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let path = entry.path();
+        let ours = [CODE, OWN_CODE, REFUSED, "seal"];
+        let ours = ours.iter().any(|ending| has_ending(&path, ending));
+        let (digest, engine) = path.file_stem()?.to_str()?.split_once('-')?;
+        let named = (digest.parse().ok()?, u64::from_str_radix(engine, 16).ok()?);
+        ours.then(|| (path, named.0, named.1))
+    })
+}
+
+fn has_ending(file: &Path, ending: &str) -> bool {
+    file.extension().is_some_and(|of| of == ending)
+}
+
+/// Whether a file was written longer ago than that. False where that is not known.
+fn is_older(file: &Path, than: Duration) -> bool {
+    let written = file.metadata().and_then(|metadata| metadata.modified());
+    let age = written.ok().and_then(|written| written.elapsed().ok());
+    age.is_some_and(|age| age > than)
 }
 
 /// The component of code that this program, or a child of it, has compiled.
@@ -258,10 +346,12 @@ fn load(engine: &Engine, code: &Nameless) -> Result<Component, Fault> {
         }
     };
     loaded.map_err(|error| {
+        // The compiler has just made it, or its seal fits: the component is not at fault.
         Fault::new(
             format!("its compiled code cannot be loaded: {error:#}"),
-            "see that the program that compiles is of this version",
+            "see that the program that compiles is of this version, and that the machine has memory",
         )
+        .by_machine()
     })
 }
 
@@ -285,6 +375,9 @@ struct Note {
     version: String,
     what: String,
     hint: String,
+    /// Whether the machine had too little memory, see [`REFUSED_BY_MACHINE`].
+    #[serde(default)]
+    of_machine: bool,
 }
 
 impl Refusals {
@@ -298,13 +391,29 @@ impl Refusals {
 
     /// Why a file is not compiled again, if it is not.
     fn find(&self, digest: &Digest) -> Option<Fault> {
-        let text = std::fs::read(self.file(digest)).ok()?;
+        let file = self.file(digest);
+        let text = std::fs::read(&file).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
-        (note.version == env!("CARGO_PKG_VERSION")).then(|| {
-            Fault::new(
+        if note.version != env!("CARGO_PKG_VERSION") {
+            return None;
+        }
+        if !note.of_machine {
+            return Some(Fault::new(
                 format!("{}; it is not tried again", note.what),
                 format!("{}; `fishway handler check` tries it again", note.hint),
+            ));
+        }
+        let rests = !is_older(&file, REFUSED_BY_MACHINE);
+        rests.then(|| {
+            let minutes = REFUSED_BY_MACHINE.as_secs() / 60;
+            Fault::new(
+                format!(
+                    "{}; it is tried again {minutes} minutes after that",
+                    note.what
+                ),
+                note.hint,
             )
+            .by_machine()
         })
     }
 
@@ -319,6 +428,7 @@ impl Refusals {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             what,
             hint,
+            of_machine: fault.of_machine(),
         };
         let text = serde_json::to_vec(&note).map_err(std::io::Error::other);
         let file = self.file(digest);
@@ -334,7 +444,7 @@ impl Refusals {
         let mut notes: Vec<_> = entries
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|ending| ending == "refused"))
+            .filter(|path| has_ending(path, REFUSED))
             .map(|path| (path.metadata().and_then(|of| of.modified()).ok(), path))
             .collect();
         notes.sort();
@@ -346,7 +456,7 @@ impl Refusals {
 
     fn file(&self, digest: &Digest) -> PathBuf {
         self.directory.join(format!(
-            "{}-{:016x}.refused",
+            "{}-{:016x}.{REFUSED}",
             digest.hex(),
             self.compatibility
         ))

@@ -25,6 +25,7 @@ const WHAT_BYTES_MAX: usize = 4 << 10;
 pub struct Fault {
     what: String,
     hint: String,
+    of_machine: bool,
 }
 
 impl Fault {
@@ -38,7 +39,21 @@ impl Fault {
         Fault {
             what,
             hint: hint.into(),
+            of_machine: false,
         }
+    }
+
+    /// The same, where the machine is at fault and the component may be fine: see [`Problem::of_machine`].
+    pub fn by_machine(self) -> Fault {
+        Fault {
+            of_machine: true,
+            ..self
+        }
+    }
+
+    /// Whether the machine is at fault.
+    pub fn of_machine(&self) -> bool {
+        self.of_machine
     }
 
     /// What is wrong, and what to do.
@@ -52,6 +67,7 @@ impl Fault {
             file: file.to_owned(),
             what: self.what,
             hint: self.hint,
+            of_machine: self.of_machine,
         }
     }
 }
@@ -63,6 +79,7 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Problem> {
             format!("it has {bytes} bytes, more than the {most} that a component may have"),
             "strip debug information, or leave out what it does not need",
         ),
+        Unreadable::Io(_) => Fault::new(error.to_string(), error.hint()).by_machine(),
         other => Fault::new(other.to_string(), other.hint()),
     };
     files::read(file, COMPONENT_BYTES_MAX).map_err(|error| fault(error).at(file))

@@ -186,6 +186,7 @@ fn problem(file: &Path, stamp: Stamp, what: String, hint: &str) -> Unfit {
         file: file.to_owned(),
         what,
         hint: hint.to_owned(),
+        of_machine: false,
     };
     (file.to_owned(), stamp, problem)
 }

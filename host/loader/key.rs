@@ -31,6 +31,11 @@ impl Key {
         Key(bytes)
     }
 
+    /// Whether this process has made it and does not keep it: no other process can use what it seals.
+    pub fn is_own(&self) -> bool {
+        *self == *OWN
+    }
+
     /// The key for code in this data directory.
     pub fn of(data_dir: &Path) -> Key {
         let Some(directory) = directory() else {

@@ -124,6 +124,7 @@ pub fn unlinked(caller: &Handler, handlers: &Offers) -> Vec<Problem> {
         file: caller.path.clone(),
         what: unlinked.what,
         hint: unlinked.hint,
+        of_machine: false,
     };
     caller
         .wanted

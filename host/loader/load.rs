@@ -56,6 +56,7 @@ impl Loader {
                 file: file.clone(),
                 what: "it is damaged in a way that no parser expects".to_owned(),
                 hint: "build it again".to_owned(),
+                of_machine: false,
             })
         })
     }
@@ -92,6 +93,7 @@ impl Loader {
                 file: file.to_owned(),
                 what: format!("it cannot be kept: {error}"),
                 hint: "make room in the data directory".to_owned(),
+                of_machine: true,
             })?;
         handler.manifest_text = manifest_text.map(Arc::from);
         Ok((handler, in_use))
@@ -157,6 +159,7 @@ fn check_file_by(
         file: file.to_owned(),
         what,
         hint: hint.to_owned(),
+        of_machine: false,
     };
     check_handler_name(&name).map_err(|what| hint(what, "rename the file"))?;
     let beside = file.with_extension("toml");
@@ -188,13 +191,17 @@ fn read_manifest(file: Option<&Path>, base: &Path) -> Result<(Manifest, Option<S
         file: file.to_owned(),
         what,
         hint,
+        of_machine: false,
     };
     let bytes = files::read(file, limits::MANIFEST_BYTES_MAX).map_err(|error| match error {
         Unreadable::TooLarge { bytes, most } => problem(
             format!("it has {bytes} bytes, more than the {most} that a manifest may have"),
             "put data into files, and grant the handler their directory".to_owned(),
         ),
-        other => problem(other.to_string(), other.hint().to_owned()),
+        other => Problem {
+            of_machine: matches!(other, Unreadable::Io(_)),
+            ..problem(other.to_string(), other.hint().to_owned())
+        },
     })?;
     let text = String::from_utf8(bytes).map_err(|_| {
         problem(

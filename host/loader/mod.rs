@@ -124,6 +124,9 @@ pub struct Problem {
     pub what: String,
     /// What to do.
     pub hint: String,
+    /// Whether the machine could not do its part now, so that the file may be fine: memory, disk space, processes
+    /// or open files were short, or the file could not be read. A host tries again by itself.
+    pub of_machine: bool,
 }
 
 impl Problem {
@@ -181,6 +184,9 @@ pub enum LoaderError {
     /// A kept component cannot be loaded.
     #[error("{0}")]
     Unusable(Problem),
+    /// A kept component cannot be loaded now, because of the machine. Later it may be.
+    #[error("{0}")]
+    NotNow(Problem),
     /// The directory cannot be watched.
     #[error("the handlers directory cannot be watched: {why}")]
     Unwatchable {
@@ -255,6 +261,11 @@ impl Loader {
     /// How many handlers are loaded.
     pub fn count(&self) -> usize {
         self.state().count()
+    }
+
+    /// Whether a file could not be loaded because of the machine, so that the next scan tries it again.
+    pub fn tries_again(&self) -> bool {
+        self.state().tries_again()
     }
 
     /// What is wrong in the directory.
@@ -337,9 +348,12 @@ impl Loader {
                 digest: digest.clone(),
             });
         };
-        let (handler, _in_use) = self
-            .load(name, &file, Some(&manifest))
-            .map_err(LoaderError::Unusable)?;
+        let (handler, _in_use) = self.load(name, &file, Some(&manifest)).map_err(|problem| {
+            match problem.of_machine {
+                true => LoaderError::NotNow(problem),
+                false => LoaderError::Unusable(problem),
+            }
+        })?;
         let handler = Arc::new(handler);
         let place = (digest.clone(), name.to_owned());
         self.state().earlier.insert(place, handler.clone());
@@ -377,7 +391,7 @@ impl Loader {
     }
 
     /// Remove kept components that nobody needs: not `needed` by a task, not loaded and not being
-    /// loaded. Tells how many.
+    /// loaded; and compiled code of components that are not kept. Tells how many components.
     pub fn forget_kept(&self, needed: &HashSet<Digest>) -> Result<usize, LoaderError> {
         let mut state = self.state();
         let mut earlier = std::mem::take(&mut state.earlier);
@@ -394,6 +408,8 @@ impl Loader {
                 removed += 1;
             }
         }
+        self.compiled
+            .remove_orphans(|digest| self.keep.find(digest).is_some() || self.state().uses(digest));
         Ok(removed)
     }
 

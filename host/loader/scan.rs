@@ -86,6 +86,13 @@ impl State {
         files.chain(&self.unlinked).cloned().collect()
     }
 
+    /// Whether a file could not be loaded because of the machine.
+    pub fn tries_again(&self) -> bool {
+        self.problems
+            .values()
+            .any(|(_, problem)| problem.of_machine)
+    }
+
     /// How many handlers are loaded.
     pub fn count(&self) -> usize {
         self.loaded.len()
@@ -158,7 +165,10 @@ impl State {
             // What was read of a file that was fresh then may not be what is in it now.
             let is_same = |known: &Stamp| known == stamp && !known.is_fresh();
             let known = self.loaded.get(name).map(|known| &known.stamp);
-            let failed = self.problems.get(file).map(|(failed, _)| failed);
+            let failed = self.problems.get(file);
+            // What the machine could not do it may do now.
+            let failed = failed.filter(|(_, problem)| !problem.of_machine);
+            let failed = failed.map(|(failed, _)| failed);
             match known.is_some_and(is_same) || failed.is_some_and(is_same) {
                 // Where another version was on its way, this one is back.
                 true => self.loads.outdate(name),

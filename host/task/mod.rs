@@ -368,7 +368,7 @@ pub enum FailureKind {
     Limit,
     /// A replayed call differs from its record.
     Diverged,
-    /// Hosts kept dying while it ran.
+    /// Hosts kept dying while it ran, or a host could not begin it.
     HostLost,
     /// The component cannot be run: gone, or of the wrong shape.
     Component,

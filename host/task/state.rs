@@ -237,6 +237,11 @@ pub enum Loss {
         /// What the store says.
         why: String,
     },
+    /// The machine is short of something that the attempt needs to begin, which says nothing of the task.
+    Machine {
+        /// What the loader says.
+        why: String,
+    },
 }
 
 impl Loss {
@@ -246,6 +251,7 @@ impl Loss {
             Loss::HostDied => "host-died",
             Loss::NotRunning => "not-running",
             Loss::Away | Loss::Unread { .. } => "read-failed",
+            Loss::Machine { .. } => "machine",
         }
     }
 }
@@ -753,11 +759,19 @@ fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
     }
 }
 
-/// The same attempt begins again, unless it was lost too often. It rests where a read failed: what was
-/// in the way may take a while.
+/// The same attempt begins again, unless it was lost too often. It rests where a read failed, or the machine
+/// is short of something: what was in the way may take a while. Then it also says what that is, for whoever asks
+/// why it does not run.
 fn lost(mut next: Task, loss: &Loss, restarts_max: u32, now_ms: u64) -> Result<Change, Refusal> {
     let last = match loss {
         Loss::Away => {
+            next.run_at_ms = Some(now_ms + limits::READ_REST_MS);
+            next.status = Status::Pending;
+            return moved(next);
+        }
+        Loss::Machine { why } => {
+            let message = format!("its host could not begin it, and tries again: {why}");
+            next.failure = Some(Failure::new(FailureKind::HostLost, message, true));
             next.run_at_ms = Some(now_ms + limits::READ_REST_MS);
             next.status = Status::Pending;
             return moved(next);
@@ -776,6 +790,8 @@ fn lost(mut next: Task, loss: &Loss, restarts_max: u32, now_ms: u64) -> Result<C
         return fail(next, failure, None, now_ms);
     }
     if let Loss::Unread { .. } = loss {
+        let message = format!("it was given back, and is tried again: {last}");
+        next.failure = Some(Failure::new(FailureKind::HostLost, message, true));
         let rest_ms = limits::UNREAD_REST_MS_MIN << next.restarts.min(16);
         next.run_at_ms = Some(now_ms + rest_ms.min(limits::UNREAD_REST_MS_MAX));
     }

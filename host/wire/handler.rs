@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::Word;
 use crate::loader::{Exported, Handler};
-use crate::store::BrokenRow;
-use crate::types::{input_schema, schema};
+use crate::store::{BrokenRow, HandlerRow};
+use crate::types::{Function, component_of, input_schema, schema};
 
 /// A handler that is loaded.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -49,6 +49,60 @@ pub struct FileProblemJson {
     pub problem: String,
     /// What to do.
     pub hint: String,
+}
+
+/// A handler as the database has it, for whoever has no file of it: as above, without what only the file says.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct KnownHandlerJson {
+    pub name: String,
+    pub kind: Word,
+    pub task_types: Vec<String>,
+    pub digest: String,
+    pub description: Option<String>,
+    pub functions: Vec<KnownFunctionJson>,
+}
+
+/// A function of such a handler.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct KnownFunctionJson {
+    pub task_type: String,
+    pub name: String,
+    pub wit: String,
+    pub types: Vec<String>,
+    pub input_schema: Value,
+    pub output_schema: Value,
+}
+
+/// The handler of these rows, which are all of one component; none of no rows.
+pub fn known_handler(rows: &[HandlerRow]) -> Option<KnownHandlerJson> {
+    let first = rows.first()?;
+    let functions = rows.iter().filter_map(|row| {
+        let function = row.function.as_ref()?;
+        Some(KnownFunctionJson {
+            task_type: row.name.clone(),
+            name: function.name.clone(),
+            wit: function.to_string(),
+            types: function.declarations(),
+            input_schema: input_schema(function),
+            output_schema: given_schema(function),
+        })
+    });
+    // A generator runs no task by itself.
+    let task_types = rows.iter().filter(|row| !row.generator);
+    Some(KnownHandlerJson {
+        name: component_of(&first.name).to_owned(),
+        kind: kind(first.generator),
+        task_types: task_types.map(|row| row.name.clone()).collect(),
+        digest: first.digest.clone(),
+        description: first.description.clone(),
+        functions: functions.collect(),
+    })
+}
+
+fn kind(generator: bool) -> Word {
+    if generator { "generator" } else { "handler" }.into()
 }
 
 /// What is wrong with a file, as the store has it.
@@ -149,12 +203,7 @@ pub fn handler(handler: &Handler) -> HandlerJson {
     let word = |real: bool| if real { "real" } else { "durable" };
     HandlerJson {
         name: handler.name.clone(),
-        kind: if handler.generator {
-            "generator"
-        } else {
-            "handler"
-        }
-        .into(),
+        kind: kind(handler.generator),
         task_types: handler.task_types().map(|(name, _)| name).collect(),
         digest: handler.digest.to_string(),
         size_bytes: handler.size_bytes,
@@ -213,6 +262,10 @@ fn function(handler: &Handler, exported: &Exported) -> FunctionJson {
 
 /// The JSON Schema of what a function gives.
 pub fn output_schema(exported: &Exported) -> Value {
-    let output = exported.function.output();
+    given_schema(&exported.function)
+}
+
+fn given_schema(function: &Function) -> Value {
+    let output = function.output();
     output.map_or_else(|| json!({ "type": "null" }), schema)
 }

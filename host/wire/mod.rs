@@ -20,7 +20,8 @@ pub use group::{
     WorkflowJobJson, WorkflowJson,
 };
 pub use handler::{
-    FileProblemJson, FunctionJson, HandlerJson, file_problem, handler, output_schema,
+    FileProblemJson, FunctionJson, HandlerJson, KnownFunctionJson, KnownHandlerJson, file_problem,
+    handler, known_handler, output_schema,
 };
 pub use host::{
     HostJson, MemoryJson, MemoryPartJson, QueueDepthJson, SharingHostJson, host, memory, no_host,

@@ -12,7 +12,7 @@ use crate::support::place::Place;
 use crate::trace::terminal::Terminal;
 
 /// A host, and what it says.
-struct Serving {
+pub struct Serving {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
@@ -25,13 +25,13 @@ impl Drop for Serving {
 }
 
 impl Serving {
-    fn of(command: Command) -> Serving {
+    pub fn of(command: Command) -> Serving {
         let serving = Serving::started(command);
         serving.until("fishway is ready");
         serving
     }
 
-    fn started(mut command: Command) -> Serving {
+    pub fn started(mut command: Command) -> Serving {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, lines) = mpsc::channel();
@@ -43,12 +43,12 @@ impl Serving {
         Serving { child, lines }
     }
 
-    fn at(place: &Place) -> Serving {
+    pub fn at(place: &Place) -> Serving {
         Serving::of(place.command(&["serve"]))
     }
 
     /// The first line from here on that has these words.
-    fn until(&self, words: &str) -> String {
+    pub fn until(&self, words: &str) -> String {
         let mut heard = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {

@@ -5,6 +5,7 @@ mod config;
 mod directory;
 mod failing;
 mod lease;
+mod machine;
 mod stopping;
 
 use std::process::{Command, Stdio};

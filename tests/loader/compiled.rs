@@ -125,6 +125,49 @@ fn code_that_was_sealed_with_another_secret_is_not_run() {
     std::fs::write(place.path("a-file"), "").unwrap();
     check(&place.path("a-file/state"), "compiled in");
     check(&place.path("a-file/state"), "compiled in");
+    // What was sealed with the secret stays, for the time when that can be read again.
+    check(&own, "cached");
+}
+
+#[test]
+fn code_of_another_engine_and_of_components_that_nobody_keeps_is_removed() {
+    let shelf = Shelf::new();
+    shelf.guest("echo", "one.wasm");
+    assert!(compiled(&shelf.loader()));
+    let directory = shelf.directory.path().join("data/compiled");
+    let code = codes(&directory).remove(0);
+    let name = code.file_stem().unwrap().to_str().unwrap();
+    let (digest, engine) = name.split_once('-').unwrap();
+    let other = "0123456789abcdef".repeat(4);
+    let file = |digest: &str, engine: &str, ending: &str| {
+        let file = directory.join(format!("{digest}-{engine}.{ending}"));
+        std::fs::copy(&code, &file).unwrap();
+        file
+    };
+    let of_others =
+        ["cwasm", "refused", "own-cwasm"].map(|ending| file(digest, "00000000000000aa", ending));
+    let orphans = [
+        file(&other, engine, "cwasm"),
+        file(digest, engine, "refused"),
+    ];
+    let loader = shelf.loader();
+    assert!(!compiled(&loader));
+    assert!(of_others.iter().all(|file| !file.exists()));
+    // Somebody may just have uploaded it.
+    loader.forget_kept(&Default::default()).unwrap();
+    assert!(orphans.iter().all(|file| file.exists()));
+    let hours = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3_600);
+    for file in [&orphans[0], &orphans[1], &code] {
+        let open = std::fs::File::options().write(true).open(file).unwrap();
+        open.set_modified(hours).unwrap();
+    }
+    loader.forget_kept(&Default::default()).unwrap();
+    assert!(!orphans[0].exists());
+    assert!(
+        orphans[1].exists(),
+        "a note belongs to no component that is kept"
+    );
+    assert!(code.exists());
 }
 
 #[test]

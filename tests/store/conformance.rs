@@ -101,6 +101,7 @@ macro_rules! conformance {
             secrets {
                 a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newest
                 a_secret_goes_when_no_run_in_progress_draws_from_it
+                the_number_of_a_secret_that_was_lost_does_not_come_again
                 a_run_never_begins_without_a_secret
             }
             clocks {
@@ -111,6 +112,7 @@ macro_rules! conformance {
             }
             attempts {
                 a_failed_attempt_rests_and_comes_again_until_none_is_left
+                of_many_attempts_the_last_are_read
                 a_failure_that_no_retry_helps_ends_the_task_at_once
                 a_lost_host_brings_the_same_run_back
                 a_task_that_kills_its_hosts_is_failed
@@ -313,10 +315,12 @@ macro_rules! conformance {
                 a_lease_of_the_same_number_is_not_the_lease
                 a_claim_that_was_lost_with_the_last_commits_is_not_the_one_in_its_place
                 an_attempt_whose_database_is_away_rests_and_counts_for_nothing
+                an_attempt_that_the_machine_cannot_begin_rests_counts_for_nothing_and_says_why
                 an_attempt_that_cannot_be_read_rests_longer_each_time_and_fails_in_the_end
             }
             keeping {
                 a_journal_holds_answers_and_spawns
+                a_journal_is_read_in_parts_that_are_bounded
                 a_journal_ends_with_its_run
                 a_log_line_is_kept_once_by_its_position
                 checkpoints_outlive_attempts

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::super::view::{bytes, count};
-use super::super::{Done, Global, print_line};
+use super::super::{Done, Global, print_json, print_line};
 use super::{functions, print_handler, print_problem};
 use crate::client::Client;
 use crate::loader::{Digest, Handler, Kept, Problem};
 use crate::store::{BrokenRow, HandlerRow, HandlersStanding};
 use crate::types::component_of;
+use crate::wire;
 
 /// Rows that are read at once.
 const PAGE: u64 = 1_000;
@@ -96,6 +97,7 @@ impl Loaded {
             },
             what: row.problem.clone(),
             hint: row.hint.clone(),
+            of_machine: false,
         }
     }
 
@@ -112,8 +114,18 @@ impl Loaded {
         if !global.json {
             return line(global, name, rows);
         }
+        let file = self.file(name);
+        if !file.exists() {
+            // The hosts of a database may have their files on other machines.
+            let known = wire::known_handler(rows);
+            global.say(format!(
+                "{name}: its file is not on this machine ({}), so this is what the database has: imports, exports, limits, retries and permissions are not shown",
+                self.directory()
+            ));
+            return print_json(&known);
+        }
         // All of a handler is in its file, as long as that is the one that was loaded.
-        match check(&self.file(name)) {
+        match check(&file) {
             Ok(handler) if handler.digest.to_string() == first.digest => {
                 print_handler(global, &handler)
             }
@@ -127,6 +139,7 @@ impl Loaded {
                     file: self.file(name),
                     what: format!("the host runs {}, and {found}", first.digest),
                     hint: "it stays in use until another version is loaded".to_owned(),
+                    of_machine: false,
                 };
                 print_problem(global, &problem)
             }

@@ -75,17 +75,20 @@ impl Ended {
             Ended::Killed => Trouble::Down(Fault::new(
                 "the system ended the compiler while it compiled this file alone: the machine has too little memory for it",
                 "give the machine more memory, or make the file smaller",
-            )),
+            )
+            .by_machine()),
             Ended::Stuck => Trouble::Machine(Fault::new(
                 format!(
                     "the compiler was not done after {COMPILE_WALL_SECONDS_MAX} s, and did not run for most of that time"
                 ),
-                "see what keeps the machine busy, and touch the file to try again",
-            )),
+                "see what keeps the machine busy; a host tries again by itself",
+            )
+            .by_machine()),
             Ended::Unusable(error) => Trouble::Machine(Fault::new(
                 format!("the compiler could not do its work: {error}"),
-                "touch the file to try again",
-            )),
+                "see what the machine is short of (memory, processes, open files); a host tries again by itself",
+            )
+            .by_machine()),
         }
     }
 }
@@ -335,8 +338,12 @@ mod tests {
         match compile_with(script).map_err(|ended| ended.trouble(1 << 30)) {
             Ok(code) => ("code", String::from_utf8(code.bytes().unwrap()).unwrap()),
             Err(Trouble::Refused(fault)) => ("refused", fault.into_parts().0),
+            Err(Trouble::Down(fault)) if fault.of_machine() => ("short", fault.into_parts().0),
             Err(Trouble::Down(fault)) => ("down", fault.into_parts().0),
-            Err(Trouble::Machine(fault)) => ("machine", fault.into_parts().0),
+            Err(Trouble::Machine(fault)) => {
+                assert!(fault.of_machine());
+                ("machine", fault.into_parts().0)
+            }
         }
     }
 
@@ -352,7 +359,8 @@ mod tests {
         check("kill -XCPU $$", "down", "300 s of processor time");
         check("kill -ABRT $$", "down", "more than the 1024 MiB of memory");
         check("kill -SEGV $$", "down", "signal 11");
-        check("kill -KILL $$", "down", "too little memory");
+        // For the file it will be the same next time; a run that needs it is not to blame.
+        check("kill -KILL $$", "short", "too little memory");
         check(
             "kill -TERM $$",
             "machine",

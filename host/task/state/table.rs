@@ -190,6 +190,12 @@ fn events() -> Vec<(&'static str, Event)> {
                 why: "a reason".to_owned(),
             }),
         ),
+        (
+            "attempt lost, the machine is short of something",
+            lost(Loss::Machine {
+                why: "a reason".to_owned(),
+            }),
+        ),
         ("retried", Event::Retried { blocked_by: 0 }),
     ]
 }

@@ -121,6 +121,30 @@ pub async fn an_attempt_whose_database_is_away_rests_and_counts_for_nothing(worl
     assert_eq!(counted(world, "read-failed"), 20.0);
 }
 
+pub async fn an_attempt_that_the_machine_cannot_begin_rests_counts_for_nothing_and_says_why(
+    world: &mut World,
+) {
+    let id = world.submit("h").await;
+    for _ in 0..20 {
+        let task = world.start(id).await;
+        assert_eq!((task.attempt, task.run, task.restarts), (1, 0, 0));
+        let why = "h: there is no memory".to_owned();
+        world.finish(&task, lost(Loss::Machine { why })).await;
+        let failure = world.get(id).failure.unwrap();
+        let words = "its host could not begin it, and tries again: h: there is no memory";
+        assert_eq!(
+            (failure.kind, &*failure.message),
+            (FailureKind::HostLost, words)
+        );
+        world.nothing_ready().await;
+        world.advance(READ_REST_MS).await;
+    }
+    assert_eq!(counted(world, "machine"), 20.0);
+    let task = world.start(id).await;
+    world.complete(&task).await;
+    assert_eq!(world.get(id).failure, None);
+}
+
 pub async fn an_attempt_that_cannot_be_read_rests_longer_each_time_and_fails_in_the_end(
     world: &mut World,
 ) {
