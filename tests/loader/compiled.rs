@@ -189,6 +189,7 @@ fn a_file_that_its_compiler_did_not_survive_is_tried_again_after_a_check_that_su
     let said = says(&place, &state, "echo.wasm: ");
     assert!(said.contains("it is not tried again"), "{said}");
     place.run(&["handler", "check", "handlers/echo.wasm"]).ok();
+    assert!(!note.exists(), "a check that succeeds removes the note");
     let said = says_of_echo(&place, &state);
     assert!(said.contains("compiled in"), "{said}");
 }
