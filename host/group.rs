@@ -29,7 +29,7 @@ pub struct Group {
     pub concurrency: Option<u32>,
     /// Nothing may be added any more: it was cancelled, or one member failed and that was enough.
     pub closed: bool,
-    /// Sources that have not drained.
+    /// Sources that have not drained. It is one itself while it has something to do before it may end.
     pub sources: u64,
     /// Members that have not ended.
     pub live: u64,
@@ -314,6 +314,22 @@ impl Group {
         }
     }
 
+    /// How it ends, when nothing is left to come.
+    fn outcome(&self, task: &Task) -> Option<Status> {
+        // One that is closed, by a cancel or by a unit that did not complete, takes no more.
+        let more = self.half_made() && !self.closed;
+        if self.sources > 0 || self.live > 0 || more {
+            return None;
+        }
+        Some(if task.cancel_requested {
+            Status::Cancelled
+        } else if self.failing() || task.failure.is_some() || self.untold() {
+            Status::Failed
+        } else {
+            Status::Completed
+        })
+    }
+
     /// Whether it will have failed once its last member has ended.
     pub fn failing(&self) -> bool {
         let fails = matches!(self.on_failure, OnFailure::Fail | OnFailure::FailFast);
@@ -486,6 +502,12 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
                 }
                 return Ok(again);
             }
+            if next.lists() && task.output.is_some() && !task.status.is_terminal() {
+                // What was made of the outputs so far may have its old one.
+                let mut task = task.clone();
+                task.output = None;
+                return settle(task, next, false, now_ms);
+            }
         }
         Event::SourceRetried if task.status.is_terminal() => {
             // Also one that completed: a source that failed may have left it with half of what
@@ -500,7 +522,22 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
         }
         Event::SourceDrained => {
             next.sources = next.sources.saturating_sub(1);
-            next.sealed = next.each.is_some() && next.sources == 0;
+            // A map or a generator has one source, which has told all.
+            next.sealed = next.each.is_some();
+        }
+        Event::Held if revives(task.status) => {
+            // It runs again, and its members have another try in parts.
+            next.sources = 1;
+            let untold = next.untold();
+            let mut again = reopen(task, next, now_ms)?;
+            again.effects.extend(untold.then_some(Effect::FindSource));
+            return Ok(again);
+        }
+        Event::Held if !task.status.is_terminal() => next.sources += 1,
+        Event::Released { sources } => next.sources = next.sources.saturating_sub(*sources),
+        Event::Assembled { output } if !task.status.is_terminal() => {
+            next.sources = next.sources.saturating_sub(1);
+            return assembled(task.clone(), next, output, now_ms);
         }
         Event::SourceLost { failure } => return each::source_lost(task, next, failure, now_ms),
         Event::Retried { blocked_by } if group.untold() && revives(task.status) => {
@@ -527,8 +564,8 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             return reopen(task, next, now_ms);
         }
         Event::CancelRequested if !task.status.is_terminal() => {
+            // It ends when its sources have heard of it, and its members have ended.
             next.closed = true;
-            next.sources = 0;
             let mut task = task.clone();
             task.cancel_requested = true;
             let mut settled = settle(task, next, false, now_ms)?;
@@ -553,48 +590,81 @@ fn settle(mut task: Task, mut group: Group, failed: bool, now_ms: u64) -> Result
         let hasty = group.on_failure == OnFailure::FailFast && failing && failed;
         if (hasty || too_large) && !group.closed {
             group.closed = true;
-            group.sources = 0;
             effects.extend([Effect::SourcesClosed, Effect::CancelMembers]);
         }
-        // One that is closed, by a cancel or by a unit that did not complete, takes no more.
-        let more = group.half_made() && !group.closed;
-        if group.sources == 0 && group.live == 0 && !more {
-            task.status = if task.cancel_requested {
-                Status::Cancelled
-            } else if failing || group.untold() {
-                Status::Failed
-            } else {
-                Status::Completed
-            };
-            if task.status == Status::Failed && task.failure.is_none() {
-                let (kind, name) = (group.kind.as_str(), &group.name);
-                let message = match group.failing() {
-                    true => format!(
-                        "{} of {} {} of the {kind} \"{name}\" did not complete",
-                        group.failed - group.tolerated,
-                        group.spawned.max(group.expected),
-                        group.kind.members(),
-                    ),
-                    false => format!("the {kind} \"{name}\" was not told all of its items"),
-                };
-                task.failure = Some(Failure::new(FailureKind::Members, message, true));
+        match group.outcome(&task) {
+            Some(Status::Completed) if group.lists() => {
+                // Its output is made first, in parts where it has very many items. Until then it is a source of itself.
+                group.sources = 1;
+                effects.push(Effect::Assemble);
             }
-            task.ended_at_ms = Some(now_ms);
-            let counts: Json = group.counts().into();
-            task.output = Some(counts.clone());
-            if task.status == Status::Completed {
-                effects.extend(group.lists().then_some(Effect::Assemble));
-                let follow = task.on_complete.clone();
-                effects.extend(follow.map(|handler| Effect::Continue {
-                    handler,
-                    output: counts,
-                }));
-            }
-            effects.extend([Effect::Ended, Effect::Moved]);
+            Some(status) => effects.extend(end(&mut task, &group, status, None, now_ms)),
+            None => {}
         }
     }
     task.group = Some(Box::new(group));
     Ok(Change { task, effects })
+}
+
+/// The output of a group is made of those of its members, or cannot be made: it ends, unless something has
+/// come in between.
+fn assembled(
+    mut task: Task,
+    group: Group,
+    output: &Result<Json, Failure>,
+    now_ms: u64,
+) -> Result<Change, Refusal> {
+    if group.outcome(&task) != Some(Status::Completed) {
+        task.output = None;
+        return settle(task, group, false, now_ms);
+    }
+    let effects = match output {
+        Ok(output) => {
+            let output = Some(output.clone());
+            end(&mut task, &group, Status::Completed, output, now_ms)
+        }
+        Err(failure) => {
+            task.failure = Some(failure.clone());
+            end(&mut task, &group, Status::Failed, None, now_ms)
+        }
+    };
+    task.group = Some(Box::new(group));
+    Ok(Change { task, effects })
+}
+
+/// The end of a group, with its counts or with another `output`; and what follows from it.
+fn end(
+    task: &mut Task,
+    group: &Group,
+    status: Status,
+    output: Option<Json>,
+    now_ms: u64,
+) -> Vec<Effect> {
+    task.status = status;
+    if status == Status::Failed && task.failure.is_none() {
+        let (kind, name) = (group.kind.as_str(), &group.name);
+        let message = match group.failing() {
+            true => format!(
+                "{} of {} {} of the {kind} \"{name}\" did not complete",
+                group.failed - group.tolerated,
+                group.spawned.max(group.expected),
+                group.kind.members(),
+            ),
+            false => format!("the {kind} \"{name}\" was not told all of its items"),
+        };
+        task.failure = Some(Failure::new(FailureKind::Members, message, true));
+    }
+    task.ended_at_ms = Some(now_ms);
+    let counts: Json = group.counts().into();
+    let follow = task.on_complete.clone();
+    let follow = follow.filter(|_| status == Status::Completed);
+    let follow = follow.map(|handler| Effect::Continue {
+        handler,
+        output: counts.clone(),
+    });
+    task.output = Some(output.unwrap_or(counts));
+    let ended = [Effect::Ended, Effect::Moved];
+    follow.into_iter().chain(ended).collect()
 }
 
 /// A group that was found damaged fails at once, as nobody knows how many of its members live: those that do are

@@ -433,6 +433,18 @@ impl Cursor {
         })
     }
 
+    /// How many tasks the journal has as the answer of the next call, where that made some.
+    pub fn next_tasks(&self) -> Option<usize> {
+        match self
+            .entries
+            .get(&(self.number + 1))
+            .map(|next| &next.answer)
+        {
+            Some(Answer::Tasks(ids)) => Some(ids.len()),
+            _ => None,
+        }
+    }
+
     /// The next call is made.
     pub fn step(&mut self, call: &Call) -> Step {
         self.number += 1;

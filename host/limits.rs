@@ -86,7 +86,8 @@ pub const INSTANCE_BYTES_MAX: usize = 16 << 20;
 /// Rows that one transaction makes or changes before it leaves the rest of its work to the next one. All
 /// transactions of a database stand in one line, so this is what a task waits for that somebody else's
 /// large request stands before: some tenths of a second. What follows from one transition for more tasks
-/// than that is kept as unfinished work; a verb that cannot be cut in two may go beyond.
+/// than that is kept as unfinished work; a verb that cannot be cut in two may go beyond. No record depends on it: a
+/// replay goes by what was recorded, so another version may have another number here.
 pub const TRANSACTION_ROWS: usize = 10_000;
 
 /// The same in bytes of inputs: what a disk takes in about that time, and what is in memory until then.
@@ -124,16 +125,17 @@ pub const CHILD_IDS_MAX: u64 = 1_000;
 /// Largest document of a workflow, in bytes.
 pub const WORKFLOW_BYTES_MAX: usize = 64 << 20;
 
-/// Most jobs of a workflow, where nobody says otherwise: they are made in one transaction, and for so
-/// long nothing else is written.
-pub const WORKFLOW_JOBS_MAX: usize = 100_000;
+/// Most jobs of a workflow. All of them are made in one transaction, so that nobody sees half a workflow, and for so
+/// long nothing else is written: as many as [`TRANSACTION_ROWS`]. What runs one handler for very many inputs is a
+/// map, a generator or a batch job, whose parts are made in many transactions.
+pub const WORKFLOW_JOBS_MAX: usize = 10_000;
 
-/// Most dependencies of all jobs of a workflow together.
-pub const WORKFLOW_DEPENDENCIES_MAX: usize = 1_000_000;
+/// Most dependencies of all jobs of a workflow together, for the same reason: each is a row, and a small one.
+pub const WORKFLOW_DEPENDENCIES_MAX: usize = 50_000;
 
 /// Most bytes in the payloads of all jobs of a workflow together. A payload that all of them share
-/// counts for each: each has a row.
-pub const WORKFLOW_INPUT_BYTES_MAX: usize = 256 << 20;
+/// counts for each: each has a row, and all of them are in memory until their transaction is on disk.
+pub const WORKFLOW_INPUT_BYTES_MAX: usize = 64 << 20;
 
 /// Most mistakes in one document that are told one by one.
 pub const PROBLEMS_MAX: usize = 1_000;

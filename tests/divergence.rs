@@ -125,3 +125,53 @@ async fn a_divergence_shows_what_differs() {
         "{message}"
     );
 }
+
+/// What is more than one transaction may make is several calls of the record. Another version may have cut them
+/// elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_goes_by_the_parts_of_its_record_whatever_a_transaction_has_room_for_now() {
+    let settings = Settings {
+        parked_max: 0,
+        ..Settings::default()
+    };
+    let (mut world, clock) = World::set_by_hand(settings).await;
+    let inputs: Vec<Value> = (0..20).map(|number| json!(number)).collect();
+    let after = vec!["$0"; 1_000];
+    let task = world
+        .submit(json!([
+            { "spawn": { "handler": "echo", "input": "first" } },
+            { "spawn-all": { "handler": "echo", "inputs": inputs, "options": { "after": after } } },
+            { "sleep": 1_000 },
+        ]))
+        .await;
+    world.reach_status(task, Status::Waiting).await;
+    world.stop().await;
+    let file = Connection::open(world.directory.path().join("data/fishway.db")).unwrap();
+    let parts = "\
+        select group_concat(many) from (
+          select count(*) as many
+          from tasks
+          where parent_id = ?1 and sequence > 1
+          group by place_call
+          order by place_call)";
+    let parts = || -> String {
+        file.query_row(parts, [task.to_i64()], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(parts(), "9,9,2");
+    let cut = "\
+        update tasks
+        set checksum = null,
+          place_call = first + (sequence > 6) + (sequence > 11),
+          place_index = sequence - 2 - 5 * (sequence > 6) - 5 * (sequence > 11)
+        from (select min(place_call) as first from tasks where parent_id = ?1 and sequence > 1)
+        where parent_id = ?1 and sequence > 1";
+    file.execute(cut, [task.to_i64()]).unwrap();
+    assert_eq!(parts(), "5,5,10");
+    world.restart().await;
+    clock.advance(1_000);
+    let task = world.end(task).await;
+    assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
+    let children = world.client.store().child_ids(task.id).unwrap();
+    assert_eq!(children.len(), 21, "none is made twice");
+}

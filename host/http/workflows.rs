@@ -21,7 +21,7 @@ use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::Filter;
 use crate::task::{check_metadata, check_name};
 use crate::wire::{StartedJson, WorkflowDetailJson, now_ms, whole};
-use crate::workflow::{self, Definition, Format, Given as Told, parse};
+use crate::workflow::{self, Definition, Format, Given as Told, MANY, parse};
 
 /// The routes of workflows.
 pub fn routes() -> OpenApiRouter<State> {
@@ -55,9 +55,9 @@ pub struct NewWorkflowJson {
     /// In place of the document's own.
     #[schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>)]
     metadata: Option<Box<RawValue>>,
-    /// Jobs that it may have; 100,000 when absent, and at most.
+    /// Jobs that it may have; 10,000 when absent, and at most.
     #[serde(default, deserialize_with = "whole::optional")]
-    #[schema(minimum = 1, maximum = 100000)]
+    #[schema(minimum = 1, maximum = 10000)]
     jobs_max: Option<usize>,
 }
 
@@ -79,7 +79,7 @@ impl NewWorkflowJson {
             Some(most) if most > WORKFLOW_JOBS_MAX => Err(invalid(format!(
                 "jobs_max is {most}, more than {WORKFLOW_JOBS_MAX}"
             ))
-            .hint("divide the workflow, or use a map, a generator or a batch job for many alike")),
+            .hint(MANY)),
             _ => Ok(()),
         }
     }

@@ -210,7 +210,8 @@ pub const INVARIANTS: &[Invariant] = &[
               and not exists (
                 select 1
                 from unfinished
-                where subject_id = waits.target_id and kind = 'waiters' and after_id < waiter.id)",
+                where subject_id = waits.target_id and kind = 'waiters' and after_id < waiter.id
+                  and waiter.id <= bound)",
     },
     Invariant {
         name: "wait-lost",
@@ -233,7 +234,12 @@ pub const INVARIANTS: &[Invariant] = &[
                    from sources
                    join groups on groups.task_id = sources.group_id
                    where sources.task_id = waiting.id and groups.kind = 'generator'
-                     and not sources.drained and groups.live > 0))",
+                     and ((not sources.drained and groups.live > 0)
+                       or (groups.closed and exists (
+                         select 1
+                         from unfinished
+                         where (subject_id = waiting.id and unfinished.kind = 'cancel')
+                           or (subject_id = groups.task_id and unfinished.kind in ('below', 'members')))))))",
     },
     Invariant {
         name: "wait-signal",
@@ -314,14 +320,20 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "group-sources",
-        holds: "a group counts as many open sources as there are",
+        holds: "a group counts as many open sources as there are, and what it has to do before it may end",
         sql: "\
             select task_id as id
             from groups
             where sources <> (select count(*) from sources where group_id = groups.task_id and not drained)
                 + (select count(*)
                    from unfinished
-                   where subject_id = groups.task_id and kind = 'items' and not groups.closed)
+                   where subject_id = groups.task_id
+                     and (kind in ('items', 'outputs') or (kind = 'retry' and bound = 1)))
+                + (select count(*)
+                   from unfinished
+                   join tasks member on member.id = subject_id
+                   where unfinished.kind = 'restore' and bound = 1 and member.member
+                     and member.parent_id = groups.task_id)
               and exists (select 1 from tasks where id = groups.task_id)",
     },
     Invariant {
@@ -375,7 +387,16 @@ pub const INVARIANTS: &[Invariant] = &[
             left join tasks source on source.id = sources.task_id
             left join tasks pool on pool.id = sources.group_id
             where not sources.drained
-              and (source.ended_at_ms is not null or pool.ended_at_ms is not null)",
+              and ((source.ended_at_ms is not null
+                  and not exists (
+                    select 1
+                    from unfinished
+                    where subject_id = source.id and kind = 'groups' and after_id < sources.group_id))
+                or (pool.ended_at_ms is not null
+                  and not exists (
+                    select 1
+                    from unfinished
+                    where subject_id = pool.id and kind = 'sources' and after_id < sources.task_id)))",
     },
     Invariant {
         name: "producers",
@@ -397,7 +418,9 @@ pub const INVARIANTS: &[Invariant] = &[
             select distinct tasks.id
             from signals
             join tasks on tasks.id = signals.task_id
-            where tasks.ended_at_ms is not null or tasks.kind <> 'handler'",
+            where (tasks.ended_at_ms is not null
+                and not exists (select 1 from unfinished where subject_id = tasks.id and kind = 'signals'))
+               or tasks.kind <> 'handler'",
     },
     Invariant {
         name: "journal",
@@ -406,7 +429,11 @@ pub const INVARIANTS: &[Invariant] = &[
             select distinct tasks.id
             from journal
             join tasks on tasks.id = journal.task_id
-            where tasks.ended_at_ms is not null or journal.run <> tasks.run",
+            where (tasks.ended_at_ms is not null or journal.run <> tasks.run)
+              and not exists (
+                select 1
+                from unfinished
+                where subject_id = tasks.id and kind = 'journal' and journal.run <= bound)",
     },
     Invariant {
         name: "keys",

@@ -50,7 +50,7 @@ use crate::group::entry_bytes;
 use crate::limits::TRANSACTION_ROWS;
 use crate::store::StoreError;
 use crate::store::rows::{Attached, Rows, Standing};
-use crate::store::unfinished::{Kind, Unfinished};
+use crate::store::unfinished::{Kind, TOGETHER, Unfinished};
 use crate::task::state::{Effect, Event, apply, failed_instead};
 use crate::task::{Failure, IdGenerator, Status, StatusSet, Task, TaskId, Token};
 
@@ -360,7 +360,8 @@ impl<'a> Turn<'a> {
                     self.notices.push(Notice::of(&task));
                     if attached.waits {
                         let work = Unfinished::new(id, Kind::Waiters);
-                        self.spread(work.about(task.status, now_ms), &mut caused)?;
+                        let all = i64::MAX as u64;
+                        self.spread(work.about(task.status, all), &mut caused)?;
                     }
                 }
                 Effect::Ended => {
@@ -373,14 +374,14 @@ impl<'a> Turn<'a> {
                         };
                         caused.push((group, ended));
                     }
-                    if attached.sources {
-                        self.drain_all(&task, &mut caused)?;
+                    if attached.sources && task.group.is_none() {
+                        self.spread(Unfinished::new(id, Kind::Groups), &mut caused)?;
                     }
                     if task.producer.is_some() {
                         self.producer_stops(id)?;
                     }
-                    if attached.signals {
-                        self.rows.drop_signals(id)?;
+                    if attached.signals && task.group.is_none() {
+                        self.spread(Unfinished::new(id, Kind::Signals), &mut caused)?;
                     }
                     if attached.downstreams {
                         self.spread(Unfinished::new(id, Kind::Dependents), &mut caused)?;
@@ -388,7 +389,12 @@ impl<'a> Turn<'a> {
                 }
                 Effect::AttemptEnded(attempt) => self.rows.add_attempt(id, &attempt)?,
                 Effect::JournalEnded if !attached.journal => {}
-                Effect::JournalEnded => self.rows.drop_journal(id)?,
+                Effect::JournalEnded => {
+                    // The run that begins, where one does, has a record of its own.
+                    let last = task.run - u32::from(!task.status.is_terminal());
+                    let work = Unfinished::new(id, Kind::Journal);
+                    self.spread(work.up_to(u64::from(last)), &mut caused)?;
+                }
                 // What it was to complete with was damaged.
                 Effect::Continue { .. } if task.status != Status::Completed => {}
                 Effect::Continue { handler, output } => {
@@ -400,13 +406,11 @@ impl<'a> Turn<'a> {
                 }
                 Effect::Stop => self.stops.push(id),
                 Effect::Hint => self.hints.push(id),
-                Effect::Drain => self.drain_all(&task, &mut caused)?,
+                Effect::Drain => {
+                    self.spread(Unfinished::new(id, Kind::Groups), &mut caused)?;
+                }
                 Effect::SourcesClosed => {
-                    for source in self.rows.open_sources(id)? {
-                        if self.close_source(source, id, &mut caused)? {
-                            self.alone(source, &mut caused)?;
-                        }
-                    }
+                    self.spread(Unfinished::new(id, Kind::Sources), &mut caused)?;
                 }
                 Effect::CancelMembers => {
                     self.spread(Unfinished::new(id, Kind::Members), &mut caused)?;
@@ -414,16 +418,11 @@ impl<'a> Turn<'a> {
                 Effect::Expand => self.expand(&task, &mut caused)?,
                 Effect::FindSource => self.find_source(&task, &mut caused)?,
                 Effect::Assemble => {
-                    if let Some(group) = task.group.as_deref() {
-                        match self.assemble(id, group)? {
-                            Ok(output) => task.output = Some(output),
-                            Err(failure) => task = failed_instead(task, failure),
-                        }
-                        self.change(task.clone());
-                    }
+                    self.spread(Unfinished::new(id, Kind::Outputs), &mut caused)?;
                 }
+                // A generator has one.
                 Effect::WakeSources => {
-                    for source in self.rows.open_sources(id)? {
+                    for source in self.rows.open_sources(id, TaskId::from_i64(0), TOGETHER)? {
                         let waits = Some(Status::Waiting);
                         if self.standing(source)?.map(|source| source.status) == waits {
                             caused.push((source, Event::AwaitedArrived { by: None }));

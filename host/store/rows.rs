@@ -124,17 +124,33 @@ pub trait Rows:
         group: TaskId,
         source: Source,
     ) -> Result<(), StoreError>;
-    /// Groups that a task is a source of and has not drained.
-    fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Groups that a task is a source of and has not drained, those behind `after`, by their ids; at most `limit`.
+    fn open_groups(
+        &mut self,
+        source: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError>;
     /// Groups that a task was a source of from the start.
     fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError>;
-    /// Sources of a group that have not drained.
-    fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Sources of a group that have not drained, those behind `after`, by their ids; at most `limit`.
+    fn open_sources(
+        &mut self,
+        group: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError>;
     /// Live members of a group that wait or are blocked, at most `limit`.
     fn members_that_hang(&mut self, group: TaskId, limit: usize)
     -> Result<Vec<TaskId>, StoreError>;
-    /// Members that failed, expired or were cancelled, and that no other took the place of.
-    fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// What a group contains behind a place, each with its rank, in the order in which it was made; and whether it
+    /// failed, expired or was cancelled, and no other took its place. At most `limit`.
+    fn members_to_retry(
+        &mut self,
+        group: TaskId,
+        after: (u64, TaskId),
+        limit: usize,
+    ) -> Result<Vec<(u64, TaskId, bool)>, StoreError>;
     /// The members of a group whose rank is above `after`, by rank, at most `limit`; with why they
     /// did not complete when `failures`.
     fn ended_items(
@@ -149,8 +165,10 @@ pub trait Rows:
 
     /// Keep an answer. One that is kept already stays.
     fn add_entry(&mut self, task: TaskId, run: u32, entry: &Entry) -> Result<(), StoreError>;
-    /// Drop all that a task's runs recorded.
-    fn drop_journal(&mut self, task: TaskId) -> Result<(), StoreError>;
+    /// Delete what the runs of a task up to `run` recorded: at most `limit` rows, or rows that weigh as much: a large
+    /// answer counts as the pages that it lies in.
+    fn drop_journal(&mut self, task: TaskId, run: u32, limit: usize)
+    -> Result<Cleared, StoreError>;
     /// Keep what is left of an attempt.
     fn add_attempt(&mut self, task: TaskId, attempt: &Attempt) -> Result<(), StoreError>;
     /// Keep a line. One that is kept already stays: a replay writes the same lines again.
@@ -239,8 +257,8 @@ pub trait LeaseRows {
 pub trait UnfinishedRows {
     /// What is unfinished about a task, in its order.
     fn unfinished_of(&mut self, subject: TaskId) -> Result<Vec<Unfinished>, StoreError>;
-    /// What is unfinished of all, at most `limit`; what there is about one task in its order. Nobody else
-    /// goes on with any of it until the commit.
+    /// What is unfinished of all, at most `limit`; what there is about one task in its order. What only deletes rows
+    /// comes last: nobody waits for that. Nobody else goes on with any of it until the commit.
     fn oldest_unfinished(&mut self, limit: usize) -> Result<Vec<Unfinished>, StoreError>;
     /// Whether anything is unfinished.
     fn has_unfinished(&mut self) -> Result<bool, StoreError>;
@@ -278,8 +296,8 @@ pub trait SignalRows {
     fn signal_numbers(&mut self, task: TaskId) -> Result<Option<(u64, u64)>, StoreError>;
     /// How many a task has.
     fn signals_unread(&mut self, task: TaskId) -> Result<u64, StoreError>;
-    /// Remove all of a task.
-    fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError>;
+    /// Delete those of a task: at most `limit` rows, or rows that weigh as much.
+    fn drop_signals(&mut self, task: TaskId, limit: usize) -> Result<Cleared, StoreError>;
 }
 
 /// What queues are set to, and what a claim asks of them.
@@ -301,8 +319,13 @@ pub trait ProducerRows {
     fn clocks(&mut self, producer: TaskId) -> Result<Option<Clocks>, StoreError>;
     /// The clocks of a producer are these.
     fn save_clocks(&mut self, producer: TaskId, clocks: &Clocks) -> Result<(), StoreError>;
-    /// Producers that are sources of a group and have not drained.
-    fn open_producers(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError>;
+    /// Producers that are sources of a group and have not drained, those behind `after`, by their ids; at most `limit`.
+    fn open_producers(
+        &mut self,
+        group: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError>;
     /// Whether a group that a producer may add to has, or if not `open` had, another kind of source.
     fn has_finite_source(&mut self, producer: TaskId, open: bool) -> Result<bool, StoreError>;
 }
@@ -433,11 +456,19 @@ pub enum Use {
     Reads,
     /// It submitted the other one.
     Submitted,
+    /// It is a group that the other one is a source of.
+    IsFilled,
 }
 
 impl Use {
     /// All of them, by their numbers.
-    pub const ALL: [Use; 4] = [Use::ComesAfter, Use::Retries, Use::Reads, Use::Submitted];
+    pub const ALL: [Use; 5] = [
+        Use::ComesAfter,
+        Use::Retries,
+        Use::Reads,
+        Use::Submitted,
+        Use::IsFilled,
+    ];
 }
 
 /// A task whose own row is gone.

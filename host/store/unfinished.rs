@@ -34,8 +34,7 @@ pub enum Kind {
     /// A task that had ended, with that status, has another try: those that it had let start wait for it
     /// again. `bound` is the last of them that had heard of the end.
     Reopened,
-    /// A task has moved to that status: wake who waits for that. `bound` is the time at which it moved, in
-    /// milliseconds since the Unix epoch.
+    /// A task has moved to that status: wake who waited for that then. `bound` is the last of them.
     Waiters,
     /// A group takes no more: cancel its members.
     Members,
@@ -45,11 +44,33 @@ pub enum Kind {
     Cancel,
     /// A map has begun: make its items. The rank in `after` says how many are there.
     Items,
+    /// A run of a task is over: delete its record. `bound` is the last run of which all goes.
+    Journal,
+    /// A task has ended: delete the signals that it has not received.
+    Signals,
+    /// A group takes no more: tell its sources.
+    Sources,
+    /// A source of a group adds no more: tell the producers that are left alone by it.
+    Producers,
+    /// A task adds to no group any more: tell those that it could add to.
+    Groups,
+    /// A group has another try: so have its members that did not complete. It does not end before, where `bound`
+    /// is [`HELD`].
+    Retry,
+    /// A task has another try: so has what was skipped because of it. The group that the task is a member of does
+    /// not end before, where `bound` is [`HELD`].
+    Restore,
+    /// A group is about to complete: make its output of those of its members. The rank in `after` is that of the
+    /// last that is in it.
+    Outputs,
 }
+
+/// The bound of work for which a group is held open.
+pub const HELD: u64 = 1;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Dependents,
         Kind::Reopened,
         Kind::Waiters,
@@ -57,6 +78,14 @@ impl Kind {
         Kind::Below,
         Kind::Cancel,
         Kind::Items,
+        Kind::Journal,
+        Kind::Signals,
+        Kind::Sources,
+        Kind::Producers,
+        Kind::Groups,
+        Kind::Retry,
+        Kind::Restore,
+        Kind::Outputs,
     ];
 
     /// The word that is stored.
@@ -69,6 +98,14 @@ impl Kind {
             Kind::Below => "below",
             Kind::Cancel => "cancel",
             Kind::Items => "items",
+            Kind::Journal => "journal",
+            Kind::Signals => "signals",
+            Kind::Sources => "sources",
+            Kind::Producers => "producers",
+            Kind::Groups => "groups",
+            Kind::Retry => "retry",
+            Kind::Restore => "restore",
+            Kind::Outputs => "outputs",
         }
     }
 
@@ -104,6 +141,11 @@ impl Unfinished {
             bound,
             ..self
         }
+    }
+
+    /// The same, up to a bound.
+    pub fn up_to(self, bound: u64) -> Unfinished {
+        Unfinished { bound, ..self }
     }
 
     /// The same, done as far as this.

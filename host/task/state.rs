@@ -139,6 +139,18 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// To a group: something is to be done in parts, and it is not to end before.
+    Held,
+    /// To a group: what it was held for is done, or so many sources of one that is closed know that they add no more.
+    Released {
+        /// How many.
+        sources: u64,
+    },
+    /// To a map or a generator: its output is made of those of its items.
+    Assembled {
+        /// The output, or why there is none.
+        output: Result<Json, Failure>,
+    },
     /// To a map or a generator that comes after nothing: it begins.
     Begun,
     /// To a map or a generator: it has so many items more.
@@ -210,6 +222,9 @@ impl Event {
             Event::SourceDrained => "source drained",
             Event::SourceRetried => "source retried",
             Event::SourceLost { .. } => "source lost",
+            Event::Held => "held",
+            Event::Released { .. } => "released",
+            Event::Assembled { .. } => "assembled",
             Event::Begun => "begun",
             Event::ItemsAdded { .. } => "items added",
             Event::MemberAdded { .. } => "member added",

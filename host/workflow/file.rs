@@ -18,6 +18,9 @@ use crate::limits::WORKFLOW_BYTES_MAX;
 use crate::task::edge::On;
 use crate::task::{Json, Options, check_name, check_payload, duration_ms};
 
+/// What to do about too many jobs.
+pub const MANY: &str = "divide it, or run one handler for many inputs: a map, a generator and a batch job have no such bound";
+
 /// What a document leaves to whoever reads it.
 #[derive(Debug, Clone)]
 pub struct Given<'a> {
@@ -130,7 +133,7 @@ impl Reader<'_, '_> {
         if steps.len() > most {
             let many = steps.len();
             let what = format!("the workflow has {many} jobs and pools, more than {most}");
-            self.problems.add(at, what);
+            self.problems.advise(at, what, || Some(MANY.to_owned()));
         }
         let definition = Definition {
             workflow: Arc::new(Workflow {
@@ -162,7 +165,7 @@ impl Reader<'_, '_> {
         if entries.len() > most {
             let many = entries.len();
             let what = format!("the workflow has {many} jobs, more than {most}");
-            self.problems.add(place, what);
+            self.problems.advise(place, what, || Some(MANY.to_owned()));
             return None;
         }
         let jobs = entries.into_iter();

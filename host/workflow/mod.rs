@@ -12,7 +12,7 @@ mod tests;
 mod typed;
 
 pub use document::Format;
-pub use file::{Definition, Given, parse};
+pub use file::{Definition, Given, MANY, parse};
 pub use problem::Problem;
 pub use typed::typed;
 

@@ -404,6 +404,14 @@ fn what_is_too_much_is_refused() {
     assert!(parse(&jobs(2, ""), Format::Json, &given).is_ok());
     let found = parse(&jobs(3, ""), Format::Json, &given).unwrap_err();
     assert_eq!(found[0].what, "the workflow has 3 jobs, more than 2");
+    // All of them are made in one transaction: nobody else can write for so long.
+    assert!(read(&jobs(WORKFLOW_JOBS_MAX, ""), Format::Json).is_ok());
+    let found = read(&jobs(WORKFLOW_JOBS_MAX + 1, ""), Format::Json).unwrap_err();
+    assert_eq!(
+        found[0].what,
+        "the workflow has 10001 jobs, more than 10000"
+    );
+    assert_eq!(found[0].hint.as_deref(), Some(super::MANY));
     let pool = r#"{"jobs":[{"key":"a","pool":["p","q"]}]}"#;
     let found = parse(pool, Format::Json, &given).unwrap_err();
     assert_eq!(
@@ -412,18 +420,19 @@ fn what_is_too_much_is_refused() {
     );
     // The ids of very many dependencies would not fit into the payload.
     let long = "k".repeat(190);
-    let keys: Vec<String> = (0..20_500).map(|index| format!("{long}{index}")).collect();
+    let keys: Vec<String> = (0..9_900).map(|index| format!("{long}{index}")).collect();
     let all: Vec<String> = keys
         .iter()
         .map(|key| format!(r#"{{"key":"{key}"}}"#))
         .collect();
-    let last = format!(r#"{{"key":"last","dependsOn":{keys:?}}}"#);
+    let payload = "x".repeat(3 << 20);
+    let last = format!(r#"{{"key":"last","payload":"{payload}","dependsOn":{keys:?}}}"#);
     let text = format!(r#"{{"jobs":[{},{last}]}}"#, all.join(","));
     let found = read(&text, Format::Json).unwrap_err();
     assert!(
         found[0]
             .what
-            .contains("with the ids of its 20500 dependencies"),
+            .contains("with the ids of its 9900 dependencies"),
         "{found:?}"
     );
     // An input that all share stands in each row.
@@ -432,14 +441,14 @@ fn what_is_too_much_is_refused() {
     let found = read(&text, Format::Json).unwrap_err();
     assert_eq!(
         found[0].what,
-        "the payloads of the jobs have more than 268435456 bytes together"
+        "the payloads of the jobs have more than 67108864 bytes together"
     );
-    let names = vec!["\"p\""; 1_000_001].join(",");
+    let names = vec!["\"p\""; 50_001].join(",");
     let text = format!(r#"{{"jobs":[{{"key":"a","pool":[{names}]}}]}}"#);
     let found = read(&text, Format::Json).unwrap_err();
     assert_eq!(
         found[0].what,
-        "the workflow has more than 1000000 dependencies"
+        "the workflow has more than 50000 dependencies"
     );
     // A thousand mistakes are told, and how many there are besides.
     let wrong = vec!["1"; 1_500].join(",");

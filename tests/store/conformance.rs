@@ -309,6 +309,16 @@ macro_rules! conformance {
                 a_cancel_in_parts_ends_all_that_was_below_then
                 others_run_while_a_cancel_is_done_in_parts
                 a_host_finds_with_a_sign_of_life_what_another_process_has_left
+                a_long_record_is_deleted_in_parts_and_the_next_run_keeps_its_own
+                signals_that_are_left_over_are_not_for_the_next_try
+                a_pool_is_closed_in_parts_and_ends_when_all_of_its_sources_know
+                a_source_of_many_pools_that_is_retried_meanwhile_is_one_of_the_others_still
+                a_map_is_retried_in_parts_and_does_not_end_before
+                a_workflow_does_not_end_before_all_that_was_skipped_has_another_try
+                a_cancel_meanwhile_ends_what_is_restored_later
+                the_output_of_a_map_is_made_in_parts_and_anew_when_an_item_has_another_try
+                a_map_that_is_cancelled_while_its_output_is_made_is_cancelled
+                who_waits_for_a_move_hears_of_it_whatever_the_clock_says_and_who_comes_later_does_not
             }
             lost {
                 what_a_host_should_run_and_does_not_is_put_back

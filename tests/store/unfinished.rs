@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use fishway::clock::HandClock;
 use fishway::group::{Each, Items, OnFailure, PoolOptions, Results};
+use fishway::journal::{Answer, Entry, Function};
 use fishway::limits::TRANSACTION_ROWS;
 use fishway::store::invariants::INVARIANTS;
 use fishway::store::kernel::{self, Turn};
 use fishway::store::sqlite::{Opening, Role, SqliteEngine, violations};
 use fishway::store::writer::{Engine, Left};
-use fishway::store::{Dispatch, End, Lane, Room, StoreError, Suspension, Until};
-use fishway::task::{IdGenerator, NewTask, Options, Spawner, StatusSet, Task, TaskId};
+use fishway::store::{Dispatch, End, Lane, Record, Room, Signal, StoreError, Suspension, Until};
+use fishway::task::{IdGenerator, NewTask, Options, Producer, Spawner, StatusSet, Task, TaskId};
 use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
 use tempfile::TempDir;
 
-use super::world::{START_MS, TestDispatch, done, failed};
+use super::world::{START_MS, TestDispatch, call, call_by, done, failed};
 
 /// Rows that a transaction may touch beyond its bound: what was read together comes to its end.
 const BEYOND: u64 = 1_500;
@@ -130,13 +131,39 @@ impl Bench {
                 || coalesce(json(wait) ->> 'remaining', '')
                 || coalesce(' of ' || spawned || ' live ' || live || ' failed ' || failed || ' skipped ' || skipped
                     || ' sources ' || sources, '')
+                || coalesce(' makes ' || output, '') || coalesce(' as ' || producer, '')
             from tasks
             left join groups on task_id = id
-            order by handler, sequence, id";
+            union all
+            select 'journal ' || count(*) from journal
+            union all
+            select 'signals ' || count(*) from signals
+            union all
+            select 'sources ' || count(*) from sources where drained = 0
+            union all
+            select 'clocks ' || count(*) from producers where drain_at_ms > 0";
         let connection = &self.engine.as_ref().unwrap().connection;
         let mut statement = connection.prepare(SQL).unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
-        rows.map(Result::unwrap).collect()
+        let mut shown: Vec<String> = rows.map(Result::unwrap).collect();
+        shown.sort();
+        shown
+    }
+
+    /// These open pools of these names; answers with the pools.
+    fn open_pools(&mut self, sources: &[Task], names: &[&str]) -> Vec<TaskId> {
+        let options = PoolOptions::default();
+        self.act(|turn| {
+            let mut pools = Vec::new();
+            for source in sources {
+                for (number, name) in (1..).zip(names) {
+                    let by = call_by(source, number);
+                    let pool = kernel::open_pool(turn, &by, &(*name).into(), &options)?;
+                    pools.push(pool.unwrap());
+                }
+            }
+            Ok(pools)
+        })
     }
 
     fn count(&self, condition: &str) -> usize {
@@ -206,9 +233,29 @@ enum Large {
     Tree,
     /// A task is cancelled that has a child, which has a child, and so on.
     Deep,
+    /// A task ends that has made very many calls.
+    Journal,
+    /// It has another attempt.
+    Again,
+    /// One ends that has been sent very many signals.
+    Signals,
+    /// A pool is cancelled that has very many sources.
+    Pool,
+    /// A source of very many pools ends.
+    Pools,
+    /// The last finite source of a pool ends that has very many producers.
+    Producers,
+    /// A task is retried because of which very many were skipped.
+    Skipped,
+    /// The same, each because of the one before.
+    SkippedChain,
+    /// A map is retried of which all items were cancelled.
+    RetriedMap,
+    /// The last item of a map ends.
+    Outputs,
 }
 
-const ALL: [Large; 8] = [
+const ALL: [Large; 18] = [
     Large::Completes,
     Large::Fails,
     Large::Chain,
@@ -217,6 +264,16 @@ const ALL: [Large; 8] = [
     Large::FailsFast,
     Large::Tree,
     Large::Deep,
+    Large::Journal,
+    Large::Again,
+    Large::Signals,
+    Large::Pool,
+    Large::Pools,
+    Large::Producers,
+    Large::Skipped,
+    Large::SkippedChain,
+    Large::RetriedMap,
+    Large::Outputs,
 ];
 
 /// Make all that it needs, and answer with what is to be done in one transaction.
@@ -262,8 +319,7 @@ fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut 
         Large::Map | Large::FailsFast => {
             map(bench, OnFailure::FailFast);
             let first = bench.claim(1, None).remove(0);
-            let items: Vec<String> = (0..count).map(|item| item.to_string()).collect();
-            let array = format!("[{}]", items.join(","));
+            let array = array(count);
             if what == Large::Map {
                 return Box::new(move |bench| {
                     bench.finish(&first, End::Completed(array.into()));
@@ -280,6 +336,88 @@ fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut 
                 bench.act(|turn| kernel::cancel(turn, parent, false, None));
             })
         }
+        Large::Journal | Large::Again => {
+            let task = run_one(bench);
+            for numbers in (1..=count as u32).collect::<Vec<_>>().chunks(500) {
+                record(bench, &task, numbers);
+            }
+            let end = if what == Large::Journal {
+                done()
+            } else {
+                failed(true, 0)
+            };
+            Box::new(move |bench| bench.finish(&task, end))
+        }
+        Large::Signals => {
+            let task = run_one(bench);
+            bench.act(|turn| {
+                (0..count).try_for_each(|number| {
+                    let signal = Signal {
+                        to: task.id,
+                        name: "go".to_owned(),
+                        value: number.to_string(),
+                    };
+                    kernel::send(turn, &signal, None).map(drop)
+                })
+            });
+            Box::new(move |bench| bench.finish(&task, done()))
+        }
+        Large::Pool => {
+            let parent = run_one(bench);
+            children(bench, parent.id, count);
+            let sources = bench.claim(count, Some("h"));
+            let pool = bench.open_pools(&sources, &["p"])[0];
+            Box::new(move |bench| {
+                bench.act(|turn| kernel::cancel(turn, pool, false, None));
+            })
+        }
+        Large::Pools => {
+            let source = run_one(bench);
+            let names: Vec<String> = (0..count).map(|number| format!("p{number}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            bench.open_pools(&[source.clone()], &names);
+            Box::new(move |bench| bench.finish(&source, done()))
+        }
+        Large::Producers => {
+            produced(bench, count);
+            let tasks = bench.claim(count + 1, None);
+            let first = tasks.into_iter().find(|task| &*task.handler == "first");
+            Box::new(move |bench| bench.finish(&first.unwrap(), done()))
+        }
+        Large::Skipped | Large::SkippedChain => {
+            let chain = what == Large::SkippedChain;
+            let lost = if chain { Large::Chain } else { Large::Fails };
+            prepare(bench, lost, count)(bench);
+            let first = bench.ids_of("handler = 'first'")[0];
+            Box::new(move |bench| {
+                bench.act(|turn| kernel::retry(turn, first));
+            })
+        }
+        Large::RetriedMap => {
+            let map = mapped(bench, OnFailure::Fail, count);
+            for item in bench.claim(5, None) {
+                bench.finish(&item, done());
+            }
+            bench.act(|turn| kernel::cancel(turn, map, false, None));
+            Box::new(move |bench| {
+                bench.act(|turn| kernel::retry(turn, map));
+            })
+        }
+        Large::Outputs => {
+            mapped(bench, OnFailure::Collect, count);
+            let mut items = bench.claim(count, None);
+            let last = items.pop().unwrap();
+            bench.act(|turn| {
+                (items.iter().enumerate()).try_for_each(|(number, item)| {
+                    let end = match number % 10 {
+                        3 => failed(false, 0),
+                        _ => End::Completed(item.input.clone()),
+                    };
+                    kernel::finish(turn, item.token(), &end)
+                })
+            });
+            Box::new(move |bench| bench.finish(&last, done()))
+        }
         Large::Deep => {
             let parent = bench.submit("first", Options::default());
             let mut last = parent;
@@ -291,6 +429,85 @@ fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut 
             })
         }
     }
+}
+
+fn array(count: usize) -> String {
+    let items: Vec<String> = (0..count).map(|item| item.to_string()).collect();
+    format!("[{}]", items.join(","))
+}
+
+/// A map with its items.
+fn mapped(bench: &mut Bench, on_failure: OnFailure, count: usize) -> TaskId {
+    let map = map(bench, on_failure);
+    let first = bench.claim(1, None).remove(0);
+    bench.finish(&first, End::Completed(array(count).into()));
+    map
+}
+
+/// A task that runs.
+fn run_one(bench: &mut Bench) -> Task {
+    bench.submit("first", Options::default());
+    bench.claim(1, Some("first")).remove(0)
+}
+
+/// An attempt has made these calls.
+fn record(bench: &mut Bench, task: &Task, numbers: &[u32]) {
+    let entry = |number: &u32| {
+        Record::Entry(Box::new(Entry {
+            number: *number,
+            call: call(Function::Get, "now"),
+            answer: Answer::Done,
+            at_ms: START_MS,
+        }))
+    };
+    let records: Vec<Record> = numbers.iter().map(entry).collect();
+    bench.act(|turn| kernel::record(turn, task.token(), &records));
+}
+
+/// A workflow with a pool that a task fills, and so many producers.
+fn produced(bench: &mut Bench, count: usize) {
+    let step = |key: String, work, sources_of, producer| Step {
+        key: key.into(),
+        work,
+        input: "null".into(),
+        options: Options::default(),
+        after: Vec::new(),
+        sources_of,
+        optional: false,
+        producer,
+    };
+    let run = |handler: &str| Work::Run {
+        handler: handler.into(),
+    };
+    let producer = Producer {
+        idle_ms: None,
+        drain_ms: Some(1_000),
+    };
+    let mut steps = vec![
+        step(
+            "pool".to_owned(),
+            Work::Pool(PoolOptions::default()),
+            vec![],
+            None,
+        ),
+        step("first".to_owned(), run("first"), vec![0], None),
+    ];
+    let producers =
+        (0..count).map(|number| step(format!("p{number}"), run("h"), vec![0], Some(producer)));
+    steps.extend(producers);
+    let workflow = NewWorkflow {
+        workflow: Arc::new(Workflow {
+            name: "w".into(),
+            on_failure: OnFailure::Fail,
+            input: "{}".into(),
+            steps,
+        }),
+        spawner: None,
+        retry_of: None,
+        key: None,
+        metadata: None,
+    };
+    bench.act(|turn| kernel::run_workflow(turn, &workflow, None));
 }
 
 fn end_first(bench: &mut Bench, completes: bool) -> Box<dyn FnOnce(&mut Bench)> {
@@ -382,9 +599,14 @@ fn another_task(bench: &mut Bench) {
 
 /// With 30,000 consequences no transaction writes more rows than it may.
 fn is_bounded(what: Large) {
+    is_bounded_by(what, 30_000, TRANSACTION_ROWS);
+}
+
+/// The same with smaller transactions, where it takes long to prepare.
+fn is_bounded_by(what: Large, count: usize, rows_max: usize) {
     let mut bench = Bench::new();
-    let act = prepare(&mut bench, what, 30_000);
-    bench.bound(TRANSACTION_ROWS);
+    let act = prepare(&mut bench, what, count);
+    bench.bound(rows_max);
     act(&mut bench);
     let mut transactions = 1;
     loop {
@@ -396,10 +618,60 @@ fn is_bounded(what: Large) {
         another_task(&mut bench);
     }
     assert!(transactions >= 3, "{what:?}: {transactions} transactions");
-    let most = TRANSACTION_ROWS as u64 + BEYOND;
+    let most = rows_max as u64 + BEYOND;
     assert!(bench.largest <= most, "{what:?}: {} rows", bench.largest);
     bench.examine();
-    assert_eq!(bench.count("status = 'pending' and blocked_by > 0"), 0);
+    let blocked = if what == Large::Skipped { count } else { 0 };
+    assert_eq!(
+        bench.count("status = 'pending' and blocked_by > 0"),
+        blocked
+    );
+}
+
+#[test]
+fn the_record_of_a_task_with_30_000_calls_is_deleted_in_several_transactions() {
+    is_bounded(Large::Journal);
+}
+
+#[test]
+fn the_record_of_an_attempt_with_30_000_calls_is_deleted_while_the_next_one_runs() {
+    is_bounded(Large::Again);
+}
+
+#[test]
+fn signals_that_nobody_received_are_deleted_in_several_transactions() {
+    is_bounded_by(Large::Signals, 9_000, 2_000);
+}
+
+#[test]
+fn a_pool_with_9_000_sources_is_closed_in_several_transactions() {
+    is_bounded_by(Large::Pool, 9_000, 2_000);
+}
+
+#[test]
+fn the_end_of_a_source_of_9_000_pools_is_several_transactions() {
+    is_bounded_by(Large::Pools, 9_000, 2_000);
+}
+
+#[test]
+fn producers_that_are_left_alone_hear_of_it_in_several_transactions() {
+    is_bounded_by(Large::Producers, 9_000, 2_000);
+}
+
+#[test]
+fn a_retry_of_a_task_because_of_which_30_000_were_skipped_is_several_transactions() {
+    is_bounded(Large::Skipped);
+}
+
+#[test]
+fn a_retry_of_a_map_of_9_000_items_is_several_transactions() {
+    is_bounded_by(Large::RetriedMap, 9_000, 2_000);
+}
+
+/// What is read counts as what is written: others wait for it as long.
+#[test]
+fn the_output_of_a_map_is_made_of_those_of_9_000_items_in_several_transactions() {
+    is_bounded_by(Large::Outputs, 9_000, 2_000);
 }
 
 #[test]
@@ -432,7 +704,7 @@ fn a_cancel_of_30_000_children_is_several_transactions() {
     is_bounded(Large::Tree);
 }
 
-/// Whatever the size of the transactions, and though the host dies after each, the end is the same.
+/// Whatever the size of the transactions, and though the host dies after some of them, the end is the same.
 #[test]
 fn what_is_done_in_parts_ends_like_what_is_done_at_once() {
     for what in ALL {
@@ -449,7 +721,9 @@ fn what_is_done_in_parts_ends_like_what_is_done_at_once() {
             assert_ne!(bench.shown(), expected, "{what:?}, {rows_max} rows");
             let mut steps = 0;
             loop {
-                bench.die();
+                if steps % 7 == 0 {
+                    bench.die();
+                }
                 let more = bench.go_on();
                 bench.examine();
                 steps += 1;

@@ -15,7 +15,7 @@ use crate::limits::{WORKFLOW_BYTES_MAX, WORKFLOW_JOBS_MAX};
 use crate::remote::Document;
 use crate::task::{StatusSet, check_metadata};
 use crate::wire::StartedJson;
-use crate::workflow::{Definition, Format, Given, Problem, parse};
+use crate::workflow::{Definition, Format, Given, MANY, Problem, parse};
 
 /// Problems that are printed of a file that is run.
 const SHOWN: usize = 20;
@@ -45,8 +45,8 @@ pub struct RunArgs {
     /// Wait no longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration_ms, requires = "wait")]
     timeout: Option<u64>,
-    /// Jobs that a workflow may have
-    #[arg(long, value_name = "N", default_value_t = WORKFLOW_JOBS_MAX)]
+    /// Jobs that a workflow may have, 10,000 at most
+    #[arg(long, value_name = "N", default_value_t = WORKFLOW_JOBS_MAX, value_parser = jobs_max)]
     jobs_max: usize,
 }
 
@@ -58,9 +58,19 @@ pub struct CheckArgs {
     /// JSON or TOML files, or - for standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Jobs that a workflow may have
-    #[arg(long, value_name = "N", default_value_t = WORKFLOW_JOBS_MAX)]
+    /// Jobs that a workflow may have, 10,000 at most
+    #[arg(long, value_name = "N", default_value_t = WORKFLOW_JOBS_MAX, value_parser = jobs_max)]
     jobs_max: usize,
+}
+
+fn jobs_max(text: &str) -> Result<usize, String> {
+    let most = text.parse().map_err(|_| "expected a number".to_owned())?;
+    match most {
+        most if most > WORKFLOW_JOBS_MAX => {
+            Err(format!("{most} is more than {WORKFLOW_JOBS_MAX}: {MANY}"))
+        }
+        most => Ok(most),
+    }
 }
 
 pub async fn run(global: &Global, args: RunArgs) -> anyhow::Result<Done> {

@@ -77,7 +77,7 @@ impl Guest {
         let options = match checked {
             // An older version made all of them in one call, whatever their number.
             Ok(options)
-                if inputs.len() > options.first_part(&inputs) && !self.cursor.has_next(&whole) =>
+                if inputs.len() > self.part(&options, &inputs) && !self.cursor.has_next(&whole) =>
             {
                 options
             }
@@ -87,12 +87,21 @@ impl Guest {
                     .await;
             }
         };
-        let spawned = self.spawn_in_parts(&contents, &handler, inputs, options, urgency);
+        let spawned = self.spawn_in_parts(whole, &contents, &handler, inputs, options, urgency);
         spawned.await
+    }
+
+    /// How many of these, from the first, the next call for the journal makes. A replay goes by its record: the version
+    /// that wrote it may have known another bound.
+    fn part(&self, options: &Options, inputs: &[String]) -> usize {
+        let recorded = self.cursor.next_tasks();
+        let recorded = recorded.filter(|many| (1..=inputs.len()).contains(many));
+        recorded.unwrap_or_else(|| options.first_part(inputs))
     }
 
     async fn spawn_in_parts(
         &mut self,
+        whole: Call,
         contents: &[u64],
         handler: &str,
         all: Vec<String>,
@@ -104,7 +113,7 @@ impl Guest {
         let mut spawned = Vec::with_capacity(all.len());
         while spawned.len() < all.len() {
             let left = &all[spawned.len()..];
-            let inputs = &left[..options.first_part(left)];
+            let inputs = &left[..self.part(&options, left)];
             let contents = &contents[spawned.len()..][..inputs.len()];
             let call = spawn_call(handler, inputs, contents);
             match self.spawned_before(&call, inputs.len(), Some(&options))? {
@@ -120,7 +129,8 @@ impl Guest {
             if spawned.is_empty()
                 && let Err(refusal) = self.judge(handler, &all, &options)?
             {
-                return self.refuse(call, refusal).await;
+                // Of a refusal nobody could tell which part it was about.
+                return self.refuse(whole, refusal).await;
             }
             let made = self.make(call, contents, &shared, inputs.to_vec(), &options, urgency);
             spawned.extend(made.await?);

@@ -14,10 +14,11 @@ use crate::executor::bindings::fishway::task::{types as wit, workflows};
 use crate::executor::earlier::Found;
 use crate::executor::guest::{Guest, call_of};
 use crate::journal::{Answer, Call, Function, RefusedCall, beginning};
+use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::StoreError;
 use crate::task::{Options, Place, Spawner, TaskId};
 use crate::types::component_of;
-use crate::workflow::{Definition, Format, Given, NewWorkflow, Problem, Role, parse, typed};
+use crate::workflow::{Definition, Format, Given, MANY, NewWorkflow, Problem, Role, parse, typed};
 
 /// The name of a workflow whose definition says none.
 const UNNAMED: &str = "workflow";
@@ -170,6 +171,11 @@ impl Guest {
         let definition = typed(&definition, &function)
             .map_err(|problems| RefusedCall::Invalid(lines(&problems)))?;
         let jobs = definition.workflow.steps.len() as u64;
+        if jobs > WORKFLOW_JOBS_MAX as u64 {
+            let why =
+                format!("the workflow has {jobs} jobs, more than {WORKFLOW_JOBS_MAX}: {MANY}");
+            return Err(RefusedCall::Limit(why));
+        }
         if self.children.added + jobs > most {
             let why = format!(
                 "the task would have made more than {most} jobs and members (limits.children)"

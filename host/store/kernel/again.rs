@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::{Lost, Turn, jobs};
-use crate::group::Group;
+use crate::group::{Group, GroupKind};
 use crate::journal::Answer;
-use crate::store::unfinished::{Kind, TOGETHER, Unfinished};
+use crate::limits::{WORKFLOW_DEPENDENCIES_MAX, WORKFLOW_JOBS_MAX};
+use crate::store::unfinished::{HELD, Kind, TOGETHER, Unfinished};
 use crate::store::{CallBy, Cancelled, StoreError};
 use crate::task::state::{Event, Refusal};
 use crate::task::{Status, Task, TaskId};
@@ -137,6 +138,14 @@ fn children(
 
 /// See [`Store::retry`](crate::store::Store::retry).
 pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
+    let mut open = Vec::new();
+    again(turn, task, &mut open)?;
+    redo(turn, open)?;
+    Ok(turn.get(task)?.clone())
+}
+
+/// Another try for a task. What has another try with it is added to `open`.
+fn again(turn: &mut Turn<'_>, task: TaskId, open: &mut Vec<Unfinished>) -> Result<(), StoreError> {
     let found = turn.get(task)?;
     if let Some(damage) = found.damage.filter(|_| found.status.is_terminal()) {
         // Before a member has another go.
@@ -145,6 +154,7 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
     jobs::refuse_half_made(turn, task)?;
     refuse_replaced(turn, task)?;
     let edges = turn.rows.upstreams(task)?;
+    turn.rows_touched += edges.len();
     if let Some(upstream) = turn.deleted(&edges)? {
         return Err(StoreError::UpstreamDeleted { id: task, upstream });
     }
@@ -160,12 +170,13 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
         }));
     }
     if turn.get(task)?.group.is_some() {
-        return retry_group(turn, task, blocked_by);
+        again_group(turn, task, blocked_by, open)?;
+    } else {
+        turn.refuse_useless_source(task)?;
+        turn.drive(task, Event::Retried { blocked_by })?;
     }
-    turn.refuse_useless_source(task)?;
-    turn.drive(task, Event::Retried { blocked_by })?;
-    restore(turn, task)?;
-    Ok(turn.get(task)?.clone())
+    open.push(restoring(task));
+    Ok(())
 }
 
 /// A member that its source has put another in the place of is counted no more, so it does not run again.
@@ -183,86 +194,210 @@ fn refuse_replaced(turn: &mut Turn<'_>, id: TaskId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What was skipped because of a task waits for it again, and so on down; so does what comes after
-/// the groups that open again by it.
-pub(super) fn restore(turn: &mut Turn<'_>, task: TaskId) -> Result<(), StoreError> {
-    let mut seen = HashSet::new();
-    let mut open = vec![task];
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
+/// What was skipped because of a task waits for it again.
+fn restoring(task: TaskId) -> Unfinished {
+    Unfinished::new(task, Kind::Restore).up_to(0)
+}
+
+/// A group has another try by somebody who adds to it: so has what was skipped because of it.
+pub(super) fn restored(turn: &mut Turn<'_>, group: TaskId) -> Result<(), StoreError> {
+    redo(turn, vec![restoring(group)])
+}
+
+/// Another try for members of groups, and for what was skipped because of tasks that have one; and so on down,
+/// as far as the transaction has room. The rest is kept for later ones. What was not reached stays as it ended.
+pub(super) fn redo(turn: &mut Turn<'_>, mut open: Vec<Unfinished>) -> Result<(), StoreError> {
+    let (mut seen, mut held) = (HashSet::new(), Vec::new());
+    let mut begun = false;
+    while let Some(work) = open.pop() {
+        // One alone is never too much. What is known to come counts, so that what is put off is bounded, too.
+        let full = turn.is_full_with(open.len());
+        if full && std::mem::replace(&mut begun, true) {
+            open.push(work);
+            for work in std::mem::take(&mut open) {
+                turn.put_off_held(work)?;
+            }
+            break;
         }
-        let Some(task) = turn.find(id)? else {
-            continue;
+        begun = true;
+        let anew = work.kind == Kind::Restore && work.after.1 == TaskId::from_i64(0);
+        let mut more = Vec::new();
+        let rest = match work.kind {
+            Kind::Restore if anew && !seen.insert(work.subject) => None,
+            Kind::Restore => more_restored(turn, work, &mut more)?,
+            _ => more_members(turn, work, &mut more)?,
         };
-        open.extend(task.parent.filter(|_| task.member));
-        open.extend(turn.rows.declared_groups(id)?);
-        for next in all_downstreams(turn, id)? {
-            if turn.get(next)?.status != Status::Skipped {
-                continue;
-            }
-            let edges = turn.rows.upstreams(next)?;
-            if turn.deleted(&edges)?.is_some() {
-                continue;
-            }
-            let edges = turn.standing_edges(edges)?;
-            let (blocked_by, lost) = turn.upstreams(next, &edges)?;
-            if lost.is_none() {
-                turn.drive(next, Event::Retried { blocked_by })?;
-                open.push(next);
-            }
+        match rest {
+            Some(rest) => open.push(rest),
+            None if work.bound == HELD => held.extend(turn.group_of(&work)?),
+            None => {}
         }
+        // Below a task before beside it, so that few are open.
+        open.extend(more);
+    }
+    // What follows holds them already, where it was put off.
+    let released = held.into_iter();
+    turn.drive_all(released.map(|group| (group, Event::Released { sources: 1 })))
+}
+
+/// The next of what starts after a task that has another try; so does what comes after the groups that open again
+/// by it.
+fn more_restored(
+    turn: &mut Turn<'_>,
+    work: Unfinished,
+    open: &mut Vec<Unfinished>,
+) -> Result<Option<Unfinished>, StoreError> {
+    let id = work.subject;
+    let Some(task) = turn.find(id)? else {
+        return Ok(None);
+    };
+    if work.after.1 == TaskId::from_i64(0) {
+        open.extend(task.parent.filter(|_| task.member).map(restoring));
+        let groups = turn.rows.declared_groups(id)?;
+        open.extend(groups.into_iter().map(restoring));
+    }
+    let mut page = turn.rows.downstreams(id, work.after.1)?;
+    page.truncate(turn.together());
+    let rest = turn.rest(work, page.len(), page.last().map(|(last, _)| (0, *last)));
+    turn.rows_touched += page.len();
+    for (next, _) in page {
+        let found = turn.find(next)?;
+        if found.is_none_or(|next| next.status != Status::Skipped) {
+            continue;
+        }
+        let edges = turn.rows.upstreams(next)?;
+        turn.rows_touched += edges.len();
+        if turn.deleted(&edges)?.is_some() {
+            continue;
+        }
+        let edges = turn.standing_edges(edges)?;
+        let (blocked_by, lost) = turn.upstreams(next, &edges)?;
+        if lost.is_some() {
+            continue;
+        }
+        turn.drive(next, Event::Retried { blocked_by })?;
+        open.push(restoring(next));
+        // The cancel of its group has come by before it.
+        if work.number != 0 && closes(turn, next)? {
+            turn.drive(next, Event::CancelRequested)?;
+        }
+    }
+    Ok(rest)
+}
+
+/// Whether the group that a task is a member of is about to end early.
+fn closes(turn: &mut Turn<'_>, member: TaskId) -> Result<bool, StoreError> {
+    let Some(group) = turn.group_of(&restoring(member))? else {
+        return Ok(false);
+    };
+    let group = turn.find(group)?;
+    let group = group.filter(|group| !group.status.is_terminal());
+    Ok(group.is_some_and(|group| group.group.as_ref().is_some_and(|group| group.closed)))
+}
+
+/// Another try for a group: for each member that did not complete and that no other took the place of.
+fn again_group(
+    turn: &mut Turn<'_>,
+    group: TaskId,
+    blocked_by: u32,
+    open: &mut Vec<Unfinished>,
+) -> Result<(), StoreError> {
+    let task = turn.get(group)?;
+    let status = task.status;
+    let known = task.group.as_deref();
+    let known = known.map(|group| (group.kind, group.spawned));
+    let (kind, spawned) = known.unwrap_or((GroupKind::Pool, 0));
+    if status == Status::Completed || !status.is_terminal() {
+        // Refused, with the reason.
+        return turn.drive(group, Event::Retried { blocked_by });
+    }
+    if kind != GroupKind::Workflow && spawned > turn.together() as u64 {
+        // It runs again from here on, and does not end before all of them have had their turn.
+        turn.drive(group, Event::Held)?;
+        open.push(Unfinished::new(group, Kind::Retry).up_to(HELD));
+        return Ok(());
+    }
+    again_members(turn, group, open)?;
+    if turn.get(group)?.status.is_terminal() {
+        turn.drive(group, Event::Retried { blocked_by })?;
     }
     Ok(())
 }
 
-/// What starts after a task.
-fn all_downstreams(turn: &mut Turn<'_>, task: TaskId) -> Result<Vec<TaskId>, StoreError> {
-    let mut all: Vec<TaskId> = Vec::new();
-    loop {
-        let after = all.last().copied().unwrap_or(TaskId::from_i64(0));
-        let page = turn.rows.downstreams(task, after)?;
-        let whole = page.len() < TOGETHER;
-        all.extend(page.into_iter().map(|(id, _)| id));
-        if whole {
-            return Ok(all);
+/// The next members of a large group. None of them starts after one that was made later, so one after the other
+/// will do.
+fn more_members(
+    turn: &mut Turn<'_>,
+    work: Unfinished,
+    open: &mut Vec<Unfinished>,
+) -> Result<Option<Unfinished>, StoreError> {
+    let task = turn.find(work.subject)?;
+    // One that was cancelled meanwhile is to end.
+    if !task.is_some_and(|task| task.group.as_ref().is_some_and(|group| !group.closed)) {
+        return Ok(None);
+    }
+    let limit = turn.together();
+    let page = (turn.rows).members_to_retry(work.subject, work.after, limit)?;
+    let last = page.last().map(|(rank, id, _)| (*rank, *id));
+    let rest = turn.rest(work, page.len(), last);
+    turn.rows_touched += page.len();
+    for (_, member, _) in page.into_iter().filter(|(.., ended)| *ended) {
+        match again(turn, member, open) {
+            Ok(()) | Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(rest)
 }
 
-/// Another go for each member that did not complete and that no other took the place of.
-fn retry_group(turn: &mut Turn<'_>, group: TaskId, blocked_by: u32) -> Result<Task, StoreError> {
-    match turn.get(group)?.status {
-        status if status == Status::Completed || !status.is_terminal() => {
-            // Refused, with the reason.
-            turn.drive(group, Event::Retried { blocked_by })?;
-        }
-        _ => {
-            retry_members(turn, group)?;
-            if turn.get(group)?.status.is_terminal() {
-                turn.drive(group, Event::Retried { blocked_by })?;
-            }
-            restore(turn, group)?;
-        }
-    }
-    Ok(turn.get(group)?.clone())
-}
-
-/// Another go for the members that did not complete. Groups come first: a source that has another
-/// go opens its pool by itself, which would leave the failed members of that pool as they are.
-fn retry_members(turn: &mut Turn<'_>, group: TaskId) -> Result<(), StoreError> {
+/// Another try for the members that did not complete, all at once: a workflow has no more than a document may have.
+/// Groups come first: a source that has another go opens its pool by itself, which would leave the failed members
+/// of that pool as they are.
+fn again_members(
+    turn: &mut Turn<'_>,
+    group: TaskId,
+    open: &mut Vec<Unfinished>,
+) -> Result<(), StoreError> {
     let (mut left, mut others) = (Vec::new(), Vec::new());
-    for member in turn.rows.members_to_retry(group)? {
-        let group = turn.standing(member)?.is_some_and(|member| member.group);
-        if group { &mut left } else { &mut others }.push(member);
+    let (mut after, mut more) = ((0, TaskId::from_i64(0)), true);
+    while more {
+        let page = turn.rows.members_to_retry(group, after, TOGETHER)?;
+        more = page.len() >= TOGETHER;
+        after = page.last().map_or(after, |(rank, id, _)| (*rank, *id));
+        for (_, member, _) in page.into_iter().filter(|(.., ended)| *ended) {
+            let group = turn.standing(member)?.is_some_and(|member| member.group);
+            if group { &mut left } else { &mut others }.push(member);
+        }
     }
     left.append(&mut others);
-    let mut again = true;
-    while std::mem::take(&mut again) && !left.is_empty() {
+    // One that comes after what was skipped has its turn behind that, so all of it is one transaction.
+    let document = 5 * WORKFLOW_JOBS_MAX + 2 * WORKFLOW_DEPENDENCIES_MAX;
+    let room = turn.rows_max.max(turn.rows_touched + document);
+    let rows_max = std::mem::replace(&mut turn.rows_max, room);
+    let done = again_in_turn(turn, left, open);
+    turn.rows_max = rows_max;
+    done
+}
+
+fn again_in_turn(
+    turn: &mut Turn<'_>,
+    mut left: Vec<TaskId>,
+    open: &mut Vec<Unfinished>,
+) -> Result<(), StoreError> {
+    let mut progress = true;
+    while std::mem::take(&mut progress) && !left.is_empty() {
         let mut refused = Vec::new();
         for member in left {
-            match retry(turn, member) {
-                Ok(_) => again = true,
+            let mut more = Vec::new();
+            match again(turn, member, &mut more) {
+                Ok(()) => {
+                    progress = true;
+                    let (restored, members) = more
+                        .into_iter()
+                        .partition(|work| work.kind == Kind::Restore);
+                    open.extend::<Vec<Unfinished>>(members);
+                    redo(turn, restored)?;
+                }
                 // One that comes after a task that is still lost; perhaps that has its turn later.
                 Err(StoreError::Refused(_) | StoreError::UpstreamDeleted { .. }) => {
                     refused.push(member);

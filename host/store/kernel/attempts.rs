@@ -131,6 +131,9 @@ fn await_tasks(
         turn.uses(waiter, target)?;
     }
     for &target in &missing {
+        if !deadlock::only_ends(wanted) {
+            turn.waits_for_the_next(target, waiter, wanted)?;
+        }
         turn.rows.add_wait(target, waiter, stamp, wanted)?;
     }
     let remaining = match all {

@@ -69,7 +69,7 @@ impl Turn<'_> {
         };
         let blocked = task.status == Status::Pending && task.blocked_by > 0;
         if task.group.is_some() && !blocked {
-            let mut on = self.rows.open_sources(id)?;
+            let mut on = (self.rows).open_sources(id, TaskId::from_i64(0), LOOKED_AT_MAX)?;
             on.extend(self.rows.members_that_hang(id, LOOKED_AT_MAX)?);
             return Ok(on);
         }

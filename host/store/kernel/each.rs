@@ -70,10 +70,15 @@ impl Turn<'_> {
             return Ok(None);
         };
         let group = task.group.as_deref();
-        // One that was cancelled, or has failed already, needs no more of them.
-        let open = group.filter(|group| !group.closed && !group.sealed);
-        let each = open.and_then(|group| group.each.clone());
-        let Some(each) = each.filter(|_| !task.status.is_terminal()) else {
+        let Some(group) = group.filter(|_| !task.status.is_terminal()) else {
+            return Ok(None);
+        };
+        if group.closed {
+            // It was cancelled, or has failed already, and needs no more of them.
+            caused.push((task.id, Event::Released { sources: 1 }));
+            return Ok(None);
+        }
+        let Some(each) = group.each.clone().filter(|_| !group.sealed) else {
             return Ok(None);
         };
         let Items::Array { over } = &each.items else {
@@ -388,26 +393,79 @@ impl Turn<'_> {
         })
     }
 
-    /// The output of a group that has those of its members, or why it has none: one of them is damaged.
-    pub(super) fn assemble(
+    /// More of the output of a group that has those of its members, as much as the transaction has room for. What is
+    /// made so far is kept as its output, an array like the whole, until it ends.
+    pub(super) fn more_outputs(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let id = work.subject;
+        let Some(task) = self.find(id)?.cloned() else {
+            return Ok(None);
+        };
+        let Some(group) = task.group.as_deref().filter(|_| !task.status.is_terminal()) else {
+            return Ok(None);
+        };
+        let alone = group.live == 0 && group.sources == 1 && !group.closed;
+        if !alone || task.failure.is_some() {
+            // An item has another try, or it was cancelled: should it complete all the same, it begins anew.
+            self.change(Task {
+                output: None,
+                ..task
+            });
+            caused.push((id, Event::Released { sources: 1 }));
+            return Ok(None);
+        }
+        let made = match self.filled(id)? {
+            Ok(whole) => self.add_outputs(id, group, work.after.0, whole.output)?,
+            Err(failure) => Err(failure),
+        };
+        let output = match made {
+            Ok((output, None)) => Ok(output),
+            Ok((output, Some(last))) => {
+                self.change(Task {
+                    output: Some(output),
+                    ..task
+                });
+                return Ok(Some(work.done_until((last, work.after.1))));
+            }
+            Err(failure) => Err(failure),
+        };
+        caused.push((id, Event::Assembled { output }));
+        Ok(None)
+    }
+
+    /// The output of a group as far as `made` and what there is room for behind it, with the rank of the last that is
+    /// in it where more follows; or why it can have none: one of its members is damaged.
+    fn add_outputs(
         &mut self,
         id: TaskId,
         group: &Group,
-    ) -> Result<Result<Json, Failure>, StoreError> {
-        self.flush()?;
+        after: u64,
+        made: Option<Json>,
+    ) -> Result<Result<(Json, Option<u64>), Failure>, StoreError> {
         let errors = group.on_failure == OnFailure::Collect;
         let mut output = String::with_capacity(group.output_bytes as usize + 2);
-        output.push('[');
-        let mut push = |entry: &str| {
+        let mut last = 0;
+        match made.as_deref().and_then(|made| made.strip_suffix(']')) {
+            Some(made) if after > 0 => {
+                output.push_str(made);
+                last = after;
+            }
+            _ => output.push('['),
+        }
+        let push = |output: &mut String, entry: &str| {
             if output.len() > 1 {
                 output.push(',');
             }
             output.push_str(entry);
         };
-        let (mut last, mut more) = (0, true);
-        while more {
-            let items = self.rows.ended_items(id, last, OUTPUTS_AT_ONCE, errors)?;
-            more = items.len() == OUTPUTS_AT_ONCE;
+        let limit = OUTPUTS_AT_ONCE.min(self.together());
+        loop {
+            let items = self.rows.ended_items(id, last, limit, errors)?;
+            let more = items.len() == limit;
+            self.rows_touched += items.len();
             for item in items {
                 if let Some(failure) = item.damage {
                     return Ok(Err(failure));
@@ -415,19 +473,26 @@ impl Turn<'_> {
                 // One that was deleted alone keeps its place, so that the others keep theirs.
                 for _ in last + 1..item.sequence {
                     if group.on_failure != OnFailure::Skip {
-                        push("null");
+                        push(&mut output, "null");
                     }
                 }
                 last = item.sequence;
                 match (item.status, &item.output) {
-                    (Status::Completed, output) => push(output.as_deref().unwrap_or("null")),
-                    (status, _) if errors => push(&error_entry(status, item.failure.as_ref())),
+                    (Status::Completed, entry) => {
+                        push(&mut output, entry.as_deref().unwrap_or("null"));
+                    }
+                    (status, _) if errors => {
+                        push(&mut output, &error_entry(status, item.failure.as_ref()));
+                    }
                     _ => {}
                 }
             }
+            let full = self.is_full();
+            if !more || full {
+                output.push(']');
+                return Ok(Ok((output.into(), more.then_some(last))));
+            }
         }
-        output.push(']');
-        Ok(Ok(output.into()))
     }
 }
 

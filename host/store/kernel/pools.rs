@@ -178,7 +178,7 @@ fn open(
     let opens = known.is_none_or(|known| known.drained);
     if opens || turn.get(pool)?.status.is_terminal() {
         turn.drive(pool, Event::SourceOpened)?;
-        super::again::restore(turn, pool)?;
+        super::again::restored(turn, pool)?;
     }
     let source = Source {
         run,
@@ -220,8 +220,11 @@ pub fn drain(turn: &mut Turn<'_>, source: TaskId, pool: TaskId) -> Result<(), St
     }
     let mut caused = vec![(pool, Event::SourceDrained)];
     // One that has nothing more to add is a task like any other.
-    if turn.close_source(source, pool, &mut caused)? && turn.rows.open_groups(source)?.is_empty() {
-        turn.producer_stops(source)?;
+    if turn.close_source(source, pool, &mut caused)? {
+        let open = turn.rows.open_groups(source, TaskId::from_i64(0), 1)?;
+        if open.is_empty() {
+            turn.producer_stops(source)?;
+        }
     }
     turn.drive_all(caused)
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::Turn;
 use crate::store::StoreError;
 use crate::store::rows::Source;
+use crate::store::unfinished::{Kind, Unfinished};
 use crate::task::producer::Clocks;
 use crate::task::state::Event;
 use crate::task::{Producer, TaskId};
@@ -69,12 +70,25 @@ impl Turn<'_> {
         if source.producer {
             return Ok(());
         }
-        for producer in self.rows.open_producers(group)? {
+        self.spread(Unfinished::new(group, Kind::Producers), caused)
+    }
+
+    /// Producers of a group that no finite source is left beside.
+    pub(super) fn tell_producers(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let limit = self.together();
+        let page = (self.rows).open_producers(work.subject, work.after.1, limit)?;
+        let rest = self.rest(work, page.len(), page.last().map(|last| (0, *last)));
+        self.rows_touched += page.len();
+        for producer in page {
             if !self.rows.has_finite_source(producer, true)? {
                 self.alone(producer, caused)?;
             }
         }
-        Ok(())
+        Ok(rest)
     }
 
     /// A producer has no finite source left beside it, or no pool to add to.

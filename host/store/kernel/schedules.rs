@@ -161,7 +161,12 @@ pub fn fire(turn: &mut Turn<'_>) -> Result<(), StoreError> {
         }
         let due = schedule.due(turn.now_ms, zones);
         schedule.next_at_ms = due.next_at_ms;
-        for for_ms in due.times {
+        for (number, for_ms) in due.times.into_iter().enumerate() {
+            // Each may be a whole workflow.
+            if number > 0 && turn.is_full() {
+                schedule.next_at_ms = Some(for_ms);
+                break;
+            }
             if schedule.plan.overlap == Overlap::Skip && turn.last_lives(&schedule)? {
                 schedule.skipped += 1;
                 continue;

@@ -3,24 +3,75 @@
 use super::Turn;
 use crate::store::StoreError;
 use crate::store::rows::Source;
+use crate::store::unfinished::Unfinished;
+use crate::task::producer::Stage;
 use crate::task::state::Event;
 use crate::task::{Task, TaskId};
 
 impl Turn<'_> {
-    /// A source that has ended in any way has drained.
-    pub(super) fn drain_all(
+    /// A source that has ended in any way has drained, and so has a producer whose time has run out.
+    pub(super) fn tell_groups(
         &mut self,
-        task: &Task,
+        work: Unfinished,
         caused: &mut Vec<(TaskId, Event)>,
-    ) -> Result<(), StoreError> {
-        if task.group.is_some() {
-            return Ok(());
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let Some(task) = self.find(work.subject)?.cloned() else {
+            return Ok(None);
+        };
+        // One that has another try is a source until that ends.
+        if !task.status.is_terminal() && task.producer != Some(Stage::Closing) {
+            return Ok(None);
         }
-        for group in self.rows.open_groups(task.id)? {
+        let limit = self.together();
+        let page = self.rows.open_groups(task.id, work.after.1, limit)?;
+        let rest = self.rest(work, page.len(), page.last().map(|last| (0, *last)));
+        // A source, and a group that may end by it.
+        self.rows_touched += 3 * page.len();
+        for group in page {
             self.close_source(task.id, group, caused)?;
-            caused.push((group, self.source_ended(task)?));
+            caused.push((group, self.source_ended(&task)?));
         }
-        Ok(())
+        Ok(rest)
+    }
+
+    /// The sources of a group that takes no more have drained. It does not end before all of them know.
+    pub(super) fn tell_sources(
+        &mut self,
+        work: Unfinished,
+        caused: &mut Vec<(TaskId, Event)>,
+    ) -> Result<Option<Unfinished>, StoreError> {
+        let group = work.subject;
+        let task = self.find(group)?;
+        let known = task.and_then(|task| Some((task.damage, task.group.as_deref()?)));
+        if !known.is_some_and(|(damage, known)| known.closed || damage.is_some()) {
+            return Ok(None);
+        }
+        let limit = self.together();
+        let page = self.rows.open_sources(group, work.after.1, limit)?;
+        let rest = self.rest(work, page.len(), page.last().map(|last| (0, *last)));
+        self.rows_touched += page.len();
+        for &source in &page {
+            // Producers that it leaves alone are sources themselves, and told like it.
+            if self.drained(source, group)?.is_some_and(|it| it.producer) {
+                self.alone(source, caused)?;
+            }
+        }
+        let sources = page.len() as u64;
+        caused.extend((sources > 0).then_some((group, Event::Released { sources })));
+        Ok(rest)
+    }
+
+    /// A source of a group adds no more.
+    fn drained(&mut self, source: TaskId, group: TaskId) -> Result<Option<Source>, StoreError> {
+        let Some(known) = self.rows.source(source, group)? else {
+            return Ok(None);
+        };
+        let drained = Source {
+            drained: true,
+            ..known
+        };
+        self.rows.save_source(source, group, drained)?;
+        Ok(Some(drained))
     }
 
     /// A source of a group adds no more. Tells whether it is a producer.
@@ -30,16 +81,11 @@ impl Turn<'_> {
         group: TaskId,
         caused: &mut Vec<(TaskId, Event)>,
     ) -> Result<bool, StoreError> {
-        let Some(known) = self.rows.source(source, group)? else {
+        let Some(drained) = self.drained(source, group)? else {
             return Ok(false);
         };
-        let drained = Source {
-            drained: true,
-            ..known
-        };
-        self.rows.save_source(source, group, drained)?;
         self.source_closed(group, &drained, caused)?;
-        Ok(known.producer)
+        Ok(drained.producer)
     }
 
     /// A task has another go: it is a source again of the groups that it was one of from the start,
@@ -56,15 +102,18 @@ impl Turn<'_> {
                 known.status.is_terminal() || !closed
             });
             let source = self.rows.source(task.id, group)?;
-            if let (true, Some(source)) = (open, source.filter(|source| source.drained)) {
+            if let (true, Some(source)) = (open, source) {
                 let again = Source {
                     run: task.run,
                     drained: false,
                     ..source
                 };
                 self.rows.save_source(task.id, group, again)?;
-                caused.push((group, Event::SourceRetried));
-                again_one = true;
+                // One that has not heard of its end has it as a source still.
+                if source.drained {
+                    caused.push((group, Event::SourceRetried));
+                    again_one = true;
+                }
             }
         }
         Ok(again_one)

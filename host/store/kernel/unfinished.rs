@@ -4,17 +4,18 @@
 //! What follows from a transition is told to its tasks at once while the transaction has room. The
 //! rest is kept as a row of [`Unfinished`] in the same transaction, and [`go_on`] continues it. What
 //! is seen in between is as if the tasks that were not told yet had not heard of the transition:
-//! whoever computes what they have heard asks [`Turn::told`].
+//! whoever computes what they have heard asks [`Turn::told`]. A group does not end while something is
+//! unfinished that it has to have before: it counts as a source of itself.
 
 use std::collections::VecDeque;
 
 use super::delete::USED;
 use super::{Turn, again, arrived, stamp_of};
 use crate::store::StoreError;
-use crate::store::unfinished::{Kind, TOGETHER, Unfinished};
+use crate::store::unfinished::{HELD, Kind, TOGETHER, Unfinished};
 use crate::task::edge::{Edge, Gate};
 use crate::task::state::{Event, upstream_failure};
-use crate::task::{Status, Task, TaskId};
+use crate::task::{Status, StatusSet, Task, TaskId};
 
 /// Rows of unfinished work that one transaction looks at.
 const WORKS: usize = 200;
@@ -32,6 +33,7 @@ pub fn go_on(turn: &mut Turn<'_>) -> Result<bool, StoreError> {
         turn.rows_touched += 1;
         match work.kind {
             Kind::Below | Kind::Cancel => again::go_on(turn, work)?,
+            Kind::Retry | Kind::Restore => again::redo(turn, vec![work])?,
             _ => {
                 let mut caused = Vec::new();
                 turn.tell(work, &mut caused)?;
@@ -99,6 +101,18 @@ impl Turn<'_> {
             (Kind::Dependents | Kind::Reopened, _) => {
                 !self.rows.downstreams(subject, work.after.1)?.is_empty()
             }
+            (Kind::Producers, _) => {
+                let page = self.rows.open_producers(subject, work.after.1, 1)?;
+                !page.is_empty()
+            }
+            (Kind::Groups, _) => {
+                let page = self.rows.open_groups(subject, work.after.1, 1)?;
+                !page.is_empty()
+            }
+            (Kind::Sources, _) => {
+                let page = self.rows.open_sources(subject, work.after.1, 1)?;
+                !page.is_empty()
+            }
             _ => true,
         })
     }
@@ -131,6 +145,70 @@ impl Turn<'_> {
         self.rows.save_unfinished(&work)?;
         self.rows_touched += 1;
         self.left_unfinished = true;
+        Ok(())
+    }
+
+    /// Keep work on another try for a later transaction. The group that it adds members to does not end before.
+    pub(super) fn put_off_held(&mut self, mut work: Unfinished) -> Result<(), StoreError> {
+        if work.bound != HELD
+            && let Some(group) = self.group_of(&work)?
+            && self.lives(group)?
+        {
+            match self.drive(group, Event::Held) {
+                Ok(()) => work.bound = HELD,
+                // A map that has not begun.
+                Err(StoreError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.put_off(work)
+    }
+
+    /// The group that is held open for such work.
+    pub(super) fn group_of(&mut self, work: &Unfinished) -> Result<Option<TaskId>, StoreError> {
+        if work.kind == Kind::Retry {
+            return Ok(Some(work.subject));
+        }
+        let member = self.find(work.subject)?;
+        Ok(member.and_then(|task| task.parent.filter(|_| task.member)))
+    }
+
+    fn lives(&mut self, id: TaskId) -> Result<bool, StoreError> {
+        let task = self.find(id)?;
+        Ok(task.is_some_and(|task| !task.status.is_terminal()))
+    }
+
+    /// A task begins to wait for one that has been in a status that would do, and is no more. Not all may have heard of
+    /// that who waited then; this one is not to, so the work is divided at its place. No clock says who came first.
+    pub(super) fn waits_for_the_next(
+        &mut self,
+        target: TaskId,
+        waiter: TaskId,
+        wanted: StatusSet,
+    ) -> Result<(), StoreError> {
+        // Who changes its work has it locked.
+        if self.find(target)?.is_none() {
+            return Ok(());
+        }
+        let place = waiter.to_i64() as u64;
+        for work in self.rows.unfinished_of(target)? {
+            let of_waits = work.kind == Kind::Waiters && work.is_before(waiter);
+            let moved = work.status.filter(|status| !status.is_terminal());
+            if !of_waits || work.bound < place || !moved.is_some_and(|it| wanted.contains(it)) {
+                continue;
+            }
+            self.rows.drop_unfinished(target, work.number)?;
+            if (work.after.1.to_i64() as u64) < place - 1 {
+                self.put_off(work.up_to(place - 1))?;
+            }
+            if place < work.bound {
+                let behind = work.done_until((0, waiter));
+                self.put_off(Unfinished {
+                    number: 0,
+                    ..behind
+                })?;
+            }
+        }
         Ok(())
     }
 
@@ -174,6 +252,13 @@ impl Turn<'_> {
                 Kind::Cancel => below = task.group.is_none(),
                 // What a group contains has ended, and has another try with it.
                 Kind::Below if task.group.is_some() => {}
+                // It is a source still of those that have not heard of its end.
+                Kind::Groups => {}
+                // They are not for this try. There are no more than a task may have.
+                Kind::Signals => {
+                    let cleared = self.rows.drop_signals(task.id, usize::MAX)?;
+                    self.rows_touched += cleared.rows;
+                }
                 _ => continue,
             }
             self.rows.drop_unfinished(task.id, known.number)?;
@@ -204,8 +289,23 @@ impl Turn<'_> {
             Kind::Waiters => self.tell_waiters(work, caused)?,
             Kind::Members => self.tell_members(work, caused)?,
             Kind::Items => self.more_items(work, caused)?,
+            Kind::Journal => {
+                let run = u32::try_from(work.bound).unwrap_or(u32::MAX);
+                let cleared = (self.rows).drop_journal(work.subject, run, self.together())?;
+                self.rows_touched += cleared.rows;
+                (!cleared.whole).then_some(work)
+            }
+            Kind::Signals => {
+                let cleared = self.rows.drop_signals(work.subject, self.together())?;
+                self.rows_touched += cleared.rows;
+                (!cleared.whole).then_some(work)
+            }
+            Kind::Sources => self.tell_sources(work, caused)?,
+            Kind::Producers => self.tell_producers(work, caused)?,
+            Kind::Groups => self.tell_groups(work, caused)?,
+            Kind::Outputs => self.more_outputs(work, caused)?,
             // These are walked, and told to nobody.
-            Kind::Below | Kind::Cancel => None,
+            Kind::Below | Kind::Cancel | Kind::Retry | Kind::Restore => None,
         };
         if let Some(rest) = rest {
             self.works.push_front(rest);
@@ -281,20 +381,15 @@ impl Turn<'_> {
         page.truncate(self.together());
         let last = page.last().map(|(waiter, ..)| (0, *waiter));
         let rest = self.rest(work, page.len(), last);
+        let rest = rest.filter(|rest| (rest.after.1.to_i64() as u64) < work.bound);
         for (waiter, stamp, wanted) in page {
-            if stamp < 0 || !arrived(status, wanted) {
+            let behind = waiter.to_i64() as u64 > work.bound;
+            if behind || stamp < 0 || !arrived(status, wanted) {
                 continue;
             }
-            let waiting = self
-                .find(waiter)?
-                .filter(|waiter| waiter.status == Status::Waiting && stamp_of(waiter) == stamp);
-            let since_ms = waiting.and_then(|waiter| Some(waiter.wait.as_ref()?.since_ms));
-            // It has begun to wait after the task had moved on. That cannot be in the transaction in which the task
-            // moves, and there no clock is asked: one that was set back would leave who waits waiting for ever.
-            let later = since_ms.is_some_and(|since_ms| since_ms > work.bound);
-            if work.number != 0 && !status.is_terminal() && later {
-                continue;
-            }
+            let waits = self.find(waiter)?.is_some_and(|waiter| {
+                waiter.status == Status::Waiting && stamp_of(waiter) == stamp
+            });
             match parent == Some(waiter) {
                 true => self.rows.remove_wait(id, waiter)?,
                 false => self.rows.add_wait(id, waiter, USED, wanted)?,
@@ -302,7 +397,7 @@ impl Turn<'_> {
             self.rows_touched += 1;
             self.relieve()?;
             // The row of a wait that is over, by its time or by another task, means nothing.
-            if since_ms.is_some() {
+            if waits {
                 caused.push((waiter, Event::AwaitedArrived { by: Some(id) }));
             }
         }
@@ -339,7 +434,7 @@ impl Turn<'_> {
     }
 
     /// What is left after so many rows, of which this was the last.
-    fn rest(
+    pub(super) fn rest(
         &self,
         work: Unfinished,
         rows: usize,

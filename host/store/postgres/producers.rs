@@ -41,12 +41,20 @@ impl ProducerRows for PgRows<'_> {
         )
     }
 
-    fn open_producers(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    fn open_producers(
+        &mut self,
+        group: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
         const SQL: &str = "\
             select task_id
             from sources
-            where group_id = :group and not drained and producer";
-        self.seldom(SQL, named! { "group": group })
+            where group_id = :group and not drained and producer and task_id > :after
+            order by task_id
+            limit :limit";
+        let values = named! { "group": group, "after": after, "limit": limit };
+        self.seldom(SQL, values)
     }
 
     fn has_finite_source(&mut self, producer: TaskId, open: bool) -> Result<bool, StoreError> {

@@ -130,7 +130,11 @@ const USERS: &str = "\
       union all
       select id, origin_id, 3
       from tasks
-      where id = any(:ids) and origin_id is not null) users
+      where id = any(:ids) and origin_id is not null
+      union all
+      select task_id, group_id, 4
+      from sources
+      where task_id = any(:ids) and not drained) users
     join tasks on tasks.id = user_id
     where tasks.ended_at_ms is null
     order by used, how, user_id";

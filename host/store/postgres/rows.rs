@@ -15,6 +15,7 @@ mod groups;
 mod kin;
 mod loading;
 mod payloads;
+mod records;
 
 use std::collections::HashMap;
 
@@ -27,7 +28,7 @@ use super::sql::{Link, Step, Value, named};
 use super::{edges, items};
 use crate::journal::Entry;
 use crate::queue::Queue;
-use crate::store::rows::{Alarm, Brief, EndedItem, Rows, Source, Standing};
+use crate::store::rows::{Alarm, Attached, Brief, Cleared, EndedItem, Rows, Source, Standing};
 use crate::store::unfinished::TOGETHER;
 use crate::store::{
     ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, SharedComponent,
@@ -41,6 +42,7 @@ pub use self::kin::{by_key, child_ids, last_sequence};
 pub use self::loading::loading;
 use self::loading::wait;
 pub use self::payloads::{bytes_apart, fill, fill_group, until_full, whole};
+pub use self::records::{Records, drop_signals};
 
 /// What one transaction has read and not written yet.
 #[derive(Default)]
@@ -60,6 +62,8 @@ pub struct State {
     /// What tasks come after, and what they wait for, as far as it was read ahead.
     upstreams: HashMap<TaskId, Vec<Edge>>,
     awaited: HashMap<TaskId, Vec<(TaskId, i64, StatusSet)>>,
+    /// Of tasks that are locked: how much they have recorded and not received, more or less.
+    pub(super) records: HashMap<TaskId, Records>,
     /// Of tasks that are locked: whether they are a source that has not drained.
     sources: HashMap<TaskId, bool>,
     /// Of tasks that are locked: whether something about them is unfinished.
@@ -408,6 +412,10 @@ impl Rows for PgRows<'_> {
         Ok(of_target)
     }
 
+    fn attached(&mut self, id: TaskId) -> Result<Attached, StoreError> {
+        Ok(records::attached(self, id))
+    }
+
     fn awaited(&mut self, waiter: TaskId) -> Result<Vec<(TaskId, i64, StatusSet)>, StoreError> {
         const SQL: &str = "\
             select target_id, stamp, wanted
@@ -502,16 +510,26 @@ impl Rows for PgRows<'_> {
         Ok(())
     }
 
-    fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        groups::open_groups(self, source)
+    fn open_groups(
+        &mut self,
+        source: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        groups::open_groups(self, source, after, limit)
     }
 
     fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
         groups::declared_groups(self, source)
     }
 
-    fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        groups::open_sources(self, group)
+    fn open_sources(
+        &mut self,
+        group: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        groups::open_sources(self, group, after, limit)
     }
 
     fn members_that_hang(
@@ -522,8 +540,13 @@ impl Rows for PgRows<'_> {
         groups::members_that_hang(self, group, limit)
     }
 
-    fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        groups::members_to_retry(self, group)
+    fn members_to_retry(
+        &mut self,
+        group: TaskId,
+        after: (u64, TaskId),
+        limit: usize,
+    ) -> Result<Vec<(u64, TaskId, bool)>, StoreError> {
+        groups::members_to_retry(self, group, after, limit)
     }
 
     fn ended_items(
@@ -545,12 +568,19 @@ impl Rows for PgRows<'_> {
             self.settle()?;
         }
         self.state.bulk.entry(task, run, entry);
+        if let Some(known) = self.state.records.get_mut(&task) {
+            known.calls = known.calls.max(entry.number.into());
+        }
         Ok(())
     }
 
-    fn drop_journal(&mut self, task: TaskId) -> Result<(), StoreError> {
-        self.state.bulk.drop_journal(task);
-        Ok(())
+    fn drop_journal(
+        &mut self,
+        task: TaskId,
+        run: u32,
+        limit: usize,
+    ) -> Result<Cleared, StoreError> {
+        records::drop_journal(self, task, run, limit)
     }
 
     fn add_attempt(&mut self, task: TaskId, attempt: &Attempt) -> Result<(), StoreError> {

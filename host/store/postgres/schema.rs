@@ -432,6 +432,15 @@ create table unfinished (
   primary key (subject_id, number)
 );
 
+-- A group tells its sources in the order of their ids, some at a time.
+drop index sources_group;
+drop index sources_producers;
+create index sources_group on sources (group_id, task_id) where not drained;
+create index sources_producers on sources (group_id, task_id) where not drained and producer;
+-- Whether a producer is left alone is asked for each of them.
+create index sources_finite on sources (group_id) where not producer;
+create index sources_finite_open on sources (group_id) where not drained and not producer;
+
 -- Of what is read of a row; none of one that an earlier version wrote.
 alter table tasks add column checksum bigint;
 alter table groups add column checksum bigint;

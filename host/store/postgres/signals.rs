@@ -3,7 +3,7 @@
 use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, Step, named};
-use crate::store::rows::SignalRows;
+use crate::store::rows::{Cleared, SignalRows};
 use crate::store::{Signal, StoreError, checksum};
 use crate::task::{Damage, TaskId};
 
@@ -17,6 +17,9 @@ impl SignalRows for PgRows<'_> {
         const SQL: &str = "\
             insert into signals (task_id, number, name, value, sent_at_ms, checksum)
             values (:task, :number, :name, :value, :sent_at_ms, :sum)";
+        if let Some(known) = self.state.records.get_mut(&signal.to) {
+            known.signals += 1;
+        }
         self.run(
             SQL,
             named! {
@@ -88,9 +91,8 @@ impl SignalRows for PgRows<'_> {
         unread(self.settle()?, task)
     }
 
-    fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError> {
-        self.state.bulk.drop_signals(task);
-        Ok(())
+    fn drop_signals(&mut self, task: TaskId, limit: usize) -> Result<Cleared, StoreError> {
+        super::rows::drop_signals(self, task, limit)
     }
 }
 

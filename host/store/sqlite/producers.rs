@@ -41,25 +41,35 @@ impl ProducerRows for SqliteRows<'_> {
         )
     }
 
-    fn open_producers(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    fn open_producers(
+        &mut self,
+        group: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
         const SQL: &str = "\
             select task_id
             from sources
-            where group_id = :group and drained = 0 and producer = 1";
-        self.ids(SQL, named_params! { ":group": group.to_i64() })
+            where group_id = :group and drained = 0 and producer = 1 and task_id > :after
+            order by task_id
+            limit :limit";
+        let values = named_params! {
+            ":group": group.to_i64(), ":after": after.to_i64(), ":limit": limit as i64
+        };
+        self.ids(SQL, values)
     }
 
     fn has_finite_source(&mut self, producer: TaskId, open: bool) -> Result<bool, StoreError> {
         const OPEN: &str = "\
             select 1
             from sources mine
-            join sources other on other.group_id = mine.group_id
+            join sources other indexed by sources_finite_open on other.group_id = mine.group_id
             where mine.task_id = :task and mine.drained = 0 and other.drained = 0 and other.producer = 0
             limit 1";
         const EVER: &str = "\
             select 1
             from sources mine
-            join sources other on other.group_id = mine.group_id
+            join sources other indexed by sources_finite on other.group_id = mine.group_id
             where mine.task_id = :task and mine.drained = 0 and other.producer = 0
             limit 1";
         let sql = if open { OPEN } else { EVER };

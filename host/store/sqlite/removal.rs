@@ -86,7 +86,7 @@ const LOOK: &str = "\
     where id = :id";
 
 /// Who has not ended and uses a task, in the order of [`Use::ALL`].
-const USERS: [&str; 4] = [
+const USERS: [&str; 5] = [
     "select user.id, user.status
      from edges
      join tasks user on user.id = downstream_id
@@ -107,6 +107,12 @@ const USERS: [&str; 4] = [
     "select id, status
      from tasks
      where id = :id and ended_at_ms is null",
+    "select pool.id, pool.status
+     from sources
+     join tasks pool on pool.id = group_id
+     where task_id = :id and drained = 0 and ended_at_ms is null
+     order by pool.id
+     limit 1",
 ];
 
 impl SqliteRows<'_> {

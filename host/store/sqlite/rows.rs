@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, to_json};
 use super::{edges, explain, handlers, items, saving};
 use crate::journal::Entry;
-use crate::store::rows::{Alarm, Attached, EndedItem, Rows, Source, Standing};
+use crate::store::rows::{Alarm, Attached, Cleared, EndedItem, Rows, Source, Standing};
 use crate::store::unfinished::TOGETHER;
 use crate::store::{
     ComponentChange, Counter, HandlersStanding, Lane, LogLine, StoreError, checksum,
@@ -80,6 +80,20 @@ fn gate(lane: &Lane) -> i64 {
 }
 
 /// All rows of a query.
+/// How many of these, from the first, fit below a weight: at least one; with the last of them, and what they weigh.
+pub fn fit<K: Copy>(found: Vec<(K, u64)>, limit: usize) -> (Option<K>, Cleared) {
+    let (mut last, mut rows, mut fit) = (None, 0_usize, 0);
+    for (key, weight) in &found {
+        if rows >= limit {
+            break;
+        }
+        (last, fit) = (Some(*key), fit + 1);
+        rows = rows.saturating_add(usize::try_from(*weight).unwrap_or(usize::MAX));
+    }
+    let whole = fit == found.len() && found.len() < limit;
+    (last, Cleared { rows, whole })
+}
+
 pub fn many<T>(
     connection: &Connection,
     sql: &str,
@@ -390,12 +404,22 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn open_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    fn open_groups(
+        &mut self,
+        source: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
         const SQL: &str = "\
             select group_id
             from sources
-            where task_id = :task and drained = 0";
-        self.ids(SQL, named_params! { ":task": source.to_i64() })
+            where task_id = :task and drained = 0 and group_id > :after
+            order by group_id
+            limit :limit";
+        let values = named_params! {
+            ":task": source.to_i64(), ":after": after.to_i64(), ":limit": limit as i64
+        };
+        self.ids(SQL, values)
     }
 
     fn declared_groups(&mut self, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
@@ -406,12 +430,22 @@ impl Rows for SqliteRows<'_> {
         self.ids(SQL, named_params! { ":task": source.to_i64() })
     }
 
-    fn open_sources(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    fn open_sources(
+        &mut self,
+        group: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
         const SQL: &str = "\
             select task_id
             from sources
-            where group_id = :group and drained = 0";
-        self.ids(SQL, named_params! { ":group": group.to_i64() })
+            where group_id = :group and drained = 0 and task_id > :after
+            order by task_id
+            limit :limit";
+        let values = named_params! {
+            ":group": group.to_i64(), ":after": after.to_i64(), ":limit": limit as i64
+        };
+        self.ids(SQL, values)
     }
 
     fn members_that_hang(
@@ -430,14 +464,29 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn members_to_retry(&mut self, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+    fn members_to_retry(
+        &mut self,
+        group: TaskId,
+        after: (u64, TaskId),
+        limit: usize,
+    ) -> Result<Vec<(u64, TaskId, bool)>, StoreError> {
         const SQL: &str = "\
-            select id
-            from tasks
-            where parent_id = :group and status in ('failed', 'expired', 'cancelled')
+            select sequence, id, status in ('failed', 'expired', 'cancelled')
               and not exists (select 1 from tasks later where later.retry_of = tasks.id)
-            order by sequence";
-        self.ids(SQL, named_params! { ":group": group.to_i64() })
+            from tasks
+            where parent_id = :group and (sequence, id) > (:rank, :id)
+            order by sequence, id
+            limit :limit";
+        let values = named_params! {
+            ":group": group.to_i64(), ":rank": after.0 as i64, ":id": after.1.to_i64(), ":limit": limit as i64
+        };
+        self.many(SQL, values, |row| {
+            Ok((
+                columns::unsigned(row, 0)?,
+                columns::id(row, 1)?,
+                row.get(2)?,
+            ))
+        })
     }
 
     fn ended_items(
@@ -475,9 +524,31 @@ impl Rows for SqliteRows<'_> {
         )
     }
 
-    fn drop_journal(&mut self, task: TaskId) -> Result<(), StoreError> {
-        const SQL: &str = "delete from journal where task_id = :task";
-        self.run(SQL, named_params! { ":task": task.to_i64() })
+    fn drop_journal(
+        &mut self,
+        task: TaskId,
+        run: u32,
+        limit: usize,
+    ) -> Result<Cleared, StoreError> {
+        const LOOK: &str = "\
+            select run, number, 1 + octet_length(answer) / 4096
+            from journal
+            where task_id = :task and run <= :run
+            order by run, number
+            limit :limit";
+        const DELETE: &str = "\
+            delete from journal
+            where task_id = :task and (run, number) <= (:run, :number)";
+        let values = named_params! { ":task": task.to_i64(), ":run": run, ":limit": limit as i64 };
+        let found = self.many(LOOK, values, |row| {
+            Ok(((row.get(0)?, row.get(1)?), columns::unsigned(row, 2)?))
+        })?;
+        let (last, cleared) = fit::<(u32, i64)>(found, limit);
+        if let Some((run, number)) = last {
+            let values = named_params! { ":task": task.to_i64(), ":run": run, ":number": number };
+            self.run(DELETE, values)?;
+        }
+        Ok(cleared)
     }
 
     fn add_attempt(&mut self, task: TaskId, attempt: &Attempt) -> Result<(), StoreError> {

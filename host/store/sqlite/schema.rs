@@ -644,6 +644,10 @@ create table unfinished (
   primary key (subject_id, number)
 ) strict, without rowid;
 
+-- Whether a producer is left alone is asked for each of them.
+create index sources_finite on sources (group_id) where producer = 0;
+create index sources_finite_open on sources (group_id) where drained = 0 and producer = 0;
+
 -- Of what is read of a row; none of one that an earlier version wrote.
 alter table tasks add column checksum integer;
 alter table groups add column checksum integer;

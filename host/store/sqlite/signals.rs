@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::rows::SqliteRows;
+use super::rows::{SqliteRows, fit};
 use super::{columns, explain};
-use crate::store::rows::SignalRows;
+use crate::store::rows::{Cleared, SignalRows};
 use crate::store::{Signal, StoreError, checksum};
 use crate::task::{Damage, TaskId};
 
@@ -83,9 +83,25 @@ impl SignalRows for SqliteRows<'_> {
         unread(self.connection, task).map_err(|error| explain(self.path, error))
     }
 
-    fn drop_signals(&mut self, task: TaskId) -> Result<(), StoreError> {
-        const SQL: &str = "delete from signals where task_id = :task";
-        self.run(SQL, named_params! { ":task": task.to_i64() })
+    fn drop_signals(&mut self, task: TaskId, limit: usize) -> Result<Cleared, StoreError> {
+        const LOOK: &str = "\
+            select number, 1 + octet_length(value) / 4096
+            from signals
+            where task_id = :task
+            order by number
+            limit :limit";
+        const DELETE: &str = "delete from signals where task_id = :task and number <= :number";
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let values = named_params! { ":task": task.to_i64(), ":limit": most };
+        let found = self.many(LOOK, values, |row| {
+            Ok((row.get(0)?, columns::unsigned(row, 1)?))
+        })?;
+        let (last, cleared) = fit::<i64>(found, limit);
+        if let Some(number) = last {
+            let values = named_params! { ":task": task.to_i64(), ":number": number };
+            self.run(DELETE, values)?;
+        }
+        Ok(cleared)
     }
 }
 

@@ -246,6 +246,8 @@ fn pool_events() -> Vec<(&'static str, Event)> {
         ("source opened", Event::SourceOpened),
         ("source drained", Event::SourceDrained),
         ("source retried", Event::SourceRetried),
+        ("held", Event::Held),
+        ("released", Event::Released { sources: 1 }),
         ("member added", added(None)),
         ("member completed", ended(Status::Completed)),
         ("member failed", ended(Status::Failed)),
@@ -405,6 +407,7 @@ fn each_events() -> Vec<(&'static str, Event)> {
         optional: false,
         entry_bytes: 2,
     };
+    let assembled = |output| Event::Assembled { output };
     vec![
         ("begun", Event::Begun),
         ("upstream opened, of a map", Event::UpstreamOpened),
@@ -419,8 +422,15 @@ fn each_events() -> Vec<(&'static str, Event)> {
         ("expired, of a map", Event::Expired),
         ("items added", Event::ItemsAdded { items: 2 }),
         ("source drained, of a map", Event::SourceDrained),
-        ("source lost", Event::SourceLost { failure }),
+        (
+            "source lost",
+            Event::SourceLost {
+                failure: failure.clone(),
+            },
+        ),
         ("source opened, of a map", Event::SourceOpened),
+        ("assembled", assembled(Ok("[1]".into()))),
+        ("assembled, of damaged items", assembled(Err(failure))),
         ("item completed", ended(Status::Completed)),
         ("item failed", ended(Status::Failed)),
         (

@@ -319,6 +319,8 @@ create table unfinished (
   status text,
   primary key (subject_id, number)
 ) strict, without rowid;
+create index sources_finite on sources (group_id) where producer = 0;
+create index sources_finite_open on sources (group_id) where drained = 0 and producer = 0;
 alter table tasks add column checksum integer;
 alter table groups add column checksum integer;
 alter table payloads add column checksum integer;

@@ -220,6 +220,7 @@ pub(super) fn stays(facts: &Facts) -> Option<Stays> {
             Use::Retries => "is another try of",
             Use::Reads => "uses the result of",
             Use::Submitted => "submitted",
+            Use::IsFilled => "is filled by",
         },
     })
 }

@@ -48,16 +48,23 @@ pub fn source(link: &Link, task: TaskId, group: TaskId) -> Result<Option<Source>
 }
 
 /// Groups that a task is a source of and has not drained.
-pub fn open_groups(rows: &mut PgRows<'_>, source: TaskId) -> Result<Vec<TaskId>, StoreError> {
+pub fn open_groups(
+    rows: &mut PgRows<'_>,
+    source: TaskId,
+    after: TaskId,
+    limit: usize,
+) -> Result<Vec<TaskId>, StoreError> {
     const SQL: &str = "\
         select group_id
         from sources
-        where task_id = :task and not drained
-        order by group_id";
+        where task_id = :task and not drained and group_id > :after
+        order by group_id
+        limit :limit";
     if rows.state.sources.get(&source) == Some(&false) {
         return Ok(Vec::new());
     }
-    rows.seldom(SQL, named! { "task": source })
+    let values = named! { "task": source, "after": after, "limit": limit };
+    rows.seldom(SQL, values)
 }
 
 /// Groups that a task was a source of from the start.
@@ -71,13 +78,20 @@ pub fn declared_groups(rows: &mut PgRows<'_>, source: TaskId) -> Result<Vec<Task
 }
 
 /// Sources of a group that have not drained.
-pub fn open_sources(rows: &mut PgRows<'_>, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+pub fn open_sources(
+    rows: &mut PgRows<'_>,
+    group: TaskId,
+    after: TaskId,
+    limit: usize,
+) -> Result<Vec<TaskId>, StoreError> {
     const SQL: &str = "\
         select task_id
         from sources
-        where group_id = :group and not drained
-        order by task_id";
-    rows.seldom(SQL, named! { "group": group })
+        where group_id = :group and not drained and task_id > :after
+        order by task_id
+        limit :limit";
+    let values = named! { "group": group, "after": after, "limit": limit };
+    rows.seldom(SQL, values)
 }
 
 /// Members that wait or are blocked.
@@ -95,14 +109,27 @@ pub fn members_that_hang(
     rows.ids(SQL, named! { "group": group, "limit": limit })
 }
 
-/// Members that did not complete, and that no other took the place of.
-pub fn members_to_retry(rows: &mut PgRows<'_>, group: TaskId) -> Result<Vec<TaskId>, StoreError> {
+/// What a group contains, and whether it did not complete and no other took its place.
+pub fn members_to_retry(
+    rows: &mut PgRows<'_>,
+    group: TaskId,
+    after: (u64, TaskId),
+    limit: usize,
+) -> Result<Vec<(u64, TaskId, bool)>, StoreError> {
     const SQL: &str = "\
-        select id
-        from tasks
-        where parent_id = :group and status in ('failed', 'expired', 'cancelled')
+        select sequence, id, status in ('failed', 'expired', 'cancelled')
           and not exists (select 1 from tasks later where later.retry_of = tasks.id)
-        order by sequence";
+        from tasks
+        where parent_id = :group and (sequence, id) > (:rank, :id)
+        order by sequence, id
+        limit :limit";
     rows.only_alone()?;
-    rows.ids(SQL, named! { "group": group })
+    let values = named! { "group": group, "rank": after.0, "id": after.1, "limit": limit };
+    rows.many(SQL, values, |row| {
+        Ok((
+            columns::unsigned(row, 0)?,
+            columns::id(row, 1)?,
+            columns::get(row, 2)?,
+        ))
+    })
 }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Row;
 
+use super::records::RECORDS;
 use super::{PgRows, missing};
 use crate::store::StoreError;
 use crate::store::postgres::columns::{self, COLUMNS, GROUP_COLUMNS};
@@ -24,9 +25,20 @@ impl PgRows<'_> {
 
     /// Keep what [`loading`] has found.
     pub fn keep(&mut self, ids: &[TaskId], found: &[Vec<Row>]) -> Result<(), StoreError> {
-        let [tasks, kin, groups, waits, downstreams, sources, unfinished] = found else {
+        let [
+            tasks,
+            kin,
+            groups,
+            waits,
+            downstreams,
+            sources,
+            unfinished,
+            records,
+        ] = found
+        else {
             return Err(columns::damaged("an answer is missing".to_owned()));
         };
+        self.keep_records(ids, records)?;
         let state = &mut *self.state;
         for &id in ids {
             state.is_locked(id, None);
@@ -208,6 +220,7 @@ pub fn loading(ids: &[TaskId], kin: bool, lock: &str) -> Vec<Step> {
              where task_id = any(array({all})) and not drained"
         ),
         format!("select subject_id from unfinished where subject_id = any(array({all}))"),
+        RECORDS.to_owned(),
     ];
     let step = |sql: &String| Step::query(sql, named! { "ids": ids });
     sqls.iter().map(step).collect()
