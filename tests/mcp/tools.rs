@@ -680,7 +680,7 @@ fn any_json_comes_as_text_too_and_its_bytes_reach_the_handler() {
     assert_eq!(input_of(&mut client, &made["ids"][1]), "true");
     let sent = json!({ "id": made["ids"][0], "name": "go", "value_json": odd });
     assert_eq!(client.ok("signal", sent)["awaited"], false);
-    let units = json!({ "handler": "echo", "path": "many.jsonl", "start_host": false });
+    let units = json!({ "handler": "echo", "units_jsonl": lines, "start_host": false });
     assert_eq!(client.ok("job_start", units)["units"], 2);
     let document = json!({ "name": "w", "jobs": [{ "key": "one", "handler": "echo" }] });
     let run = json!({ "document": document, "input_json": odd });
