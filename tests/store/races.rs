@@ -110,6 +110,16 @@ impl Pair {
     }
 }
 
+/// Delete a task, in as many transactions as it takes: on a slow machine one may have no time for more than a look.
+/// Nothing is left of it afterwards for the next one to clear away.
+async fn delete(world: &World, id: TaskId) -> Result<Sweep, StoreError> {
+    let mut sweep = Sweep::of(id, false);
+    while !sweep.over() {
+        sweep = world.store().sweep(sweep).await?;
+    }
+    Ok(sweep)
+}
+
 /// Either is the one that is held.
 const BOTH: [bool; 2] = [false, true];
 
@@ -355,7 +365,7 @@ async fn a_task_that_is_retried_while_it_is_deleted_is_either_and_never_both() {
         let task = retries.start(id).await;
         retries.fail(&task).await;
         let retry = retries.store().retry(id);
-        let delete = deletes.store().sweep(Sweep::of(id, false));
+        let delete = delete(deletes, id);
         match turned {
             false => {
                 let (retried, deleted, met) = pair.race(retry, delete).await;
@@ -462,7 +472,7 @@ async fn what_is_put_after_a_task_that_is_deleted_is_refused_or_keeps_it() {
             ..Options::default()
         };
         let add = adds.try_submit("after", after);
-        let delete = deletes.store().sweep(Sweep::of(upstream, false));
+        let delete = delete(deletes, upstream);
         let (added, deleted, met) = match turned {
             false => pair.race(add, delete).await,
             true => {
@@ -491,7 +501,7 @@ async fn a_key_that_is_used_while_its_task_is_deleted_names_a_new_one() {
     let old = pair.free.submit_with("h", keyed("k")).await;
     let task = pair.free.start(old).await;
     pair.free.complete(&task).await;
-    let delete = pair.held.store().sweep(Sweep::of(old, false));
+    let delete = delete(&pair.held, old);
     let again = pair.free.try_submit("h", keyed("k"));
     let (deleted, again, met) = pair.race(delete, again).await;
     deleted.unwrap();
