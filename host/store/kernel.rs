@@ -323,7 +323,9 @@ impl<'a> Turn<'a> {
             };
             caused.push((group, retried));
         }
-        if again {
+        // A pool that nobody adds to any more ends at once by a retry: its first end does not count twice.
+        let ends_again = status_before.is_terminal() && change.effects.contains(&Effect::Ended);
+        if again || ends_again {
             self.reopened(&task, status_before, &mut caused)?;
         }
         match event {

@@ -191,6 +191,7 @@ macro_rules! conformance {
                 a_step_is_told_the_ids_of_what_it_comes_after
                 a_key_names_one_workflow
                 a_pool_of_a_workflow_waits_for_all_of_its_sources
+                a_pool_that_ends_at_once_by_a_retry_opens_what_comes_after_it_once
                 a_workflow_is_no_work_for_a_host
             }
             producers {

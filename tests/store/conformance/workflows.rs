@@ -244,6 +244,24 @@ pub async fn a_pool_of_a_workflow_waits_for_all_of_its_sources(world: &mut World
     assert_eq!(world.get(started.id).status, Status::Completed);
 }
 
+pub async fn a_pool_that_ends_at_once_by_a_retry_opens_what_comes_after_it_once(world: &mut World) {
+    let started = world.workflow("a>p, p:pool, x, y, c<p*+x+y").await;
+    let all = ids(&started);
+    let source = world.start(all[0]).await;
+    world.cancel(all[1]).await;
+    assert_eq!(world.show(&all), "running cancelled ready ready blocked");
+    assert_eq!(world.get(all[4]).blocked_by, 2);
+    world.complete(&source).await;
+    world.store().retry(all[1]).await.unwrap();
+    assert_eq!(world.show(&all), "completed completed ready ready blocked");
+    assert_eq!(world.get(all[4]).blocked_by, 2);
+    run(world, all[2]).await;
+    assert_eq!(
+        world.show(&all),
+        "completed completed completed ready blocked"
+    );
+}
+
 pub async fn a_workflow_is_no_work_for_a_host(world: &mut World) {
     let started = world.workflow("a").await;
     let claimed = world.claim().await;
