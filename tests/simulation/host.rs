@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use fishway::bus::Bus;
 use fishway::clock::Clock;
 use fishway::lease::LeaseKey;
+use fishway::limits::TRANSACTION_ROWS;
 use fishway::store::sqlite::Role;
 use fishway::store::writer::{Engine, Job, Message, Writer};
 use fishway::store::{Dispatch, Lane, Room, StoreError};
@@ -51,6 +52,8 @@ pub struct Offers {
     pub slots: usize,
     pub claimed: Vec<Task>,
     pub broken: Option<StoreError>,
+    /// Rows that a transaction has room for; none: as many as usual.
+    pub rows_max: Option<usize>,
 }
 
 impl SimDispatch {
@@ -76,6 +79,10 @@ impl Dispatch for SimDispatch {
             attempts_max: 3,
             at_once: None,
         })
+    }
+
+    fn rows_max(&self) -> usize {
+        self.offers().rows_max.unwrap_or(TRANSACTION_ROWS)
     }
 
     fn claimed(&self, tasks: Vec<Task>) {

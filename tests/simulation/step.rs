@@ -101,6 +101,10 @@ pub enum Step {
     Failover(u8),
     Clock(i64),
     Together(u8),
+    /// From here on a transaction has room for so many rows, and leaves the rest unfinished; 0: as many as usual.
+    Rows(usize),
+    /// A transaction of what others have left unfinished.
+    GoOn,
     Crash(Loss),
     Takeover,
     Late(u16, u8),
@@ -236,6 +240,8 @@ enum Make {
     Failover,
     Clock,
     Together,
+    Rows,
+    GoOn,
     Crash,
     Takeover,
     Late,
@@ -243,7 +249,7 @@ enum Make {
     Full,
 }
 
-const WEIGHTS: [(u32, Make); 37] = [
+const WEIGHTS: [(u32, Make); 39] = [
     (10, Make::Submit),
     (1, Make::Workflow),
     (1, Make::Job),
@@ -276,6 +282,8 @@ const WEIGHTS: [(u32, Make); 37] = [
     (1, Make::Failover),
     (4, Make::Clock),
     (10, Make::Together),
+    (1, Make::Rows),
+    (5, Make::GoOn),
     (1, Make::Crash),
     (1, Make::Takeover),
     (3, Make::Late),
@@ -403,6 +411,8 @@ impl Make {
                 _ => chance.random_range(0..150),
             }),
             Make::Together => Step::Together(chance.random_range(2..9)),
+            Make::Rows => Step::Rows([0, 1, 2, 3, 5, 9][chance.random_range(0..6)]),
+            Make::GoOn => Step::GoOn,
             Make::Crash => {
                 let sectors = chance.next_u64();
                 Step::Crash(match chance.random_range(0..6) {

@@ -29,6 +29,10 @@ pub fn go_on(turn: &mut Turn<'_>) -> Result<bool, StoreError> {
         if turn.is_full() {
             break;
         }
+        // What was done a moment ago may have changed it, or put off what comes before it.
+        let Some(work) = turn.next_of(&work)? else {
+            continue;
+        };
         turn.rows.drop_unfinished(work.subject, work.number)?;
         turn.rows_touched += 1;
         match work.kind {
@@ -79,7 +83,9 @@ impl Turn<'_> {
         work: Unfinished,
         caused: &mut Caused,
     ) -> Result<(), StoreError> {
-        if self.is_full() || self.is_behind(&work)? {
+        let older = |known: &Unfinished| known.subject == work.subject && known.kind.is_of_edges();
+        let later = work.kind.is_of_edges() && self.works.iter().any(older);
+        if later || self.is_full() || self.is_behind(&work)? {
             if self.concerns_anybody(&work)? {
                 self.works.push_back(work);
             }
@@ -244,6 +250,13 @@ impl Turn<'_> {
         ended: Status,
         caused: &mut Caused,
     ) -> Result<(), StoreError> {
+        // What this transaction has not come to yet is treated as what earlier ones have left.
+        let works = std::mem::take(&mut self.works).into_iter();
+        let (of_it, works): (VecDeque<_>, _) = works.partition(|known| known.subject == task.id);
+        self.works = works;
+        for known in of_it {
+            self.put_off(known)?;
+        }
         let mut work = Unfinished::new(task.id, Kind::Reopened).about(ended, i64::MAX as u64);
         let mut below = false;
         for known in self.rows.unfinished_of(task.id)? {
@@ -270,6 +283,18 @@ impl Turn<'_> {
             0 => Ok(()),
             _ => self.spread(work, caused),
         }
+    }
+
+    /// The work of that number as it is now, where it is to be done next.
+    fn next_of(&mut self, work: &Unfinished) -> Result<Option<Unfinished>, StoreError> {
+        let mut known = self.rows.unfinished_of(work.subject)?;
+        let Some(at) = known.iter().position(|known| known.number == work.number) else {
+            return Ok(None);
+        };
+        let work = known.swap_remove(at);
+        let mut before = known.iter().filter(|known| known.number < work.number);
+        let behind = work.kind.is_of_edges() && before.any(|known| known.kind.is_of_edges());
+        Ok((!behind).then_some(work))
     }
 
     /// Whether older work has to be done first.

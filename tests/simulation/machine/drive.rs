@@ -17,6 +17,7 @@ impl Machine {
         self.standby = None;
         self.settle_hosts()?;
         self.look_through()?;
+        self.finish_parts()?;
         let ends = mirror::counted_ends(self.host().eye());
         hold!(
             (self.ends..=self.ends + self.hidden).contains(&ends),
@@ -59,6 +60,30 @@ impl Machine {
             }
         }
         Err(format!("there is no end to {:?}", self.living()))
+    }
+
+    /// A transaction of what others have left unfinished: ended tasks may live again by it.
+    pub(super) fn go_on(&mut self) -> Result<(), Wrong> {
+        self.alone()?;
+        self.again = true;
+        self.tally.parts += 1;
+        self.ask(false, None, Expected::Made, |turn| {
+            kernel::go_on(turn).map(|_| Said::Nothing)
+        })
+    }
+
+    /// Nothing is left unfinished, and from here on transactions have room.
+    fn finish_parts(&mut self) -> Result<(), Wrong> {
+        for _ in 0..10_000 {
+            let left = self.host().eye().rows("select 1 from unfinished limit 1");
+            if left.is_empty() {
+                self.rows_max = None;
+                return self.look_through();
+            }
+            self.go_on()?;
+            self.commit()?;
+        }
+        Err("what is unfinished has no end".to_owned())
     }
 
     pub(super) fn living(&self) -> Vec<TaskId> {

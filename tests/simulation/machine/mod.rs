@@ -135,6 +135,7 @@ pub struct Tally {
     pub unread: u64,
     pub failovers: u64,
     pub parked: u64,
+    pub parts: u64,
 }
 
 impl Tally {
@@ -155,6 +156,7 @@ impl Tally {
         self.unread += other.unread;
         self.failovers += other.failovers;
         self.parked += other.parked;
+        self.parts += other.parts;
     }
 }
 
@@ -197,6 +199,8 @@ pub struct Machine {
     deletes: bool,
     crash: Option<Loss>,
     fill: bool,
+    /// Rows that a transaction has room for; none: as many as usual.
+    rows_max: Option<usize>,
     half_made: Vec<(TaskId, u64, u64)>,
     ends: u64,
     hidden: u64,
@@ -236,6 +240,7 @@ impl Machine {
             deletes: false,
             crash: None,
             fill: false,
+            rows_max: None,
             half_made: Vec::new(),
             ends: 0,
             hidden: 0,

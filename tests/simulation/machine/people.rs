@@ -252,6 +252,12 @@ impl Machine {
             }
             Step::Takeover => self.take_over(),
             Step::Late(number, what) => self.write_late(*number, *what),
+            Step::Rows(rows) => {
+                self.alone()?;
+                self.rows_max = Some(*rows).filter(|rows| *rows > 0);
+                Ok(())
+            }
+            Step::GoOn => self.go_on(),
             Step::Busy(_) => self.busy(),
             Step::Full => {
                 self.fill = true;

@@ -5,12 +5,12 @@ use std::path::Path;
 use fishway::store::StoreError;
 use fishway::store::kernel::{self, Turn};
 use fishway::store::writer::{Ask, Job};
-use fishway::task::{NewTask, Options};
+use fishway::task::{NewTask, Options, TaskId};
 use tokio::sync::oneshot;
 
 use super::{Asked, Machine, Said, Wrong, hold};
 use crate::simulation::host::Host;
-use crate::simulation::mirror;
+use crate::simulation::mirror::{self, Known};
 use crate::simulation::sqlite::Disk;
 use crate::simulation::step::Loss;
 
@@ -87,6 +87,8 @@ impl Machine {
         let before = Disk::read(&directory);
         let mut host = self.host.take().ok_or("no host")?;
         let print_before = host.eye().fingerprint();
+        // It is one transaction that the power is lost in, whatever those before have left.
+        host.dispatch.offers().rows_max = Some(usize::MAX);
         host.turn(jobs);
         let print_after = host.eye().fingerprint();
         let after = Disk::read(&directory);
@@ -135,6 +137,9 @@ impl Machine {
         );
         self.ends = ends;
         self.signals = mirror::signals(self.host().eye());
+        // Of a task that has ended they are left over.
+        let lives = |id: &TaskId| self.tasks.get(id).is_some_and(Known::lives);
+        self.signals.retain(|id, _| lives(id));
         self.half_made = mirror::half_made(self.host().eye());
         Ok(())
     }
