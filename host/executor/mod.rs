@@ -312,12 +312,13 @@ impl Executor {
     pub async fn drain(&self, grace: Duration) {
         self.slots.close();
         self.agents.parking.close();
-        let mut running = self.running.lock();
-        running.closed = true;
-        for control in running.controls.values() {
-            control.stop(Interrupt::HostStops, grace);
+        {
+            let mut running = self.running.lock();
+            running.closed = true;
+            for control in running.controls.values() {
+                control.stop(Interrupt::HostStops, grace);
+            }
         }
-        drop(running);
         // Not the slots: an attempt gives its slot back before its end is written.
         let mut live = self.live.subscribe();
         let _ = live.wait_for(|live| *live == 0).await;

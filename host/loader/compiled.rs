@@ -312,7 +312,7 @@ fn codes(directory: &Path) -> impl Iterator<Item = (PathBuf, Digest, u64)> {
         let ours = ours.iter().any(|ending| has_ending(&path, ending));
         let (digest, engine) = path.file_stem()?.to_str()?.split_once('-')?;
         let named = (digest.parse().ok()?, u64::from_str_radix(engine, 16).ok()?);
-        ours.then(|| (path, named.0, named.1))
+        ours.then_some((path, named.0, named.1))
     })
 }
 

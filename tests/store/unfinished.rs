@@ -375,7 +375,7 @@ fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut 
             let source = run_one(bench);
             let names: Vec<String> = (0..count).map(|number| format!("p{number}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            bench.open_pools(&[source.clone()], &names);
+            bench.open_pools(std::slice::from_ref(&source), &names);
             Box::new(move |bench| bench.finish(&source, done()))
         }
         Large::Producers => {

@@ -333,7 +333,7 @@ fn more_members(
 ) -> Result<Option<Unfinished>, StoreError> {
     let task = turn.find(work.subject)?;
     // One that was cancelled meanwhile is to end.
-    if !task.is_some_and(|task| task.group.as_ref().is_some_and(|group| !group.closed)) {
+    if task.is_none_or(|task| task.group.as_ref().is_none_or(|group| group.closed)) {
         return Ok(None);
     }
     let limit = turn.together();
