@@ -290,9 +290,9 @@ fn a_circle_is_printed_whole() {
         0 => r#"{"key":"j0"}"#.to_owned(),
         _ => format!(r#"{{"key":"j{index}","dependsOn":["j{}"]}}"#, index - 1),
     };
-    let jobs: Vec<String> = (0..20_000).rev().map(job).collect();
+    let jobs: Vec<String> = (0..WORKFLOW_JOBS_MAX).rev().map(job).collect();
     let chain = format!(r#"{{"jobs":[{}]}}"#, jobs.join(","));
-    assert_eq!(json(&chain).workflow.steps.len(), 20_000);
+    assert_eq!(json(&chain).workflow.steps.len(), WORKFLOW_JOBS_MAX);
 }
 
 #[test]
