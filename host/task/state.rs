@@ -775,8 +775,8 @@ fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
 }
 
 /// The same attempt begins again, unless it was lost too often. It rests where a read failed, or the machine
-/// is short of something: what was in the way may take a while. Then it also says what that is, for whoever asks
-/// why it does not run.
+/// is short of something: the cause may last for a while. Then the task also has the cause as its failure, so that
+/// `why` can show it.
 fn lost(mut next: Task, loss: &Loss, restarts_max: u32, now_ms: u64) -> Result<Change, Refusal> {
     let last = match loss {
         Loss::Away => {

@@ -51,7 +51,7 @@ pub struct FileProblemJson {
     pub hint: String,
 }
 
-/// A handler as the database has it, for whoever has no file of it: as above, without what only the file says.
+/// A handler as the database has it, where its file is on another machine: as above, without what only the file says.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
 pub struct KnownHandlerJson {

@@ -1,4 +1,4 @@
-//! The shapes in which everything is told to programs: by `--json`, and over HTTP; a file for each noun.
+//! The JSON that programs read, from `--json` and over HTTP; a file for each noun.
 //!
 //! Both doors use these, so that they say the same, and `remote` reads them. Names are those of the
 //! feature table: a task's `payload` is its `input`, its `result` its `output`.

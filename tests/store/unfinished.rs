@@ -15,10 +15,11 @@ use fishway::store::sqlite::{Opening, Role, SqliteEngine, violations};
 use fishway::store::writer::{Engine, Left};
 use fishway::store::{Dispatch, End, Lane, Record, Room, Signal, StoreError, Suspension, Until};
 use fishway::task::{IdGenerator, NewTask, Options, Producer, Spawner, StatusSet, Task, TaskId};
-use fishway::workflow::{After, NewWorkflow, Step, Work, Workflow};
+use fishway::workflow::{Step, Work};
 use tempfile::TempDir;
 
 use super::world::{START_MS, TestDispatch, call, call_by, done, failed};
+use crate::support::workflows::{new_workflow, step};
 
 /// Rows that a transaction may touch beyond its bound: what was read together comes to its end.
 const BEYOND: u64 = 1_500;
@@ -466,15 +467,10 @@ fn record(bench: &mut Bench, task: &Task, numbers: &[u32]) {
 
 /// A workflow with a pool that a task fills, and so many producers.
 fn produced(bench: &mut Bench, count: usize) {
-    let step = |key: String, work, sources_of, producer| Step {
-        key: key.into(),
-        work,
-        input: "null".into(),
-        options: Options::default(),
-        after: Vec::new(),
-        sources_of,
-        optional: false,
+    let source = |key: String, work, producer| Step {
+        sources_of: vec![0],
         producer,
+        ..step(&key, work, "null", &[])
     };
     let run = |handler: &str| Work::Run {
         handler: handler.into(),
@@ -484,29 +480,12 @@ fn produced(bench: &mut Bench, count: usize) {
         drain_ms: Some(1_000),
     };
     let mut steps = vec![
-        step(
-            "pool".to_owned(),
-            Work::Pool(PoolOptions::default()),
-            vec![],
-            None,
-        ),
-        step("first".to_owned(), run("first"), vec![0], None),
+        step("pool", Work::Pool(PoolOptions::default()), "null", &[]),
+        source("first".to_owned(), run("first"), None),
     ];
-    let producers =
-        (0..count).map(|number| step(format!("p{number}"), run("h"), vec![0], Some(producer)));
+    let producers = (0..count).map(|number| source(format!("p{number}"), run("h"), Some(producer)));
     steps.extend(producers);
-    let workflow = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps,
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let workflow = new_workflow(steps);
     bench.act(|turn| kernel::run_workflow(turn, &workflow, None));
 }
 
@@ -536,16 +515,6 @@ fn children(bench: &mut Bench, parent: TaskId, count: usize) -> Vec<TaskId> {
 
 /// A workflow of a step, and of a map over what that returns.
 fn map(bench: &mut Bench, on_failure: OnFailure) -> TaskId {
-    let step = |key: &str, work, after: Vec<After>| Step {
-        key: key.into(),
-        work,
-        input: "null".into(),
-        options: Options::default(),
-        after,
-        sources_of: Vec::new(),
-        optional: false,
-        producer: None,
-    };
     let each = Work::Each {
         options: PoolOptions {
             on_failure: Some(on_failure),
@@ -559,28 +528,11 @@ fn map(bench: &mut Bench, on_failure: OnFailure) -> TaskId {
             },
         }),
     };
-    let first = After {
-        step: 0,
-        key: None,
-        on: Default::default(),
-        optional: false,
-    };
     let handler = "list".into();
-    let workflow = NewWorkflow {
-        workflow: Arc::new(Workflow {
-            name: "w".into(),
-            on_failure: OnFailure::Fail,
-            input: "{}".into(),
-            steps: vec![
-                step("list", Work::Run { handler }, Vec::new()),
-                step("map", each, vec![first]),
-            ],
-        }),
-        spawner: None,
-        retry_of: None,
-        key: None,
-        metadata: None,
-    };
+    let workflow = new_workflow(vec![
+        step("list", Work::Run { handler }, "null", &[]),
+        step("map", each, "null", &[0]),
+    ]);
     let started = bench.act(|turn| kernel::run_workflow(turn, &workflow, None));
     started.jobs[1].1
 }

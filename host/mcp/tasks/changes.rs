@@ -10,6 +10,7 @@ use super::present;
 use crate::mcp::Door;
 use crate::mcp::answer::Trouble;
 use crate::mcp::tool::{Call, Known, tool};
+use crate::task::TaskId;
 use crate::wire;
 
 /// Tasks that one call cancels or retries.
@@ -35,7 +36,7 @@ pub struct CancelInput {
     only: bool,
 }
 
-/// What became of one of several.
+/// The result for one task.
 #[derive(Debug, Serialize)]
 pub struct DoneJson {
     /// As it was named.
@@ -53,7 +54,19 @@ pub struct DoneJson {
     problem: Option<String>,
 }
 
-/// What became of each.
+impl DoneJson {
+    fn done(id: TaskId) -> DoneJson {
+        DoneJson {
+            id: id.to_string(),
+            done: true,
+            tasks: None,
+            more: false,
+            problem: None,
+        }
+    }
+}
+
+/// The result for each task.
 #[derive(Debug, Serialize)]
 pub struct DoneOutput {
     /// In the order of the ids.
@@ -64,10 +77,7 @@ pub struct DoneOutput {
 
 impl DoneOutput {
     /// Where one thing was asked for and was not done, that is the answer.
-    fn of(
-        mut results: Vec<Result<DoneJson, (String, Trouble)>>,
-        note: Option<String>,
-    ) -> Result<DoneOutput, Trouble> {
+    fn of(mut results: Results, note: Option<String>) -> Result<DoneOutput, Trouble> {
         if results.len() == 1
             && let Some(Err(_)) = results.first()
             && let Some(Err((_, trouble))) = results.pop()
@@ -112,26 +122,16 @@ tool!(
 );
 
 async fn cancel(door: Arc<Door>, input: CancelInput, _call: Call) -> Result<DoneOutput, Trouble> {
-    at_once(&input.ids)?;
-    let mut results = Vec::new();
-    for name in input.ids {
-        let named = name.clone();
-        let done = async {
-            let id = door.read(move |client| client.resolve(&named)).await?;
-            Ok::<_, Trouble>((id, door.client.cancel(id, input.only).await?))
-        };
-        results.push(match done.await {
-            Ok((id, cancelled)) => Ok(DoneJson {
-                id: id.to_string(),
-                done: true,
-                tasks: Some(cancelled.tasks),
-                more: cancelled.more,
-                problem: None,
-            }),
-            Err(trouble) => Err((name, trouble)),
-        });
-    }
-    DoneOutput::of(results, None)
+    let only = input.only;
+    let results = each(&door, input.ids, |door, id| async move {
+        let cancelled = door.client.cancel(id, only).await?;
+        Ok(DoneJson {
+            tasks: Some(cancelled.tasks),
+            more: cancelled.more,
+            ..DoneJson::done(id)
+        })
+    });
+    DoneOutput::of(results.await?, None)
 }
 
 /// What to retry.
@@ -149,31 +149,37 @@ tool!(
     Adds,
     RetryInput => DoneOutput,
     retry,
-    "Give tasks that failed, were cancelled, expired or were skipped another go, with all their attempts. Of a \
+    "Retry tasks that failed, were cancelled, expired or were skipped, with all their attempts. Of a \
      workflow, a pool or a job, only what did not complete runs again. Then use `wait`."
 );
 
 async fn retry(door: Arc<Door>, input: RetryInput, _call: Call) -> Result<DoneOutput, Trouble> {
-    at_once(&input.ids)?;
+    let results = each(&door, input.ids, |door, id| async move {
+        Ok(DoneJson::done(door.client.retry(id).await?.id))
+    });
+    DoneOutput::of(results.await?, door.host_note())
+}
+
+/// The result of each task, or the name that was given for it and why it has none.
+type Results = Vec<Result<DoneJson, (String, Trouble)>>;
+
+/// Change each of the tasks with these names.
+async fn each<F: Future<Output = Result<DoneJson, Trouble>>>(
+    door: &Arc<Door>,
+    ids: Vec<String>,
+    change: impl Fn(Arc<Door>, TaskId) -> F,
+) -> Result<Results, Trouble> {
+    at_once(&ids)?;
     let mut results = Vec::new();
-    for name in input.ids {
+    for name in ids {
         let named = name.clone();
         let done = async {
             let id = door.read(move |client| client.resolve(&named)).await?;
-            Ok::<_, Trouble>(door.client.retry(id).await?)
+            change(door.clone(), id).await
         };
-        results.push(match done.await {
-            Ok(task) => Ok(DoneJson {
-                id: task.id.to_string(),
-                done: true,
-                tasks: None,
-                more: false,
-                problem: None,
-            }),
-            Err(trouble) => Err((name, trouble)),
-        });
+        results.push(done.await.map_err(|trouble| (name, trouble)));
     }
-    DoneOutput::of(results, door.host_note())
+    Ok(results)
 }
 
 /// What to send.

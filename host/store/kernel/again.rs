@@ -351,8 +351,8 @@ fn more_members(
 }
 
 /// Another try for the members that did not complete, all at once: a workflow has no more than a document may have.
-/// Groups come first: a source that has another go opens its pool by itself, which would leave the failed members
-/// of that pool as they are.
+/// Groups come first: the retry of a source alone reopens its pool, and the failed members of that pool would stay
+/// as they are.
 fn again_members(
     turn: &mut Turn<'_>,
     group: TaskId,

@@ -3,9 +3,9 @@
 //!
 //! What follows from a transition is told to its tasks at once while the transaction has room. The
 //! rest is kept as a row of [`Unfinished`] in the same transaction, and [`go_on`] continues it. What
-//! is seen in between is as if the tasks that were not told yet had not heard of the transition:
-//! whoever computes what they have heard asks [`Turn::told`]. A group does not end while something is
-//! unfinished that it has to have before: it counts as a source of itself.
+//! is seen in between is as if the transition had not happened for the tasks that were not reached yet:
+//! code that computes where such a task stands asks [`Turn::told`]. A group does not end before the
+//! unfinished work that its end depends on is done: it counts as a source of itself.
 
 use std::collections::VecDeque;
 
@@ -83,15 +83,19 @@ impl Turn<'_> {
         work: Unfinished,
         caused: &mut Caused,
     ) -> Result<(), StoreError> {
-        let older = |known: &Unfinished| known.subject == work.subject && known.kind.is_of_edges();
-        let later = work.kind.is_of_edges() && self.works.iter().any(older);
-        if later || self.is_full() || self.is_behind(&work)? {
+        if self.is_full() || self.is_behind(&work)? || self.follows(&work) {
             if self.concerns_anybody(&work)? {
                 self.works.push_back(work);
             }
             return Ok(());
         }
         self.tell(work, caused)
+    }
+
+    /// Whether this transaction has work on the same edges that it has not come to yet.
+    fn follows(&self, work: &Unfinished) -> bool {
+        let older = |known: &Unfinished| known.subject == work.subject && known.kind.is_of_edges();
+        work.kind.is_of_edges() && self.works.iter().any(older)
     }
 
     /// Most transitions are of interest to nobody, and then there is nothing to keep for later.

@@ -47,7 +47,7 @@ pub async fn a_secret_goes_when_no_run_in_progress_draws_from_it(world: &mut Wor
     let third = client.rotate_secret().await.unwrap();
     assert_eq!(told(world), [(third, 0)]);
     assert_eq!(world.store().secret(1).unwrap(), None);
-    // Whoever saw the newest before a run began with it cannot delete it.
+    // The newest secret is not deleted, even by a rotation that saw it before any run used it.
     world.store().drop_secrets(vec![third]).await.unwrap();
     assert_eq!(told(world), [(third, 0)]);
 }
