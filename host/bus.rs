@@ -2,13 +2,17 @@
 //!
 //! A store publishes here after each commit, never before. Who waits for tasks, follows logs or
 //! draws a live view subscribes. A notice says only that there is something to look at; what it
-//! is stands in the store.
+//! is stands in the store. Who waits for the end of one task is handed that task as well, so that it need not be read.
 
-use std::collections::HashMap;
+pub mod requests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
 
+use self::requests::Requests;
 use crate::task::{Status, Task, TaskId};
 
 /// A task has a new status, or told something of itself, and it is on disk.
@@ -55,8 +59,57 @@ impl Notice {
 #[derive(Debug)]
 pub struct Bus {
     commits: watch::Sender<u64>,
-    watched: Mutex<HashMap<TaskId, Vec<Arc<Mailbox>>>>,
+    watched: Mutex<Watched>,
+    /// Watches that want a task at its end. While there is none, a commit does no more than look at this.
+    takers: AtomicUsize,
+    /// Who wants to know where the tasks stand that move now.
+    noting: AtomicUsize,
     followed: Mutex<Vec<Weak<Stream>>>,
+    handlers_version: AtomicU64,
+    /// What is told of them is no commit; it goes the same way because the same people want to know.
+    requests: Requests,
+}
+
+/// Under one lock, so that a move is either told to a watch or known when it begins.
+#[derive(Debug, Default)]
+struct Watched {
+    mailboxes: HashMap<TaskId, Vec<Arc<Mailbox>>>,
+    standing: Standing,
+}
+
+/// Where tasks stand that this process has moved lately, and that have not ended. All that moves them later is either a
+/// commit of this process, which is noted here, or one of another, after which nothing is known.
+#[derive(Debug, Default)]
+struct Standing {
+    statuses: HashMap<TaskId, Status>,
+    /// In the order in which they came; some may have gone since.
+    order: VecDeque<TaskId>,
+}
+
+/// Tasks whose standing is known at most: of the oldest it is forgotten, and who waits for them reads it.
+const STANDING_MAX: usize = 1_024;
+
+impl Standing {
+    fn moved(&mut self, notice: &Notice, is_new: bool) {
+        if notice.status.is_terminal() {
+            self.statuses.remove(&notice.task);
+        } else if let Some(known) = self.statuses.get_mut(&notice.task) {
+            *known = notice.status;
+        } else if is_new {
+            if self.order.len() >= STANDING_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.statuses.remove(&oldest);
+            }
+            self.order.push_back(notice.task);
+            self.statuses.insert(notice.task, notice.status);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.statuses.clear();
+        self.order.clear();
+    }
 }
 
 /// What has come for one who follows everything.
@@ -86,6 +139,8 @@ pub const FOLLOWED_MAX: usize = 65_536;
 struct Mailbox {
     news: Mutex<News>,
     bell: Notify,
+    /// Whether it is for a watch that wants its task at the end.
+    takes: bool,
 }
 
 /// What has changed since a watch was looked at last.
@@ -93,6 +148,9 @@ struct Mailbox {
 pub struct News {
     /// Tasks that moved in this process, with their last status.
     pub moved: HashMap<TaskId, Status>,
+    /// The task of a [`Bus::watch_for_end`], where its last move was its end and the writer knew all of it: the same as a
+    /// read after that commit.
+    pub ended: Option<Arc<Task>>,
     /// Another process has committed: anything may have changed.
     pub outside: bool,
 }
@@ -102,20 +160,50 @@ impl Default for Bus {
         Bus {
             commits: watch::Sender::new(0),
             watched: Mutex::default(),
+            takers: AtomicUsize::new(0),
+            noting: AtomicUsize::new(0),
             followed: Mutex::default(),
+            handlers_version: AtomicU64::new(0),
+            requests: Requests::default(),
         }
     }
 }
 
 impl Bus {
-    /// A commit of this process: `notices` of the tasks that moved.
-    pub fn committed(&self, notices: &[Notice]) {
+    /// Tasks among those that moved whose end somebody waits for, who wants the task then. For the writer, which
+    /// has them in memory until its commit.
+    pub fn wanted(&self, notices: &[Notice]) -> Vec<TaskId> {
+        if self.takers.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
         let watched = lock(&self.watched);
-        if !watched.is_empty() {
+        let takes = |notice: &&Notice| {
+            let mut mailboxes = watched.mailboxes.get(&notice.task).into_iter().flatten();
+            notice.status.is_terminal() && mailboxes.any(|mailbox| mailbox.takes)
+        };
+        notices
+            .iter()
+            .filter(takes)
+            .map(|notice| notice.task)
+            .collect()
+    }
+
+    /// A commit of this process: `notices` of the tasks that moved, and those of them that are wanted and have ended,
+    /// as the commit has left them.
+    pub fn committed(&self, notices: &[Notice], ended: &HashMap<TaskId, Arc<Task>>) {
+        let mut watched = lock(&self.watched);
+        let is_noting = self.noting.load(Ordering::Relaxed) > 0;
+        if is_noting || !watched.standing.statuses.is_empty() {
+            for notice in notices {
+                watched.standing.moved(notice, is_noting);
+            }
+        }
+        let mailboxes = &watched.mailboxes;
+        if !mailboxes.is_empty() {
             // Most commits are about many tasks of one who watches: who is rung once, and locked once.
             let mut open: Option<(&Arc<Mailbox>, MutexGuard<'_, News>)> = None;
             for notice in notices {
-                for mailbox in watched.get(&notice.task).into_iter().flatten() {
+                for mailbox in mailboxes.get(&notice.task).into_iter().flatten() {
                     if !open
                         .as_ref()
                         .is_some_and(|(other, _)| Arc::ptr_eq(other, mailbox))
@@ -125,6 +213,11 @@ impl Bus {
                     }
                     if let Some((_, news)) = &mut open {
                         news.moved.insert(notice.task, notice.status);
+                        if mailbox.takes {
+                            let task = ended.get(&notice.task);
+                            let task = task.filter(|task| task.status == notice.status);
+                            news.ended = task.cloned();
+                        }
                     }
                 }
             }
@@ -143,12 +236,32 @@ impl Bus {
 
     /// A commit of another process: anything may have changed.
     pub fn changed_outside(&self) {
-        for mailbox in lock(&self.watched).values().flatten() {
+        self.handlers_changed();
+        let mut watched = lock(&self.watched);
+        watched.standing.forget();
+        for mailbox in watched.mailboxes.values().flatten() {
             lock(&mailbox.news).outside = true;
             mailbox.bell.notify_one();
         }
+        drop(watched);
         self.tell_followers(|all| all.outside = true);
         self.commits.send_modify(|count| *count += 1);
+    }
+
+    /// A commit has changed which handlers are loaded, or may have. Called before anybody hears of the commit.
+    pub fn handlers_changed(&self) {
+        self.handlers_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another number after each [`Bus::handlers_changed`]. What was read of the handlers holds for the number that was
+    /// asked for before the read.
+    pub fn handlers_version(&self) -> u64 {
+        self.handlers_version.load(Ordering::Acquire)
+    }
+
+    /// The HTTP requests of handlers that left from this process.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Sees every commit, by its count.
@@ -174,12 +287,41 @@ impl Bus {
         Follow(stream)
     }
 
+    /// From now on note where tasks stand that move, until this is dropped. For who makes a task and is about to wait for
+    /// it: what is noted outlives this, for the last [`STANDING_MAX`] tasks.
+    pub fn note(self: &Arc<Bus>) -> Noting {
+        self.noting.fetch_add(1, Ordering::Relaxed);
+        Noting(self.clone())
+    }
+
     /// Watch some tasks. Subscribe first, look at the store after.
     pub fn watch(self: &Arc<Bus>, tasks: &[TaskId]) -> Watch {
-        let mailbox = Arc::new(Mailbox::default());
+        self.watch_with(tasks, Mailbox::default())
+    }
+
+    /// The same for one task, which comes with the news of its end: [`News::ended`]. One, since the news of a watch
+    /// are kept in memory until somebody asks for them.
+    pub fn watch_for_end(self: &Arc<Bus>, task: TaskId) -> Watch {
+        self.takers.fetch_add(1, Ordering::Relaxed);
+        let takes = true;
+        self.watch_with(
+            &[task],
+            Mailbox {
+                takes,
+                ..Mailbox::default()
+            },
+        )
+    }
+
+    fn watch_with(self: &Arc<Bus>, tasks: &[TaskId], mailbox: Mailbox) -> Watch {
+        let mailbox = Arc::new(mailbox);
         let mut watched = lock(&self.watched);
         for &task in tasks {
-            watched.entry(task).or_default().push(mailbox.clone());
+            watched
+                .mailboxes
+                .entry(task)
+                .or_default()
+                .push(mailbox.clone());
         }
         Watch {
             bus: self.clone(),
@@ -216,6 +358,16 @@ impl Follow {
     }
 }
 
+/// See [`Bus::note`].
+#[derive(Debug)]
+pub struct Noting(Arc<Bus>);
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.0.noting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Some tasks that are watched, until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
@@ -225,6 +377,13 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Where a task stood as this watch began or after, where this process knows it without a read: every later move
+    /// is news.
+    pub fn standing(&self, task: TaskId) -> Option<Status> {
+        let watched = lock(&self.bus.watched);
+        watched.standing.statuses.get(&task).copied()
+    }
+
     /// Ends when there is news, with all of it since the last call or since the watch began.
     pub async fn news(&mut self) -> News {
         loop {
@@ -240,12 +399,15 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        if self.mailbox.takes {
+            self.bus.takers.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut watched = lock(&self.bus.watched);
         for task in &self.tasks {
-            if let Some(mailboxes) = watched.get_mut(task) {
+            if let Some(mailboxes) = watched.mailboxes.get_mut(task) {
                 mailboxes.retain(|mailbox| !Arc::ptr_eq(mailbox, &self.mailbox));
                 if mailboxes.is_empty() {
-                    watched.remove(task);
+                    watched.mailboxes.remove(task);
                 }
             }
         }
@@ -262,4 +424,55 @@ fn ring(open: Option<(&Arc<Mailbox>, MutexGuard<'_, News>)>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(task: TaskId, status: Status) -> Notice {
+        Notice {
+            task,
+            status,
+            parent: None,
+            root: task,
+            handler: "h".into(),
+            queue: "default".into(),
+            created_at_ms: 0,
+            started_at_ms: None,
+            ended_at_ms: None,
+        }
+    }
+
+    #[test]
+    fn where_a_task_stands_is_noted_until_it_ends_and_for_so_many_tasks() {
+        let bus = Arc::new(Bus::default());
+        let [first, last] = [1, 2_000].map(TaskId::from_i64);
+        let moves = |task, status| bus.committed(&[notice(task, status)], &HashMap::new());
+        let stands = |task| bus.watch(&[task]).standing(task);
+        // Nobody asks for it.
+        moves(first, Status::Pending);
+        assert_eq!(stands(first), None);
+        let noting = bus.note();
+        moves(first, Status::Pending);
+        drop(noting);
+        assert_eq!(stands(first), Some(Status::Pending));
+        moves(first, Status::Running);
+        assert_eq!(stands(first), Some(Status::Running));
+        moves(last, Status::Running);
+        assert_eq!(stands(last), None);
+        moves(first, Status::Completed);
+        assert_eq!(stands(first), None);
+        let _noting = bus.note();
+        moves(first, Status::Pending);
+        bus.changed_outside();
+        assert_eq!(stands(first), None);
+        for number in 1..=last.to_i64() {
+            moves(TaskId::from_i64(number), Status::Pending);
+        }
+        assert_eq!((stands(first), stands(last)), (None, Some(Status::Pending)));
+        let watched = lock(&bus.watched);
+        assert_eq!(watched.standing.statuses.len(), STANDING_MAX);
+        assert_eq!(watched.standing.order.len(), STANDING_MAX);
+    }
 }

@@ -6,6 +6,8 @@ mod holds;
 mod jobs;
 mod known;
 mod overview;
+mod remembered;
+mod waiting;
 mod why;
 mod workflows;
 
@@ -15,27 +17,27 @@ pub use overview::{Moment, Of, Overview};
 pub use why::{Reason, Why};
 pub use workflows::{Dependencies, Job, Jobs, Run};
 
-use std::collections::HashSet;
+use known::mismatch;
+use remembered::Remembered;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::blocking;
-use crate::bus::News;
+use crate::clock::Clock;
 use crate::group::{Group, GroupKind};
 use crate::limits::{CHILD_IDS_MAX, PAGE_PAYLOAD_BYTES};
 use crate::queue::{self, Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target};
 use crate::store::{
-    Alter, Cancelled, Filter, Keep, LogLine, LogPosition, QueueStanding, Sent, Signal, Store,
-    StoreError, Submitted, Sweep,
+    Alter, Cancelled, Filter, History, JournalPosition, Keep, LogLine, LogPosition, QueueStanding,
+    Sent, Signal, Store, StoreError, Submitted, Sweep,
 };
 use crate::task::state::Attempt;
 use crate::task::{
-    IdPrefix, NewTask, Options, Status, StatusSet, Task, TaskId, check_after, check_name,
-    check_payload, same_document,
+    IdPrefix, NewTask, Options, Status, Task, TaskId, check_after, check_name, check_payload,
+    same_document,
 };
-
-use crate::types::{self};
 
 /// Tasks that one transaction of a bulk submit keeps at most.
 pub const SUBMIT_BATCH: usize = 1_000;
@@ -48,6 +50,8 @@ pub struct Client {
     look_every: Option<Duration>,
     /// Its reads, beside the async workers.
     reads: blocking::Lane,
+    /// See [`Client::remembering_handlers`].
+    remembered: Option<Arc<Remembered>>,
 }
 
 /// One task and what else people want to know of it.
@@ -76,6 +80,16 @@ impl Client {
             reads: blocking::Lane::new(store.reads_at_once()),
             store,
             look_every: None,
+            remembered: None,
+        }
+    }
+
+    /// The same, with a cache of handlers. For the process of a host, which gets a notice when they change; an entry
+    /// expires after a second of this clock.
+    pub fn remembering_handlers(self, clock: Arc<dyn Clock>) -> Client {
+        Client {
+            remembered: Some(Arc::new(Remembered::new(clock))),
+            ..self
         }
     }
 
@@ -142,15 +156,7 @@ impl Client {
         let invalid = |what, line| ClientError::Invalid { what, line };
         check_name("handler's name", handler).map_err(|what| invalid(what, None))?;
         options.check_new().map_err(|what| invalid(what, None))?;
-        let (name, next) = (handler.to_owned(), options.on_complete.clone());
-        let known = self.look(move |client| {
-            let known = client.check_handler(&name)?;
-            if let Some(next) = &next {
-                client.check_handler(next)?;
-            }
-            Ok(known)
-        });
-        let known = known.await?;
+        let known = self.known_handler(handler, &options).await?;
         (options.check_many(inputs.len())).map_err(|what| invalid(what, None))?;
         let many = inputs.len() > 1;
         if many && options.key.is_some() {
@@ -159,25 +165,17 @@ impl Client {
                 None,
             ));
         }
-        let mut current = None;
+        let mut judge = None;
         for (index, input) in inputs.iter().enumerate() {
             let line = many.then_some(index + 1);
             check_payload(input).map_err(|what| invalid(what, line))?;
             // What comes after other tasks may take some of its arguments from them.
-            if options.after.is_empty()
-                && let Some(row) = &known
-                && let Some(function) = &row.function
-                && let Err(mismatch) = types::check(function, input)
-            {
-                let current = match current {
-                    Some(current) => current,
-                    None => {
-                        let row = row.clone();
-                        let reads = self.look(move |client| Ok(client.is_current(&row)?));
-                        *current.insert(reads.await?)
-                    }
+            if options.after.is_empty() && mismatch(known.as_deref(), input).is_some() {
+                let judge = match &judge {
+                    Some(judge) => judge,
+                    None => judge.insert(self.handler_now(handler).await?),
                 };
-                if current {
+                if let Some(mismatch) = mismatch(judge.as_ref(), input) {
                     return Err(ClientError::TypeMismatch {
                         function: handler.to_owned(),
                         mismatch,
@@ -189,6 +187,9 @@ impl Client {
         let handler: Arc<str> = handler.into();
         let options = Arc::new(options);
         let mut submitted = Vec::with_capacity(inputs.len());
+        // A caller that submits one task usually waits for it.
+        let noting = self.remembered.is_some() && inputs.len() == 1;
+        let _noting = noting.then(|| self.store.bus().note());
         let mut left = inputs.as_slice();
         while !left.is_empty() {
             let part = options.first_part(left).min(SUBMIT_BATCH);
@@ -238,10 +239,10 @@ impl Client {
 
     /// Make a new secret, and delete those that no run in progress draws from. Which those are is read beside
     /// everybody else: that looks at all tasks, and no transaction waits for it. Answers with the number of the new one.
-    pub async fn rotate_secret(&self) -> Result<u32, ClientError> {
-        let newest = self.store.add_secret().await?;
+    pub async fn rotate_randomness(&self) -> Result<u32, ClientError> {
+        let newest = self.store.add_random_secret().await?;
         let store = self.store.clone();
-        let secrets = blocking::run(move || store.secrets()).await?;
+        let secrets = blocking::run(move || store.random_secrets()).await?;
         let unused: Vec<u32> = secrets
             .iter()
             .filter(|secret| secret.made_at_ms.is_some() && secret.runs == 0)
@@ -249,7 +250,7 @@ impl Client {
             .filter(|number| *number < newest)
             .collect();
         if !unused.is_empty() {
-            self.store.drop_secrets(unused).await?;
+            self.store.drop_random_secrets(unused).await?;
         }
         Ok(newest)
     }
@@ -320,81 +321,6 @@ impl Client {
     /// Tasks that pass a filter.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Task>, ClientError> {
         Ok(self.store.list(filter)?)
-    }
-
-    /// Wait until all of the tasks (or, with `any`, one) have a status of the set or have ended.
-    /// The tasks in the order of the ids; `None` when the time ran out before.
-    pub async fn wait(
-        &self,
-        ids: &[TaskId],
-        any: bool,
-        wanted: StatusSet,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Vec<Task>>, ClientError> {
-        let waiting = self.arrived(ids, any, wanted);
-        match timeout {
-            None => waiting.await?,
-            Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
-                Ok(over) => over?,
-                Err(_) => return Ok(None),
-            },
-        }
-        let (store, wanted_ids) = (self.store.clone(), ids.to_vec());
-        let found = self.reads.run(move || store.tasks(&wanted_ids)).await?;
-        let gone = ids.iter().zip(&found).find(|(_, task)| task.is_none());
-        if let (Some((&id, _)), false) = (gone, any) {
-            // It has ended, but how it did was deleted before it was read.
-            return Err(StoreError::UnknownTask(id).into());
-        }
-        Ok(Some(found.into_iter().flatten().collect()))
-    }
-
-    /// Wait like [`Client::wait`], for as long as it takes, and read nothing but statuses.
-    pub async fn arrived(
-        &self,
-        ids: &[TaskId],
-        any: bool,
-        wanted: StatusSet,
-    ) -> Result<(), StoreError> {
-        let arrived = |status: Status| status.is_terminal() || wanted.contains(status);
-        // Before the first look, so that nothing happens between it and the watch.
-        let mut watch = self.store.bus().watch(ids);
-        let mut missing: HashSet<TaskId> = ids.iter().copied().collect();
-        let most = missing.len();
-        let over = |missing: &HashSet<TaskId>| missing.is_empty() || any && missing.len() < most;
-        let look = async |missing: &mut HashSet<TaskId>| {
-            let open: Vec<TaskId> = missing.iter().copied().collect();
-            let (store, asked) = (self.store.clone(), open.clone());
-            let statuses = self.reads.run(move || store.statuses(&asked)).await?;
-            for (status, id) in statuses.into_iter().zip(open) {
-                if arrived(status.ok_or(StoreError::UnknownTask(id))?) {
-                    missing.remove(&id);
-                }
-            }
-            Ok::<_, StoreError>(())
-        };
-        look(&mut missing).await?;
-        while !over(&missing) {
-            let news = match self.look_every {
-                None => watch.news().await,
-                Some(interval) => match tokio::time::timeout(interval, watch.news()).await {
-                    Ok(news) => news,
-                    Err(_) => News {
-                        outside: true,
-                        ..News::default()
-                    },
-                },
-            };
-            for (id, status) in news.moved {
-                if arrived(status) {
-                    missing.remove(&id);
-                }
-            }
-            if news.outside {
-                look(&mut missing).await?;
-            }
-        }
-        Ok(())
     }
 
     /// End a task and, unless `only`, all below it.
@@ -554,6 +480,17 @@ impl Client {
         limit: u64,
     ) -> Result<Vec<LogLine>, ClientError> {
         Ok(self.store.logs(id, after, limit)?)
+    }
+
+    /// The history of a run of a task after a position; without a `run`, of the last one.
+    pub fn history(
+        &self,
+        id: TaskId,
+        run: Option<u32>,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<History, ClientError> {
+        Ok(self.store.history(id, run, from, limit)?)
     }
 
     /// The queues that have tasks or were set, and how their tasks stand.

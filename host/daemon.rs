@@ -34,6 +34,7 @@ use crate::memory::Memory;
 use crate::panics::caught;
 use crate::retention::Retention;
 use crate::scheduler::Scheduler;
+use crate::secrets::{KeySource, Secrets};
 use crate::store::postgres::Address;
 use crate::store::sqlite::Role;
 use crate::store::{Beat, Keep, Place, Store, StoreError};
@@ -266,16 +267,24 @@ impl Host {
 
         let place = setup.place();
         let shared: Arc<dyn Store> = store.clone();
+        let secrets = Secrets::new(
+            shared.clone(),
+            setup.clock.clone(),
+            KeySource::of(&setup.data_dir),
+        );
         let executor = Arc::new(Executor::start(
             shared.clone(),
             loader.clone(),
             sandbox.clone(),
             setup.clock.clone(),
+            Arc::new(secrets),
             setup.settings,
         )?);
-        let client = Client::new(store.clone());
+        executor.serve(lease.number);
+        let client = Client::new(store.clone()).remembering_handlers(setup.clock.clone());
         let retention = Retention::new(setup.keep, setup.clock.clone());
         let scheduler = Scheduler::new(executor.clone(), loader.clone(), retention.clone());
+        store.keep_histories(setup.keep.history()).await?;
         store.serve(scheduler.clone());
         let failed = watch::Sender::new(None);
         let beside = Beside(failed.clone());
@@ -283,8 +292,10 @@ impl Host {
             .clone()
             .watch_clocks(shared.clone(), setup.clock.clone());
         let clocks = beside.run("looks after the clocks", blocking::never(clocks));
-        let keeping = blocking::never(retention.watch(client.clone()));
+        let keeping = blocking::never(retention.clone().watch(client.clone()));
         let keeping = beside.run("deletes old tasks", keeping);
+        let histories = retention.watch_histories(client.clone());
+        let histories = beside.run("deletes old histories", blocking::never(histories));
         let next_ms = setup.clock.now_ms() + HEARTBEAT_MS;
         let sign = Beat {
             lease,
@@ -312,7 +323,7 @@ impl Host {
         let following = sharing.follow(shared.clone(), loader.clone());
         let following = blocking::never(following);
         let following = beside.run("looks for handlers of other hosts", following);
-        let background = vec![clocks, keeping, beating, looking, following];
+        let background = vec![clocks, keeping, histories, beating, looking, following];
         Ok(Host {
             place,
             clock: setup.clock,

@@ -18,7 +18,7 @@ const SET_GROUP_ID: u32 = 0o2000;
 const STICKY: u32 = 0o1000;
 
 /// The names that a host and its commands make in a data directory. Those that end with `*` are beginnings of names.
-const OURS: [&str; 19] = [
+const OURS: [&str; 20] = [
     "fishway.db*",
     "fishway.bell",
     "fishway.line",
@@ -32,6 +32,7 @@ const OURS: [&str; 19] = [
     "http.token",
     "moved-to",
     "publisher.id",
+    "secret.key*",
     "start.lock",
     "compiled",
     "components",

@@ -6,11 +6,23 @@
 //!
 //! There is a bound on everything, and each bound has its reason beside it.
 
+mod addresses;
+mod gates;
+mod http;
 mod outbound;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use self::addresses::may_be_named;
+pub use self::gates::{Holder, Share, share, turns};
+pub use self::http::{
+    HTTP_ATTEMPTS_MAX, HTTP_BACKOFF_MS_MAX, HTTP_GRANTS_MAX, HTTP_HEADERS_MAX, HTTP_LIVE_BYTES_MAX,
+    HTTP_PATHS_MAX, HTTP_RATE_MS_MAX, HTTP_RATE_REQUESTS_MAX, HTTP_RECORDED_REQUEST_BYTES_MAX,
+    HTTP_RECORDED_RESPONSE_BYTES_MAX, HTTP_TIMEOUT_MS_MAX, HTTP_WORDS_MAX, HeaderProblem,
+    HostPattern, HttpGrant, HttpOrigin, HttpRate, HttpRetry, NoGrant, Target, is_secret_name,
+    of_the_connection, secrets_of, wrong_header, wrong_prefix,
+};
 pub use self::outbound::{OutboundHost, WrongHost};
 
 /// Largest JSON document that goes in or comes out of a task, in bytes. Larger data belongs in a
@@ -189,6 +201,23 @@ pub const SCHEDULE_CATCH_UP_MAX: usize = 100;
 /// not listen, and fills the disk.
 pub const SIGNALS_UNREAD_MAX: u64 = 10_000;
 
+/// Most steps of one phase of a task. They stay until the phase ends, and are deleted in parts; a task with more has to
+/// continue in another phase.
+pub const STEPS_MAX: u64 = 10_000;
+
+/// Largest value of a step, in bytes. Each replay reads it; larger data belongs in a granted directory or an object
+/// store, with its name in the value.
+pub const STEP_BYTES_MAX: usize = 1 << 20;
+/// Most arrivals of exchanges that a run has not taken. A task without a slot takes none, and must not fill the disk
+/// meanwhile: the host stops reading from the servers.
+pub const ARRIVALS_UNREAD_MAX: u64 = 10_000;
+
+/// Their total bytes as text, if there is more than one.
+pub const ARRIVALS_BYTES_MAX: u64 = 64 << 20;
+
+/// Most exchanges of a run in flight: each is a row, and a connection or a part of one.
+pub const EXCHANGES_MAX: usize = 1_000;
+
 /// How often a run is begun again because its host died or lost it, where the host is not told
 /// otherwise. Then the task is failed, not run for ever: it is likely to be what kills the host.
 pub const RESTARTS_MAX: u32 = 10;
@@ -329,10 +358,14 @@ impl RetryPolicy {
 pub struct Grants {
     /// Environment variables that the guest sees, name to value.
     pub env: BTreeMap<String, String>,
+    /// Environment variables with the placeholder of a secret: variable name to secret name.
+    pub env_secrets: BTreeMap<String, String>,
     /// Directories of the host that the guest sees.
     pub directories: Vec<DirectoryGrant>,
     /// Hosts that the guest may connect to, by TCP.
     pub allowed_outbound_hosts: Vec<OutboundHost>,
+    /// HTTP requests that the guest may send.
+    pub http: Vec<HttpGrant>,
     /// The guest reads the machine's clocks instead of the time of the last durable event.
     pub real_clock: bool,
     /// The guest reads the machine's randomness instead of a generator seeded by a secret of the database, task and run.

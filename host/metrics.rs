@@ -5,8 +5,10 @@
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 mod live;
+mod requests;
 
 pub use live::Live;
+pub use requests::requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -16,6 +17,9 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::store::{Keep, StoreError, Sweep};
 use crate::task::{StatusSet, TaskId};
+
+/// Longest interval between checks for expired histories while there is none at all, in milliseconds.
+const LOOK_MS: u64 = 60_000;
 
 /// Nothing is due.
 const NEVER: u64 = u64::MAX;
@@ -55,7 +59,7 @@ impl Retention {
 
     /// Delete what is due, for as long as the host lives.
     pub async fn watch(self: Arc<Retention>, client: Client) -> Result<(), StoreError> {
-        if self.keep == Keep::for_ever() {
+        if self.keep.shortest(StatusSet::terminal()).is_none() {
             return Ok(());
         }
         let mut sweep = Sweep::old(self.keep, false).keeping_up();
@@ -71,6 +75,34 @@ impl Retention {
             let not_before_ms = if sweep.is_led_elsewhere() { next_ms } else { 0 };
             self.not_before_ms.store(not_before_ms, Ordering::Release);
             self.next_ms.fetch_min(next_ms, Ordering::AcqRel);
+        }
+    }
+
+    /// Delete expired journals of runs, for as long as the host lives.
+    pub async fn watch_histories(self: Arc<Retention>, client: Client) -> Result<(), StoreError> {
+        loop {
+            let began = Instant::now();
+            let dropped = client.store().drop_histories().await?;
+            if dropped.runs > 0 {
+                tracing::info!(
+                    runs = dropped.runs,
+                    "deleted histories that are kept no longer"
+                );
+            }
+            let now_ms = self.clock.now_ms();
+            match (dropped.next_ms, self.keep.history()) {
+                // Let other writers in.
+                (Some(next_ms), _) if next_ms <= now_ms => {
+                    tokio::time::sleep(began.elapsed()).await
+                }
+                (Some(next_ms), _) => self.clock.sleep_until(next_ms).await,
+                (None, None) => return Ok(()),
+                // Runs that end from now on expire later than that.
+                (None, Some(keep_ms)) => {
+                    let rest_ms = keep_ms.max(LOOK_MS);
+                    self.clock.sleep_until(now_ms.saturating_add(rest_ms)).await;
+                }
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Traces for OpenTelemetry, over OTLP/HTTP as JSON: each task that has ended is a span, and a tree of
-//! tasks is a trace.
+//! Traces for OpenTelemetry, over OTLP/HTTP as JSON: each ended task is a span, and so is each HTTP request that a task
+//! has sent; a tree of tasks is a trace.
 //!
 //! Ids are made of the ids of tasks, so that a child of yesterday's host and its parent of today's
 //! belong together without anything being kept. Nothing waits for the collector: what it does not take
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 
+use crate::bus::requests::RequestEnded;
 use crate::config::without_password;
 use crate::store::Store;
 use crate::task::{Task, TaskId};
@@ -59,50 +60,57 @@ impl Traces {
     /// Send what ends, for as long as the host lives.
     pub async fn run(self, store: Arc<dyn Store>) {
         let traces = Arc::new(self);
-        let mut follow = store.bus().follow();
-        let mut left_out: u64 = 0;
+        let follow = store.bus().follow();
+        let bus = store.bus().clone();
+        bus.requests().trace();
+        let (mut left_out, mut told) = (0, 0);
         loop {
-            let all = follow.next().await;
+            tokio::select! {
+                () = follow.moved() => {}
+                () = bus.requests().any() => {}
+            }
+            let requests = bus.requests().take();
+            left_out += requests.missing;
+            let requests: Vec<RequestEnded> = requests.requests.into();
+            for batch in requests.chunks(SPANS_PER_REQUEST) {
+                let spans: Vec<Value> = batch.iter().map(request_span).collect();
+                left_out += traces.clone().deliver(move || Ok(spans), batch.len()).await;
+            }
+            let all = follow.take();
             let ended = all.notices.iter();
             let ended = ended.filter(|notice| notice.status.is_terminal());
             let mut ids: Vec<TaskId> = ended.map(|notice| notice.task).collect();
             left_out += all.missing + ids.len().saturating_sub(WAITING_MAX) as u64;
             ids.truncate(WAITING_MAX);
             for batch in ids.chunks(SPANS_PER_REQUEST) {
-                let (traces, store, batch) = (traces.clone(), store.clone(), batch.to_vec());
-                let count = batch.len() as u64;
-                let sent = tokio::task::spawn_blocking(move || traces.send(&*store, &batch)).await;
-                match sent {
-                    Ok(Ok(())) => {}
-                    Ok(Err(why)) => {
-                        left_out += count;
-                        tracing::warn!(%why, left_out, "spans were not taken");
-                    }
-                    Err(_) => left_out += count,
-                }
+                let (store, ids) = (store.clone(), batch.to_vec());
+                let spans = move || task_spans(&*store, &ids);
+                left_out += traces.clone().deliver(spans, batch.len()).await;
+            }
+            if left_out > told {
+                tracing::warn!(left_out, "spans were skipped");
+                told = left_out;
             }
             tokio::time::sleep(REST).await;
         }
     }
 
-    fn send(&self, store: &dyn Store, ids: &[TaskId]) -> Result<(), String> {
-        let failed = |error: crate::store::StoreError| error.to_string();
-        // Without payloads, and also where one is damaged: the others have their spans.
-        let read = |ids: &[TaskId]| -> Result<Vec<Task>, String> {
-            let tasks = store.tasks_within(ids, 0).map_err(failed)?;
-            Ok(tasks.into_iter().flatten().map(|(task, _)| task).collect())
-        };
-        // One that was retried meanwhile has not ended; one that was deleted is gone.
-        let tasks = read(ids)?;
-        let others = tasks.iter().flat_map(|task| [task.parent, task.retry_of]);
-        let mut others: Vec<TaskId> = others.flatten().collect();
-        others.sort_unstable();
-        others.dedup();
-        let others = read(&others)?.into_iter();
-        let others: HashMap<TaskId, String> =
-            others.map(|other| (other.id, span_id(&other))).collect();
-        let spans = tasks.iter().filter_map(|task| span(task, &others));
-        let spans: Vec<Value> = spans.collect();
+    /// Send some spans, which are built on a thread that may block. Returns how many were skipped.
+    async fn deliver(
+        self: Arc<Self>,
+        spans: impl FnOnce() -> Result<Vec<Value>, String> + Send + 'static,
+        count: usize,
+    ) -> u64 {
+        let sent = tokio::task::spawn_blocking(move || self.send(spans()?)).await;
+        match sent {
+            Ok(Ok(())) => return 0,
+            Ok(Err(why)) => tracing::warn!(%why, count, "spans were not taken"),
+            Err(_) => tracing::warn!(count, "spans could not be made"),
+        }
+        count as u64
+    }
+
+    fn send(&self, spans: Vec<Value>) -> Result<(), String> {
         if spans.is_empty() {
             return Ok(());
         }
@@ -120,6 +128,70 @@ impl Traces {
             Err(error) => Err(format!("{}: {error}", without_password(&self.url))),
         }
     }
+}
+
+/// The spans of the ended tasks among these.
+fn task_spans(store: &dyn Store, ids: &[TaskId]) -> Result<Vec<Value>, String> {
+    let failed = |error: crate::store::StoreError| error.to_string();
+    // Without payloads, and even if one is damaged: the others have their spans.
+    let read = |ids: &[TaskId]| -> Result<Vec<Task>, String> {
+        let tasks = store.tasks_within(ids, 0).map_err(failed)?;
+        Ok(tasks.into_iter().flatten().map(|(task, _)| task).collect())
+    };
+    // A task that was retried meanwhile has not ended; a deleted one is gone.
+    let tasks = read(ids)?;
+    let others = tasks.iter().flat_map(|task| [task.parent, task.retry_of]);
+    let mut others: Vec<TaskId> = others.flatten().collect();
+    others.sort_unstable();
+    others.dedup();
+    let others = read(&others)?.into_iter();
+    let others: HashMap<TaskId, String> = others.map(|other| (other.id, span_id(&other))).collect();
+    Ok(tasks
+        .iter()
+        .filter_map(|task| span(task, &others))
+        .collect())
+}
+
+/// An HTTP request of a task, as a child span of the task's.
+/// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client>
+fn request_span(request: &RequestEnded) -> Value {
+    let nanoseconds = |ns: u128| ns.to_string();
+    let began_ns = u128::from(request.sent_at_ms) * 1_000_000;
+    let (host, port) = match request.host.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (&*request.host, None),
+    };
+    let number = |key: &str, value: String| json!({ "key": key, "value": { "intValue": value } });
+    let mut attributes = vec![
+        text("fishway.task.id", &request.task.to_string()),
+        text("http.request.method", &request.method),
+        text("server.address", host),
+        text("url.path", &request.path),
+    ];
+    attributes.extend(port.map(|port| number("server.port", port.to_owned())));
+    let status = request.status.map(|status| status.to_string());
+    attributes.extend((status.clone()).map(|status| number("http.response.status_code", status)));
+    if request.retries > 0 {
+        let retries = request.retries.to_string();
+        attributes.push(number("http.request.resend_count", retries));
+    }
+    let bad = request.status.filter(|status| *status >= 400);
+    let error = request.error.clone().or(bad.and(status));
+    attributes.extend((error.as_deref()).map(|error| text("error.type", error)));
+    let mut span = json!({
+        "traceId": request.trace_id,
+        "spanId": request.span_id,
+        "parentSpanId": request.parent_span_id,
+        "name": request.method,
+        "kind": 3,
+        "startTimeUnixNano": nanoseconds(began_ns),
+        "endTimeUnixNano": nanoseconds(began_ns + request.took.as_nanos()),
+        "attributes": attributes,
+    });
+    if let Some(error) = error {
+        span["status"] = json!({ "code": 2, "message": error });
+    }
+    span
 }
 
 /// A task that has ended, as a span. `others` has those of its parent and of the task whose place it took.
@@ -184,6 +256,12 @@ pub fn trace_id(root: TaskId) -> String {
 pub fn span_id(task: &Task) -> String {
     let since_ms = task.started_at_ms.or(task.ended_at_ms).unwrap_or(0);
     hex(&Sha256::digest(format!("fishway span {} {since_ms}", task.id))[..8])
+}
+
+/// The id of the span of an HTTP request, by its call: the same in each replay. A retry by the grant is another span.
+pub fn request_span_id(task: TaskId, run: u32, number: u32, retries: u32) -> String {
+    let name = format!("fishway request {task} {run} {number} {retries}");
+    hex(&Sha256::digest(name)[..8])
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -293,9 +293,8 @@ impl Tools {
 #[test]
 fn a_target_that_the_toolchain_has_is_taken_and_the_best_of_several() {
     for (targets, best) in [
-        (&["wasm32-unknown-unknown"][..], "wasm32-unknown-unknown"),
         (
-            &["wasm32-unknown-unknown", "wasm32-wasip1"],
+            &["wasm32-unknown-unknown", "wasm32-wasip1"][..],
             "wasm32-wasip1",
         ),
         (&["wasm32-wasip1", "wasm32-wasip2"], "wasm32-wasip2"),
@@ -305,6 +304,39 @@ fn a_target_that_the_toolchain_has_is_taken_and_the_best_of_several() {
         assert!(output.status.success(), "{output:?}");
         let noted = tools.noted().unwrap();
         assert!(noted.contains(&format!("--target {best} ")), "{noted}");
+    }
+}
+
+/// In it, `println!`, files and the environment do nothing.
+#[test]
+fn the_bare_target_is_taken_only_where_no_better_one_can_be_had_and_that_is_said() {
+    let bare = "--target wasm32-unknown-unknown ";
+    let warned = "println!, files and environment variables do nothing in these handlers";
+    let added = "mkdir -p $(dirname $0)/../sysroot/lib/rustlib/wasm32-wasip2/lib";
+    for (arguments, rustup, target, said) in [
+        (&["--no-install"][..], added, bare, true),
+        (&[], added, "--target wasm32-wasip2 ", false),
+        (&[], "echo 'error: offline' >&2; exit 1", bare, true),
+    ] {
+        let tools = Tools::with_targets(&["wasm32-unknown-unknown"]);
+        tools.tool("rustup", rustup);
+        let programs = tools.directory.path().join("bin");
+        for program in ["mkdir", "dirname", "env"] {
+            let whole = Path::new("/usr/bin").join(program);
+            std::os::unix::fs::symlink(whole, programs.join(program)).unwrap();
+        }
+        // Debian's compiler would be better, too: without its linker there is none.
+        let mut build = Command::new(env!("CARGO_BIN_EXE_fishway"));
+        build
+            .args(["build", "project", "-o", "out"])
+            .args(arguments);
+        build.current_dir(tools.directory.path());
+        let output = build.env("PATH", &programs).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        let noted = tools.noted().unwrap();
+        assert!(noted.contains(target), "{noted}");
+        assert_eq!(told.contains(warned), said, "{told}");
     }
 }
 

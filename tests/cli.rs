@@ -3,6 +3,7 @@
 mod deleting;
 mod edges;
 mod escapes;
+mod grants;
 mod metrics;
 mod workflows;
 
@@ -443,7 +444,7 @@ fn handlers_are_listed_checked_and_described() {
     let described = place
         .run(&["handler", "describe", "handlers/script.wasm", "--json"])
         .json();
-    assert_eq!(described["exports"][0], "fishway:task/handler@0.1.0");
+    assert_eq!(described["exports"][0], "fishway:task/handler@0.2.0");
     assert_eq!(described["limits"]["timeout_ms"], 60_000);
 }
 

@@ -109,21 +109,79 @@ async fn another_call_in_the_place_of_a_wait_is_a_divergence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_divergence_shows_what_differs() {
-    let save = |value: Value| json!([{ "save": { "name": "answer", "value": value } }, { "sleep": 1_000 }]);
+    let spawn = |input: Value| json!([{ "spawn": { "handler": "echo", "input": input } }, { "sleep": 1_000 }]);
     check(
-        save(json!(1)),
-        save(json!(2)),
-        "host call 1 is checkpoints.save(answer, 2), but was checkpoints.save(answer, 1) before",
+        spawn(json!(1)),
+        spawn(json!(2)),
+        "host call 1 is tasks.spawn(echo, 2), but was tasks.spawn(echo, 1) before",
     )
     .await;
     // What differs comes after the part that is kept for people.
     let long = |end: &str| json!(format!("{}{end}", "x".repeat(100)));
-    let task = replayed(save(long("a")), save(long("b"))).await;
+    let task = replayed(spawn(long("a")), spawn(long("b"))).await;
     let message = failure(&task);
     assert!(
-        message.contains("xxx) with other arguments, but was checkpoints.save(answer, \"xxx"),
+        message.contains("xxx) with other arguments, but was tasks.spawn(echo, \"xxx"),
         "{message}"
     );
+    let save = |name: &str| json!([{ "save": { "name": name, "value": 1 } }, { "sleep": 1_000 }]);
+    check(
+        save("answer"),
+        save("question"),
+        "host call 1 is checkpoints.save(question, 1), but was checkpoints.save(answer, 1) before",
+    )
+    .await;
+}
+
+/// A handler that loads a checkpoint, and computes and saves the value if there is none, computes it again in a replay,
+/// and may get another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_a_replay_computes_anew_is_no_divergence_and_the_first_stays() {
+    let remember = |value: i32| {
+        json!([
+            { "load": "answer" },
+            { "save": { "name": "answer", "value": value } },
+            { "load": "answer" },
+            { "sleep": 1_000 },
+            { "load": "answer" },
+            { "save": { "name": "answer", "value": 3 } },
+            { "load": "answer" },
+        ])
+    };
+    let task = replayed(remember(1), remember(2)).await;
+    assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
+    let output = crate::support::results(&task);
+    assert_eq!(output, json!([null, null, 1, null, 1, null, 3]));
+}
+
+/// The journals of the previous version include the values in the comparison.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_an_older_version_recorded_is_replayed() {
+    let settings = Settings {
+        parked_max: 0,
+        ..Settings::default()
+    };
+    let (mut world, clock) = World::set_by_hand(settings).await;
+    let program =
+        json!([{ "save": { "name": "n", "value": 1 } }, { "sleep": 1_000 }, { "load": "n" }]);
+    let task = world.submit(program).await;
+    world.reach_status(task, Status::Waiting).await;
+    world.stop().await;
+    let file = Connection::open(world.directory.path().join("data/fishway.db")).unwrap();
+    let call = json!({
+        "function": "checkpoint-save",
+        "subject": "n, 1",
+        "content": fishway::journal::content([b"n".as_slice(), b"1"]),
+    });
+    let changed = file.execute(
+        "update journal set call = ?1, checksum = null where number = 1",
+        [call.to_string()],
+    );
+    assert_eq!(changed, Ok(1));
+    world.restart().await;
+    clock.advance(1_000);
+    let task = world.end(task).await;
+    assert_eq!(task.status, Status::Completed, "{:?}", task.failure);
 }
 
 /// What is more than one transaction may make is several calls of the record. Another version may have cut them

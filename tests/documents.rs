@@ -68,7 +68,9 @@ fn the_settings_and_the_manifests_of_the_documentation_are_taken() {
             // Of Cargo.
             continue;
         }
-        let manifest = block.text.contains("[limits]");
+        let manifest = ["[limits]", "[[grants.http]]"]
+            .iter()
+            .any(|part| block.text.contains(part));
         if manifest {
             let text = block.text.replace("/var/out", &out);
             std::fs::write(place.path("handlers/echo.toml"), text).unwrap();

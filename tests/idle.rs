@@ -158,7 +158,7 @@ async fn nothing_that_an_idle_host_asks_for_grows_with_the_number_of_tasks() {
 
     // Nor does what a new secret keeps others waiting for; which of the old ones are used is read beside them.
     let before = cluster.log().len();
-    first.run_env(&["secret", "rotate"], &database).ok();
+    first.run_env(&["randomness", "rotate"], &database).ok();
     let mut most: BTreeMap<String, u64> = plans(&cluster.log()[before..])
         .iter()
         .map(|plan| {

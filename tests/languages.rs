@@ -121,9 +121,12 @@ async fn one_trace_has_six_languages_and_a_replayed_wait_finds_clock_and_random_
                 world
                     .reach(task, [Status::Waiting].into_iter().collect())
                     .await;
+                let step = world.client.store().step(task, "open").unwrap();
+                let opened = step.map(|step| step.value);
                 clock.advance(60_000);
                 let output = results(&world.end(task).await);
                 check_fan_out(&world, task, language, &output);
+                assert_eq!(opened, Some(output["opened"].to_string()), "{language:?}");
                 batches.insert(output["batch"].to_string());
             }
             // What was kept of the language's start is no seed that all tasks share.
@@ -145,6 +148,7 @@ fn check_fan_out(world: &World, task: TaskId, language: Language, output: &Value
         let input: Value = serde_json::from_str(&child.input).unwrap();
         assert_eq!(input["batch"], output["batch"], "{language:?}");
         assert_eq!(input["at"], output["started"], "{language:?}");
+        assert_eq!(input["opened"], output["opened"], "{language:?}");
     }
     assert_eq!((children.len(), languages.len()), (5, 6), "{language:?}");
     assert!(output["ended"].as_u64() >= output["started"].as_u64());
@@ -224,6 +228,52 @@ fn a_mistake_is_shown_in_the_words_of_the_languages_own_tool() {
         assert!(matches!(error, BuildError::Compile { .. }), "{error}");
         assert!(error.to_string().contains(said), "{language:?}: {error}");
     }
+}
+
+/// Go's garbage collection reads a clock, and the guest may not call the host while the host passes data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_handler_collects_garbage_while_the_host_hands_it_long_strings() {
+    language_handlers();
+    let directory = tempfile::tempdir().unwrap();
+    let project = fresh(directory.path(), Language::Go);
+    let source = r#"package export_fishway_task_handler
+
+import (
+	"fmt"
+	"strings"
+
+	"go.bytecodealliance.org/pkg/wit/types"
+	"mine-go/bindings/fishway_task_checkpoints"
+	task "mine-go/bindings/fishway_task_types"
+)
+
+var garbage []byte
+
+func Run(input string) wit_types.Result[string, task.Failure] {
+	fishway_task_checkpoints.Save("long", "\"" + strings.Repeat("x", 100_000) + "\"")
+	length := 0
+	for range 300 {
+		garbage = make([]byte, 100_000)
+		length += len(fishway_task_checkpoints.Load("long").Some())
+	}
+	return wit_types.Ok[string, task.Failure](fmt.Sprint(length))
+}
+"#;
+    std::fs::write(
+        project.join("export_fishway_task_handler/handler.go"),
+        source,
+    )
+    .unwrap();
+    let report = quietly(&request(&project)).unwrap();
+    let mut world = World::start().await;
+    world.stop().await;
+    let put = world.directory.path().join("handlers/mine-go.wasm");
+    std::fs::copy(&report.built[0].path, put).unwrap();
+    world.restart().await;
+    let task = world
+        .submit_to("mine-go", json!({}), Default::default())
+        .await;
+    assert_eq!(results(&world.end(task).await), json!(300 * 100_002));
 }
 
 #[test]

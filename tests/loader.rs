@@ -230,7 +230,7 @@ fn a_bad_file_is_reported_and_stops_no_other() {
     check(1, "empty.wasm: the file is empty | build it again");
     check(
         2,
-        "imports.wat: it is not a task handler: it exports nothing | export fishway:task/handler@0.1.0",
+        "imports.wat: it is not a task handler: it exports nothing | export fishway:task/handler@0.2.0",
     );
     check(3, "loaded good");
     check(4, "lonely.toml: there is no lonely.wasm beside it");
@@ -332,7 +332,7 @@ fn a_function_of_what_no_json_stands_for_is_left_out_and_why_is_said() {
     let told = scan(&loader);
     assert_eq!(told[0], "loaded some");
     let expected = "none.wat: it is not a task handler: it exports thing (neither interface nor function), take; take \
-                    is no task: a resource cannot be JSON | export fishway:task/handler@0.1.0, with run: ";
+                    is no task: a resource cannot be JSON | export fishway:task/handler@0.2.0, with run: ";
     assert!(told[1].starts_with(expected), "{}", told[1]);
     let some = loader.component("some").unwrap();
     assert_eq!(
@@ -892,7 +892,7 @@ fn a_file_whose_name_no_handler_may_have_is_told_and_hidden_ones_are_left_alone(
 
 #[test]
 fn plain_core_modules_and_wasip1_modules_are_made_components() {
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit/0.1");
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(&wit).unwrap();
     let world = resolve

@@ -9,6 +9,8 @@ mod architecture;
 mod builder;
 /// The program itself: output, exit codes, hints.
 mod cli;
+/// Versions of the guest contract, and components that were built against the first.
+mod contract;
 /// A host that is killed at every point that can be named.
 mod crash;
 /// Rows that are no longer what was written, by every door.
@@ -21,18 +23,24 @@ mod divergence;
 mod documents;
 /// Encrypted lines to a database.
 mod encrypted;
+
 /// The examples of `docs/patterns.md`, each run on a host.
 mod examples;
+mod exchanges;
 /// Servers that are silent, standbys, and those that nobody is let into.
 mod failover;
 /// Inputs that nobody meant, by chance and by rule.
 mod fuzz;
+/// What a task did: its history, requests in traces, metrics and spans.
+mod history;
 /// Handlers that mean harm.
 mod hostile;
 /// The host as a process: detached, stopped, lost; its lease, settings, backups.
 mod hosting;
 /// The HTTP door: its API, its feed, who may come in, and the command line that asks it.
 mod http;
+/// Requests of handlers: sent, received and refused.
+mod http_out;
 /// What an idle host asks of PostgreSQL.
 mod idle;
 /// Batch jobs, and a host that is killed fifty times in one of them.
@@ -47,6 +55,8 @@ mod lost;
 mod mcp;
 /// The memory of a host: what its parts may take, and that they keep to it.
 mod memory;
+/// Steps of handlers, which run once.
+mod once;
 /// Payloads reach handlers as they were written, by every door.
 mod payloads;
 /// Pools, from inside a guest.
@@ -69,6 +79,10 @@ mod scaling;
 mod schedules;
 /// The guest that most tests are programs for.
 mod script;
+/// Secrets: set by people, stored encrypted, and never seen by a handler.
+mod secrets;
+/// Examples that call other services.
+mod services;
 /// Handlers that hosts share through their database.
 mod sharing;
 /// Messages to tasks: sent, kept, received, refused.
@@ -87,5 +101,7 @@ mod tasks;
 mod trace;
 /// Plain functions as task types, and calls of them between handlers.
 mod typed;
+/// HTTP requests with the usual client of each language.
+mod web;
 /// Workflows: from inside a guest, and as they run on a host.
 mod workflows;

@@ -84,7 +84,7 @@ async fn sent(door: &Door, path: &str, body: String) -> Value {
 /// The outputs of a workflow's jobs, by their keys.
 async fn outputs(door: &Door, started: &Value) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for (key, id) in started["jobs"].as_object().unwrap() {
+    for (key, id) in started["job_mappings"].as_object().unwrap() {
         found.insert(key.clone(), output(door, id).await);
     }
     found

@@ -84,7 +84,7 @@ async fn a_replay_draws_the_same_over_a_restart_and_a_new_secret() {
     ]);
     let task = world.submit(steps).await;
     world.reach_status(task, Status::Waiting).await;
-    assert!(world.client.rotate_secret().await.unwrap() > 1);
+    assert!(world.client.rotate_randomness().await.unwrap() > 1);
     world.stop_within(Duration::ZERO).await;
     world.restart().await;
     clock.advance(1_000);
@@ -160,14 +160,14 @@ fn a_secret_is_shown_by_no_command_and_doctor_tells_when_there_is_none() {
     let first = secret();
     let mut shown = String::new();
     for arguments in [
-        &["secret"][..],
-        &["secret", "--json"],
+        &["randomness"][..],
+        &["randomness", "--json"],
         &["doctor"],
         &["doctor", "--deep", "--json"],
         &["config"],
         &["status", "--json"],
         &["list", "--json"],
-        &["secret", "rotate"],
+        &["randomness", "rotate"],
     ] {
         let ran = place.run(arguments);
         shown += &ran.out;
@@ -201,7 +201,7 @@ fn a_secret_is_shown_by_no_command_and_doctor_tells_when_there_is_none() {
         "{}",
         doctor.out
     );
-    place.run(&["secret", "rotate"]).ok();
+    place.run(&["randomness", "rotate"]).ok();
     let made = format!("made from secret {}", number());
     assert!(place.run(&["doctor"]).ok().contains(&made));
 }

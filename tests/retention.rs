@@ -84,3 +84,32 @@ async fn what_a_journal_reads_again_is_kept_for_the_replay() {
     gone(&world, read).await;
     assert!(world.client.task(reader).is_ok());
 }
+
+#[tokio::test]
+async fn a_host_deletes_by_its_clock_the_histories_that_it_keeps_no_longer() {
+    let keep = Keep::for_ever().with_history(DAY_MS);
+    let (mut world, clock) = World::keeping(keep).await;
+    let steps = json!([{ "save": { "name": "place", "value": 1 } }]);
+    let calls = |world: &World, id: TaskId| {
+        let from = fishway::store::JournalPosition::default();
+        let found = world.client.history(id, None, from, 100);
+        found.unwrap().calls.len()
+    };
+    let first = world.run(steps.clone()).await.id;
+    assert_eq!(calls(&world, first), 1);
+    clock.advance(DAY_MS / 2);
+    // The next host has it, too.
+    world.stop().await;
+    world.restart().await;
+    let second = world.run(steps).await.id;
+    clock.advance(DAY_MS / 2);
+    world
+        .until(|client| {
+            let from = fishway::store::JournalPosition::default();
+            let found = client.history(first, None, from, 100);
+            found.unwrap().calls.is_empty().then_some(())
+        })
+        .await;
+    assert_eq!(calls(&world, second), 1);
+    assert!(world.client.task(first).is_ok(), "the task itself stays");
+}

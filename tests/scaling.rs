@@ -2,6 +2,7 @@
 //! them and to the server.
 
 mod administrators;
+mod exchanges;
 mod lost;
 
 use std::sync::Arc;
@@ -322,7 +323,7 @@ fn a_database_moves_whole_from_a_file_to_a_server() {
         schedules.contains("every 1h") || schedules.contains('s'),
         "{schedules}"
     );
-    let moved = client(&url).store().secret(1).unwrap().unwrap();
+    let moved = client(&url).store().random_secret(1).unwrap().unwrap();
     assert_eq!(moved.to_hex(), own, "runs in progress go on with it");
     place
         .run(&["migrate", &url])

@@ -18,6 +18,12 @@ use super::{Artifact, BuildError, io, stamp, write_if_changed};
 const ZIG: &str = "ziglang";
 const ZIG_VERSION: &str = "0.17.1";
 
+/// An HTTP client, which is written beside the bindings.
+const CLIENT: &[(&str, &str)] = &[
+    ("fishway_http.h", include_str!("c/fishway_http.h")),
+    ("fishway_http.c", include_str!("c/fishway_http.c")),
+];
+
 /// Build the handler of a project, which bears the name of its directory.
 pub fn build(
     project: &Path,
@@ -68,7 +74,9 @@ pub fn build(
 
 /// Write the bindings; gives those of the files that are compiled and linked.
 fn bindings(project: &Path, work_dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
-    let mut contract = Contract::of(Language::C, project, work_dir)?;
+    let mut contract = Contract::of(Language::C, project, work_dir)?.with_client()?;
+    // The bindings name items outside of interfaces after the world.
+    let world = contract.world_name().replace('-', "_");
     let mut files = Files::default();
     wit_bindgen_c::Opts::default()
         .build()
@@ -81,6 +89,13 @@ fn bindings(project: &Path, work_dir: &Path) -> Result<Vec<PathBuf>, BuildError>
     for (place, bytes) in files.iter() {
         let path = project.join("bindings").join(place);
         write_if_changed(&path, bytes)?;
+        if !place.ends_with(".h") {
+            linked.push(path);
+        }
+    }
+    for (place, text) in CLIENT {
+        let path = project.join("bindings").join(place);
+        write_if_changed(&path, text.replace("task_handler", &world).as_bytes())?;
         if !place.ends_with(".h") {
             linked.push(path);
         }

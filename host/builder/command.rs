@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::BuildError;
+use crate::secrets::KEY_VARIABLE;
 
 /// Lines of a tool's output that are shown when it fails, of its beginning and of its end.
 const LINES_MAX: usize = 20;
@@ -63,6 +64,8 @@ pub fn run(command: &mut Command) -> Result<Output, BuildError> {
     if let Some(directory) = command.get_current_dir() {
         leashed.current_dir(directory);
     }
+    // Build tools and package scripts do not need it.
+    leashed.env_remove(KEY_VARIABLE);
     leashed
         .process_group(0)
         .stdin(Stdio::piped())

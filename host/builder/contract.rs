@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use wit_bindgen_core::wit_parser::{Resolve, WorldId};
+use wit_bindgen_core::wit_parser::{CloneMaps, Resolve, WorldId};
 
 use super::language::Language;
 use super::{BuildError, write_if_changed};
 
 /// The contract, by its place in a `wit` directory.
-const TASK: &str = include_str!("../../wit/fishway-task.wit");
+const TASK: &str = include_str!("../../wit/0.2/fishway-task.wit");
 
 /// What JavaScript needs besides: its world names the files that it may read.
 const JAVASCRIPT: &[(&str, &str)] = &[
@@ -20,11 +20,19 @@ const JAVASCRIPT: &[(&str, &str)] = &[
         "deps/filesystem.wit",
         include_str!("javascript/wit/deps/filesystem.wit"),
     ),
-    (
-        "deps/clocks.wit",
-        include_str!("javascript/wit/deps/clocks.wit"),
-    ),
-    ("deps/io.wit", include_str!("javascript/wit/deps/io.wit")),
+    ("deps/clocks.wit", CLOCKS),
+    ("deps/io.wit", IO),
+];
+
+const IO: &str = include_str!("wit/deps/io.wit");
+const CLOCKS: &str = include_str!("wit/deps/clocks.wit");
+
+/// The packages that HTTP clients import; each needs those before it.
+const CLIENT: &[(&str, &str)] = &[
+    ("io.wit", IO),
+    ("clocks.wit", CLOCKS),
+    ("http.wit", include_str!("wit/deps/http.wit")),
+    ("client.wit", include_str!("wit/client.wit")),
 ];
 
 /// A world that a handler is built for.
@@ -71,6 +79,70 @@ impl Contract {
             resolve,
             world,
         })
+    }
+
+    /// The same, with the imports of an HTTP client added to the world. A project's own `wit` need not have them, and
+    /// existing ones are not changed.
+    pub fn with_client(mut self) -> Result<Contract, BuildError> {
+        self.add_client().map_err(|error| BuildError::Compile {
+            project: self.directory.clone(),
+            output: format!("wasi:http cannot be added to its world: {error:#}"),
+        })?;
+        Ok(self)
+    }
+
+    fn add_client(&mut self) -> anyhow::Result<()> {
+        let mut client = Resolve::default();
+        let mut last = None;
+        for (place, text) in CLIENT {
+            last = Some(client.push_source(place, text)?);
+        }
+        let world = client.select_world(last.as_slice(), None)?;
+        let client = self
+            .resolve
+            .merge(client)?
+            .map_world(world, Default::default())?;
+        self.resolve
+            .merge_worlds(client, self.world, &mut CloneMaps::default())
+    }
+
+    /// The interfaces that its world imports, as `wasi:io/poll@0.2.12`.
+    pub fn imports(&self) -> Vec<String> {
+        let keys = self.resolve.worlds[self.world].imports.keys();
+        keys.map(|key| self.resolve.name_world_key(key)).collect()
+    }
+
+    /// The interfaces that its world exports and does not import, as `fishway-task-handler`.
+    pub fn exports(&self) -> Vec<String> {
+        let world = &self.resolve.worlds[self.world];
+        let keys = world.exports.keys();
+        let keys = keys.filter(|key| !world.imports.contains_key(*key));
+        let names = keys.map(|key| self.resolve.name_world_key(key));
+        let short = |name: String| {
+            name.split('@')
+                .next()
+                .unwrap_or(&name)
+                .replace([':', '/'], "-")
+        };
+        names.map(short).collect()
+    }
+
+    /// Everything as one text: the package of the world, with the packages that it needs.
+    pub fn text(&self) -> Result<String, BuildError> {
+        let unreadable = |output: String| BuildError::Compile {
+            project: self.directory.clone(),
+            output,
+        };
+        let Some(main) = self.resolve.worlds[self.world].package else {
+            return Err(unreadable("its world has no package".to_owned()));
+        };
+        let others = self.resolve.packages.iter().map(|(id, _)| id);
+        let others: Vec<_> = others.filter(|id| *id != main).collect();
+        let mut printer = wit_component::WitPrinter::default();
+        printer
+            .print(&self.resolve, main, &others)
+            .map_err(|error| unreadable(format!("{error:#}")))?;
+        Ok(printer.output.to_string())
     }
 
     /// The world's name.

@@ -13,8 +13,8 @@ const MEMBERS: &str = r#"["hello", "fetch-words", "count-words"]"#;
 /// what no member needs.
 const FILES: &[(&str, &str)] = &[
     (
-        "wit/fishway-task.wit",
-        include_str!("../../wit/fishway-task.wit"),
+        "wit/0.2/fishway-task.wit",
+        include_str!("../../wit/0.2/fishway-task.wit"),
     ),
     (
         "guest-examples/Cargo.lock",

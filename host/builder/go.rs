@@ -4,6 +4,7 @@
 //! the project's `bindings`, where its `go.mod` and an editor find them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use wit_bindgen_core::Files;
 use wit_component::StringEncoding;
@@ -62,6 +63,17 @@ const PACKAGE: &[(&str, &str)] = &[
     ),
 ];
 
+/// What makes `net/http` work, below the project's `bindings`.
+const CLIENT: &[(&str, &str)] = &[
+    ("transport.go", include_str!("go/http/transport.go")),
+    ("body.go", include_str!("go/http/body.go")),
+    ("errors.go", include_str!("go/http/errors.go")),
+    ("wait.go", include_str!("go/http/wait.go")),
+];
+
+/// Adds it to a handler that uses `net/http`; otherwise it would double the size of the component for nothing.
+const CLIENT_TAG: &str = "fishway_http";
+
 /// Build the handler of a project, which bears the last part of its module's name.
 pub fn build(
     project: &Path,
@@ -75,17 +87,20 @@ pub fn build(
     let (go, toolchain) = go(tools)?;
     (tools.progress)(&format!("compiling {name} with {toolchain}"));
     let core = work_dir.join("core.wasm");
-    let mut compiler = command(&go);
+    let mut list = for_wasip1(&go, project);
+    list.args(["list", "-deps", "."]);
+    let packages = compile(project, &mut list)?;
+    let client = String::from_utf8_lossy(&packages.stdout)
+        .lines()
+        .any(|package| package == "net/http");
+    let mut compiler = for_wasip1(&go, project);
     compiler
-        .current_dir(project)
         .args(["build", "-buildmode=c-shared", "-trimpath"])
         .arg("-ldflags=-s -w -checklinkname=0 -buildid=")
+        .args(client.then(|| format!("-tags={CLIENT_TAG}")))
         .arg("-o")
         .arg(&core)
-        .arg(".")
-        .envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("CGO_ENABLED", "0")])
-        // Another Go than this one is downloaded by nobody.
-        .env("GOTOOLCHAIN", "local");
+        .arg(".");
     compile(project, &mut compiler)?;
     let module = work_dir.join("handler.wasm");
     let mut bytes = std::fs::read(&core).map_err(|error| io(&core, &error))?;
@@ -125,7 +140,7 @@ fn module_path(project: &Path) -> Result<String, BuildError> {
 }
 
 fn bindings(project: &Path, module: &str, work_dir: &Path) -> Result<Contract, BuildError> {
-    let contract = Contract::of(Language::Go, project, work_dir)?;
+    let contract = Contract::of(Language::Go, project, work_dir)?.with_client()?;
     let mut files = Files::default();
     let options = wit_bindgen_go::Opts {
         pkg_name: Some(format!("{module}/bindings")),
@@ -146,7 +161,29 @@ fn bindings(project: &Path, module: &str, work_dir: &Path) -> Result<Contract, B
     for (name, text) in PACKAGE {
         write_if_changed(&place.join("pkg").join(name), text.as_bytes())?;
     }
+    for (name, text) in CLIENT {
+        let text = text.replace("MODULE/", &format!("{module}/"));
+        write_if_changed(&place.join("fishway_http").join(name), text.as_bytes())?;
+    }
+    let linked = format!(
+        "//go:build {CLIENT_TAG}\n\npackage wit_exports\n\nimport _ \"{module}/bindings/fishway_http\"\n"
+    );
+    write_if_changed(
+        &place.join("wit_exports/fishway_http.go"),
+        linked.as_bytes(),
+    )?;
     Ok(contract)
+}
+
+/// Go for WebAssembly modules of components.
+fn for_wasip1(go: &Path, project: &Path) -> Command {
+    let mut command = command(go);
+    command
+        .current_dir(project)
+        .envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("CGO_ENABLED", "0")])
+        // Never download another version of Go.
+        .env("GOTOOLCHAIN", "local");
+    command
 }
 
 /// The Go on the machine when it is new enough, else one in the cache.

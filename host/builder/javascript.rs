@@ -19,6 +19,9 @@ const PACKAGE: &str = include_str!("javascript/package.json");
 const LOCK: &str = include_str!("javascript/package-lock.json");
 const BUILD: &str = include_str!("javascript/build.mjs");
 
+/// Part of each handler.
+const FETCH: &str = include_str!("javascript/fetch.mjs");
+
 /// Changes with the lock.
 const TOOLS: &str = "componentize-js-0.23.0";
 
@@ -58,25 +61,16 @@ pub fn build(
     let contract = Contract::of(language, project, &work_dir)?;
     let toolchain = TOOLS.replace("js-", "js ");
     let module = work_dir.join("handler.wasm");
-    let stamp = stamp::of(&[project, &contract.directory], &[TOOLS, BUILD])?;
+    let stamp = stamp::of(&[project, &contract.directory], &[TOOLS, BUILD, FETCH])?;
     stamp::unless_same(&stamp, &module, || {
         dependencies(project, &package, tools)?;
         let mut directory = node_modules(tools)?;
         (tools.progress)(&format!("building {name} with {toolchain}"));
         // The declarations come from one text that has all packages.
-        let mut printer = wit_component::WitPrinter::default();
-        let main = contract.resolve.worlds[contract.world].package;
-        let others: Vec<_> = contract.resolve.packages.iter().map(|(id, _)| id).collect();
-        let others: Vec<_> = others.into_iter().filter(|id| Some(*id) != main).collect();
-        let printed = main.map(|main| printer.print(&contract.resolve, main, &others));
-        let text = match printed {
-            Some(Ok(())) => printer.output.to_string(),
-            Some(Err(error)) => return Err(unreadable(project, format!("{error:#}"))),
-            None => return Err(unreadable(project, "its world has no package".to_owned())),
-        };
+        let text = contract.text()?;
         let request = serde_json::json!({
             "project": project, "entry": entry, "typescript": language == Language::TypeScript,
-            "wit": contract.directory, "text": text, "world": contract.world_name(),
+            "wit": contract.directory, "text": text, "world": contract.world_name(), "exports": contract.exports(),
             "bundle": work_dir.join("bundle.js"), "module": module,
         });
         let node = |directory: &Path| {
@@ -123,13 +117,6 @@ fn read(project: &Path) -> Result<Package, BuildError> {
     })
 }
 
-fn unreadable(project: &Path, output: String) -> BuildError {
-    BuildError::Compile {
-        project: project.to_owned(),
-        output,
-    }
-}
-
 /// The tools, with the program that uses them.
 fn node_modules(tools: &mut Tools) -> Result<PathBuf, BuildError> {
     let directory = tools.movable(TOOLS, |directory| {
@@ -138,6 +125,7 @@ fn node_modules(tools: &mut Tools) -> Result<PathBuf, BuildError> {
         npm(TOOLS, directory)
     })?;
     write_if_changed(&directory.join("build.mjs"), BUILD.as_bytes())?;
+    write_if_changed(&directory.join("fetch.mjs"), FETCH.as_bytes())?;
     Ok(directory)
 }
 

@@ -130,7 +130,7 @@ pub fn create(parent: &Path, name: &str, language: Language) -> Result<Vec<PathB
     let sources = template(language).iter().map(|(place, text)| {
         // Go and Rust name the project in their sources, too; where the contract lies differs.
         let text = text.replace(&example, name);
-        (*place, text.replace("../../../wit", "wit"))
+        (*place, text.replace("../../../wit/0.2", "wit"))
     });
     let contract = contract::files(language).iter();
     let contract = contract.map(|(place, text)| (*place, (*text).to_owned()));

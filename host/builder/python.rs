@@ -1,9 +1,10 @@
 //! Python: componentize-py, in a virtual environment of the cache.
 //!
 //! Called by [`super::build`] alone. The handler is the module `handler`; what `pyproject.toml` depends
-//! on is installed beside it, as far as it is written in Python alone.
+//! on is installed beside it, as far as it is written in Python alone. The modules of `python/` make HTTP clients work
+//! in it: componentize-py loads theirs, and that one loads the handler.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -11,13 +12,26 @@ use super::command::{command, compile};
 use super::contract::Contract;
 use super::language::Language;
 use super::tools::{Tools, step};
-use super::{Artifact, BuildError, io, stamp};
+use super::{Artifact, BuildError, io, stamp, write_if_changed};
 
 const COMPONENTIZE: &str = "componentize-py";
 const VERSION: &str = "0.25.0";
 
 /// The Python inside the component; packages are chosen for it.
 const PYTHON: &str = "3.14";
+
+/// Files that are built into each handler, by path.
+const MODULES: [(&str, &str); 3] = [
+    ("fishway_main.py", include_str!("python/fishway_main.py")),
+    ("fishway_http.py", include_str!("python/fishway_http.py")),
+    (
+        "fishway_requests.py",
+        include_str!("python/fishway_requests.py"),
+    ),
+];
+
+/// The first of them, which imports the handler.
+const MAIN: &str = "fishway_main";
 
 #[derive(Deserialize)]
 struct Project {
@@ -45,22 +59,37 @@ pub fn build(
         });
     }
     let work_dir = super::place(work_dir, "python", &name)?;
-    let contract = Contract::of(Language::Python, project, &work_dir)?;
+    let own = Contract::of(Language::Python, project, &work_dir)?;
+    let taken = own.imports();
+    let contract = own.with_client()?;
+    let names = Names::of(&contract.imports(), &taken);
     let packages = packages(&dependencies, &work_dir, tools)?;
     let toolchain = format!("{COMPONENTIZE} {VERSION}");
     let module = work_dir.join("handler.wasm");
-    let stamp = stamp::of(&[project, &contract.directory], &[&toolchain])?;
+    let text = contract.text()?;
+    let mut else_on = vec![toolchain.as_str(), &text];
+    else_on.extend(MODULES.iter().map(|(_, text)| *text));
+    let stamp = stamp::of(&[project], &else_on)?;
     stamp::unless_same(&stamp, &module, || {
         let programs = tools.python_package(COMPONENTIZE, VERSION)?;
         (tools.progress)(&format!("building {name} with {toolchain}"));
+        let wit = work_dir.join("contract").join("contract.wit");
+        write_if_changed(&wit, text.as_bytes())?;
+        let ours = work_dir.join("modules");
+        for (place, text) in MODULES {
+            write_if_changed(&ours.join(place), text.as_bytes())?;
+        }
         let mut componentize = command(programs.join(COMPONENTIZE));
         componentize
             .current_dir(&work_dir)
             // It imports the handler, and would leave compiled modules beside it.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .arg("-d")
-            .arg(&contract.directory)
-            .args(["-w", contract.world_name(), "componentize", "handler"])
+            .arg(&wit)
+            .args(["-w", contract.world_name()])
+            .args(names.arguments())
+            .args(["componentize", MAIN, "-p"])
+            .arg(&ours)
             .arg("-p")
             .arg(project)
             .args(packages.iter().flat_map(|path| [Path::new("-p"), path]))
@@ -74,6 +103,42 @@ pub fn build(
         module,
     };
     Ok((artifact, toolchain))
+}
+
+/// The module names of interfaces. componentize-py gives two interfaces of the same name longer names each, so an
+/// interface that is added to a world would change the name of one that the handler imports already.
+struct Names(Vec<(String, String)>);
+
+impl Names {
+    /// Names for all imports; `taken` are the project's own imports.
+    fn of(all: &[String], taken: &[String]) -> Names {
+        let short = |id: &str| {
+            let name = id.rsplit('/').next().unwrap_or(id);
+            name.split('@').next().unwrap_or(name).replace('-', "_")
+        };
+        let added: Vec<&String> = all.iter().filter(|id| !taken.contains(id)).collect();
+        let mut names = Vec::new();
+        for id in taken {
+            let same = |other: &&String| short(other) == short(id);
+            let alone = taken.iter().filter(same).count() == 1;
+            if alone && added.iter().any(|other| short(other) == short(id)) {
+                names.push((id.clone(), short(id)));
+            }
+        }
+        for id in added {
+            let whole = id.split('@').next().unwrap_or(id);
+            names.push((id.clone(), whole.replace([':', '/', '-'], "_")));
+        }
+        Names(names)
+    }
+
+    /// The arguments of componentize-py for them.
+    fn arguments(&self) -> Vec<String> {
+        let pairs = self.0.iter();
+        let pairs =
+            pairs.map(|(id, name)| ["--import-interface-name".to_owned(), format!("{id}={name}")]);
+        pairs.flatten().collect()
+    }
 }
 
 fn read(project: &Path) -> Result<Table, BuildError> {
@@ -93,7 +158,7 @@ fn packages(
     dependencies: &[String],
     work_dir: &Path,
     tools: &mut Tools,
-) -> Result<Option<std::path::PathBuf>, BuildError> {
+) -> Result<Option<PathBuf>, BuildError> {
     if dependencies.is_empty() {
         return Ok(None);
     }

@@ -2,9 +2,8 @@ use super::{Done, Global, print_json};
 
 /// Delete ended tasks and all below them
 ///
-/// With a task go its input, output, journal, attempts, log and checkpoints. What has not ended is
-/// never deleted, nor what a task uses that has not: one that waits for it, comes after it, is another
-/// try of it or contains it.
+/// Deletes a task with its input, output, journal, attempts, log, checkpoints and steps. A task that has not ended is
+/// never deleted, nor is a task that an unfinished one waits for, depends on, retries or contains.
 #[derive(clap::Args)]
 pub struct Args {
     /// Ids, or unique beginnings of ids

@@ -1,3 +1,5 @@
+mod requests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +10,9 @@ use crate::clock::SystemClock;
 use crate::disk::open_to_others;
 use crate::executor::Settings;
 use crate::executor::engine;
-use crate::store::SecretInfo;
+use crate::loader::manifest;
+use crate::secrets::{KeySource, Trouble, check};
+use crate::store::RandomSecretInfo;
 use crate::store::invariants::{INVARIANTS, Violation};
 use crate::store::{HandlersStanding, StoreError};
 use crate::task::TaskId;
@@ -63,8 +67,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         wasm(),
         handlers(global, args),
     ];
+    findings.extend(requests::requests(&directory(
+        last_look(global).as_ref(),
+        args,
+    )));
     if global.has_data() && findings[2].good {
         findings.insert(3, randomness(global));
+        findings.insert(4, secrets(global, args));
         findings.extend(host(global));
         findings.extend(vacuum(global));
     }
@@ -222,18 +231,18 @@ fn randomness(global: &Global) -> Finding {
     let what = "randomness";
     let secrets = global
         .client(false)
-        .and_then(|client| Ok(client.store().secrets()?));
+        .and_then(|client| Ok(client.store().random_secrets()?));
     let secrets = match secrets {
         Ok(secrets) => secrets,
         Err(error) => return Finding::bad(what, error.to_string()),
     };
-    let there = |secret: &&SecretInfo| secret.made_at_ms.is_some();
+    let there = |secret: &&RandomSecretInfo| secret.made_at_ms.is_some();
     let Some(newest) = secrets.iter().rfind(there) else {
         let says = "the database has no secret, which the random numbers of handlers are made from; \
-                    fishway secret rotate makes one";
+                    fishway randomness rotate makes one";
         return Finding::bad(what, says);
     };
-    let missing = |secret: &&SecretInfo| secret.number > 0 && secret.made_at_ms.is_none();
+    let missing = |secret: &&RandomSecretInfo| secret.number > 0 && secret.made_at_ms.is_none();
     if let Some(missing) = secrets.iter().find(missing) {
         let says = format!(
             "secret {} is missing, and {} from it: each begins again",
@@ -261,6 +270,45 @@ fn randomness(global: &Global) -> Finding {
             ),
         },
     )
+}
+
+/// Whether secrets can be used, and those that handlers use exist.
+fn secrets(global: &Global, args: &Args) -> Finding {
+    let what = "secrets";
+    let checked = global.client(false).and_then(|client| {
+        let wanted = secrets_of(&directory(last_look(global).as_ref(), args));
+        let keys = KeySource::of(&global.data);
+        Ok(check(&**client.store(), &keys, &wanted)?)
+    });
+    match checked {
+        Ok((0, troubles)) if troubles.is_empty() => Finding::good(what, "there are none"),
+        Ok((many, troubles)) if troubles.is_empty() => {
+            let many = count(many as u64, "secret", "secrets");
+            Finding::good(what, format!("{many}, and all encrypted ones can be read"))
+        }
+        Ok((_, troubles)) => {
+            let says: Vec<&str> = troubles.iter().map(Trouble::says).collect();
+            Finding::bad(what, says.join("; "))
+        }
+        Err(error) => Finding::bad(what, error.to_string()),
+    }
+}
+
+/// Handlers of a directory, and the secrets that their manifests name. A manifest that cannot be read is reported
+/// with its handler.
+fn secrets_of(directory: &Path) -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|file| super::handler::is_component(file));
+    files.sort();
+    let mut wanted = Vec::new();
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(file.with_extension("toml")).unwrap_or_default();
+        let secrets = manifest::secret_names(&text).into_iter();
+        wanted.extend(secrets.map(|secret| (name.clone().into_owned(), secret)));
+    }
+    wanted
 }
 
 /// All that holds of every database, looked for in this one.
@@ -331,14 +379,7 @@ fn host(global: &Global) -> Vec<Finding> {
 fn handlers(global: &Global, args: &Args) -> Finding {
     let what = "handlers";
     let standing = last_look(global);
-    let here = PathBuf::from("handlers");
-    let served = standing.as_ref().map(|standing| &standing.directory);
-    // Not every command runs where the handlers are: a host of a shared database may be on another machine.
-    let directory = match (&args.handlers, served) {
-        (Some(given), _) => given,
-        (None, Some(served)) if !here.exists() => served,
-        (None, _) => &here,
-    };
+    let directory = &directory(standing.as_ref(), args);
     let place = directory.display();
     let known = standing.as_ref().filter(|standing| {
         let real = |path: &Path| path.canonicalize().ok();
@@ -375,6 +416,18 @@ fn handlers(global: &Global, args: &Args) -> Finding {
     let many = count(many, "file", "files");
     let loaded = loaded.unwrap_or_else(|| "fishway handler list checks each".to_owned());
     Finding::good(what, format!("{many} in {place}; {loaded}"))
+}
+
+/// Where the handlers are.
+fn directory(standing: Option<&HandlersStanding>, args: &Args) -> PathBuf {
+    let here = PathBuf::from("handlers");
+    let served = standing.map(|standing| &standing.directory);
+    // Not every command runs on the machine with the handlers: a host of a shared database may be elsewhere.
+    match (&args.handlers, served) {
+        (Some(given), _) => given.clone(),
+        (None, Some(served)) if !here.exists() => served.clone(),
+        (None, _) => here,
+    }
 }
 
 /// The handlers as the last host reported them.

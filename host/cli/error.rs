@@ -8,6 +8,7 @@ use crate::builder::project::NewError;
 use crate::client::ClientError;
 use crate::daemon::detached::DetachError;
 use crate::daemon::{Broken, HostError, StopError};
+use crate::secrets::SecretError;
 use crate::store::StoreError;
 use crate::store::sqlite::BackupError;
 
@@ -106,6 +107,11 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                 cause
                     .downcast_ref::<StoreError>()
                     .and_then(StoreError::hint)
+            })
+            .or_else(|| {
+                cause
+                    .downcast_ref::<SecretError>()
+                    .and_then(SecretError::hint)
             })
             .or_else(|| {
                 cause

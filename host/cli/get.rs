@@ -40,6 +40,7 @@ fn lines(detail: &Detail) -> Vec<String> {
         }
         None => match task.awaited_signal() {
             Some(name) => format!(" (for signal {name})"),
+            None if task.awaits_exchange() => " (for an HTTP response)".to_owned(),
             None => String::new(),
         },
     };

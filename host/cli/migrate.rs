@@ -8,8 +8,9 @@ use super::{Done, Global, Refused, print_json};
 use crate::client::Client;
 use crate::daemon;
 use crate::loader::Kept;
+use crate::secrets::KeySource;
 use crate::store::postgres::{Address, moving};
-use crate::store::{SharedComponent, Store};
+use crate::store::{SecretInfo, SecretKind, SharedComponent, Store};
 
 /// Move the data directory's database, whole, to a PostgreSQL server
 ///
@@ -104,6 +105,13 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
             "{moved} rows are in {} ({}); fishway serve --database URL goes on with them",
             address.place,
             duration(started.elapsed().as_millis() as u64)
+        ));
+    }
+    let encrypted = |info: &SecretInfo| info.kind == SecretKind::Encrypted;
+    if there.store().secrets()?.iter().any(encrypted) {
+        global.say(format!(
+            "every host there needs the key of the secrets: copy {}",
+            KeySource::of(&global.data).place()
         ));
     }
     Ok(Done::OK)

@@ -19,6 +19,7 @@ mod error;
 mod get;
 mod given;
 mod handler;
+mod history;
 pub(crate) mod job;
 mod list;
 mod logs;
@@ -30,6 +31,7 @@ mod place;
 mod pool;
 mod prune;
 mod queue;
+mod randomness;
 mod resume;
 mod retry;
 mod schedule;
@@ -184,6 +186,7 @@ enum Command {
     Wait(wait::Args),
     List(list::Args),
     Logs(logs::Args),
+    History(history::Args),
     Trace(trace::Args),
     Workflow(workflow::Args),
     Deps(deps::Args),
@@ -198,6 +201,7 @@ enum Command {
     Delete(delete::Args),
     Prune(prune::Args),
     Secret(secret::Args),
+    Randomness(randomness::Args),
     Backup(backup::Args),
     Migrate(migrate::Args),
     Metrics(metrics::Args),
@@ -220,6 +224,7 @@ impl Command {
             Command::Stop(_) => "stop",
             Command::Resume(_) => "resume",
             Command::Secret(_) => "secret",
+            Command::Randomness(_) => "randomness",
             Command::Backup(_) => "backup",
             Command::Migrate(_) => "migrate",
             Command::Doctor(_) => "doctor",
@@ -299,6 +304,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Wait(args) => wait::run(&global, args).await,
         Command::List(args) => list::run(&global, &args),
         Command::Logs(args) => logs::run(&global, args).await,
+        Command::History(args) => history::run(&global, args).await,
         Command::Trace(args) => trace::run(&global, args).await,
         Command::Workflow(args) => workflow::run(&global, args).await,
         Command::Deps(args) => deps::run(&global, &args),
@@ -313,6 +319,7 @@ async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Delete(args) => delete::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
         Command::Secret(args) => secret::run(&global, args).await,
+        Command::Randomness(args) => randomness::run(&global, args).await,
         Command::Backup(args) => backup::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Metrics(args) => metrics::run(&global, &args),

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::daemon::detached::Parent;
 use crate::daemon::{Host, HostError, Setup};
+use crate::exchange::ProxySettings;
 use crate::executor::Settings;
 use crate::http::guard::{Guard, Token};
 use crate::http::{self, Http};
@@ -69,6 +70,9 @@ pub struct HostArgs {
     /// at least 256MiB [default: half of what the machine or the control group has]
     #[arg(long, env = "FISHWAY_MEMORY", value_name = "BYTES", value_parser = memory)]
     pub memory: Option<u64>,
+    /// PEM file of certificate authorities to trust for HTTP requests of handlers, in addition to those of the system
+    #[arg(long, env = "FISHWAY_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Waiting tasks that stay in memory; others are replayed when they go on
     #[arg(
         long,
@@ -113,6 +117,10 @@ pub struct HostArgs {
     /// The same for tasks that were skipped
     #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_SKIPPED", value_parser = duration_ms, hide_short_help = true)]
     pub keep_skipped: Option<u64>,
+    /// Keep the history of each run of a task, for `fishway history`, this long after the run has ended [default: not
+    /// at all]
+    #[arg(long, value_name = "DURATION", env = "FISHWAY_KEEP_HISTORY", value_parser = duration_ms)]
+    pub keep_history: Option<u64>,
     #[command(flatten)]
     pub http: HttpArgs,
     /// Send a span of each ended task to the OpenTelemetry collector at this address, such as
@@ -243,12 +251,14 @@ impl HostArgs {
             (Status::Expired, self.keep_expired),
             (Status::Skipped, self.keep_skipped),
         ];
+        let none = match self.keep_history {
+            Some(ms) => Keep::for_ever().with_history(ms),
+            None => Keep::for_ever(),
+        };
         own.into_iter()
-            .fold(Keep::for_ever(), |keep, (status, own)| {
-                match own.or(self.keep) {
-                    Some(ms) => keep.with(StatusSet::from_iter([status]), ms),
-                    None => keep,
-                }
+            .fold(none, |keep, (status, own)| match own.or(self.keep) {
+                Some(ms) => keep.with(StatusSet::from_iter([status]), ms),
+                None => keep,
             })
     }
 }
@@ -300,6 +310,8 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         settings.slots = usize::from(concurrency);
     }
     settings.memory_bytes = args.memory.unwrap_or(settings.memory_bytes);
+    settings.http.ca_files = args.ca_file.iter().cloned().collect();
+    settings.http.proxies = ProxySettings::of_environment();
     settings.parked_max = usize::from(args.parked);
     settings.park = Duration::from_millis(args.park);
     settings.restarts_max = args.restarts;

@@ -7,6 +7,7 @@
 //!
 //! A closed output, as with `head`, is no error: data ends the program quietly, and messages are dropped.
 
+pub mod hidden;
 pub mod log;
 pub mod screen;
 

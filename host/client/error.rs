@@ -140,7 +140,7 @@ impl ClientError {
             )),
             ClientError::NoGenerator { .. } => Some(format!(
                 "name a component that exports {}; fishway handler list shows which do",
-                crate::loader::GENERATOR
+                crate::loader::Export::Generator.newest()
             )),
             ClientError::Invalid { .. } => None,
             ClientError::TypeMismatch { function, .. } => Some(format!(

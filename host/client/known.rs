@@ -2,11 +2,13 @@
 //! now. Asked before a task is made; afterwards it waits for its handler.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Client, ClientError};
 use crate::loader::{Digest, read_component};
 use crate::store::{HandlerRow, StoreError};
-use crate::types::component_of;
+use crate::task::Options;
+use crate::types::{self, Mismatch, component_of};
 use crate::workflow::Role;
 
 /// Names that a wrong one is compared with: those that begin with the same letter, or the first of all.
@@ -16,8 +18,50 @@ const COMPARED: u64 = 500;
 const FUNCTIONS_MAX: u64 = 100;
 
 impl Client {
-    pub(super) fn check_handler(&self, name: &str) -> Result<Option<HandlerRow>, ClientError> {
+    pub(super) fn check_handler(&self, name: &str) -> Result<Option<Arc<HandlerRow>>, ClientError> {
         self.check_role(name, Role::Tasks)
+    }
+
+    /// The handler of a new task; none if nobody knows whether it exists. The handler that continues with its output is
+    /// checked, too. No read if both were found a moment ago.
+    pub(super) async fn known_handler(
+        &self,
+        name: &str,
+        options: &Options,
+    ) -> Result<Option<Arc<HandlerRow>>, ClientError> {
+        let next = options.on_complete.clone();
+        if let Some(known) = self.remembered(name, Role::Tasks)
+            && (next.as_ref()).is_none_or(|next| self.remembered(next, Role::Tasks).is_some())
+        {
+            return Ok(Some(known));
+        }
+        let name = name.to_owned();
+        let reads = self.look(move |client| {
+            let known = client.check_handler(&name)?;
+            if let Some(next) = &next {
+                client.check_handler(next)?;
+            }
+            Ok(known)
+        });
+        reads.await
+    }
+
+    /// The current handler, before an input is refused; none if its file differs from the one that the host has loaded.
+    pub(super) async fn handler_now(&self, name: &str) -> Result<Option<HandlerRow>, ClientError> {
+        let name = name.to_owned();
+        let reads = self.look(move |client| match client.read_role(&name, Role::Tasks)? {
+            Some(row) if client.is_current(&row)? => Ok(Some(row)),
+            _ => Ok(None),
+        });
+        reads.await
+    }
+
+    /// A cached handler that can do what it is needed for.
+    fn remembered(&self, name: &str, role: Role) -> Option<Arc<HandlerRow>> {
+        let remembered = self.remembered.as_ref()?;
+        let version = self.store.bus().handlers_version();
+        let known = remembered.get(name, version)?;
+        is_in_role(&known, role).then_some(known)
     }
 
     /// Whether somebody could run it: a handler that the last host had, one that it could not load, or a
@@ -27,7 +71,22 @@ impl Client {
         &self,
         name: &str,
         role: Role,
-    ) -> Result<Option<HandlerRow>, ClientError> {
+    ) -> Result<Option<Arc<HandlerRow>>, ClientError> {
+        if let Some(known) = self.remembered(name, role) {
+            return Ok(Some(known));
+        }
+        let version = self.store.bus().handlers_version();
+        let remembered = self.remembered.as_ref();
+        let remembered = remembered.map(|remembered| (remembered, remembered.read(version)));
+        let found = self.read_role(name, role)?.map(Arc::new);
+        if let (Some((remembered, read)), Some(row)) = (remembered, &found) {
+            remembered.keep(row, read);
+        }
+        Ok(found)
+    }
+
+    /// The same, read from the store.
+    fn read_role(&self, name: &str, role: Role) -> Result<Option<HandlerRow>, ClientError> {
         if let Some(known) = self.store.handlers_named(&[name])?.pop() {
             return in_role(known, role).map(Some);
         }
@@ -111,14 +170,26 @@ impl Client {
     }
 }
 
+/// Why this handler accepts no task input.
+pub(super) fn mismatch(row: Option<&HandlerRow>, input: &str) -> Option<Mismatch> {
+    let function = row?.function.as_ref()?;
+    types::check(function, input).err()
+}
+
+fn is_in_role(known: &HandlerRow, role: Role) -> bool {
+    known.generator == (role == Role::Pages)
+}
+
 /// The handler, or why it cannot do what it is wanted for.
 fn in_role(known: HandlerRow, role: Role) -> Result<HandlerRow, ClientError> {
-    let name = known.name.clone();
-    match role {
-        Role::Tasks if known.generator => Err(ClientError::IsGenerator { name }),
-        Role::Pages if !known.generator => Err(ClientError::NoGenerator { name }),
-        Role::Tasks | Role::Pages => Ok(known),
+    if is_in_role(&known, role) {
+        return Ok(known);
     }
+    let name = known.name;
+    Err(match role {
+        Role::Tasks => ClientError::IsGenerator { name },
+        Role::Pages => ClientError::NoGenerator { name },
+    })
 }
 
 /// The file of a component, where it lies in the directory.

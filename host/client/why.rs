@@ -24,6 +24,7 @@ pub enum Reason {
     Slot,
     Tasks,
     Signal,
+    Response,
     Time,
 }
 
@@ -43,6 +44,7 @@ impl Reason {
             Reason::Slot => "slot",
             Reason::Tasks => "tasks",
             Reason::Signal => "signal",
+            Reason::Response => "response",
             Reason::Time => "time",
         }
     }
@@ -94,6 +96,10 @@ impl Client {
         };
         let mut why = match task.awaited_signal() {
             Some(name) => Why::new(Reason::Signal, format!("waits for the signal \"{name}\"")),
+            None if wait.exchange => Why::new(
+                Reason::Response,
+                "waits for the response to an HTTP request",
+            ),
             None => {
                 let tasks = self.store.awaited_by(task.id, NAMED)?;
                 match (tasks.is_empty(), wait.remaining) {

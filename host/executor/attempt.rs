@@ -7,6 +7,7 @@ use std::time::Duration;
 use wasmtime::{Store as Instance, UpdateDeadline};
 
 use super::control::Control;
+use super::draws::Draws;
 use super::ended::{self, Ended, Fate, Verdict};
 use super::guest::{Guest, Next, Start};
 use super::invoke::{Returned, invoke};
@@ -19,7 +20,9 @@ use crate::journal::{Cursor, beginning};
 use crate::limits::RetryPolicy;
 use crate::loader::{Handler, LoaderError};
 use crate::panics::caught;
-use crate::store::{End, JOURNAL_PAGE_BYTES, JournalPosition, LogLevel, Secret, Store, StoreError};
+use crate::store::{
+    End, JOURNAL_PAGE_BYTES, JournalPosition, LogLevel, RandomSecret, Store, StoreError,
+};
 use crate::task::producer::Stage;
 use crate::task::state::Loss;
 use crate::task::{Failure, FailureKind, Json, Task, Token, check_payload};
@@ -162,7 +165,7 @@ async fn instance(
         Err(GuestError::Secret(number)) => {
             let message = format!(
                 "the run cannot go on: secret {number} of the database, which its random numbers are made from, \
-                 is missing (fishway secret shows which there are)"
+                 is missing (fishway randomness shows which there are)"
             );
             return (token, failed(FailureKind::Diverged, message, true));
         }
@@ -234,10 +237,10 @@ enum GuestError {
 }
 
 /// What the run draws its random numbers from.
-fn secret(agents: &Agents, task: &Task) -> Result<Option<Secret>, GuestError> {
+fn secret(agents: &Agents, task: &Task) -> Result<Option<RandomSecret>, GuestError> {
     match task.secret {
         0 => Ok(None),
-        number => match agents.secrets.get(&*agents.store, number) {
+        number => match agents.random_secrets.get(&*agents.store, number) {
             Ok(Some(secret)) => Ok(Some(secret)),
             Ok(None) => Err(GuestError::Secret(number)),
             Err(error) => Err(GuestError::Store(error)),
@@ -260,12 +263,25 @@ fn guest(
         task.run,
         handler.manifest.limits.log_bytes,
     );
+    let draws = Draws::default();
     let secret = secret(agents, &task)?;
     let grants = &handler.manifest.grants;
+    let placeholders = match grants.env_secrets.is_empty() {
+        true => None,
+        false => Some(agents.secrets.placeholders().map_err(GuestError::Store)?),
+    };
     let wasi = match &grants.directories[..] {
         [] => None,
         directories => {
-            let context = wasi::context(&task, secret.as_ref(), grants, &clock, &log);
+            let context = wasi::context(
+                &task,
+                secret.as_ref(),
+                grants,
+                placeholders.as_ref(),
+                &clock,
+                &draws,
+                &log,
+            );
             Some(wasi::with_directories(context, directories).map_err(GuestError::Grant)?)
         }
     };
@@ -288,8 +304,10 @@ fn guest(
         control,
         slot,
         clock,
+        draws,
         log,
         secret,
+        placeholders,
         wasi,
         cursor,
         unread,
@@ -350,12 +368,15 @@ fn returned_well(guest: &mut Guest, output: String) -> Lived {
     let output: Json = output.into();
     Lived::Ended(match guest.next.take() {
         None => End::Completed(output),
-        Some(Next::Reschedule(delay_ms)) => End::Rescheduled(delay_ms),
-        Some(Next::Phase {
-            phase,
-            after,
-            timeout_ms,
-        }) => {
+        Some((Next::Reschedule(delay_ms), _)) => End::Rescheduled(delay_ms),
+        Some((
+            Next::Phase {
+                phase,
+                after,
+                timeout_ms,
+            },
+            _,
+        )) => {
             let until_ms =
                 timeout_ms.map(|timeout_ms| guest.durable_now_ms().saturating_add(timeout_ms));
             End::PhaseEnded {

@@ -16,9 +16,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Agents;
 use super::control::{Control, StoreWait};
+use super::draws::Draws;
 use super::earlier::Earlier;
 use super::ended::{self, Ended, Verdict};
+use super::http::GuestHttp;
 use super::imports::pools::Known;
+use super::imports::steps::Steps;
 use super::limiter::{Limiter, Want};
 use super::log::LogSink;
 use super::parking::{Claim, Waiting};
@@ -27,8 +30,9 @@ use super::wasi::{self, DurableClock};
 use crate::journal::{Answer, Call, Cursor, Divergence, Entry, Function, RefusedCall, Step};
 use crate::limits::{HANDLES_MAX, PAYLOAD_BYTES_MAX};
 use crate::loader::Handler;
+use crate::secrets::Placeholders;
 use crate::store::{
-    CallBy, End, JOURNAL_PAGE_BYTES, JournalPosition, Record, Secret, Store, StoreError,
+    CallBy, End, JOURNAL_PAGE_BYTES, JournalPosition, RandomSecret, Record, Store, StoreError,
     Suspension, Until, Urgency,
 };
 use crate::task::producer::Stage;
@@ -58,18 +62,22 @@ pub struct Guest {
     /// The leave to run that came with the last one, where this instance is to go.
     leave: Option<Leave>,
     pub(super) clock: DurableClock,
+    pub(super) draws: Draws,
     pub(super) log: LogSink,
     pub(super) limiter: Limiter,
     /// What its random numbers are made from; none for a run that began before there were secrets.
-    secret: Option<Secret>,
+    secret: Option<RandomSecret>,
+    /// Makes the placeholders of the secrets in its grants; `None` if they name none.
+    pub(super) placeholders: Option<Placeholders>,
     /// Made when the guest first asks for anything of it, where nothing can go wrong with that.
     wasi: Option<WasiCtx>,
     pub(super) table: ResourceTable,
+    pub(super) http: GuestHttp,
     pub(super) cursor: Cursor,
     /// Where the journal goes on that the cursor walks through.
     unread: JournalPosition,
-    /// What the handler asked for, to be done when it returns.
-    pub(super) next: Option<Next>,
+    /// The action that the handler requested for its return, and the number of that call.
+    pub(super) next: Option<(Next, u32)>,
     /// Why the attempt has to end, set before the trap that ends it.
     pub(super) verdict: Option<Verdict>,
     pub(super) children: Children,
@@ -77,6 +85,7 @@ pub struct Guest {
     pub(super) pools: HashMap<String, Known>,
     /// Values saved in this run that may not be on disk yet.
     pub(super) checkpoints: HashMap<String, String>,
+    pub(super) steps: Steps,
     progress: PendingProgress,
     unconfirmed: usize,
     unconfirmed_bytes: usize,
@@ -113,6 +122,8 @@ pub struct Children {
     pub earlier_members: Option<Earlier>,
     /// Members that this run has added to pools.
     pub added: u64,
+    /// Whether a replay has skipped calls: their children are in `fresh`, and the store knows their keys.
+    pub left_out: bool,
 }
 
 #[derive(Default)]
@@ -121,7 +132,7 @@ struct PendingProgress {
     waiting: Option<Progress>,
 }
 
-/// What follows when the handler returns.
+/// The action after the handler returns.
 #[derive(Debug, Clone)]
 pub enum Next {
     /// The next phase.
@@ -145,8 +156,10 @@ pub struct Start {
     pub control: Arc<Control>,
     pub slot: Slot,
     pub clock: DurableClock,
+    pub draws: Draws,
     pub log: LogSink,
-    pub secret: Option<Secret>,
+    pub secret: Option<RandomSecret>,
+    pub placeholders: Option<Placeholders>,
     /// What it sees of the world, where directories are part of that.
     pub wasi: Option<WasiCtx>,
     pub cursor: Cursor,
@@ -159,6 +172,7 @@ impl Guest {
     pub fn new(start: Start) -> Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
+        let http = GuestHttp::new(start.agents.exchanges.clone(), &start.task);
         Guest {
             limiter: Limiter::new(&start.handler.manifest.limits, &start.agents.parking),
             agents: start.agents,
@@ -168,10 +182,13 @@ impl Guest {
             slot: Some(start.slot),
             leave: None,
             clock: start.clock,
+            draws: start.draws,
             log: start.log,
             secret: start.secret,
+            placeholders: start.placeholders,
             wasi: start.wasi,
             table,
+            http,
             cursor: start.cursor,
             unread: start.unread,
             next: None,
@@ -179,6 +196,7 @@ impl Guest {
             children: Children::default(),
             pools: HashMap::new(),
             checkpoints: HashMap::new(),
+            steps: Steps::default(),
             progress: PendingProgress::default(),
             unconfirmed: 0,
             unconfirmed_bytes: 0,
@@ -236,17 +254,28 @@ impl Guest {
     /// Read the part of the journal that the next call may be recorded in.
     pub(super) fn read_ahead(&mut self) -> wasmtime::Result<()> {
         while self.cursor.wants_more() {
-            let (task, run, from) = (self.task.id, self.task.run, self.unread);
-            let page = self
-                .store()
-                .journal_page(task, run, from, JOURNAL_PAGE_BYTES);
-            let page = page.map_err(|error| self.store_failed(&error))?;
-            self.hold(page.bytes)?;
-            self.unread = page.next.unwrap_or_default();
-            let read = page.next.map(|next| next.number);
-            self.cursor.go_on(page.entries, read);
+            self.read_part()?;
         }
         Ok(())
+    }
+
+    /// Read a part of the journal, which has more.
+    pub(super) fn read_part(&mut self) -> wasmtime::Result<()> {
+        let (task, run, from) = (self.task.id, self.task.run, self.unread);
+        let page = self
+            .store()
+            .journal_page(task, run, from, JOURNAL_PAGE_BYTES);
+        let page = page.map_err(|error| self.store_failed(&error))?;
+        self.hold(page.bytes)?;
+        self.unread = page.next.unwrap_or_default();
+        let read = page.next.map(|next| next.number);
+        self.cursor.go_on(page.entries, read);
+        Ok(())
+    }
+
+    /// The action after the handler returns.
+    pub(super) fn goes_on(&mut self, next: Next) {
+        self.next = Some((next, self.cursor.number()));
     }
 
     /// Count so many bytes that the host holds for the call that is being made, until the next one is made. An
@@ -416,8 +445,10 @@ impl Guest {
         let until_ms =
             timeout_ms.map(|timeout_ms| self.durable_now_ms().saturating_add(timeout_ms));
         let spent = self.control.pause();
+        let exchanges = self.http.hold().await;
         let suspension = Suspension {
             number,
+            exchanges,
             made: Some(Box::new(call.waiting())),
             until,
             until_ms,
@@ -441,6 +472,7 @@ impl Guest {
         let claimed = match agents.store.suspend(self.token(), suspension).await {
             Ok(()) => {
                 self.control.waits(self.task.fence);
+                self.http.left().await;
                 match parked.stays() {
                     true => drop(leave),
                     // It goes with the instance.
@@ -462,8 +494,10 @@ impl Guest {
                     self.slot = Some(slot);
                 }
                 self.control.go_on();
+                self.http.stayed().await;
                 return Ok(Err(RefusedCall::WouldDeadlock(error.to_string())));
             }
+            // Another instance may have the run and its exchanges by now, so they are left alone.
             Err(error) => return Err(self.store_failed(&error)),
         };
         let Some((Claim { task, mut slot }, charge)) = claimed else {
@@ -477,6 +511,7 @@ impl Guest {
             self.control.hint();
         }
         self.log.renew(task.token());
+        self.http.goes_on().await;
         let woken = task.wait.as_ref().and_then(|wait| wait.woken);
         self.task = task;
         self.confirmed();
@@ -564,8 +599,10 @@ pub fn call_of<'a>(
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let grants = &self.handler.manifest.grants;
-        let secret = self.secret.as_ref();
-        let made = || wasi::context(&self.task, secret, grants, &self.clock, &self.log).build();
+        let (secret, placeholders) = (self.secret.as_ref(), self.placeholders.as_ref());
+        let (clock, draws, log) = (&self.clock, &self.draws, &self.log);
+        let made =
+            || wasi::context(&self.task, secret, grants, placeholders, clock, draws, log).build();
         WasiCtxView {
             ctx: self.wasi.get_or_insert_with(made),
             table: &mut self.table,

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use wasmtime::Store as Instance;
 use wasmtime::component::Val;
 
-use super::bindings::TaskHandlerPre;
 use super::bindings::fishway::task::types::Failure as GuestFailure;
-use super::bindings::generator::PageGeneratorPre;
 use super::guest::Guest;
 use super::pages::{self, Page};
-use super::sandbox::Prepared;
+use super::sandbox::{Pages, Prepared, Run};
 use super::values;
 use crate::loader::Exported;
 use crate::task::{Failure, FailureKind, Json, check_payload};
@@ -57,28 +55,48 @@ pub async fn invoke(
 }
 
 async fn page(
-    generator: &PageGeneratorPre<Guest>,
+    generator: &Pages,
     instance: &mut Instance<Guest>,
 ) -> wasmtime::Result<Result<Page, Failure>> {
     let (input, cursor) = pages::input(&instance.data().task);
-    let generator = generator.instantiate_async(&mut *instance).await?;
-    let returned = generator
-        .fishway_task_generator()
-        .call_next_page(instance, &input, cursor.as_deref())
-        .await?;
+    let cursor = cursor.as_deref();
+    let returned = match generator {
+        Pages::V0_1(generator) => {
+            let generator = generator.instantiate_async(&mut *instance).await?;
+            let generator = generator.fishway_task_generator();
+            let returned = generator.call_next_page(instance, &input, cursor).await?;
+            returned.map(|page| Page {
+                items: page.items,
+                next_cursor: page.next_cursor,
+            })
+        }
+        Pages::V0_2(generator) => {
+            let generator = generator.instantiate_async(&mut *instance).await?;
+            let generator = generator.fishway_task_generator();
+            generator.call_next_page(instance, &input, cursor).await?
+        }
+    };
     Ok(returned.map_err(told))
 }
 
 async fn run(
-    handler: &TaskHandlerPre<Guest>,
+    handler: &Run,
     instance: &mut Instance<Guest>,
     input: &Json,
 ) -> wasmtime::Result<Output> {
-    let handler = handler.instantiate_async(&mut *instance).await?;
-    let returned = handler
-        .fishway_task_handler()
-        .call_run(instance, &input.to_string())
-        .await?;
+    let input = input.to_string();
+    let returned = match handler {
+        Run::V0_1(handler) => {
+            let handler = handler.instantiate_async(&mut *instance).await?;
+            let handler = handler.fishway_task_handler();
+            handler.call_run(instance, &input).await?
+        }
+        Run::V0_2(handler) => {
+            let handler = handler.instantiate_async(&mut *instance).await?;
+            let handler = handler.fishway_task_handler();
+            handler.call_run(instance, &input).await?
+        }
+    };
     Ok(returned.map_err(told))
 }
 

@@ -11,6 +11,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::clock::Clock;
+use crate::journal::Logged;
 use crate::store::{LogLevel, LogLine, LogPosition, Record, Store, Urgency};
 use crate::task::Token;
 
@@ -39,7 +40,8 @@ struct State {
     token: Token,
     run: u32,
     line: u32,
-    bytes_left: u64,
+    bytes: u64,
+    bytes_max: u64,
     /// Unfinished lines of standard output and standard error.
     open: [Vec<u8>; 2],
     batch: Vec<LogLine>,
@@ -61,7 +63,8 @@ impl LogSink {
             // Positions count runs from 1, so that 0 is before all.
             run: run + 1,
             line: 0,
-            bytes_left: bytes_max,
+            bytes: 0,
+            bytes_max,
             open: [Vec::new(), Vec::new()],
             batch: Vec::new(),
             last_words: Vec::new(),
@@ -101,6 +104,24 @@ impl LogSink {
         self.hand_over(&mut state);
     }
 
+    /// How much the run has logged. Ends an unfinished line.
+    pub fn logged(&self) -> Logged {
+        self.flush();
+        let state = self.state();
+        Logged {
+            lines: state.line,
+            bytes: state.bytes,
+        }
+    }
+
+    /// The lines up to this position were logged before: a replay has skipped them.
+    pub fn go_on_after(&self, logged: Logged) {
+        let mut state = self.state();
+        state.open = [Vec::new(), Vec::new()];
+        state.line = logged.lines;
+        state.bytes = logged.bytes;
+    }
+
     /// The last lines of standard error, oldest first.
     pub fn last_words(&self) -> Vec<String> {
         self.state().last_words.clone()
@@ -132,18 +153,19 @@ impl LogSink {
             }
             state.last_words.push(message.chars().take(500).collect());
         }
-        if state.bytes_left == 0 {
+        let left = state.bytes_max.saturating_sub(state.bytes);
+        if left == 0 {
             return;
         }
         let cost = message.len() as u64 + LINE_COST_BYTES;
-        let (level, message) = if cost > state.bytes_left {
-            state.bytes_left = 0;
+        let (level, message) = if cost > left {
+            state.bytes = state.bytes_max;
             (
                 LogLevel::Warn,
                 "the log of this attempt is full: later lines are dropped (limits.log)".to_owned(),
             )
         } else {
-            state.bytes_left -= cost;
+            state.bytes += cost;
             (level, message.trim_end_matches('\r').to_owned())
         };
         state.line += 1;

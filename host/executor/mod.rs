@@ -8,10 +8,12 @@
 mod attempt;
 mod bindings;
 mod control;
+mod draws;
 mod earlier;
 mod ended;
 pub mod engine;
 mod guest;
+mod http;
 mod imports;
 mod invoke;
 mod limiter;
@@ -21,8 +23,8 @@ mod opening;
 mod outbound;
 mod pages;
 mod parking;
+mod randomness;
 mod sandbox;
-mod secrets;
 mod slots;
 mod turns;
 mod values;
@@ -30,7 +32,7 @@ mod wasi;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -40,9 +42,11 @@ pub use slots::Slots;
 use self::control::{Control, Interrupt};
 use self::parking::{Claim, Parking};
 use crate::clock::Clock;
+use crate::exchange::{Client, ClientError, ClientSettings, Exchanges, RunKey};
 use crate::limits;
 use crate::loader::Loader;
 use crate::memory::{self, Memory};
+use crate::secrets::Secrets;
 use crate::store::{Attempts, Store};
 use crate::task::{Task, TaskId, Token};
 
@@ -61,6 +65,8 @@ pub struct Settings {
     pub restarts_max: u32,
     /// The memory of the host, in bytes: what instances, answers and bodies may take together.
     pub memory_bytes: u64,
+    /// The client for requests of guests.
+    pub http: ClientSettings,
 }
 
 impl Default for Settings {
@@ -73,6 +79,7 @@ impl Default for Settings {
             grace: Duration::from_secs(5),
             restarts_max: limits::RESTARTS_MAX,
             memory_bytes: memory::default_bytes(),
+            http: ClientSettings::default(),
         }
     }
 }
@@ -94,7 +101,9 @@ pub struct Agents {
     sandbox: Arc<Sandbox>,
     clock: Arc<dyn Clock>,
     parking: Arc<Parking>,
-    secrets: secrets::Secrets,
+    random_secrets: randomness::RandomSecrets,
+    secrets: Arc<Secrets>,
+    exchanges: Arc<Exchanges>,
     settings: Settings,
 }
 
@@ -107,6 +116,9 @@ pub enum ExecutorError {
         /// What it says.
         why: String,
     },
+    /// The client for requests of guests could not be created.
+    #[error(transparent)]
+    Http(#[from] ClientError),
 }
 
 /// Runs claimed tasks.
@@ -142,12 +154,22 @@ impl Running {
 
 /// An attempt is entered before its claim is handed over, and leaves after its end is on disk. The writer thread does
 /// both. So when the writer thread does not find an attempt here, no part of this host runs it.
-impl Attempts for Running {
+impl Attempts for Attempting {
     fn holds(&self, token: Token) -> bool {
-        let running = self.lock();
+        let running = self.running.lock();
         let control = running.controls.get(&token.task);
         control.is_some_and(|control| control.claim() == Some(token.fence))
     }
+
+    fn holds_exchange(&self, task: TaskId, run: u32, number: u32) -> bool {
+        self.exchanges.holds(RunKey { task, run }, number)
+    }
+}
+
+/// The state for the heartbeat.
+struct Attempting {
+    running: Arc<Running>,
+    exchanges: Arc<Exchanges>,
 }
 
 /// One attempt, which is counted and can be asked to stop until its end is written.
@@ -192,6 +214,7 @@ impl Executor {
         loader: Arc<Loader>,
         sandbox: Arc<Sandbox>,
         clock: Arc<dyn Clock>,
+        secrets: Arc<Secrets>,
         settings: Settings,
     ) -> Result<Executor, ExecutorError> {
         let failed = |error: std::io::Error| ExecutorError::Engine {
@@ -211,14 +234,25 @@ impl Executor {
         let apart = turns::apart(threads).map_err(failed)?;
         let epoch = engine::EpochThread::start(sandbox.engine())?;
         let slots = Arc::new(Slots::new(settings.slots, epoch));
-        let parking = Parking::new(settings.parked_max, Memory::new(settings.memory_bytes));
+        let memory = Memory::new(settings.memory_bytes);
+        let client = Client::new(&settings.http)?;
+        let exchanges = Exchanges::new(
+            client,
+            store.clone(),
+            secrets.clone(),
+            memory.clone(),
+            clock.clone(),
+        );
+        let parking = Parking::new(settings.parked_max, memory);
         let agents = Agents {
             store,
             loader,
             sandbox,
             clock,
             parking,
-            secrets: secrets::Secrets::default(),
+            random_secrets: randomness::RandomSecrets::default(),
+            secrets,
+            exchanges: Arc::new(exchanges),
             settings,
         };
         Ok(Executor {
@@ -230,6 +264,11 @@ impl Executor {
             live: Arc::new(watch::Sender::new(0)),
             _runtimes: [runtime, apart].map(|runtime| Runtime(Some(runtime))),
         })
+    }
+
+    /// Set the number of this host's lease.
+    pub fn serve(&self, lease: u64) {
+        self.agents.exchanges.serve(lease);
     }
 
     /// The slots, for whoever claims.
@@ -285,7 +324,10 @@ impl Executor {
 
     /// The attempts of this host. The heartbeat compares them with the database.
     pub fn attempts(&self) -> Arc<dyn Attempts> {
-        self.running.clone()
+        Arc::new(Attempting {
+            running: self.running.clone(),
+            exchanges: self.agents.exchanges.clone(),
+        })
     }
 
     /// Ask the attempts of these tasks to stop; they are interrupted after the grace.
@@ -308,8 +350,10 @@ impl Executor {
 
     /// Take no more, let what runs come to an end, and interrupt what has not after `grace`.
     /// Interrupted attempts are given back and count for nothing; so are claims that were on their way here.
-    /// Instances that wait go at once, also those that begin to wait meanwhile. Ends when nothing runs.
+    /// Drop waiting instances at once, also those that begin to wait meanwhile. Responses for suspended tasks get the
+    /// same time. Ends when nothing runs.
     pub async fn drain(&self, grace: Duration) {
+        let until = Instant::now() + grace;
         self.slots.close();
         self.agents.parking.close();
         {
@@ -322,5 +366,7 @@ impl Executor {
         // Not the slots: an attempt gives its slot back before its end is written.
         let mut live = self.live.subscribe();
         let _ = live.wait_for(|live| *live == 0).await;
+        let rest = until.saturating_duration_since(Instant::now());
+        self.agents.exchanges.drain(rest).await;
     }
 }

@@ -42,8 +42,8 @@ impl Asking<'_> {
         let grants = &self.0.handler.manifest.grants;
         if grants.allowed_outbound_hosts.is_empty() {
             let line = format!(
-                "no {what}: its manifest grants no network; grants.allowed-outbound-hosts, such as \
-                 [\"example.com:443\"], names hosts that it may connect to"
+                "no {what}: its manifest grants no network; [grants] allowed-outbound-hosts = [\"example.com:443\"] \
+                 would allow connections to that host and port"
             );
             self.0.log.line(LogLevel::Warn, &line);
         }

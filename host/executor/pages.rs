@@ -4,7 +4,7 @@ use super::bindings::generator::exports::fishway::task::generator;
 use super::guest::{Guest, Next};
 use super::imports::refused;
 use crate::limits;
-use crate::loader::Handler;
+use crate::loader::{Export, Handler};
 use crate::store::{End, Store, StoreError};
 use crate::task::{Failure, FailureKind, Task, check_payload};
 
@@ -27,7 +27,7 @@ pub fn unfit(
         (true, true) | (false, false) => None,
         (true, false) => Some(format!(
             "handler \"{name}\" is no page generator: it does not export {}",
-            crate::loader::GENERATOR
+            Export::Generator.newest()
         )),
         (false, true) => Some(format!(
             "handler \"{name}\" is a page generator: it tells the items of a generator step, and runs no task by itself"
@@ -79,8 +79,8 @@ pub fn end(guest: &mut Guest, page: Page) -> Result<End, Failure> {
     }
     let delay_ms = match guest.next.take() {
         None => 0,
-        Some(Next::Reschedule(delay_ms)) => delay_ms,
-        Some(Next::Phase { .. }) => {
+        Some((Next::Reschedule(delay_ms), _)) => delay_ms,
+        Some((Next::Phase { .. }, _)) => {
             let why = "a page generator has pages, and no phases";
             return Err(refused("context.next-phase", why));
         }

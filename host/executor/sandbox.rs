@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::bindings::generator::{PageGenerator, PageGeneratorPre};
-use super::bindings::{TaskHandler, TaskHandlerPre};
+use super::bindings::generator::PageGeneratorPre;
+use super::bindings::{TaskHandlerPre, v0_1};
 use super::guest::Guest;
-use super::imports::others;
-use super::{ExecutorError, engine, network, opening};
-use crate::loader::{Check, Digest, GENERATOR, Handler, functions, is_handler};
+use super::imports::{config, contract, logging, others};
+use super::{ExecutorError, engine, http, network, opening};
+use crate::loader::{Check, Digest, Export, Handler, Version, exported, functions};
 
 /// Where guests run.
 pub struct Sandbox {
@@ -28,9 +28,27 @@ pub struct Prepared {
     /// To make instances of.
     pub instance: InstancePre<Guest>,
     /// The same, where it exports the contract's `handler`.
-    pub run: Option<TaskHandlerPre<Guest>>,
+    pub run: Option<Run>,
     /// The same, where it exports the contract's `generator`.
-    pub pages: Option<PageGeneratorPre<Guest>>,
+    pub pages: Option<Pages>,
+}
+
+/// A component whose `handler` runs tasks, by the version of the contract.
+#[derive(Clone)]
+pub enum Run {
+    /// 0.1
+    V0_1(v0_1::TaskHandlerPre<Guest>),
+    /// 0.2
+    V0_2(TaskHandlerPre<Guest>),
+}
+
+/// A component whose `generator` lists items, by the version of the contract.
+#[derive(Clone)]
+pub enum Pages {
+    /// 0.1
+    V0_1(v0_1::generator::PageGeneratorPre<Guest>),
+    /// 0.2
+    V0_2(PageGeneratorPre<Guest>),
 }
 
 impl Sandbox {
@@ -43,11 +61,16 @@ impl Sandbox {
             .and_then(|()| network::add_to_linker(&mut generators))
             .and_then(|()| opening::add_to_linker(&mut linker))
             .and_then(|()| opening::add_to_linker(&mut generators))
+            .and_then(|()| contract::add_to_linker(&mut linker))
+            .and_then(|()| contract::add_to_generators(&mut generators))
+            .and_then(|()| http::add_to_linker(&mut linker))
+            .and_then(|()| http::add_to_linker(&mut generators))
             .and_then(|()| {
-                TaskHandler::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
-            })
-            .and_then(|()| {
-                PageGenerator::add_to_linker::<_, HasSelf<Guest>>(&mut generators, |guest| guest)
+                for linker in [&mut linker, &mut generators] {
+                    config::add_to_linker(linker)?;
+                    logging::add_to_linker(linker)?;
+                }
+                Ok(())
             })
             .map_err(|error| ExecutorError::Engine {
                 why: format!("{error:#}"),
@@ -106,8 +129,8 @@ impl Sandbox {
             causes.collect::<Vec<_>>().join(": ")
         };
         let wanted = functions::wanted(component)?;
-        let generator = component.get_export_index(None, GENERATOR).is_some();
-        let instance = if generator {
+        let generator = exported(component, Export::Generator);
+        let instance = if generator.is_some() {
             self.generators.instantiate_pre(component)
         } else if wanted.is_empty() {
             self.linker.instantiate_pre(component)
@@ -118,18 +141,24 @@ impl Sandbox {
                 .and_then(|()| linker.instantiate_pre(component))
         };
         let instance = instance.map_err(failed)?;
-        let run = match is_handler(component) {
-            true => Some(TaskHandlerPre::new(instance.clone()).map_err(failed)?),
-            false => None,
-        };
-        let pages = match generator {
-            true => Some(PageGeneratorPre::new(instance.clone()).map_err(failed)?),
-            false => None,
-        };
+        let run = exported(component, Export::Handler).map(|version| -> wasmtime::Result<Run> {
+            let instance = instance.clone();
+            Ok(match version {
+                Version::V0_1 => Run::V0_1(v0_1::TaskHandlerPre::new(instance)?),
+                Version::V0_2 => Run::V0_2(TaskHandlerPre::new(instance)?),
+            })
+        });
+        let pages = generator.map(|version| -> wasmtime::Result<Pages> {
+            let instance = instance.clone();
+            Ok(match version {
+                Version::V0_1 => Pages::V0_1(v0_1::generator::PageGeneratorPre::new(instance)?),
+                Version::V0_2 => Pages::V0_2(PageGeneratorPre::new(instance)?),
+            })
+        });
         Ok(Prepared {
             instance,
-            run,
-            pages,
+            run: run.transpose().map_err(failed)?,
+            pages: pages.transpose().map_err(failed)?,
         })
     }
 }

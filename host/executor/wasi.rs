@@ -1,24 +1,22 @@
 //! What a guest sees of the world: nothing but what its manifest grants.
 //!
-//! Clocks show the time of the last durable event and randomness is a generator seeded by a secret of the
-//! database, the task and the run: the same run started again sees the same world, and nobody who does not
-//! have the secret can compute what it drew.
+//! Clocks show the time of the last durable event and randomness comes from [`super::draws`]: the same run started
+//! again sees the same world.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::SeedableRng;
-use sha2::{Digest, Sha256};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
+use super::draws::{Draws, Generator, seed};
 use super::log::{LogSink, LogStream};
 use super::outbound;
 use crate::limits::{DirectoryGrant, Grants, OutboundHost};
-use crate::store::{LogLevel, Secret};
+use crate::secrets::Placeholders;
+use crate::store::{LogLevel, RandomSecret};
 use crate::task::Task;
 
 /// The time of the last durable event, in milliseconds since the Unix epoch.
@@ -53,13 +51,16 @@ pub fn with_directories(
     Ok(builder.build())
 }
 
-/// The context of one instance, but for directories. Without a `secret`, as for a run that began before
-/// there were any, its random numbers follow from the id of the task alone.
+/// The context of one instance, except for directories. If its grants name secrets, `placeholders` makes their
+/// placeholders. Without a `secret`, as for a run that began before there were any, its random numbers are derived only
+/// from the id of the task.
 pub fn context(
     task: &Task,
-    secret: Option<&Secret>,
+    secret: Option<&RandomSecret>,
     grants: &Grants,
+    placeholders: Option<&Placeholders>,
     clock: &DurableClock,
+    draws: &Draws,
     log: &LogSink,
 ) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
@@ -72,6 +73,11 @@ pub fn context(
     for (name, value) in &grants.env {
         builder.env(name, value);
     }
+    if let Some(placeholders) = placeholders {
+        for (name, secret) in &grants.env_secrets {
+            builder.env(name, placeholders.of_name(secret));
+        }
+    }
     if !grants.real_clock {
         let start_ms = started_ms(task);
         builder.wall_clock(Durable(clock.clone()));
@@ -81,8 +87,8 @@ pub fn context(
         });
     }
     if !grants.real_random {
-        builder.secure_random(generator(task, secret, "secure"));
-        builder.insecure_random(generator(task, secret, "insecure"));
+        builder.secure_random(Generator::new(task, secret, "secure", draws));
+        builder.insecure_random(Generator::new(task, secret, "insecure", draws));
         let seed = seed(task, secret, "seed");
         builder.insecure_random_seed(u128::from_le_bytes(
             seed[..16].try_into().expect("32 bytes"),
@@ -111,22 +117,6 @@ pub fn context(
         });
     }
     builder
-}
-
-fn generator(task: &Task, secret: Option<&Secret>, purpose: &str) -> ChaCha12Rng {
-    ChaCha12Rng::from_seed(seed(task, secret, purpose))
-}
-
-fn seed(task: &Task, secret: Option<&Secret>, purpose: &str) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    // Of a fixed length, as all that follows but the last, so that no two seeds have the same text.
-    if let Some(secret) = secret {
-        hash.update(secret.bytes());
-    }
-    hash.update(task.id.to_i64().to_le_bytes());
-    hash.update(task.run.to_le_bytes());
-    hash.update(purpose.as_bytes());
-    hash.finalize().into()
 }
 
 struct Durable(DurableClock);

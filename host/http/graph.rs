@@ -49,7 +49,7 @@ pub struct DrawnJson {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct GraphQuery {
-    /// At most so many, and at most 1,000.
+    /// Size of the page, at most 1,000.
     #[param(minimum = 1)]
     limit: Option<u64>,
 }

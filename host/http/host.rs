@@ -49,10 +49,10 @@ async fn all_metrics(Extension(state): Extension<State>) -> Result<Response, Pro
     let kept = state.scan("metrics", move |client| {
         Ok(metrics::text(&**client.store(), live.named_types())?)
     });
-    let seen = state
-        .live
-        .text(state.feed.readers(), state.client.store().bus());
-    let text = kept.await? + &seen + &metrics::memory(&state.bounds.memory);
+    let bus = state.client.store().bus();
+    let seen = state.live.text(state.feed.readers(), bus);
+    let requests = metrics::requests(bus.requests());
+    let text = kept.await? + &seen + &requests + &metrics::memory(&state.bounds.memory);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

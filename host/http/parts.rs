@@ -17,7 +17,8 @@ use super::tasks::{PAGE_MAX, limit, parent};
 use super::waiting::patience;
 use super::{ANSWER_BYTES, State, held};
 use crate::limits::PAYLOAD_BYTES_MAX;
-use crate::store::{LogPosition, Rank};
+use crate::store::{HISTORY_CALLS_MAX, JournalPosition, LogPosition, Rank};
+use crate::wire::history::HistoryJson;
 use crate::wire::trace::JsonTree;
 use crate::wire::{self, DependenciesJson, LogJson, NodeJson, now_ms};
 
@@ -34,6 +35,7 @@ const TRACE_BYTES: u64 = ANSWER_BYTES + 2 * 3 * PAYLOAD_BYTES_MAX as u64;
 pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(logs))
+        .routes(routes!(history))
         .routes(routes!(trace))
         .routes(routes!(children))
         .routes(routes!(dependencies))
@@ -44,9 +46,9 @@ pub fn routes() -> OpenApiRouter<State> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LogsQuery {
-    /// Only what comes after this place: `next` of the page before.
+    /// Only calls after this position: `next` of the previous page.
     after: Option<String>,
-    /// At most so many, and at most 1,000.
+    /// Size of the page, at most 1,000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
     /// Where there is no such line yet and the task has not ended, wait for one, for so long at most.
@@ -127,6 +129,50 @@ fn position(text: &str) -> Result<LogPosition, Problem> {
     })
 }
 
+/// Which calls of which run.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct HistoryQuery {
+    /// The number of the run, from 1; the last one when absent.
+    #[param(minimum = 1)]
+    run: Option<u32>,
+    /// Only calls after this position: `next` of the previous page.
+    after: Option<String>,
+    /// Size of the page, at most 1,000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+}
+
+/// Show what a run of a task did, call by call
+///
+/// Functions, the beginning of their arguments, times and sizes: no headers, no bodies, no kept values. An ended run
+/// keeps its calls for as long as the host's `--keep-history` says; after that only its spawns remain.
+#[utoipa::path(get, path = "/v1/tasks/{id}/history", operation_id = "get_history", tag = "tasks", params(("id" = String, Path), HistoryQuery),
+    responses((status = 200, body = HistoryJson), (status = 304, description = "As the reader has it")))]
+async fn history(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Asked(query): Asked<HistoryQuery>,
+) -> Result<Shown<HistoryJson>, Problem> {
+    let after = match query.after.as_deref() {
+        None => JournalPosition::default(),
+        Some(text) => wire::history::placed(text).ok_or_else(|| {
+            Problem::new(Kind::Usage, format!("\"{text}\" is not a history position"))
+                .hint("take `next` of the page before")
+        })?,
+    };
+    let run = query.run.map(wire::history::run).transpose();
+    let run = run.map_err(|why| Problem::new(Kind::Usage, why))?;
+    let most = usize::try_from(limit(query.limit)?).unwrap_or(HISTORY_CALLS_MAX);
+    let found = state.answer(move |client| {
+        let id = client.resolve(&name)?;
+        let found = client.history(id, run, after, most)?;
+        Ok(wire::history::history(id, &found))
+    });
+    Ok(Shown(found.await?))
+}
+
 /// Show a task and all below it
 ///
 /// One object, in which each task has its `children`; sent as it is made, however large it is.
@@ -189,12 +235,12 @@ struct TraceJson {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ChildrenQuery {
-    /// Only what comes after this place: `next` of the page before.
+    /// Only calls after this position: `next` of the previous page.
     after: Option<String>,
     /// Those that took the place of the task, in place of those below it.
     #[serde(default)]
     retries: bool,
-    /// At most so many, and at most 1,000.
+    /// Size of the page, at most 1,000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
 }

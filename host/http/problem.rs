@@ -220,6 +220,7 @@ fn kind_of_store(error: &StoreError) -> Kind {
         | StoreError::Deadlock { .. }
         | StoreError::NoReceiver(_)
         | StoreError::SignalsFull { .. }
+        | StoreError::ArrivalsFull(_)
         | StoreError::Stale(_) => Kind::Refused,
         StoreError::Closed | StoreError::LeaseLost => Kind::Stopping,
         StoreError::Full { .. } => Kind::Full,

@@ -3,7 +3,8 @@
 use axum::extract::{Path, State as Extension};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -19,6 +20,7 @@ use crate::client::{ClientError, Jobs, Run};
 use crate::group::GroupKind;
 use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::store::Filter;
+use crate::task::members::Members;
 use crate::task::{check_metadata, check_name};
 use crate::wire::{StartedJson, WorkflowDetailJson, now_ms, whole};
 use crate::workflow::{self, Definition, Format, Given as Told, MANY, parse};
@@ -59,6 +61,51 @@ pub struct NewWorkflowJson {
     #[serde(default, deserialize_with = "whole::optional")]
     #[schema(minimum = 1, maximum = 10000)]
     jobs_max: Option<usize>,
+}
+
+/// A workflow document as the whole body: the object of a workflow file. Its other fields are described with those
+/// files; what is wrong with one is a problem of the document.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code)]
+pub struct WorkflowDocumentJson {
+    /// Its jobs: a list, or an object with one field for each key.
+    jobs: serde_json::Value,
+}
+
+/// A document with parameters beside it; or only the document, which has `jobs` or `steps`.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[serde(untagged)]
+#[allow(dead_code)]
+pub enum WorkflowBodyJson {
+    /// With parameters beside it.
+    Asked(NewWorkflowJson),
+    /// Alone.
+    Document(WorkflowDocumentJson),
+}
+
+/// What a body asks for.
+struct Body(NewWorkflowJson);
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = Box::<RawValue>::deserialize(deserializer)?;
+        let alone = Members::of(document.get()).is_some_and(|members| {
+            !members.has("document") && (members.has("jobs") || members.has("steps"))
+        });
+        Ok(Body(match alone {
+            true => NewWorkflowJson {
+                document,
+                name: None,
+                input: None,
+                key: None,
+                reuse: false,
+                metadata: None,
+                jobs_max: None,
+            },
+            false => serde_json::from_str(document.get()).map_err(D::Error::custom)?,
+        }))
+    }
 }
 
 impl NewWorkflowJson {
@@ -103,13 +150,13 @@ impl NewWorkflowJson {
 ///
 /// Answers 200 with the earlier workflow when the key named one, else 201. Answers 409 when its name, input or list
 /// of jobs is different, unless `reuse` is set.
-#[utoipa::path(post, path = "/v1/workflows", operation_id = "run_workflow", tag = "workflows", request_body = NewWorkflowJson,
+#[utoipa::path(post, path = "/v1/workflows", operation_id = "run_workflow", tag = "workflows", request_body = WorkflowBodyJson,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key`")),
     responses((status = 201, body = StartedJson), (status = 200, body = StartedJson)))]
 async fn run(
     Extension(state): Extension<State>,
     key: Option<IdempotencyKey>,
-    Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
+    Given(Body(new)): Given<Body, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     new.check_asked()?;
     let run = Run {
@@ -149,10 +196,10 @@ pub struct CheckedJson {
 
 /// Say what is wrong with a workflow's document, and run nothing
 #[utoipa::path(post, path = "/v1/workflows/check", operation_id = "check_workflow", tag = "workflows",
-    request_body = NewWorkflowJson, responses((status = 200, body = CheckedJson)))]
+    request_body = WorkflowBodyJson, responses((status = 200, body = CheckedJson)))]
 async fn check(
     Extension(state): Extension<State>,
-    Given(new): Given<NewWorkflowJson, LARGE_BODY_BYTES_MAX>,
+    Given(Body(new)): Given<Body, LARGE_BODY_BYTES_MAX>,
 ) -> Result<Shown<CheckedJson>, Problem> {
     new.check_asked()?;
     let checked = state.read(move |client| match new.definition() {

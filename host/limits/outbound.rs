@@ -92,7 +92,7 @@ fn split(text: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// Whether a resolver could know it.
-fn is_name(host: &str) -> bool {
+pub(super) fn is_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let part = |part: &str| {
         let known = |one: u8| one.is_ascii_alphanumeric() || one == b'-' || one == b'_';

@@ -6,16 +6,11 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::compiler::Source;
+use super::contract::{self, Export};
 use super::files::{self, Unreadable};
 use super::judge::judge;
 use super::{Check, Digest, Handler, Origin, Problem, functions};
 use crate::limits::{COMPONENT_BYTES_MAX, Manifest, TEXT_BYTES_MAX};
-
-/// The interface that makes a component a handler.
-const HANDLER: &str = "fishway:task/handler@0.1.0";
-
-/// The interface of page generators, which tell items and run no task by themselves.
-pub const GENERATOR: &str = "fishway:task/generator@0.1.0";
 
 /// Longest sentence about a fault, in bytes. Some quote a whole line of a text, or a name of a file.
 const WHAT_BYTES_MAX: usize = 4 << 10;
@@ -149,11 +144,6 @@ fn assemble(text: &[u8]) -> Result<Vec<u8>, Fault> {
     wat::parse_str(text).map_err(|error| Fault::new(error.to_string(), "correct the text"))
 }
 
-/// Whether tasks of its own name run the component: it exports the contract's `handler`.
-pub fn is_handler(component: &Component) -> bool {
-    component.get_export(None, HANDLER).is_some()
-}
-
 /// The handler, if the component is one.
 #[allow(clippy::too_many_arguments)]
 pub fn handler(
@@ -181,16 +171,24 @@ pub fn handler(
             _ => format!("{name} (neither interface nor function)"),
         })
         .collect();
+    if let Some(fault) = contract::unserved(
+        imports.iter().map(String::as_str),
+        exports.iter().map(String::as_str),
+    ) {
+        return Err(fault.at(file));
+    }
     let offer = functions::offered(&component)
         .map_err(|what| Fault::new(what, "split it into several components").at(file))?;
-    let offers = |interface: &str| exports.iter().any(|export| export == interface);
-    let (runs, generator) = (offers(HANDLER), offers(GENERATOR));
+    let exports_any = |export| contract::exported(&component, export).is_some();
+    let (runs, generator) = (exports_any(Export::Handler), exports_any(Export::Generator));
     let fault = match (runs || !offer.functions.is_empty(), generator) {
         (true, false) | (false, true) => None,
         (true, true) => Some(Fault::new(
             "it is a task handler and a page generator in one",
             format!(
-                "make two components, one that exports {HANDLER} or functions and one that exports {GENERATOR}"
+                "make two components, one that exports {} or functions and one that exports {}",
+                Export::Handler.newest(),
+                Export::Generator.newest(),
             ),
         )),
         (false, false) => {
@@ -207,7 +205,8 @@ pub fn handler(
             Some(Fault::new(
                 format!("it is not a task handler: it exports {found}{left_out}"),
                 format!(
-                    "export {HANDLER}, with run: func(input: json) -> result<json, failure>, or plain functions"
+                    "export {}, with run: func(input: json) -> result<json, failure>, or plain functions",
+                    Export::Handler.newest(),
                 ),
             ))
         }
@@ -219,8 +218,8 @@ pub fn handler(
         Fault::new(
             format!("it cannot be linked: {why}"),
             match generator {
-                true => "a page generator may import context and checkpoints of fishway:task 0.1.0, and WASI 0.2: build it against those",
-                false => "a handler may import fishway:task 0.1.0, WASI 0.2 and interfaces of other handlers: build it against those",
+                true => "a page generator may import context and checkpoints of fishway:task, and WASI 0.2: build it against those",
+                false => "a handler may import fishway:task, WASI 0.2 and interfaces of other handlers: build it against those",
             },
         )
         .at(file)

@@ -24,7 +24,7 @@
 //! jitter = 0.2                           # share left to chance; 0 to 1; default 0.2
 //!
 //! [grants]
-//! env = { MODE = "test" }                # variables that the guest sees
+//! env = { MODE = "test", API_KEY = { secret = "stripe" } }   # variables that the guest sees; of a secret, a placeholder
 //! env-from-host = ["API_TOKEN"]          # variables of the host that it sees
 //! read = ["texts"]                       # directories it reads: seen as /texts
 //! write = [{ host = "/var/out", guest = "/out" }]   # directories it writes, too
@@ -32,19 +32,27 @@
 //! clock = "real"                         # default "durable": the time of the last durable event
 //! random = "real"                        # default "durable": seeded by a secret, task and run
 //!
+//! [[grants.http]]                        # requests that it may send; see `http` for the keys
+//! to = "https://api.example.com"
+//!
 //! [imports]
 //! "shop:orders/pricing" = "pricing"      # the handler that answers calls of an interface
 //! ```
 //!
 //! A relative directory is relative to the manifest's.
 
-use std::collections::BTreeMap;
+mod http;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::escape::without_mark;
 use crate::limits::{self, ATTEMPTS_MAX, DURATION_MS_MAX, DirectoryGrant, Manifest, WrongHost};
+use crate::secrets::{KEY_VARIABLE, checked_name};
 use crate::task::duration_ms;
 
 /// What is wrong with a manifest, and what to do.
@@ -78,6 +86,7 @@ const KEYS: &[&str] = &[
     "jitter",
     "env",
     "env-from-host",
+    "secret",
     "read",
     "write",
     "allowed-outbound-hosts",
@@ -85,6 +94,17 @@ const KEYS: &[&str] = &[
     "random",
     "host",
     "guest",
+    "http",
+    "to",
+    "methods",
+    "paths",
+    "headers",
+    "secrets",
+    "max-request",
+    "max-response",
+    "record",
+    "statuses",
+    "rate",
 ];
 
 #[derive(Deserialize, Default)]
@@ -123,13 +143,14 @@ struct RetryPart {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct GrantsPart {
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, Variable>,
     env_from_host: Vec<String>,
     read: Vec<Directory>,
     write: Vec<Directory>,
     allowed_outbound_hosts: Vec<String>,
     clock: Option<Source>,
     random: Option<Source>,
+    http: Vec<http::Grant>,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +158,20 @@ struct GrantsPart {
 enum Amount {
     Number(u64),
     Text(String),
+}
+
+/// The value of a variable.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Variable {
+    Text(String),
+    Secret(SecretVariable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretVariable {
+    secret: String,
 }
 
 #[derive(Deserialize)]
@@ -241,14 +276,35 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
     }
 
     let grants = &mut manifest.grants;
-    grants.env = file.grants.env;
+    for (variable, value) in file.grants.env {
+        match value {
+            Variable::Text(text) => drop(grants.env.insert(variable, text)),
+            Variable::Secret(SecretVariable { secret }) => {
+                checked_name(&secret).map_err(|error| ManifestError {
+                    what: format!("grants.env.{variable} names a secret, but {error}"),
+                    hint: error.hint().unwrap_or_default(),
+                })?;
+                grants.env_secrets.insert(variable, secret);
+            }
+        }
+    }
     for name in file.grants.env_from_host {
+        if name == KEY_VARIABLE {
+            return Err(ManifestError {
+                what: format!(
+                    "grants.env-from-host names {name}, which has the key of all secrets"
+                ),
+                hint: "write env = { NAME = { secret = \"...\" } } for the secret that the handler uses"
+                    .to_owned(),
+            });
+        }
         let Ok(value) = std::env::var(&name) else {
             return Err(ManifestError {
                 what: format!("grants.env-from-host names {name}, which the host does not have"),
                 hint: format!("start the host with {name} set, or take the name out"),
             });
         };
+        grants.env_secrets.remove(&name);
         grants.env.insert(name, value);
     }
     for (directories, writable) in [(file.grants.read, false), (file.grants.write, true)] {
@@ -269,9 +325,22 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
             }
         }
     }
+    grants.http = http::grants(file.grants.http)?;
     grants.real_clock = file.grants.clock == Some(Source::Real);
     grants.real_random = file.grants.random == Some(Source::Real);
     Ok(manifest)
+}
+
+/// The secrets that a manifest names, even if this process could not load it: it may lack a variable or a directory
+/// that the host has. None for an invalid manifest, which is reported with its handler.
+pub fn secret_names(text: &str) -> BTreeSet<String> {
+    let file: File = toml::from_str(without_mark(text)).unwrap_or_default();
+    let env = file.grants.env.into_values();
+    env.filter_map(|value| match value {
+        Variable::Secret(SecretVariable { secret }) => Some(secret),
+        Variable::Text(_) => None,
+    })
+    .collect()
 }
 
 fn directory_grant(
@@ -399,139 +468,5 @@ fn malformed(text: &str, error: &toml::de::Error) -> ManifestError {
                 hint,
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn base() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-    }
-
-    fn check(text: &str, expected: &str) {
-        let error = parse(text, base()).expect_err(text);
-        assert_eq!(format!("{} | {}", error.what, error.hint), expected);
-    }
-
-    #[test]
-    fn every_key_is_read_in_people_s_units() {
-        let text = "
-            description = \"Counts\"
-            [limits]
-            memory = \"64MiB\"
-            table-elements = 10
-            timeout = \"1m 30s\"
-            concurrency = 2
-            children = 3
-            depth = 4
-            calls = 5
-            log = \"2kB\"
-            [retry]
-            attempts = 7
-            backoff = 250
-            factor = 1.5
-            max-backoff = \"1h\"
-            jitter = 0.0
-            [grants]
-            env = { MODE = \"test\" }
-            env-from-host = [\"CARGO_MANIFEST_DIR\"]
-            read = [\"docs\"]
-            write = [{ host = \"host\", guest = \"/out\" }]
-            allowed-outbound-hosts = [\"example.com:443\"]
-            clock = \"real\"
-            random = \"durable\"
-            [imports]
-            \"shop:orders/pricing\" = \"pricing\"
-        ";
-        // Cargo sets it for tests.
-        let manifest = parse(text, base()).unwrap();
-        assert_eq!(manifest.imports["shop:orders/pricing"], "pricing");
-        let (limits, retry, grants) = (manifest.limits, manifest.retry, manifest.grants);
-        assert_eq!(manifest.description.as_deref(), Some("Counts"));
-        assert_eq!(
-            (
-                limits.memory_bytes,
-                limits.table_elements,
-                limits.timeout_ms
-            ),
-            (64 << 20, 10, 90_000)
-        );
-        assert_eq!(
-            (limits.concurrency, limits.children_max, limits.depth_max),
-            (Some(2), 3, 4)
-        );
-        assert_eq!((limits.calls_max, limits.log_bytes), (5, 2_000));
-        assert_eq!(
-            (retry.attempts_max, retry.backoff_ms, retry.backoff_max_ms),
-            (7, 250, 3_600_000)
-        );
-        assert_eq!((retry.backoff_factor, retry.jitter), (1.5, 0.0));
-        assert_eq!(grants.env["MODE"], "test");
-        assert_eq!(grants.env["CARGO_MANIFEST_DIR"], env!("CARGO_MANIFEST_DIR"));
-        let seen: Vec<(String, bool)> = grants
-            .directories
-            .iter()
-            .map(|one| (one.guest.clone(), one.writable))
-            .collect();
-        assert_eq!(
-            seen,
-            [("/docs".to_owned(), false), ("/out".to_owned(), true)]
-        );
-        assert!(grants.directories.iter().all(|one| one.host.is_dir()));
-        assert!(grants.real_clock && !grants.real_random);
-        assert_eq!(parse("", base()).unwrap(), Manifest::default());
-    }
-
-    #[test]
-    fn a_wrong_manifest_says_where_and_what_to_do() {
-        check(
-            "[limits]\nmemori = 1",
-            "line 2, column 1: there is no key \"memori\" | did you mean memory?",
-        );
-        check(
-            "zebra = 1",
-            "line 1, column 1: there is no key \"zebra\" | docs/handlers.md lists every key with an example",
-        );
-        check(
-            "[limits]\nmemory = \"much\"",
-            "limits.memory is \"much\", which is no size | write a number of bytes, or one with KiB, MiB or GiB",
-        );
-        check(
-            "[limits]\ntimeout = \"soon\"",
-            "limits.timeout is \"soon\", which is no duration | write a number of milliseconds, or text such as \
-             250ms, 30s, 5m or \"1h 30m\"",
-        );
-        check(
-            "[limits]\nmemory = 1",
-            "limits.memory is 1, which is not from 65536 to 4294967296 | choose a value in that range",
-        );
-        check(
-            "[limits]\nconcurrency = 0",
-            "limits.concurrency is 0, which is not from 1 to 1048576 | choose a value in that range",
-        );
-        check(
-            "[retry]\njitter = 2.0",
-            "retry.jitter is 2, which is not from 0 to 1 | choose a value in that range",
-        );
-        check(
-            "[grants]\nenv-from-host = [\"FISHWAY_NOT_THERE\"]",
-            "grants.env-from-host names FISHWAY_NOT_THERE, which the host does not have | start the host with \
-             FISHWAY_NOT_THERE set, or take the name out",
-        );
-        check(
-            "[grants]\nallowed-outbound-hosts = [\"https://example.com/path\"]",
-            "grants.allowed-outbound-hosts has \"https://example.com/path\", which is a URL and means no host | write a \
-             host and a port: \"example.com:443\"",
-        );
-        let missing = parse("[grants]\nread = [\"nowhere\"]", base()).unwrap_err();
-        assert!(
-            missing.what.ends_with("nowhere is not there"),
-            "{}",
-            missing.what
-        );
-        let broken = parse("limits = 3\n[", base()).unwrap_err();
-        assert!(broken.what.starts_with("line 2, column"), "{}", broken.what);
     }
 }

@@ -8,6 +8,7 @@
 mod compiled;
 mod compiler;
 mod component;
+mod contract;
 mod digest;
 mod directory;
 mod files;
@@ -38,7 +39,8 @@ use wasmtime::component::Component;
 
 pub use compiled::Refusals;
 pub use compiler::{child as compiling_child, compile_with};
-pub use component::{GENERATOR, is_handler, read as read_component};
+pub use component::read as read_component;
+pub use contract::{Export, Version, exported};
 pub use digest::Digest;
 pub use functions::{Exported, Wanted};
 pub use keep::{Kept, write_atomically};

@@ -237,11 +237,8 @@ async fn run(door: Arc<Door>, input: RunInput, _call: Call) -> Result<RunOutput,
     let name = definition.workflow.name.clone();
     let started = door.client.run_workflow(definition, run).await?;
     let mut workflow = StartedJson::of(&started, &name);
-    let many = workflow.jobs.len();
-    if many > JOBS_TOLD {
-        let keys = workflow.jobs.into_iter().take(JOBS_TOLD);
-        workflow.jobs = keys.collect();
-    }
+    let many = workflow.job_mappings.0.len();
+    workflow.job_mappings.0.truncate(JOBS_TOLD);
     let more = (many > JOBS_TOLD)
         .then(|| format!("{JOBS_TOLD} of {many} jobs are shown; WORKFLOW:KEY names any of them."));
     let notes = Vec::from_iter(more.into_iter().chain(door.host_note()));

@@ -6,18 +6,20 @@ use super::asking::unread;
 use crate::daemon::{HostMemory, LastHost, PartMemory, View};
 use crate::group::{Each, Group, GroupKind, Items, OnFailure, PoolOptions, Results};
 use crate::job::{Pace, UnitResult};
+use crate::journal::{HistoryCall, HistoryWait, RequestHistory};
 use crate::lease::{Identity, Lease, Standing};
 use crate::queue::Queue;
 use crate::schedule::{Fired, Missed, Overlap, Plan, Schedule, Target, Timing};
 use crate::store::queues::PendingCounts;
 use crate::store::{
-    BrokenRow, HandlerRow, HandlersStanding, HostWork, LogLevel, LogLine, LogPosition, Node,
-    QueueDepth, QueueStanding, StoreError,
+    BrokenRow, HandlerRow, HandlersStanding, History, HostWork, LogLevel, LogLine, LogPosition,
+    Node, QueueDepth, QueueStanding, StoreError,
 };
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
 use crate::task::{Damage, Failure, Fence, Options, Status, Task, TaskId, Wait};
+use crate::wire::history::{CallJson, CallWaitJson, HistoryJson};
 use crate::wire::job::UnitJson;
 use crate::wire::{
     self, AttemptJson, FailureJson, FileProblemJson, HandlerJson, HostJson, LinkJson, LogJson,
@@ -114,6 +116,7 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
             made: None,
             remaining: 1,
             signal: Some(name.clone()),
+            exchange: false,
             since_ms: created_at_ms,
             claim: None,
             until_ms: None,
@@ -214,6 +217,7 @@ pub fn node(json: &NodeJson) -> Result<Node, StoreError> {
         has_children: json.has_children,
         was_retried: json.was_retried,
         is_retry: json.is_retry,
+        has_history: json.has_history,
     })
 }
 
@@ -265,6 +269,45 @@ pub fn log(json: &LogJson) -> Result<LogLine, StoreError> {
         at_ms: at_ms(&json.at)?,
         level: LogLevel::from_word(&json.level),
         message: json.message.clone(),
+    })
+}
+
+/// A page of the history of a run.
+pub fn history(json: HistoryJson) -> Result<History, StoreError> {
+    let next = json.next.as_ref();
+    let wait = |wait: &CallWaitJson| -> Result<HistoryWait, StoreError> {
+        Ok(HistoryWait {
+            number: wait.number,
+            function: wait.function.clone(),
+            subject: wait.subject.clone(),
+            since_ms: at_ms(&wait.since)?,
+        })
+    };
+    Ok(History {
+        run: json.run.saturating_sub(1),
+        last_run: json.last_run.saturating_sub(1),
+        next: (next.map(|text| wire::history::placed(text).ok_or_else(|| unread(text))))
+            .transpose()?,
+        wait: maybe(&json.waits, wait)?,
+        calls: json.calls.into_iter().map(call).collect::<Result<_, _>>()?,
+    })
+}
+
+fn call(json: CallJson) -> Result<HistoryCall, StoreError> {
+    Ok(HistoryCall {
+        number: json.number,
+        at_ms: at_ms(&json.at)?,
+        function: json.function,
+        subject: json.subject,
+        answer: json.answer,
+        took_ms: json.took_ms,
+        bytes: json.bytes,
+        request: json.request.map(|request| RequestHistory {
+            status: request.status,
+            error: request.error,
+            tries: request.tries,
+            over: request.over,
+        }),
     })
 }
 

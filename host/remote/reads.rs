@@ -10,20 +10,23 @@ use super::{HandlersPage, PAGE, Remote, asking, local};
 use crate::bus::Bus;
 use crate::group::GroupKind;
 use crate::job::UnitResult;
+use crate::journal::CompletedStep;
 use crate::lease::Lease;
 use crate::limits::CHILD_IDS_MAX;
 use crate::schedule::Schedule;
 use crate::store::{
-    BrokenRow, Counter, Crowd, EarlierChild, Filter, HandlerRow, HandlersStanding, JournalPage,
-    JournalPosition, LogLine, LogPosition, Node, QueueDepth, QueueStanding, Rank, Recent, Secret,
-    SecretInfo, Store, StoreError,
+    BrokenRow, Counter, Crowd, EarlierChild, Exchange, Filter, HISTORY_CALLS_MAX, HandlerRow,
+    HandlersStanding, History, JournalPage, JournalPosition, LogLine, LogPosition, Node,
+    QueueDepth, QueueStanding, RandomSecret, RandomSecretInfo, Rank, Recent, SecretInfo,
+    SecretState, Store, StoreError, StoredSecret,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
 use crate::task::{Edge, IdGenerator, Outcome, PendingReason, Status, Task, TaskId};
 use crate::types::component_of;
-use crate::wire::{CounterJson, LogJson, QueueJson, ScheduleJson, TaskJson};
+use crate::wire::history::HistoryJson;
+use crate::wire::{self, CounterJson, LogJson, QueueJson, ScheduleJson, TaskJson};
 
 #[async_trait::async_trait]
 impl Store for Remote {
@@ -200,6 +203,8 @@ impl Store for Remote {
             has_children: !self.nodes(task.id, Rank::START, 1, false)?.is_empty(),
             was_retried: !self.nodes(task.id, Rank::START, 1, true)?.is_empty(),
             is_retry: task.retry_of.is_some(),
+            // Requested anyway: an empty page is cheap.
+            has_history: task.group.is_none(),
             task,
         }))
     }
@@ -281,6 +286,24 @@ impl Store for Remote {
         ];
         let found: Lines = self.asking.get(&format!("/v1/tasks/{task}/logs"), &query)?;
         found.lines.iter().map(nouns::log).collect()
+    }
+
+    fn history(
+        &self,
+        task: TaskId,
+        run: Option<u32>,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<History, StoreError> {
+        let mut query = vec![
+            ("after", wire::history::place(from)),
+            ("limit", limit.min(HISTORY_CALLS_MAX).to_string()),
+        ];
+        query.extend(run.map(|run| ("run", (run + 1).to_string())));
+        let found: HistoryJson = self
+            .asking
+            .get(&format!("/v1/tasks/{task}/history"), &query)?;
+        nouns::history(found)
     }
 
     fn attempts(&self, task: TaskId) -> Result<Vec<Attempt>, StoreError> {
@@ -432,12 +455,24 @@ impl Store for Remote {
         &self.ids
     }
 
-    fn secret(&self, _number: u32) -> Result<Option<Secret>, StoreError> {
+    fn random_secret(&self, _number: u32) -> Result<Option<RandomSecret>, StoreError> {
         Err(local("a secret"))
     }
 
-    fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
+    fn random_secrets(&self) -> Result<Vec<RandomSecretInfo>, StoreError> {
         Err(local("a secret"))
+    }
+
+    fn secret(&self, _name: &str) -> Result<Option<StoredSecret>, StoreError> {
+        Err(local("reading a secret"))
+    }
+
+    fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
+        Err(local("listing secrets"))
+    }
+
+    fn secret_state(&self) -> Result<SecretState, StoreError> {
+        Err(local("reading a secret"))
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {
@@ -494,7 +529,23 @@ impl Store for Remote {
         Err(local("running a task"))
     }
 
+    fn step(&self, _task: TaskId, _name: &str) -> Result<Option<CompletedStep>, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn steps_complete(&self, _task: TaskId) -> Result<u64, StoreError> {
+        Err(local("running a task"))
+    }
+
     fn has_signal(&self, _task: TaskId, _name: &str) -> Result<bool, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn has_arrivals(&self, _task: TaskId, _run: u32) -> Result<bool, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn exchanges(&self, _task: TaskId, _run: u32) -> Result<Vec<Exchange>, StoreError> {
         Err(local("running a task"))
     }
 

@@ -10,13 +10,14 @@ use super::nouns::{self, at_ms};
 use super::{Input, Inputs, NOTHING, Remote, asking, local, options, with_metadata};
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
-use crate::journal::RefusedCall;
+use crate::journal::{Arrival, NewStep, RefusedCall};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule, Target, Timing};
 use crate::store::{
-    Alter, Beat, CallBy, Cancelled, Dispatch, End, HandlersChange, Heard, Received, Record, Sent,
-    Signal, StoreError, Submitted, Suspension, Sweep, Urgency, Writes,
+    Alter, ArrivalsTaken, Beat, CallBy, Cancelled, Dispatch, End, HandlersChange, Heard,
+    HistoriesDropped, Received, Record, Sent, Signal, StoreError, StoredSecret, Submitted,
+    Suspension, Sweep, Urgency, Writes,
 };
 use crate::task::{NewTask, Task, TaskId, Token};
 use crate::wire::{self, QueueJson, ScheduleJson, TaskJson};
@@ -212,6 +213,14 @@ impl Writes for Remote {
 
     // What only a host asks of its store.
 
+    async fn keep_histories(&self, _keep_ms: Option<u64>) -> Result<(), StoreError> {
+        Err(local("serving"))
+    }
+
+    async fn drop_histories(&self) -> Result<HistoriesDropped, StoreError> {
+        Err(local("serving"))
+    }
+
     fn serve(&self, _dispatch: Arc<dyn Dispatch>) {}
 
     async fn recover(&self, _restarts_max: u32) -> Result<u64, StoreError> {
@@ -234,12 +243,28 @@ impl Writes for Remote {
         Err(local("serving"))
     }
 
-    async fn add_secret(&self) -> Result<u32, StoreError> {
+    async fn add_random_secret(&self) -> Result<u32, StoreError> {
         Err(local("making a secret"))
     }
 
-    async fn drop_secrets(&self, _numbers: Vec<u32>) -> Result<(), StoreError> {
+    async fn drop_random_secrets(&self, _numbers: Vec<u32>) -> Result<(), StoreError> {
         Err(local("deleting a secret"))
+    }
+
+    async fn put_secrets(&self, _secrets: Vec<StoredSecret>) -> Result<u64, StoreError> {
+        Err(local("setting a secret"))
+    }
+
+    async fn remove_secret(&self, _name: String) -> Result<bool, StoreError> {
+        Err(local("removing a secret"))
+    }
+
+    async fn use_secret_key(
+        &self,
+        _before: Option<String>,
+        _key: String,
+    ) -> Result<bool, StoreError> {
+        Err(local("rotating the key of secrets"))
     }
 
     async fn keep_handlers(&self, _change: HandlersChange) -> Result<(), StoreError> {
@@ -253,6 +278,28 @@ impl Writes for Remote {
     }
 
     async fn receive(&self, _name: String, _by: CallBy) -> Result<Received, StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn complete_step(&self, _step: NewStep, _by: CallBy) -> Result<u64, StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn take_arrivals(
+        &self,
+        _by: CallBy,
+        _most_bytes: usize,
+    ) -> Result<ArrivalsTaken, StoreError> {
+        Err(local("running a task"))
+    }
+
+    async fn arrive(
+        &self,
+        _task: TaskId,
+        _run: u32,
+        _arrivals: Vec<Arrival>,
+        _finished: Vec<u32>,
+    ) -> Result<(), StoreError> {
         Err(local("running a task"))
     }
 

@@ -13,15 +13,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::group::Group;
+use crate::journal::CompletedStep;
 use crate::schedule::{Schedule, Target, Timing};
+use crate::store::exchanges::ArrivalRow;
 use crate::store::invariants::{NAMED_MAX, Violation};
-use crate::store::{LogLevel, LogLine, Signal};
+use crate::store::{LogLevel, LogLine, Signal, StoredSecret};
 use crate::task::producer::Stage;
 use crate::task::state::Attempt;
 use crate::task::{Damage, Json, Status, Task, TaskId};
 
 /// Payloads longer than this, in bytes, are rows of `payloads`.
 pub const INLINE_BYTES_MAX: usize = 1_024;
+
+/// Whether a payload is in the row of its task. One that was not loaded is the empty text in memory.
+pub fn is_inline(payload: &Json) -> bool {
+    !payload.is_empty() && payload.len() <= INLINE_BYTES_MAX
+}
 
 /// Bytes that are summed up at once: most rows of tasks have fewer.
 const BLOCK: usize = 512;
@@ -46,6 +53,7 @@ impl Parts {
     }
 
     /// Room for so many bytes, which are fewer than a block.
+    #[inline]
     fn room(&mut self, bytes: usize) -> &mut [u8] {
         if BLOCK - self.filled < bytes {
             self.sum.update(&self.block[..self.filled]);
@@ -54,20 +62,24 @@ impl Parts {
         &mut self.block[self.filled..]
     }
 
+    #[inline]
     fn mark(&mut self, mark: u8) {
         self.room(1)[0] = mark;
         self.filled += 1;
     }
 
+    #[inline]
     fn none(&mut self) {
         self.mark(0);
     }
 
+    #[inline]
     fn number(&mut self, number: i64) {
         self.marked(1, number as u64);
     }
 
     /// Seven bits in each byte, and in the eighth whether more follow: most are small.
+    #[inline]
     fn marked(&mut self, mark: u8, mut number: u64) {
         let room = self.room(NUMBER_BYTES_MAX);
         room[0] = mark;
@@ -81,10 +93,12 @@ impl Parts {
         self.filled += at + 1;
     }
 
+    #[inline]
     fn count(&mut self, count: u64) {
         self.number(count as i64);
     }
 
+    #[inline]
     fn maybe(&mut self, number: Option<i64>) {
         match number {
             None => self.none(),
@@ -92,18 +106,22 @@ impl Parts {
         }
     }
 
+    #[inline]
     fn maybe_count(&mut self, count: Option<u64>) {
         self.maybe(count.map(|count| count as i64));
     }
 
+    #[inline]
     fn id(&mut self, id: Option<TaskId>) {
         self.maybe(id.map(TaskId::to_i64));
     }
 
+    #[inline]
     fn flag(&mut self, flag: bool) {
         self.number(i64::from(flag));
     }
 
+    #[inline]
     fn text(&mut self, text: &str) {
         self.marked(2, text.len() as u64);
         let bytes = text.as_bytes();
@@ -117,6 +135,7 @@ impl Parts {
         }
     }
 
+    #[inline]
     fn maybe_text(&mut self, text: Option<&str>) {
         match text {
             None => self.none(),
@@ -125,11 +144,12 @@ impl Parts {
     }
 
     /// A payload as it stands in the row of its task: one that is kept apart has a checksum of its own.
+    #[inline]
     fn payload(&mut self, payload: Option<&Json>) {
         match payload {
             None => self.none(),
-            Some(json) if json.is_empty() || json.len() > INLINE_BYTES_MAX => self.mark(3),
-            Some(json) => self.text(json),
+            Some(json) if is_inline(json) => self.text(json),
+            Some(_) => self.mark(3),
         }
     }
 
@@ -284,12 +304,39 @@ pub fn of_checkpoint(task: TaskId, name: &str, value: &str) -> i64 {
     of(&[task.to_i64()], &[name, value])
 }
 
+/// Of a complete step.
+pub fn of_step(task: TaskId, step: &CompletedStep) -> i64 {
+    let numbers = [
+        task.to_i64(),
+        step.run.into(),
+        step.began.into(),
+        step.completed.into(),
+        step.at_ms as i64,
+        step.logged.lines.into(),
+        step.logged.bytes as i64,
+    ];
+    of(&numbers, &[&step.name, &step.value])
+}
+
 /// Of a signal.
 pub fn of_signal(signal: &Signal, number: u64, sent_at_ms: u64) -> i64 {
     of(
         &[signal.to.to_i64(), number as i64, sent_at_ms as i64],
         &[&signal.name, &signal.value],
     )
+}
+
+/// Of an arrival of an exchange.
+pub fn of_arrival(task: TaskId, run: u32, row: &ArrivalRow) -> i64 {
+    let numbers = [
+        task.to_i64(),
+        run.into(),
+        row.number as i64,
+        row.exchange.into(),
+        row.start_bytes as i64,
+        row.end_bytes as i64,
+    ];
+    of(&numbers, &[&row.value])
 }
 
 /// Of a schedule.
@@ -327,6 +374,22 @@ pub fn of_schedule(schedule: &Schedule) -> i64 {
     for count in [schedule.runs, schedule.skipped, schedule.created_at_ms] {
         all.count(count);
     }
+    parts.sum()
+}
+
+/// Of a named secret.
+pub fn of_secret(secret: &StoredSecret) -> i64 {
+    let info = &secret.info;
+    let mut parts = Parts::new();
+    let all = &mut parts;
+    all.text(&info.name);
+    all.text(info.kind.as_str());
+    all.maybe_text(info.reference.as_deref());
+    all.maybe_text(info.key_id.as_deref());
+    for count in [info.version, info.created_at_ms, info.updated_at_ms] {
+        all.count(count);
+    }
+    all.text(&secret.sealed);
     parts.sum()
 }
 

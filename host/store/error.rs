@@ -100,6 +100,9 @@ pub enum StoreError {
         /// How many it has.
         unread: u64,
     },
+    /// The run does not read the arrivals of its exchanges.
+    #[error("task {0} has responses that it has not read, and gets no more until it reads some")]
+    ArrivalsFull(TaskId),
     /// The attempt has lost its claim.
     #[error("the attempt at task {0} has lost its claim: another took its place")]
     Stale(TaskId),
@@ -150,6 +153,12 @@ pub enum StoreError {
     /// What is kept of a schedule does not match its checksum.
     #[error("schedule \"{0}\" is damaged in the database: it does not match its checksum")]
     DamagedSchedule(String),
+    /// The maximum number of secrets is reached.
+    #[error(
+        "the database has {} secrets, which is the maximum",
+        super::secrets::SECRETS_MAX
+    )]
+    TooManySecrets,
     /// No room is left.
     #[error("the disk is full: {why}")]
     Full {
@@ -296,8 +305,10 @@ impl StoreError {
             | StoreError::Deadlock { .. }
             | StoreError::NoReceiver(_)
             | StoreError::SignalsFull { .. }
+            | StoreError::ArrivalsFull(_)
             | StoreError::DamagedTask { .. }
-            | StoreError::DamagedSchedule(_) => Kind::Refusal,
+            | StoreError::DamagedSchedule(_)
+            | StoreError::TooManySecrets => Kind::Refusal,
             StoreError::Stale(_) => Kind::Stale,
             StoreError::Locked { .. } | StoreError::Server { .. } => Kind::Unreachable,
             StoreError::Full { .. }
@@ -398,7 +409,7 @@ impl StoreError {
             StoreError::NoReceiver(id) => {
                 format!("fishway list --parent {id} shows the tasks that it contains")
             }
-            StoreError::SignalsFull { task, .. } => {
+            StoreError::SignalsFull { task, .. } | StoreError::ArrivalsFull(task) => {
                 format!("fishway get {task} shows what it does, and what it waits for")
             }
             StoreError::NewerSchema { .. } => {
@@ -420,6 +431,9 @@ impl StoreError {
                 "fishway schedule add {name} --replace puts another in its place, fishway schedule remove {name} \
                  removes it"
             ),
+            StoreError::TooManySecrets => {
+                "fishway secret remove NAME removes an unused one".to_owned()
+            }
             StoreError::Moved { .. } => {
                 "use that one, with --database or FISHWAY_DATABASE; fishway migrate --undo goes on with the file, whose unfinished tasks then run here and there".to_owned()
             }

@@ -226,7 +226,8 @@ pub const INVARIANTS: &[Invariant] = &[
                  where waiter_id = tasks.id
                    and stamp = ((run << 32) | coalesce(cast(json(wait) ->> 'call' as bigint), 0))) as known
               from tasks
-              where status = 'waiting' and (json(wait) ->> 'signal') is null) as waiting
+              where status = 'waiting' and (json(wait) ->> 'signal') is null
+                and (json(wait) ->> 'exchange') is null) as waiting
             where remaining < 1
                or (remaining > known and (remaining > 1 or wait_until_ms is null)
                  and not exists (
@@ -251,6 +252,16 @@ pub const INVARIANTS: &[Invariant] = &[
               select 1
               from signals
               where task_id = tasks.id and name = (json(tasks.wait) ->> 'signal'))",
+    },
+    Invariant {
+        name: "wait-exchange",
+        holds: "a task that waits for its exchanges has taken all arrivals, and more can come",
+        sql: "\
+            select id
+            from tasks
+            where status = 'waiting' and (json(wait) ->> 'exchange') is not null
+              and (exists (select 1 from arrivals where task_id = tasks.id and run = tasks.run)
+                or not exists (select 1 from exchanges where task_id = tasks.id and run = tasks.run))",
     },
     Invariant {
         name: "wait-clock",
@@ -433,7 +444,49 @@ pub const INVARIANTS: &[Invariant] = &[
               and not exists (
                 select 1
                 from unfinished
-                where subject_id = tasks.id and kind = 'journal' and journal.run <= bound)",
+                where subject_id = tasks.id and kind = 'journal' and journal.run <= bound)
+              and not exists (
+                select 1
+                from histories
+                where histories.task_id = tasks.id and histories.run = journal.run)",
+    },
+    Invariant {
+        name: "histories",
+        holds: "histories are only kept for ended runs",
+        sql: "\
+            select distinct tasks.id
+            from histories
+            join tasks on tasks.id = histories.task_id
+            where histories.run > tasks.run or (histories.run = tasks.run and tasks.ended_at_ms is null)",
+    },
+    Invariant {
+        name: "steps",
+        holds: "only tasks that have not completed have steps, and none is from a later run",
+        sql: "\
+            select distinct tasks.id
+            from steps
+            join tasks on tasks.id = steps.task_id
+            where (tasks.status = 'completed' or tasks.kind <> 'handler' or steps.run > tasks.run)
+              and not exists (
+                select 1
+                from unfinished
+                where subject_id = tasks.id and kind = 'steps' and steps.run <= bound)",
+    },
+    Invariant {
+        name: "exchanges",
+        holds: "only the run that goes on has exchanges and arrivals",
+        sql: "\
+            select distinct tasks.id
+            from (
+              select task_id, run from arrivals
+              union
+              select task_id, run from exchanges) as of_run
+            join tasks on tasks.id = of_run.task_id
+            where (tasks.ended_at_ms is not null or of_run.run <> tasks.run)
+              and not exists (
+                select 1
+                from unfinished
+                where subject_id = tasks.id and kind in ('journal', 'exchanges') and of_run.run <= bound)",
     },
     Invariant {
         name: "keys",
@@ -466,7 +519,11 @@ pub const INVARIANTS: &[Invariant] = &[
               union select task_id from attempts
               union select task_id from logs
               union select task_id from checkpoints
+              union select task_id from steps
               union select task_id from signals
+              union select task_id from arrivals
+              union select task_id from exchanges
+              union select task_id from histories
               union select task_id from producers
               union select task_id from groups
               union select task_id from sources

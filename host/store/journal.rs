@@ -49,6 +49,8 @@ pub struct JournalPage {
     pub entries: Vec<Entry>,
     /// What they have in bytes, more or less.
     pub bytes: u64,
+    /// The calls that spawned children, each with the rank of its last: where a reader may stop within the page.
+    pub spawned: Vec<(u32, u64)>,
     /// Where the journal goes on; none at its end.
     pub next: Option<JournalPosition>,
 }
@@ -125,8 +127,10 @@ pub fn page(
             .binary_search_by_key(&number, |entry: &Entry| entry.number)
             .is_ok()
     };
-    let spawned: Vec<Entry> = children
-        .chunk_by(|one, next| one.call == next.call)
+    let calls = || children.chunk_by(|one, next| one.call == next.call);
+    let ranks = calls().map(|call| (call[0].call, call[call.len() - 1].sequence));
+    let ranks = ranks.collect();
+    let spawned: Vec<Entry> = calls()
         .filter(|call| !has_record(call[0].call))
         .map(entry)
         .collect();
@@ -134,6 +138,7 @@ pub fn page(
     JournalPage {
         entries,
         bytes: written.bytes,
+        spawned: ranks,
         next: (until < u32::MAX).then_some(JournalPosition {
             number: until,
             sequence,

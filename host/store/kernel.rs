@@ -15,14 +15,18 @@ mod counts;
 mod deadlock;
 mod delete;
 mod each;
+mod exchanges;
+mod histories;
 mod hosts;
 mod jobs;
 mod pools;
 mod producers;
 mod queues;
 mod schedules;
+mod secrets;
 mod signals;
 mod sources;
+mod steps;
 mod unfinished;
 mod workflows;
 
@@ -33,15 +37,19 @@ pub use again::{cancel, retry};
 pub use attempts::{finish, record, suspend};
 pub use claim::{claim, stopping};
 pub use delete::sweep;
+pub use exchanges::{arrive, take_arrivals};
+pub use histories::{drop_histories, keep_histories};
 pub use hosts::{
-    add_secret, beat, drop_secrets, keep_handlers, publish, recover, share_component, sign_lease,
-    take_lease, tick, unpublish,
+    add_random_secret, beat, drop_random_secrets, keep_handlers, publish, recover, share_component,
+    sign_lease, take_lease, tick, unpublish,
 };
 pub use jobs::{add_units, pause_job, start_job};
 pub use pools::{open_pool, spawn_member};
 pub use queues::set_queue;
 pub use schedules::{add_schedule, alter_schedule};
+pub use secrets::{put_secrets, remove_secret, use_secret_key};
 pub use signals::{receive, send};
+pub use steps::complete_step;
 pub use unfinished::go_on;
 pub use workflows::run_workflow;
 
@@ -49,6 +57,7 @@ use crate::bus::Notice;
 use crate::group::entry_bytes;
 use crate::limits::TRANSACTION_ROWS;
 use crate::store::StoreError;
+use crate::store::checksum::is_inline;
 use crate::store::rows::{Attached, Rows, Standing};
 use crate::store::unfinished::{Kind, TOGETHER, Unfinished};
 use crate::task::state::{Effect, Event, apply, failed_instead};
@@ -72,6 +81,8 @@ pub struct Turn<'a> {
     changed: Vec<TaskId>,
     counts: counts::Counts,
     clocks: producers::Touched,
+    /// How long histories are kept, once that was read.
+    history_keep: Option<Option<u64>>,
     rows_touched: usize,
     /// Rows after which it leaves the rest to the next one.
     rows_max: usize,
@@ -88,6 +99,8 @@ pub struct Turn<'a> {
     pub hints: Vec<TaskId>,
     /// When the first of the clocks runs out that this turn has set.
     pub alarm: Option<u64>,
+    /// Whether it has changed the set of loaded handlers.
+    pub handlers_changed: bool,
 }
 
 /// Tasks that run, as a committed turn left them: their end need not read them again.
@@ -129,6 +142,7 @@ impl<'a> Turn<'a> {
             changed: Vec::new(),
             counts: counts::Counts::default(),
             clocks: producers::Touched::default(),
+            history_keep: None,
             rows_touched: 0,
             rows_max: TRANSACTION_ROWS,
             events_open: 0,
@@ -138,6 +152,7 @@ impl<'a> Turn<'a> {
             stops: Vec::new(),
             hints: Vec::new(),
             alarm: None,
+            handlers_changed: false,
         }
     }
 
@@ -167,6 +182,18 @@ impl<'a> Turn<'a> {
                 .map(|task| (task.id, task)),
         );
         kept
+    }
+
+    /// An ended task, exactly as a read after the commit returns it. `None` if that requires a read: a payload has a
+    /// row of its own, some part is damaged, it is a group, or the turn no longer holds it. Called when everything is
+    /// saved; afterwards the turn does not hold the task.
+    pub fn ended(&mut self, id: TaskId) -> Option<Task> {
+        let Touched { task, saved } = self.touched.get(&id)?;
+        let is_known = saved.is_none() && task.damage.is_none() && task.group.is_none();
+        if !is_known || !task.status.is_terminal() || !task.payloads().all(is_inline) {
+            return None;
+        }
+        self.touched.remove(&id).map(|touched| *touched.task)
     }
 
     /// Save what changed. Called before the commit.
@@ -394,7 +421,17 @@ impl<'a> Turn<'a> {
                 Effect::JournalEnded => {
                     // The run that begins, where one does, has a record of its own.
                     let last = task.run - u32::from(!task.status.is_terminal());
-                    let work = Unfinished::new(id, Kind::Journal);
+                    let kind = match self.keep_history(id, last)? {
+                        true => Kind::Exchanges,
+                        false => Kind::Journal,
+                    };
+                    let work = Unfinished::new(id, kind);
+                    self.spread(work.up_to(u64::from(last)), &mut caused)?;
+                }
+                Effect::StepsEnded if !attached.steps => {}
+                Effect::StepsEnded => {
+                    let last = task.run - u32::from(!task.status.is_terminal());
+                    let work = Unfinished::new(id, Kind::Steps);
                     self.spread(work.up_to(u64::from(last)), &mut caused)?;
                 }
                 // What it was to complete with was damaged.

@@ -10,8 +10,12 @@ pub mod checksum;
 mod columns;
 pub mod counter;
 mod error;
+pub mod exchanges;
 mod filter;
+pub mod gates;
 mod handlers;
+pub mod histories;
+mod history;
 pub mod invariants;
 mod journal;
 pub mod kernel;
@@ -20,9 +24,11 @@ mod nodes;
 mod place;
 pub mod postgres;
 pub mod queues;
+pub mod randomness;
 pub mod rows;
 pub mod secrets;
 pub mod sqlite;
+pub mod steps;
 mod sweep;
 mod text;
 pub mod unfinished;
@@ -31,14 +37,21 @@ pub mod writes;
 
 pub use counter::Counter;
 pub use error::StoreError;
+pub use exchanges::{ArrivalsTaken, Exchange};
+pub use gates::{GateAnswer, GateAsk};
 pub use handlers::{BrokenRow, ComponentChange, HandlerRow, HandlersChange, HandlersStanding};
+pub use histories::HistoriesDropped;
+pub use history::{HISTORY_CALLS_MAX, History};
 pub use journal::{JournalPage, JournalPosition, PAGE_BYTES as JOURNAL_PAGE_BYTES};
 pub use place::Place;
-pub use secrets::{Secret, SecretInfo};
+pub use randomness::{RandomSecret, RandomSecretInfo};
+pub use secrets::{SecretInfo, SecretKind, SecretState, StoredSecret};
 pub use sweep::{Keep, Sweep};
 pub use writes::{Beat, Heard, Writes};
 
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 pub use nodes::{Node, Rank};
 pub use queues::QueueStanding;
@@ -47,7 +60,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::group::GroupKind;
 use crate::job::UnitResult;
-use crate::journal::{Answer, Call, Entry};
+use crate::journal::{Answer, Call, CompletedStep, Entry};
 use crate::lease::Lease;
 use crate::limits::TRANSACTION_ROWS;
 use crate::schedule::Schedule;
@@ -157,6 +170,17 @@ pub trait Store: Writes {
         }
         Ok(entries)
     }
+    /// A page of the history of a run: its calls after a position, at most `limit` and at most [`HISTORY_CALLS_MAX`].
+    /// Without a `run`, of the last one.
+    fn history(
+        &self,
+        task: TaskId,
+        run: Option<u32>,
+        from: JournalPosition,
+        limit: usize,
+    ) -> Result<History, StoreError> {
+        history::read(self, task, run, from, limit)
+    }
     /// The children of all runs, as far as a later run has to recognise them.
     fn earlier_children(&self, parent: TaskId) -> Result<Vec<EarlierChild>, StoreError>;
     /// The members that earlier runs of a task added to pools, as far as a later run has to
@@ -188,8 +212,16 @@ pub trait Store: Writes {
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError>;
     /// A value that outlives attempts.
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
+    /// The step of that name in a task's phase, if it is complete.
+    fn step(&self, task: TaskId, name: &str) -> Result<Option<CompletedStep>, StoreError>;
+    /// How many steps of a task's phase are complete.
+    fn steps_complete(&self, task: TaskId) -> Result<u64, StoreError>;
     /// Whether a task has an unread signal of that name.
     fn has_signal(&self, task: TaskId, name: &str) -> Result<bool, StoreError>;
+    /// Whether a run has arrivals that it has not taken.
+    fn has_arrivals(&self, task: TaskId, run: u32) -> Result<bool, StoreError>;
+    /// The exchanges of a run that a host holds for it, or held, by their numbers.
+    fn exchanges(&self, task: TaskId, run: u32) -> Result<Vec<Exchange>, StoreError>;
     /// How many signals a task has been sent and has not received.
     fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError>;
     /// Log lines of a task after a position, at most `limit`.
@@ -251,9 +283,15 @@ pub trait Store: Writes {
     /// Components that unfinished tasks go on with.
     fn digests_needed(&self) -> Result<Vec<String>, StoreError>;
     /// The secret of that number, which no door shows; none where it was deleted.
-    fn secret(&self, number: u32) -> Result<Option<Secret>, StoreError>;
+    fn random_secret(&self, number: u32) -> Result<Option<RandomSecret>, StoreError>;
     /// What may be told of the secrets, by number, and of runs that draw from none. Looks at all tasks.
+    fn random_secrets(&self) -> Result<Vec<RandomSecretInfo>, StoreError>;
+    /// A secret by its name, with its encrypted value.
+    fn secret(&self, name: &str) -> Result<Option<StoredSecret>, StoreError>;
+    /// The public data of the named secrets, by name: at most [`secrets::SECRETS_MAX`].
     fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError>;
+    /// The shared state of these secrets.
+    fn secret_state(&self) -> Result<SecretState, StoreError>;
     /// What was counted, in the order of names and labels.
     fn counters(&self) -> Result<Vec<Counter>, StoreError>;
     /// Where commits are told.
@@ -267,6 +305,18 @@ pub trait Store: Writes {
     /// by their own.
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {
         None
+    }
+    /// How often places of gates have changed on other hosts, as far as notified. None if no other host serves the
+    /// store: then the limits of a host are its own.
+    fn gates_moved(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+    /// Request turns or places of a gate, in a transaction of its own; waits for the server. Only if
+    /// [`Store::gates_moved`] returns a value.
+    fn pass_gate(&self, _ask: &GateAsk) -> Result<GateAnswer, StoreError> {
+        Err(StoreError::Failed {
+            why: "a store of one host has no gates".to_owned(),
+        })
     }
     /// How many changes of the published handlers there were. Cheap, to be asked each second.
     fn published_revision(&self) -> Result<i64, StoreError> {
@@ -318,6 +368,13 @@ pub trait Attempts: Send + Sync + 'static {
     /// Whether an attempt runs under this claim, or has yet to begin. One that waits does not run. Asked
     /// inside a transaction, by the thread that hands claims over and hears of the ends: answers at once.
     fn holds(&self, token: Token) -> bool;
+
+    /// Whether this host holds the exchange of a waiting run. It holds one until the [`Writes::arrive`] that finishes
+    /// it has returned: in an earlier transaction, an exchange that no host holds is lost, and sent again. Same rules
+    /// as [`Attempts::holds`].
+    fn holds_exchange(&self, _task: TaskId, _run: u32, _number: u32) -> bool {
+        false
+    }
 }
 
 /// What one of several hosts has to do.
@@ -587,6 +644,9 @@ impl Record {
             Record::Children(children) => children.each.iter().map(|new| new.input.len()).sum(),
             Record::Entry(entry) => match &entry.answer {
                 Answer::Document(Some(document)) => document.len(),
+                Answer::Arrived { arrivals, .. } => {
+                    arrivals.iter().map(|arrival| arrival.what.bytes()).sum()
+                }
                 _ => 0,
             },
             Record::Output(value) => value.len(),
@@ -619,6 +679,9 @@ pub struct Suspension {
     pub until_ms: Option<u64>,
     /// Running time that the attempt has used so far, in milliseconds.
     pub spent_ms: u64,
+    /// The numbers of the exchanges that this host holds for the run, at most
+    /// [`EXCHANGES_MAX`](crate::limits::EXCHANGES_MAX): all of them, each time.
+    pub exchanges: Vec<u32>,
 }
 
 /// What a wait is for.
@@ -632,6 +695,8 @@ pub enum Until {
     Any(Vec<TaskId>, StatusSet),
     /// There is an unread signal of that name.
     Signal(String),
+    /// An exchange of the run has an arrival, or one of them is no longer held.
+    Exchange,
 }
 
 /// How an attempt ended.

@@ -15,7 +15,15 @@ pub struct Node {
     pub was_retried: bool,
     /// Whether it took the place of a sibling that is still there.
     pub is_retry: bool,
+    /// Whether its last run has calls in its journal, so that its history shows more than its children.
+    pub has_history: bool,
 }
+
+/// Whether the last run of a task has calls in its journal: a seek. One text for both engines.
+pub const HAS_HISTORY: &str = "\
+    exists (
+      select 1 from journal
+      where journal.task_id = tasks.id and journal.run = tasks.run)";
 
 impl Node {
     /// Its place among its siblings.

@@ -4,14 +4,15 @@
 
 use std::collections::HashMap;
 
-use crate::journal::Entry;
+use crate::journal::{Arrival, CompletedStep, Entry};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
+use crate::store::exchanges::{ArrivalRow, Mailbox};
 use crate::store::unfinished::Unfinished;
 use crate::store::{
-    ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, Secret,
-    SharedComponent, Signal, StoreError,
+    ComponentChange, Counter, HandlersStanding, Lane, LogLine, Publication, RandomSecret,
+    SecretState, SharedComponent, Signal, StoreError, StoredSecret,
 };
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
@@ -21,11 +22,15 @@ use crate::types::Function;
 /// One open transaction of an engine.
 pub trait Rows:
     SignalRows
+    + StepRows
     + QueueRows
     + ScheduleRows
     + ProducerRows
     + LeaseRows
+    + RandomSecretRows
     + SecretRows
+    + ExchangeRows
+    + HistoryRows
     + UnfinishedRows
     + Removal
 {
@@ -269,14 +274,131 @@ pub trait UnfinishedRows {
 }
 
 /// The secrets that the random numbers of handlers are made from.
-pub trait SecretRows {
+pub trait RandomSecretRows {
     /// The number of the secret that new runs draw from. Where somebody has deleted all of them, one is
     /// made: no run begins without.
-    fn newest_secret(&mut self, now_ms: u64) -> Result<u32, StoreError>;
+    fn newest_random_secret(&mut self, now_ms: u64) -> Result<u32, StoreError>;
     /// Keep a new secret. The answer is its number.
-    fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError>;
+    fn add_random_secret(&mut self, secret: &RandomSecret, now_ms: u64) -> Result<u32, StoreError>;
     /// Delete these secrets, but not the newest.
-    fn drop_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError>;
+    fn drop_random_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError>;
+}
+
+/// Named secrets.
+pub trait SecretRows {
+    /// One of them.
+    fn secret(&mut self, name: &str) -> Result<Option<StoredSecret>, StoreError>;
+    /// How many there are.
+    fn secrets_count(&mut self) -> Result<u64, StoreError>;
+    /// Store one, replacing one of the same name.
+    fn save_secret(&mut self, secret: &StoredSecret) -> Result<(), StoreError>;
+    /// Delete one; returns whether it existed.
+    fn remove_secret(&mut self, name: &str) -> Result<bool, StoreError>;
+    /// Their shared state.
+    fn secret_state(&mut self) -> Result<SecretState, StoreError>;
+    /// Set the key that encrypts new values.
+    fn use_secret_key(&mut self, key: &str) -> Result<(), StoreError>;
+}
+
+/// The values of steps of handlers.
+pub trait StepRows {
+    /// Store a step of a task, replacing one of the same name.
+    fn save_step(&mut self, task: TaskId, step: &CompletedStep) -> Result<(), StoreError>;
+    /// Delete the steps that runs of a task up to `run` completed: at most `limit` rows, or rows that weigh as much.
+    fn drop_steps(&mut self, task: TaskId, run: u32, limit: usize) -> Result<Cleared, StoreError>;
+}
+
+/// Exchanges: who holds them, and their arrivals. Only the transaction that holds the task reads and changes them.
+pub trait ExchangeRows {
+    /// The exchanges of a run that a host holds, or held.
+    fn held(&mut self, task: TaskId, run: u32) -> Result<Vec<HeldExchange>, StoreError>;
+    /// This host holds an exchange from now on, instead of the previous holder; or nobody does.
+    fn save_exchange(
+        &mut self,
+        task: TaskId,
+        run: u32,
+        number: u32,
+        held: bool,
+    ) -> Result<(), StoreError>;
+    /// Whether a running task runs on this host. Always true if only one host serves at a time.
+    fn runs_here(&mut self, _task: TaskId) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+    /// The other hosts that have exchanges and are dead.
+    fn gone_holders(&mut self) -> Result<Vec<u64>, StoreError>;
+    /// Exchanges on a host that tasks wait for, by task and number, after a position; at most `limit`.
+    fn awaited_exchanges(
+        &mut self,
+        host: u64,
+        after: (TaskId, u32),
+        limit: usize,
+    ) -> Result<Vec<AwaitedExchange>, StoreError>;
+    /// The extent of a run's mailbox; none if it is empty.
+    fn mailbox(&mut self, task: TaskId, run: u32) -> Result<Option<Mailbox>, StoreError>;
+    /// Append an arrival to a mailbox.
+    fn add_arrival(&mut self, task: TaskId, run: u32, row: ArrivalRow) -> Result<(), StoreError>;
+    /// Remove the first arrival of a mailbox of this extent, and more until they have `most_bytes` bytes as text.
+    fn take_arrivals(
+        &mut self,
+        task: TaskId,
+        run: u32,
+        mailbox: Mailbox,
+        most_bytes: usize,
+    ) -> Result<Vec<Arrival>, StoreError>;
+    /// Delete the mailboxes and exchanges of the runs of a task up to `run`: at most `limit` rows, or rows that weigh
+    /// as much.
+    fn drop_exchanges(
+        &mut self,
+        task: TaskId,
+        run: u32,
+        limit: usize,
+    ) -> Result<Cleared, StoreError>;
+}
+
+/// Journals that are kept after the end of their run.
+pub trait HistoryRows {
+    /// How long they are kept, in milliseconds; none if none is.
+    fn history_keep(&mut self) -> Result<Option<u64>, StoreError>;
+    /// Set that duration.
+    fn set_history_keep(&mut self, keep_ms: Option<u64>) -> Result<(), StoreError>;
+    /// Keep the journal of a run that ends now, in milliseconds since the Unix epoch.
+    fn add_history(&mut self, task: TaskId, run: u32, now_ms: u64) -> Result<(), StoreError>;
+    /// Runs that had ended by then and whose journal is kept, the oldest first; at most `limit`.
+    fn ended_histories(
+        &mut self,
+        before_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<(TaskId, u32)>, StoreError>;
+    /// The earliest end among them; none if none is kept.
+    fn first_history(&mut self) -> Result<Option<u64>, StoreError>;
+    /// Delete the journal of a run, at most `limit` rows, or rows that weigh as much; with the last of them, the row
+    /// that marks it as kept.
+    fn drop_history(&mut self, task: TaskId, run: u32, limit: usize)
+    -> Result<Cleared, StoreError>;
+}
+
+/// An exchange of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldExchange {
+    /// The number of the call that made the request.
+    pub number: u32,
+    /// The number of the lease of the host that holds it, or held it.
+    pub host: u64,
+    /// Whether that is this host.
+    pub own: bool,
+    /// Whether that host is alive by its lease.
+    pub lives: bool,
+}
+
+/// An exchange that a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AwaitedExchange {
+    /// The task.
+    pub task: TaskId,
+    /// Its run.
+    pub run: u32,
+    /// The number of the call that made the request.
+    pub number: u32,
 }
 
 /// The signals that tasks have been sent and have not received.
@@ -522,8 +644,10 @@ pub struct Attached {
     pub downstreams: bool,
     /// Signals that it has not received.
     pub signals: bool,
-    /// What its runs recorded.
+    /// The records of its runs, and their exchanges and arrivals.
     pub journal: bool,
+    /// Complete steps.
+    pub steps: bool,
     /// Groups that it is, or was, a source of.
     pub sources: bool,
 }
@@ -535,6 +659,7 @@ impl Attached {
         downstreams: true,
         signals: true,
         journal: true,
+        steps: true,
         sources: true,
     };
 }

@@ -1,123 +1,123 @@
-//! Secrets of a database: what the random numbers of handlers are made from.
+//! Named secrets in the database: encrypted, or as a reference to where the host finds them.
 //!
-//! A run draws from a generator whose seed is a hash of a secret, the task and the run, so that a
-//! replay draws the same numbers and nobody can compute them from the id of a task. A secret never
-//! leaves the database: no door shows it, and it stands in no log. Each has a number, and a task
-//! remembers with which one its run began, so that a new secret changes nothing for runs in progress.
+//! [`crate::secrets`] encrypts and decrypts them; this module has only rows. A plain-text value never gets here.
 
-use std::fmt;
+use crate::store::{StoreError, checksum};
 
-/// Bytes of a secret: as many as a seed has.
-const BYTES: usize = 32;
+/// Most secrets of one database. A rotation and `doctor` read them all, so this limits their duration.
+pub const SECRETS_MAX: u64 = 1_000;
 
-/// Number, time and runs in progress of each secret, and of runs that draw from none. One text for both
-/// engines.
-pub const INFO: &str = "\
-    select numbers.number, secrets.made_at_ms, (
-      select count(*)
-      from tasks
-      where secret_number = numbers.number and ended_at_ms is null and run_at_start_ms is not null)
-    from (
-      select number from secrets
-      union
-      select secret_number as number from tasks where ended_at_ms is null and run_at_start_ms is not null
-    ) as numbers
-    left join secrets on secrets.number = numbers.number
-    order by numbers.number";
-
-/// How far the number of a new secret is above the newest, at most.
-const STEP_MAX: u32 = 1 << 20;
-
-/// The number of a new secret. It is above the newest, by chance: a standby that takes over may lack the last
-/// commits, a secret among them. Then the number of the lost one does not come again, which hosts may still know.
-pub fn next_number(newest: u32) -> u32 {
-    let room = (u32::MAX - newest).clamp(1, STEP_MAX);
-    newest.saturating_add(1 + rand::random::<u32>() % room)
+/// Where the value of a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretKind {
+    /// In the row, encrypted.
+    Encrypted,
+    /// In an environment variable of the host.
+    Env,
+    /// In a file of the host.
+    File,
 }
 
-/// What seeds are made from.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; BYTES]);
-
-impl Secret {
-    /// A new one, from the random source of the system.
-    pub fn random() -> Secret {
-        Secret(rand::random())
-    }
-
-    /// What goes into a seed.
-    pub fn bytes(&self) -> &[u8; BYTES] {
-        &self.0
-    }
-
-    /// As a column has it.
-    pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// The secret of a column; none where that is not 64 hexadecimal digits.
-    pub fn from_hex(text: &str) -> Option<Secret> {
-        let digits = text.as_bytes();
-        if digits.len() != 2 * BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return None;
+impl SecretKind {
+    /// The stored and printed word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SecretKind::Encrypted => "encrypted",
+            SecretKind::Env => "env",
+            SecretKind::File => "file",
         }
-        let mut bytes = [0; BYTES];
-        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-        }
-        Some(Secret(bytes))
     }
-}
 
-/// Not its bytes, so that no message has them by mistake.
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+    /// The kind with this word.
+    pub fn from_word(word: &str) -> Option<SecretKind> {
+        [SecretKind::Encrypted, SecretKind::Env, SecretKind::File]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
     }
 }
 
 /// What may be told of a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretInfo {
-    /// Its number. 0 stands for none: runs that began before the database had a secret.
-    pub number: u32,
-    /// When it was made, in milliseconds since the Unix epoch; `None` for number 0.
-    pub made_at_ms: Option<u64>,
-    /// Runs in progress that draw from it.
-    pub runs: u64,
+    /// Its name.
+    pub name: String,
+    /// Where its value is.
+    pub kind: SecretKind,
+    /// The variable or the path of a reference; `None` where the value is encrypted.
+    pub reference: Option<String>,
+    /// The id of the key that encrypts the value; `None` for a reference.
+    pub key_id: Option<String>,
+    /// How often the row was written. The encrypted value is bound to it.
+    pub version: u64,
+    /// When it was set first, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// When it was set last, in milliseconds since the Unix epoch.
+    pub updated_at_ms: u64,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The row of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// Everything but the value.
+    pub info: SecretInfo,
+    /// The encrypted value in base64; empty for a reference.
+    pub sealed: String,
+    /// Whether the row does not match its checksum.
+    pub damaged: bool,
+}
 
-    #[test]
-    fn the_number_of_a_lost_secret_does_not_come_again() {
-        let numbers: std::collections::BTreeSet<u32> = (0..100).map(|_| next_number(7)).collect();
-        assert!(numbers.len() > 90, "{numbers:?}");
-        assert!(
-            numbers
-                .iter()
-                .all(|number| (8..=7 + STEP_MAX).contains(number))
-        );
-        assert_eq!(next_number(u32::MAX - 1), u32::MAX);
+impl StoredSecret {
+    /// The checksum of its row.
+    pub fn checksum(&self) -> i64 {
+        checksum::of_secret(self)
     }
 
-    #[test]
-    fn a_secret_survives_its_text_and_shows_itself_to_nobody() {
-        let secret = Secret::random();
-        assert_eq!(Secret::from_hex(&secret.to_hex()).as_ref(), Some(&secret));
-        assert_ne!(secret, Secret::random());
-        assert_eq!(format!("{secret:?}"), "Secret(..)");
-        let text = secret.to_hex();
-        for wrong in [
-            "",
-            &text[1..],
-            &format!("{text}00"),
-            &"x".repeat(64),
-            &"é".repeat(32),
-        ] {
-            assert_eq!(Secret::from_hex(wrong), None, "{wrong}");
+    /// The same, with the checksum `kept` from the row.
+    pub fn checked(self, kept: Option<i64>) -> StoredSecret {
+        let damaged = kept != Some(self.checksum());
+        StoredSecret { damaged, ..self }
+    }
+}
+
+/// The shared state of all secrets of a database: its one row of `secret_state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretState {
+    /// The salt of placeholders: 64 hexadecimal digits, drawn when the database is created.
+    pub placeholder_salt: String,
+    /// The id of the key that encrypts new values; `None` before the first.
+    pub key_id: Option<String>,
+}
+
+impl SecretState {
+    /// The row, which is created with the database, was deleted.
+    pub fn missing() -> StoreError {
+        StoreError::Failed {
+            why: "its table secret_state has no row; a backup has it".to_owned(),
         }
     }
 }
+
+/// The row of a name.
+pub const NAMED: &str = "\
+    select name, kind, reference, key_id, version, created_at_ms, updated_at_ms, sealed, checksum
+    from named_secrets
+    where name = :name";
+
+/// The public data of all of them.
+pub const INFO: &str = "\
+    select name, kind, reference, key_id, version, created_at_ms, updated_at_ms
+    from named_secrets
+    order by name
+    limit :limit";
+
+/// Their shared state.
+pub const STATE: &str = "select placeholder_salt, key_id from secret_state ";
+
+/// How many there are.
+pub const COUNT: &str = "select count(*) from named_secrets";
+
+/// Delete one.
+pub const REMOVE: &str = "delete from named_secrets where name = :name";
+
+/// Set the key that encrypts new values.
+pub const USE_KEY: &str = "update secret_state set key_id = :key ";

@@ -9,9 +9,12 @@ use std::collections::{HashMap, VecDeque};
 use super::rows::Deleted;
 use crate::task::{Status, StatusSet, TaskId};
 
-/// How long ended tasks are kept, by how they ended, in milliseconds.
+/// How long ended tasks are kept, by outcome, and the journals of ended runs: in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Keep([Option<u64>; 8]);
+pub struct Keep {
+    tasks: [Option<u64>; 8],
+    history_ms: Option<u64>,
+}
 
 impl Keep {
     /// Nothing is ever deleted by itself.
@@ -22,19 +25,32 @@ impl Keep {
     /// Tasks that end with one of `statuses` are kept for `ms` from then on.
     pub fn with(mut self, statuses: StatusSet, ms: u64) -> Keep {
         for status in ended(statuses) {
-            self.0[status as usize] = Some(ms);
+            self.tasks[status as usize] = Some(ms);
         }
         self
     }
 
+    /// Journals are kept for `ms` from the end of their run.
+    pub fn with_history(self, ms: u64) -> Keep {
+        Keep {
+            history_ms: Some(ms),
+            ..self
+        }
+    }
+
+    /// How long the journal of a run is kept after its end; `None`: not at all.
+    pub fn history(&self) -> Option<u64> {
+        self.history_ms
+    }
+
     /// How long a task is kept that ended so; `None`: for ever.
     pub fn of(&self, status: Status) -> Option<u64> {
-        self.0[status as usize]
+        self.tasks[status as usize]
     }
 
     /// A number that hosts with the same rules have in common.
     pub(super) fn number(&self) -> i32 {
-        let bytes = self.0.iter().flat_map(|ms| {
+        let bytes = self.tasks.iter().flat_map(|ms| {
             let ms = ms.map_or(0, |ms| ms.saturating_add(1));
             ms.to_le_bytes()
         });

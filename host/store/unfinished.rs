@@ -44,8 +44,13 @@ pub enum Kind {
     Cancel,
     /// A map has begun: make its items. The rank in `after` says how many are there.
     Items,
-    /// A run of a task is over: delete its record. `bound` is the last run of which all goes.
+    /// A run of a task has ended: delete its record, its exchanges and their arrivals, up to run `bound`.
     Journal,
+    /// A run of a task has ended, and its record is kept for people: delete its exchanges and their arrivals, up to run
+    /// `bound`.
+    Exchanges,
+    /// A phase of a task has ended: delete the values of its steps. `bound` is the last run of the phase.
+    Steps,
     /// A task has ended: delete the signals that it has not received.
     Signals,
     /// A group takes no more: tell its sources.
@@ -70,7 +75,7 @@ pub const HELD: u64 = 1;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Dependents,
         Kind::Reopened,
         Kind::Waiters,
@@ -79,6 +84,8 @@ impl Kind {
         Kind::Cancel,
         Kind::Items,
         Kind::Journal,
+        Kind::Exchanges,
+        Kind::Steps,
         Kind::Signals,
         Kind::Sources,
         Kind::Producers,
@@ -99,6 +106,8 @@ impl Kind {
             Kind::Cancel => "cancel",
             Kind::Items => "items",
             Kind::Journal => "journal",
+            Kind::Exchanges => "exchanges",
+            Kind::Steps => "steps",
             Kind::Signals => "signals",
             Kind::Sources => "sources",
             Kind::Producers => "producers",

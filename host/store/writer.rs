@@ -4,7 +4,7 @@
 //! it in one transaction, commits, and then answers: one sync of the disk serves hundreds of tasks,
 //! and nobody hears of a result before it is on disk. A lone job is committed at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -34,6 +34,10 @@ pub trait Job: Send {
     fn settle(self: Box<Self>, outcome: Result<(), StoreError>);
     /// The claim that it is done under.
     fn token(&self) -> Option<Token>;
+    /// The task that it concerns, if known. Jobs for the same task run in order.
+    fn about(&self) -> Option<TaskId> {
+        self.token().map(|token| token.task)
+    }
     /// Whether somebody hears how it ended.
     fn heard(&self) -> bool;
     /// Whether it has to be done after all jobs that came before it, also those of others.
@@ -112,6 +116,8 @@ pub struct Left<'a> {
     pub stops: bool,
     /// The first clock that it has set.
     pub alarm: Option<u64>,
+    /// Whether it has changed the set of loaded handlers.
+    pub handlers: bool,
     /// Whether somebody asked for it.
     pub asked: bool,
 }
@@ -157,6 +163,8 @@ pub struct Writer<E> {
 struct Done {
     outcomes: Vec<Result<(), StoreError>>,
     notices: Vec<Notice>,
+    ended: HashMap<TaskId, Arc<Task>>,
+    handlers: bool,
     stops: Vec<TaskId>,
     hints: Vec<TaskId>,
     claimed: Vec<Task>,
@@ -388,15 +396,17 @@ impl<E: Engine> Writer<E> {
         if done.outside.is_some() {
             self.bus.changed_outside();
         }
-        self.bus.committed(&done.notices);
+        if done.handlers {
+            self.bus.handlers_changed();
+        }
+        self.bus.committed(&done.notices, &done.ended);
         for (job, outcome) in batch.into_iter().zip(done.outcomes) {
             job.settle(outcome);
         }
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Result<Done, Broke> {
-        let tokens = batch.iter().filter_map(|job| job.token());
-        let about: Vec<TaskId> = tokens.map(|token| token.task).collect();
+        let about: Vec<TaskId> = batch.iter().filter_map(|job| job.about()).collect();
         let makes_ids = batch.iter().any(|job| job.makes_ids());
         let serves = self.dispatch.is_some();
         let begun = self.engine.begin(serves, makes_ids, &about)?;
@@ -405,6 +415,7 @@ impl<E: Engine> Writer<E> {
                 notices: &done.notices,
                 stops: !done.stops.is_empty() || !done.hints.is_empty(),
                 alarm: done.alarm,
+                handlers: done.handlers,
                 asked: !batch.is_empty(),
             };
             self.engine.commit(&left)?;
@@ -466,6 +477,11 @@ impl<E: Engine> Writer<E> {
         done.stops = std::mem::take(&mut turn.stops);
         done.hints = std::mem::take(&mut turn.hints);
         done.alarm = turn.alarm;
+        done.handlers = turn.handlers_changed;
+        let wanted = self.bus.wanted(&done.notices).into_iter();
+        done.ended = wanted
+            .filter_map(|id| Some((id, turn.ended(id)?.into())))
+            .collect();
         done.unfinished = turn.left_unfinished();
         done.kept = turn.kept();
         Ok(done)
@@ -494,10 +510,16 @@ impl PutOff {
             return (batch, Vec::new());
         }
         let attempts: HashSet<Token> = earlier.iter().filter_map(|job| job.token()).collect();
+        let without = earlier.iter().filter(|job| job.token().is_none());
+        let tasks: HashSet<TaskId> = without.filter_map(|job| job.about()).collect();
         let (mut fresh, mut bound) = (Vec::new(), Vec::new());
         for job in batch {
             let token = job.token();
-            if job.after_all() || token.is_some_and(|token| attempts.contains(&token)) {
+            let follows = match token {
+                Some(token) => attempts.contains(&token),
+                None => job.about().is_some_and(|task| tasks.contains(&task)),
+            };
+            if job.after_all() || follows {
                 bound.push(job);
             } else {
                 fresh.push(job);
@@ -522,6 +544,7 @@ pub struct Ask<F, T> {
     after_all: bool,
     value: Option<T>,
     makes_ids: bool,
+    about: Option<TaskId>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -543,6 +566,7 @@ where
                 after_all: false,
                 value: None,
                 makes_ids: true,
+                about: token.map(|token| token.task),
                 reply,
             },
             answer,
@@ -553,6 +577,14 @@ where
     pub fn after_all(self) -> Ask<F, T> {
         Ask {
             after_all: true,
+            ..self
+        }
+    }
+
+    /// The same for a task, without a claim.
+    pub fn about(self, task: TaskId) -> Ask<F, T> {
+        Ask {
+            about: Some(task),
             ..self
         }
     }
@@ -600,6 +632,10 @@ where
 
     fn makes_ids(&self) -> bool {
         self.makes_ids
+    }
+
+    fn about(&self) -> Option<TaskId> {
+        self.about
     }
 }
 

@@ -8,12 +8,13 @@ use tokio::sync::oneshot;
 use super::kernel::{self, Turn};
 use super::writer::{Ask, Job, Message, Report, Tell};
 use super::{
-    Alter, Attempts, CallBy, Cancelled, Dispatch, End, HandlersChange, Received, Record, Secret,
-    Sent, Signal, StoreError, Submitted, Suspension, Sweep, Urgency,
+    Alter, ArrivalsTaken, Attempts, CallBy, Cancelled, Dispatch, End, HandlersChange,
+    HistoriesDropped, RandomSecret, Received, Record, Sent, Signal, StoreError, StoredSecret,
+    Submitted, Suspension, Sweep, Urgency,
 };
 use crate::group::PoolOptions;
 use crate::job::{NewJob, Units};
-use crate::journal::RefusedCall;
+use crate::journal::{Arrival, NewStep, RefusedCall};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::{Queue, QueueChange};
 use crate::schedule::{Plan, Schedule};
@@ -62,13 +63,26 @@ pub trait Writes: Send + Sync + 'static {
     async fn alter_schedule(&self, name: String, how: Alter) -> Result<Schedule, StoreError>;
     /// Make a new secret, from which runs draw that begin from now on; a run in progress keeps its own. Answers
     /// with its number.
-    async fn add_secret(&self) -> Result<u32, StoreError>;
+    async fn add_random_secret(&self) -> Result<u32, StoreError>;
     /// Delete these secrets, of which somebody has seen that no run in progress draws from them; the newest stays. No
     /// run begins with another than the newest, so what nobody draws from stays so.
-    async fn drop_secrets(&self, numbers: Vec<u32>) -> Result<(), StoreError>;
+    async fn drop_random_secrets(&self, numbers: Vec<u32>) -> Result<(), StoreError>;
+    /// Store named secrets: each whose version is one more than that of its row, and that is encrypted with the key in
+    /// use; the others are skipped. Returns how many were stored.
+    async fn put_secrets(&self, secrets: Vec<StoredSecret>) -> Result<u64, StoreError>;
+    /// Delete a secret; returns whether it existed.
+    async fn remove_secret(&self, name: String) -> Result<bool, StoreError>;
+    /// Set this key for new values, if the one in use is `before`. Returns whether it was.
+    async fn use_secret_key(&self, before: Option<String>, key: String)
+    -> Result<bool, StoreError>;
     /// Delete what a sweep is to delete, as much as one transaction of bounded size may; to be
     /// called again with the answer until that is over.
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError>;
+    /// Keep the journals of runs for this long after they end, in milliseconds, whichever process ends them; none: not
+    /// at all.
+    async fn keep_histories(&self, keep_ms: Option<u64>) -> Result<(), StoreError>;
+    /// Delete expired journals of runs, as many as one transaction of bounded size may.
+    async fn drop_histories(&self) -> Result<HistoriesDropped, StoreError>;
 
     // What the scheduler asks for.
 
@@ -100,6 +114,16 @@ pub trait Writes: Send + Sync + 'static {
     /// Take the oldest unread signal of that name and keep the record of the call, in one
     /// transaction; no value when there is none.
     async fn receive(&self, name: String, by: CallBy) -> Result<Received, StoreError>;
+    /// Store the value of a step with the record of the call that completes it, in one transaction. Returns the time of
+    /// that, in milliseconds since the Unix epoch.
+    async fn complete_step(&self, step: NewStep, by: CallBy) -> Result<u64, StoreError>;
+    /// Take the oldest arrivals of the run, at least one and more until they have `most_bytes` bytes as text, and keep
+    /// them as the record of the call, in one transaction. If there are none, nothing is recorded.
+    async fn take_arrivals(
+        &self,
+        by: CallBy,
+        most_bytes: usize,
+    ) -> Result<ArrivalsTaken, StoreError>;
     /// Open or join the pool of that name in the caller's scope: the caller becomes a source of it.
     /// Answers with the pool, or why not, and keeps that as the record of the call.
     async fn open_pool(
@@ -112,6 +136,17 @@ pub trait Writes: Send + Sync + 'static {
     async fn spawn_member(&self, by: CallBy, task: NewTask) -> Result<Submitted, StoreError>;
     /// The attempt waits. Refused when the wait could never end.
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError>;
+    /// Arrivals of exchanges that this host holds for a run: keep them in this order until the run takes them, and wake
+    /// the task if it waits for them. This host is done with the exchanges in `finished`. All or nothing:
+    /// [`StoreError::Stale`] if the run has ended, or if one of the exchanges is not this host's, as another one has
+    /// sent its request again; [`StoreError::ArrivalsFull`] if the run has to take some first.
+    async fn arrive(
+        &self,
+        task: TaskId,
+        run: u32,
+        arrivals: Vec<Arrival>,
+        finished: Vec<u32>,
+    ) -> Result<(), StoreError>;
     /// The attempt ended. Does not wait; who hears of it does so when it is on disk, or when it is known that
     /// it will not be.
     fn end(&self, token: Token, end: End, heard: Heard);
@@ -188,13 +223,35 @@ impl<S: Queued> Writes for S {
         ask(self, move |turn| kernel::alter_schedule(turn, &name, how)).await
     }
 
-    async fn add_secret(&self) -> Result<u32, StoreError> {
-        let secret = Secret::random();
-        ask(self, move |turn| kernel::add_secret(turn, &secret)).await
+    async fn add_random_secret(&self) -> Result<u32, StoreError> {
+        let secret = RandomSecret::random();
+        ask(self, move |turn| kernel::add_random_secret(turn, &secret)).await
     }
 
-    async fn drop_secrets(&self, numbers: Vec<u32>) -> Result<(), StoreError> {
-        ask(self, move |turn| kernel::drop_secrets(turn, &numbers)).await
+    async fn drop_random_secrets(&self, numbers: Vec<u32>) -> Result<(), StoreError> {
+        ask(self, move |turn| {
+            kernel::drop_random_secrets(turn, &numbers)
+        })
+        .await
+    }
+
+    async fn put_secrets(&self, secrets: Vec<StoredSecret>) -> Result<u64, StoreError> {
+        ask(self, move |turn| kernel::put_secrets(turn, &secrets)).await
+    }
+
+    async fn remove_secret(&self, name: String) -> Result<bool, StoreError> {
+        ask(self, move |turn| kernel::remove_secret(turn, &name)).await
+    }
+
+    async fn use_secret_key(
+        &self,
+        before: Option<String>,
+        key: String,
+    ) -> Result<bool, StoreError> {
+        ask(self, move |turn| {
+            kernel::use_secret_key(turn, before.as_deref(), &key)
+        })
+        .await
     }
 
     async fn sweep(&self, sweep: Sweep) -> Result<Sweep, StoreError> {
@@ -202,6 +259,14 @@ impl<S: Queued> Writes for S {
             kernel::sweep(turn, sweep.clone())
         });
         put(self, job.without_ids(), answer, Urgency::Soon).await
+    }
+
+    async fn keep_histories(&self, keep_ms: Option<u64>) -> Result<(), StoreError> {
+        ask(self, move |turn| kernel::keep_histories(turn, keep_ms)).await
+    }
+
+    async fn drop_histories(&self) -> Result<HistoriesDropped, StoreError> {
+        ask(self, kernel::drop_histories).await
     }
 
     fn serve(&self, dispatch: Arc<dyn Dispatch>) {
@@ -295,6 +360,38 @@ impl<S: Queued> Writes for S {
             kernel::receive(turn, &name, &by)
         })
         .await
+    }
+
+    async fn complete_step(&self, step: NewStep, by: CallBy) -> Result<u64, StoreError> {
+        ask_under(self, Some(by.token), move |turn| {
+            kernel::complete_step(turn, &step, &by)
+        })
+        .await
+    }
+
+    async fn take_arrivals(
+        &self,
+        by: CallBy,
+        most_bytes: usize,
+    ) -> Result<ArrivalsTaken, StoreError> {
+        ask_under(self, Some(by.token), move |turn| {
+            kernel::take_arrivals(turn, &by, most_bytes)
+        })
+        .await
+    }
+
+    async fn arrive(
+        &self,
+        task: TaskId,
+        run: u32,
+        arrivals: Vec<Arrival>,
+        finished: Vec<u32>,
+    ) -> Result<(), StoreError> {
+        let (job, answer) = Ask::new(None, move |turn: &mut Turn<'_>| {
+            kernel::arrive(turn, task, run, &arrivals, &finished)
+        });
+        let job = job.without_ids().about(task);
+        put(self, job, answer, Urgency::Soon).await
     }
 
     async fn suspend(&self, token: Token, wait: Suspension) -> Result<(), StoreError> {

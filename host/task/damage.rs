@@ -23,8 +23,12 @@ pub enum Damage {
     Journal,
     /// A value under a name.
     Checkpoint,
+    /// The value of a step.
+    Step,
     /// A signal that it has not received.
     Signal,
+    /// An arrival of an HTTP request of its run.
+    Arrival,
     /// What is left of an attempt.
     Attempt,
     /// A line of its log.
@@ -42,7 +46,9 @@ impl Damage {
             Damage::Output => "output",
             Damage::Journal => "journal",
             Damage::Checkpoint => "checkpoint",
+            Damage::Step => "step",
             Damage::Signal => "signal",
+            Damage::Arrival => "response",
             Damage::Attempt => "record of an attempt",
             Damage::Log => "log",
         }

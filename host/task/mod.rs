@@ -171,14 +171,19 @@ impl Task {
         }
     }
 
-    /// Whether a payload of it was left where it is, and stands here as the empty text, which no JSON is.
-    pub fn has_payloads_elsewhere(&self) -> bool {
+    /// The payloads that it has.
+    pub fn payloads(&self) -> impl Iterator<Item = &Json> {
         let payloads = [
             Some(&self.input),
             self.phase_input.as_ref(),
             self.output.as_ref(),
         ];
-        payloads.into_iter().flatten().any(|json| json.is_empty())
+        payloads.into_iter().flatten()
+    }
+
+    /// Whether a payload of it was not loaded, and is the empty text here, which is not valid JSON.
+    pub fn has_payloads_elsewhere(&self) -> bool {
+        self.payloads().any(|json| json.is_empty())
     }
 
     /// Why the task is pending; `None` when it is not pending, or is a workflow, which is
@@ -230,6 +235,12 @@ impl Task {
         let wait = self.wait.as_ref()?;
         let name = wait.signal.as_deref()?;
         (self.status == Status::Waiting).then_some(name)
+    }
+
+    /// Whether it currently waits for its exchanges: HTTP requests that it has sent.
+    pub fn awaits_exchange(&self) -> bool {
+        let exchange = self.wait.as_ref().is_some_and(|wait| wait.exchange);
+        exchange && self.status == Status::Waiting
     }
 
     /// Time from the first start to the end, or to `now_ms`; `None` before the start.
@@ -409,12 +420,15 @@ pub struct Wait {
     /// What that call was, so that a replay makes the same; `None` where an older version began the wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Box<WaitingCall>>,
-    /// Awaited tasks that have not reached a status that is waited for. When it is a signal, or
-    /// time alone, that is waited for: 1.
+    /// Awaited tasks that have not reached a status that is waited for. When it is a signal, an exchange
+    /// or time alone that is waited for: 1.
     pub remaining: u64,
     /// The name of the signal that is waited for, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// Whether it is for any arrival of the exchanges of its run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exchange: bool,
     /// When the wait began.
     pub since_ms: u64,
     /// The claim of the attempt that waits; none when it is the step to the next phase. The instance of

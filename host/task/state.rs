@@ -47,12 +47,14 @@ pub enum Event {
         call: u32,
         /// What that call is.
         made: Option<Box<WaitingCall>>,
-        /// Awaited tasks that are not there yet; for a wait on a signal, or on time alone: 1.
+        /// Awaited tasks that have not reached the status; for a wait on a signal, on an exchange or on time alone: 1.
         remaining: u64,
         /// Who is there already, where any of several will do.
         there: Option<TaskId>,
         /// The name of the signal that it waits for, where it waits for one.
         signal: Option<String>,
+        /// Whether it waits for any arrival of the exchanges of its run.
+        exchange: bool,
         /// When the wait ends all the same.
         until_ms: Option<u64>,
         /// Running time that the attempt has used so far.
@@ -83,11 +85,13 @@ pub enum Event {
         /// Rest before the next page.
         delay_ms: u64,
     },
-    /// One of the tasks that it waits for got there, or the signal that it waits for.
+    /// One of the awaited tasks reached the status, or the awaited signal or an arrival of an exchange came.
     AwaitedArrived {
         /// The task, where it is one.
         by: Option<TaskId>,
     },
+    /// An exchange of its run was lost: its host is gone, or no longer holds it. Nothing will arrive for it.
+    ExchangeLost,
     /// The time of its wait ran out.
     WaitTimedOut,
     /// Its time to start has come.
@@ -205,6 +209,7 @@ impl Event {
             Event::PhaseEnded { .. } => "phase ended",
             Event::PageEnded { .. } => "page ended",
             Event::AwaitedArrived { .. } => "awaited arrived",
+            Event::ExchangeLost => "exchange lost",
             Event::WaitTimedOut => "wait timed out",
             Event::Due => "due",
             Event::Expired => "expired",
@@ -282,6 +287,8 @@ pub enum Effect {
     AttemptEnded(Attempt),
     /// The journal of the run is of no more use.
     JournalEnded,
+    /// The steps of the phase are no longer needed.
+    StepsEnded,
     /// Spawn the continuation.
     Continue {
         /// The handler that goes on.
@@ -585,6 +592,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             remaining,
             there,
             signal,
+            exchange,
             until_ms,
             spent_ms,
         } => {
@@ -594,6 +602,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 made: made.clone(),
                 remaining: *remaining,
                 signal: signal.clone(),
+                exchange: *exchange,
                 since_ms: now_ms,
                 claim: Some(task.fence),
                 until_ms: *until_ms,
@@ -628,13 +637,15 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 made: None,
                 remaining: *remaining,
                 signal: None,
+                exchange: false,
                 since_ms: now_ms,
                 claim: None,
                 until_ms: *until_ms,
                 woken: None,
             };
             let mut change = suspend(next, wait, None, now_ms)?;
-            change.effects.insert(0, Effect::JournalEnded);
+            let ended = [Effect::JournalEnded, Effect::StepsEnded];
+            change.effects.splice(..0, ended);
             Ok(change)
         }
         Event::PageEnded {
@@ -659,6 +670,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                         made: None,
                         remaining: 1,
                         signal: None,
+                        exchange: false,
                         since_ms: now_ms,
                         claim: None,
                         until_ms: None,
@@ -726,6 +738,16 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             wait.remaining = 0;
             wake(next, arrived(*by, now_ms))
         }
+        // The run determines which, and sends the request again. The attempt itself has lost nothing.
+        Event::ExchangeLost if wait.exchange => {
+            wait.remaining = 0;
+            wake(next, arrived(None, now_ms))
+        }
+        // It determines that when an awaited arrival comes.
+        Event::ExchangeLost => Ok(Change {
+            task: next,
+            effects: vec![],
+        }),
         Event::WaitTimedOut if wait.until_ms.is_some_and(|until| until <= now_ms) => {
             wake(next, timed_out(now_ms))
         }
@@ -948,6 +970,10 @@ fn end(mut next: Task, status: Status, now_ms: u64, first: Vec<Effect>) -> Resul
     let mut effects = first;
     if next.run_at_start_ms.is_some() {
         effects.push(Effect::JournalEnded);
+    }
+    // A retry of a task that did not complete continues the phase, and uses them.
+    if status == Status::Completed && next.started_at_ms.is_some() {
+        effects.push(Effect::StepsEnded);
     }
     effects.extend([Effect::Ended, Effect::Moved]);
     Ok(Change {

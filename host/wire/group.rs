@@ -1,8 +1,9 @@
 //! Tasks that contain tasks: workflows, pools, and what a batch job has besides.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{LinkJson, TaskJson, Word, link, task, time};
@@ -71,7 +72,7 @@ pub struct ProducerJson {
     pub drain_at: Option<String>,
 }
 
-/// A workflow that was made: the ids of its jobs by their keys.
+/// A created workflow: the ids of its jobs by key, in the order of its document.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
 pub struct StartedJson {
@@ -79,7 +80,40 @@ pub struct StartedJson {
     pub name: String,
     /// False where its key named an earlier one.
     pub created: bool,
-    pub jobs: BTreeMap<String, String>,
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub job_mappings: JobMappings,
+}
+
+/// Ids of jobs by their keys: an object whose members have an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobMappings(pub Vec<(String, String)>);
+
+impl Serialize for JobMappings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, id)| (key, id)))
+    }
+}
+
+impl<'de> Deserialize<'de> for JobMappings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = JobMappings;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object of ids by keys")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JobMappings, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(JobMappings(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 /// How a group stands. Its percentage is null while members may still be added.
@@ -172,9 +206,10 @@ impl StartedJson {
             workflow_id: started.id.to_string(),
             name: name.to_owned(),
             created: started.created,
-            jobs: jobs
-                .map(|(key, id)| (key.to_string(), id.to_string()))
-                .collect(),
+            job_mappings: JobMappings(
+                jobs.map(|(key, id)| (key.to_string(), id.to_string()))
+                    .collect(),
+            ),
         }
     }
 }

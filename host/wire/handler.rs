@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::Word;
+use crate::limits::HttpGrant;
 use crate::loader::{Exported, Handler};
 use crate::store::{BrokenRow, HandlerRow};
 use crate::types::{Function, component_of, input_schema, schema};
@@ -163,9 +164,15 @@ pub struct RetryJson {
 pub struct GrantsJson {
     /// Names alone: a value may be a secret.
     pub env: Vec<String>,
+    /// Variables that show the placeholder of a secret, and the name of that secret.
+    #[serde(default)]
+    pub env_secrets: BTreeMap<String, String>,
     pub directories: Vec<DirectoryJson>,
     /// `host:port`, or a host alone for all of its ports.
     pub allowed_outbound_hosts: Vec<String>,
+    /// Grants for HTTP requests.
+    #[serde(default)]
+    pub http: Vec<HttpGrantJson>,
     /// real, or durable: the time of the last durable event.
     #[schema(value_type = String)]
     pub clock: Word,
@@ -181,6 +188,75 @@ pub struct DirectoryJson {
     pub host: String,
     pub guest: String,
     pub writable: bool,
+}
+
+/// HTTP requests that a handler may send.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct HttpGrantJson {
+    /// `https://api.example.com`, or `https://*.example.com` for all subdomains.
+    pub to: String,
+    /// Empty: all.
+    pub methods: Vec<String>,
+    /// Prefixes; empty: all paths.
+    pub paths: Vec<String>,
+    /// Names of the headers that the host adds: a value may be a secret.
+    pub headers: Vec<String>,
+    /// Names of the secrets that the requests may contain.
+    pub secrets: Vec<String>,
+    pub timeout_ms: u64,
+    pub max_request_bytes: u64,
+    pub max_response_bytes: u64,
+    /// Whether replays read recorded responses.
+    pub record: bool,
+    pub retry: HttpRetryJson,
+    /// `null`: no limit.
+    pub rate: Option<HttpRateJson>,
+    /// `null`: no limit.
+    pub concurrency: Option<u32>,
+}
+
+/// Whether and when a request is sent again.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct HttpRetryJson {
+    pub attempts: u32,
+    pub statuses: Vec<u16>,
+    pub backoff_ms: u64,
+    pub max_backoff_ms: u64,
+}
+
+/// Most requests per period.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs)]
+pub struct HttpRateJson {
+    pub requests: u32,
+    pub per_ms: u64,
+}
+
+fn http_grant(grant: &HttpGrant) -> HttpGrantJson {
+    HttpGrantJson {
+        to: grant.to.to_string(),
+        methods: grant.methods.clone(),
+        paths: grant.paths.clone(),
+        headers: grant.headers.keys().cloned().collect(),
+        secrets: grant.secrets.clone(),
+        timeout_ms: grant.timeout_ms,
+        max_request_bytes: grant.request_bytes_max,
+        max_response_bytes: grant.response_bytes_max,
+        record: grant.record,
+        retry: HttpRetryJson {
+            attempts: grant.retry.attempts,
+            statuses: grant.retry.statuses.clone(),
+            backoff_ms: grant.retry.backoff_ms,
+            max_backoff_ms: grant.retry.backoff_max_ms,
+        },
+        rate: grant.rate.map(|rate| HttpRateJson {
+            requests: rate.requests,
+            per_ms: rate.per_ms,
+        }),
+        concurrency: grant.concurrency,
+    }
 }
 
 /// A handler.
@@ -234,12 +310,14 @@ pub fn handler(handler: &Handler) -> HandlerJson {
         },
         grants: GrantsJson {
             env: grants.env.keys().cloned().collect(),
+            env_secrets: grants.env_secrets.clone(),
             directories: directories.collect(),
             allowed_outbound_hosts: grants
                 .allowed_outbound_hosts
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            http: grants.http.iter().map(http_grant).collect(),
             clock: word(grants.real_clock).into(),
             random: word(grants.real_random).into(),
         },

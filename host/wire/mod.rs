@@ -5,11 +5,13 @@
 
 mod group;
 mod handler;
+pub mod history;
 mod host;
 pub mod job;
 pub mod list;
 mod queue;
 mod schedule;
+mod secret;
 mod task;
 pub mod trace;
 pub mod walk;
@@ -28,6 +30,7 @@ pub use host::{
 };
 pub use queue::{PendingJson, QueueJson, queue, queue_standing};
 pub use schedule::{ScheduleJson, schedule};
+pub use secret::{SecretJson, secret};
 use task::failure;
 pub use task::{
     AttemptJson, DependenciesJson, FailureJson, LinkJson, LogJson, NodeJson, ProgressJson,

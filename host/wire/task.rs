@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::group::{PoolJson, WorkflowJson, pool, workflow};
+use super::history::CallJson;
 use super::{StatusJson, Word, raw, time, word};
 use crate::client::{Dependencies, Detail, Holds, Reason, Why, unusable};
 use crate::group::GroupKind;
@@ -89,6 +90,9 @@ pub struct TaskJson {
     /// only when the handler could not be loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<WhyJson>,
+    /// HTTP requests of its last run, as far as they are recorded: only in a trace, and only those among the first 200 calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<CallJson>,
     /// What a group has besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolJson>,
@@ -102,7 +106,7 @@ pub struct TaskJson {
 #[allow(missing_docs)]
 pub struct WhyJson {
     /// blocked, scheduled, queue-paused, unloaded, broken, queue-full, pool-full, handler-full, priority, slot,
-    /// tasks, signal or time.
+    /// tasks, signal, response or time.
     #[schema(value_type = String)]
     pub reason: Word,
     pub sentence: String,
@@ -157,6 +161,9 @@ pub struct NodeJson {
     pub was_retried: bool,
     /// It took the place of a sibling that is still there.
     pub is_retry: bool,
+    /// Its last run has calls in its history.
+    #[serde(default)]
+    pub has_history: bool,
     /// A payload that is too long for a tree is null here.
     pub task: TaskJson,
 }
@@ -272,6 +279,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         idempotency_key: task.idempotency_key(),
         attempts: Vec::new(),
         why: Vec::new(),
+        requests: Vec::new(),
         pool: (task.group.as_deref())
             .filter(|group| group.kind != GroupKind::Workflow)
             .map(|group| pool(group, task.status)),
@@ -322,6 +330,7 @@ pub fn node(node: &Node, holds: &Holds, now_ms: u64) -> NodeJson {
         has_children: node.has_children,
         was_retried: node.was_retried,
         is_retry: node.is_retry,
+        has_history: node.has_history,
         task: shown(&node.task, holds, now_ms),
     }
 }

@@ -3,8 +3,11 @@
 use super::now_ms;
 use super::walk::{Retries, Walk};
 use crate::client::{Client, ClientError};
-use crate::store::{Node, StoreError};
+use crate::store::{History, JournalPosition, Node, StoreError};
 use crate::task::TaskId;
+
+/// Calls of each task that a trace looks at: it shows many tasks, and `history` shows all calls of one.
+const CALLS_LOOKED_AT: usize = 200;
 
 /// The text of the object, made as it is asked for. Children stand where they were spawned, those
 /// that took the place of another as well: their `retry_of` names it.
@@ -70,5 +73,17 @@ pub fn object(client: &Client, node: &Node, top: bool) -> Result<String, ClientE
     if let (true, Some(parent)) = (top, task.parent) {
         shown.parent_deleted = client.store().statuses(&[parent])?[0].is_none();
     }
+    if node.has_history {
+        let calls = requests(client, id)?.calls;
+        shown.requests = calls.iter().map(super::history::call).collect();
+    }
     Ok(super::text(&shown))
+}
+
+/// HTTP requests of the last run of a task, among the first [`CALLS_LOOKED_AT`] calls.
+pub fn requests(client: &Client, id: TaskId) -> Result<History, ClientError> {
+    let from = JournalPosition::default();
+    let mut page = client.history(id, None, from, CALLS_LOOKED_AT)?;
+    page.calls.retain(|call| call.request.is_some());
+    Ok(page)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::problem::{Problems, nearest};
 use super::{After, Step, Work};
-use crate::group::PoolOptions;
+use crate::group::{PoolOptions, Results};
 use crate::limits::{
     NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, WORKFLOW_DEPENDENCIES_MAX, WORKFLOW_INPUT_BYTES_MAX,
 };
@@ -43,6 +43,28 @@ pub struct Draft {
     pub after: Vec<Dependency>,
     /// Pools that it fills.
     pub pools: Vec<Named>,
+    /// What the types of its function decide.
+    pub open: Open,
+}
+
+/// What a step leaves to the types of its function, which the document does not contain.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Open {
+    /// It has no input of its own: its function takes the workflow's input by parameter name.
+    pub inherits: bool,
+    /// Fields of a map, if its types make it one.
+    pub map: Option<MapFields>,
+}
+
+/// Fields that only a map has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapFields {
+    /// The effect of a failed item on the others, and the concurrency.
+    pub options: PoolOptions,
+    /// The form of its output.
+    pub results: Results,
+    /// The first of these fields.
+    pub field: &'static str,
 }
 
 /// What a job starts after, by its key.
@@ -86,6 +108,7 @@ impl Draft {
             key,
             after: Vec::new(),
             pools: Vec::new(),
+            open: Open::default(),
         }
     }
 }

@@ -4,11 +4,13 @@
 //! each mistake, so that all of them are told together; how the jobs hang together is looked at by
 //! [`super::check`]. `docs/workflows.md` describes every field for people.
 
+mod defaults;
 mod kinds;
 
 use std::sync::Arc;
 
-use super::check::{self, Draft, Named};
+use self::defaults::Defaults;
+use super::check::{self, Draft, Named, Open};
 use super::document::{Document, Field, Format, Node, Shape};
 use super::problem::{Fields, Problem, Problems, places};
 use super::{Role, Step, Work, Workflow};
@@ -41,6 +43,8 @@ pub struct Definition {
     pub metadata: Option<Json>,
     /// Line and column of each step, in their order.
     pub places: Vec<(usize, usize)>,
+    /// What each step leaves to the types of its function.
+    pub open: Vec<Open>,
 }
 
 impl Definition {
@@ -118,17 +122,30 @@ impl Reader<'_, '_> {
             .or(own)
             .unwrap_or_else(|| "{}".into());
         let metadata = self.metadata(&mut fields);
+        let handler = self.name(&mut fields, &["handler"], "handler's name");
+        let queues = fields.take(&["queues"], self.problems);
+        let defaults = Defaults {
+            input: input.clone(),
+            handler,
+            queues: queues
+                .map(|queues| self.queues(&queues))
+                .unwrap_or_default(),
+        };
         let jobs = fields.take(&["jobs", "steps"], self.problems);
         let pools = fields.take(&["pools"], self.problems);
         let at = fields.at();
         fields.end(self.problems);
 
-        let drafts = self.jobs(at, jobs, &input);
+        let drafts = self.jobs(at, jobs, &defaults);
         let pools = pools.and_then(|pools| self.entries(&pools, "pool"));
         let pools: Vec<Draft> = (pools.into_iter().flatten())
             .filter_map(|(node, name)| self.pool(node, name))
             .collect();
-        let (steps, offsets) = check::steps(drafts?, pools, self.problems);
+        let drafts = drafts?;
+        // Jobs are the first steps, in their order; pools leave nothing open.
+        let mut open: Vec<Open> = drafts.iter().map(|draft| draft.open.clone()).collect();
+        let (steps, offsets) = check::steps(drafts, pools, self.problems);
+        open.resize(steps.len(), Open::default());
         let most = self.given.jobs_max;
         if steps.len() > most {
             let many = steps.len();
@@ -144,11 +161,17 @@ impl Reader<'_, '_> {
             }),
             metadata,
             places: Vec::new(),
+            open,
         };
         Some((definition, offsets))
     }
 
-    fn jobs(&mut self, at: usize, field: Option<Field<'_>>, input: &Json) -> Option<Vec<Draft>> {
+    fn jobs(
+        &mut self,
+        at: usize,
+        field: Option<Field<'_>>,
+        defaults: &Defaults,
+    ) -> Option<Vec<Draft>> {
         let place = field.as_ref().map_or(at, |field| field.at);
         let entries = match &field {
             Some(field) => self.entries(field, "job"),
@@ -169,7 +192,7 @@ impl Reader<'_, '_> {
             return None;
         }
         let jobs = entries.into_iter();
-        let jobs = jobs.filter_map(|(node, key)| self.job(node, key, input));
+        let jobs = jobs.filter_map(|(node, key)| self.job(node, key, defaults));
         Some(jobs.collect())
     }
 
@@ -200,7 +223,7 @@ impl Reader<'_, '_> {
     }
 
     /// One job. What a job may have stands here, a line or two for each field.
-    fn job(&mut self, node: Node<'_>, key: Option<Named>, input: &Json) -> Option<Draft> {
+    fn job(&mut self, node: Node<'_>, key: Option<Named>, defaults: &Defaults) -> Option<Draft> {
         let mut fields = Fields::of(node, "the job".to_owned(), self.problems)?;
         let key = self.key(&mut fields, &["key"], key)?;
         fields.whose = format!("job \"{}\"", key.name);
@@ -251,16 +274,21 @@ impl Reader<'_, '_> {
         let mut after = self.dependencies(after.as_ref(), &fields.whose);
         let pools = fields.take(&["pool"], self.problems);
         let pools = self.names(pools.as_ref());
-        let handler = handler.unwrap_or_else(|| key.name.clone());
-        let work = self.work(&mut fields, handler, &mut after);
+        let handler = handler
+            .or_else(|| defaults.handler_of(options.queue.as_deref()))
+            .unwrap_or_else(|| key.name.clone());
+        let (work, map) = self.work(&mut fields, handler, &mut after);
         let producer = self.producer(&mut fields, &work, !pools.is_empty());
         fields.end(self.problems);
-        // A function takes the input of the workflow as a first step alone: later ones are given what
-        // they come after, and would not know what to do with more.
-        let takes_none = work.runs_function() && !after.is_empty();
-        let inherited = || match takes_none {
+        // What a function takes of it, its types say.
+        let by_name = work.runs_function() && !after.is_empty();
+        let inherited = || match by_name {
             true => "null".into(),
-            false => input.clone(),
+            false => defaults.input.clone(),
+        };
+        let open = Open {
+            inherits: own.is_none() && work.runs_function(),
+            map,
         };
         Some(Draft {
             step: Step {
@@ -276,6 +304,7 @@ impl Reader<'_, '_> {
             key,
             after,
             pools,
+            open,
         })
     }
 
@@ -573,21 +602,6 @@ impl Reader<'_, '_> {
             Err(why) => {
                 self.problems
                     .add(field.node.at(), format!("{}: {why}", field.name));
-                None
-            }
-        }
-    }
-
-    fn metadata(&mut self, fields: &mut Fields<'_>) -> Option<Json> {
-        let field = fields.take(&["metadata"], self.problems)?;
-        let text = field.node.json().and_then(|text| {
-            crate::task::check_metadata(&text)?;
-            Ok(text)
-        });
-        match text {
-            Ok(text) => Some(text.into()),
-            Err(why) => {
-                self.problems.add(field.node.at(), why);
                 None
             }
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::file::{Definition, Given, parse};
 use super::{Format, Problem, Work, typed};
-use crate::group::{Items, OnFailure, Results};
+use crate::group::{Items, OnFailure, PoolOptions, Results};
 use crate::limits::WORKFLOW_JOBS_MAX;
 use crate::task::Producer;
 use crate::task::edge::On;
@@ -267,7 +267,7 @@ fn dependencies_that_cannot_be_are_named() {
 fn columns_count_characters() {
     refused(
         r#"{"jobs":[{"key":"größe","colour":1}]}"#,
-        r#"1:25 job "größe" has no field "colour" | it may have key, handler, queueName, queue, priority, maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, optional, dependsOn, pool, map, generator, window, concurrency, results, onFailure, producer, idleTimeout, drainTimeout"#,
+        r#"1:25 job "größe" has no field "colour" | it may have key, handler, queueName, queue, priority, maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, description, metadata, payload, input, optional, dependsOn, pool, map, generator, window, concurrency, results, onFailure, producer, idleTimeout, drainTimeout"#,
     );
 }
 
@@ -613,8 +613,8 @@ fn maps_generators_and_producers_have_their_fields() {
     );
 }
 
-/// What the types of functions make of a workflow: its kinds of steps, or what is wrong.
-fn typed_as(text: &str) -> String {
+/// The known functions.
+fn function(name: &str) -> Option<Function> {
     let record = |name: &str| {
         Type::Record(Named {
             name: None,
@@ -622,30 +622,33 @@ fn typed_as(text: &str) -> String {
         })
     };
     let list = |of: Type| Type::List(Box::new(of));
-    let function = |name: &str| {
-        let (params, result) = match name {
-            "s/orders" => (vec![], Some(list(record("id")))),
-            "s/order" => (vec![], Some(record("id"))),
-            "s/ship" => (vec![("orders", record("id"))], Some(Type::String)),
-            "s/sum" => (vec![("ship", list(Type::String))], Some(Type::U32)),
-            "s/maybe" => (
-                vec![("orders", Type::Option(Box::new(list(record("id")))))],
-                None,
-            ),
-            "s/add" => (vec![("amount", Type::U8)], Some(Type::U8)),
-            "s/two" => (vec![("one", Type::String), ("other", Type::String)], None),
-            "s/names" => (vec![], Some(list(Type::String))),
-            "s/grid" => (vec![], Some(list(list(Type::String)))),
-            "s/say" => (vec![("word", Type::String)], Some(Type::String)),
-            _ => return None,
-        };
-        let params = params.into_iter().map(|(name, of)| (name.to_owned(), of));
-        Some(Function {
-            name: name.to_owned(),
-            params: params.collect(),
-            result,
-        })
+    let (params, result) = match name {
+        "s/orders" => (vec![], Some(list(record("id")))),
+        "s/order" => (vec![], Some(record("id"))),
+        "s/ship" => (vec![("orders", record("id"))], Some(Type::String)),
+        "s/sum" => (vec![("ship", list(Type::String))], Some(Type::U32)),
+        "s/maybe" => (
+            vec![("orders", Type::Option(Box::new(list(record("id")))))],
+            None,
+        ),
+        "s/add" => (vec![("amount", Type::U8)], Some(Type::U8)),
+        "s/two" => (vec![("one", Type::String), ("other", Type::String)], None),
+        "s/names" => (vec![], Some(list(Type::String))),
+        "s/grid" => (vec![], Some(list(list(Type::String)))),
+        "s/say" => (vec![("word", Type::String)], Some(Type::String)),
+        "s/both" => (vec![("word", Type::String), ("count", Type::U8)], None),
+        _ => return None,
     };
+    let params = params.into_iter().map(|(name, of)| (name.to_owned(), of));
+    Some(Function {
+        name: name.to_owned(),
+        params: params.collect(),
+        result,
+    })
+}
+
+/// The result of applying the types of functions to a workflow: its kinds of steps, or the errors.
+fn typed_as(text: &str) -> String {
     match typed(&json(text), &function) {
         Err(problems) => {
             let told = problems
@@ -655,6 +658,12 @@ fn typed_as(text: &str) -> String {
         }
         Ok(definition) => {
             let kind = |step: &super::Step| match &step.work {
+                Work::Each { each, options } if *options != PoolOptions::default() => {
+                    format!(
+                        "{} map {:?} {options:?} {:?}",
+                        step.key, each.items, each.results
+                    )
+                }
                 Work::Each { each, .. } => format!("{} map {:?}", step.key, each.items),
                 _ => step.key.to_string(),
             };
@@ -706,12 +715,14 @@ fn maps_are_compared_with_what_they_run_over_and_with_what_takes_their_outputs()
         &given(""),
         "3: job \"sum\" cannot take what \"said\" gives: expected u8, found list<string>",
     );
-    for field in [r#", "onFailure": "collect""#, r#", "results": "counts""#] {
-        check(
-            &given(field),
-            r#"names, said map Array { over: Some("names") }, sum"#,
-        );
-    }
+    check(
+        &given(r#", "onFailure": "collect""#),
+        r#"names, said map Array { over: Some("names") } PoolOptions { on_failure: Some(Collect), concurrency: None } List, sum"#,
+    );
+    check(
+        &given(r#", "results": "counts""#),
+        r#"names, said map Array { over: Some("names") }, sum"#,
+    );
 }
 
 #[test]
@@ -785,5 +796,131 @@ fn types_are_compared_before_anything_starts_and_make_maps() {
         r#"{"jobs": [{"key": "orders", "handler": "plain"},
                      {"key": "ship", "handler": "s/ship", "dependsOn": ["orders"]}]}"#,
         "orders, ship",
+    );
+}
+
+#[test]
+fn a_map_that_its_types_make_has_the_fields_of_one() {
+    let ship = |fields: &str| {
+        typed_as(&format!(
+            r#"{{"jobs": [{{"key": "orders", "handler": "s/orders"}},
+                     {{"key": "ship", "handler": "s/ship", "dependsOn": ["orders"], {fields}}}]}}"#
+        ))
+    };
+    assert_eq!(
+        ship(r#""concurrency": 4, "onFailure": "skip", "results": "counts""#),
+        r#"orders, ship map Array { over: Some("orders") } PoolOptions { on_failure: Some(Skip), concurrency: Some(4) } Counts"#
+    );
+    // A window is a generator's alone.
+    refused_job(
+        r#""handler": "s/ship", "window": 5"#,
+        r#"1:52 job "a" has window, which only maps and generators have | "map": "KEY" or "generator": "HANDLER" makes it one"#,
+    );
+    // One that turns out to be no map, and one of whose types nothing is known.
+    let told = "which only maps and generators have, and by its types it is not a map";
+    for (handler, after) in [("s/ship", "s/order"), ("t/unknown", "s/order")] {
+        let text = format!(
+            r#"{{"jobs": [{{"key": "orders", "handler": "{after}"}},
+                     {{"key": "ship", "handler": "{handler}", "dependsOn": ["orders"], "results": "counts"}}]}}"#
+        );
+        assert_eq!(
+            typed_as(&text),
+            format!("2: job \"ship\" has results, {told}")
+        );
+    }
+}
+
+#[test]
+fn functions_take_the_input_of_the_workflow_by_the_names_of_their_parameters() {
+    let inputs = |text: &str| match typed(&json(text), &function) {
+        Ok(definition) => {
+            let steps = definition.workflow.steps.iter();
+            steps
+                .map(|step| step.input.to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        Err(problems) => problems[0].to_string(),
+    };
+    let both = |input: &str, after: &str, more: &str| {
+        inputs(&format!(
+            r#"{{"input": {input}, "jobs": [{{"key": "word", "handler": "s/say", "payload": "x"}},
+                     {{"key": "both", "handler": "s/both"{after}{more}}}]}}"#
+        ))
+    };
+    let after = r#", "dependsOn": ["word"]"#;
+    assert_eq!(
+        both(r#"{"count": 3, "day": 1}"#, after, ""),
+        r#""x" {"count":3}"#
+    );
+    // What a dependency gives is not taken from the input.
+    assert_eq!(
+        both(r#"{"count": 3, "word": "y"}"#, after, ""),
+        r#""x" {"count":3}"#
+    );
+    assert_eq!(
+        both(r#"{"count": 3, "word": "y", "day": 1}"#, "", ""),
+        r#""x" {"count":3,"word":"y"}"#
+    );
+    // An input of its own is all that it has.
+    assert_eq!(
+        both(r#"{"count": 3}"#, after, r#", "payload": {"count": 4}"#),
+        r#""x" {"count": 4}"#
+    );
+    assert_eq!(
+        both(r#"{"day": 1}"#, after, ""),
+        "line 2, column 30: nothing gives job \"both\" its parameter count (u8): it depends on word, and the workflow's \
+         input has no field count (it takes word: string, count: u8; {\"key\": \"word\", \"as\": \"count\"} in dependsOn gives \
+         it what \"word\" gives)"
+    );
+    assert_eq!(
+        inputs(
+            r#"{"jobs": [{"key": "fetch", "handler": "s/order"}, {"key": "ship", "handler": "s/ship", "dependsOn": ["fetch"]}]}"#
+        ),
+        "line 1, column 59: nothing gives job \"ship\" its parameter orders (record { id: string }): it depends on fetch, \
+         and the workflow's input has no field orders (it takes orders: record { id: string }; {\"key\": \"fetch\", \"as\": \
+         \"orders\"} in dependsOn gives it what \"fetch\" gives)"
+    );
+}
+
+#[test]
+fn jobs_have_the_handler_of_their_queue_or_of_the_workflow_unless_they_name_one() {
+    let definition = json(
+        r#"{"handler": "worker", "queues": {"etl": {"handler": "etl-worker"}}, "jobs": [
+            {"key": "a", "queueName": "etl"}, {"key": "b", "queueName": "ci"}, {"key": "c"},
+            {"key": "d", "queueName": "etl", "handler": "own"}]}"#,
+    );
+    let handlers: Vec<&str> = definition.handlers().map(|(_, name, _)| name).collect();
+    assert_eq!(handlers, ["etl-worker", "worker", "worker", "own"]);
+    refused(
+        r#"{"queues": {"etl": {"concurrency": 3}}, "jobs": [{"key": "a"}]}"#,
+        "1:13 queue \"etl\" has no handler | limits of a queue hold for all workflows: fishway queue set NAME\n\
+         1:21 queue \"etl\" has no field \"concurrency\" | it may have handler",
+    );
+    refused(
+        r#"{"queues": ["etl"], "jobs": [{"key": "a"}]}"#,
+        r#"1:12 queues is a list: it has to be an object that has queues by their names: {"etl": {"handler": "etl-worker"}}"#,
+    );
+}
+
+#[test]
+fn a_description_is_kept_as_metadata() {
+    let kept = |text: &str| json(text).metadata.map(|metadata| metadata.to_string());
+    let jobs = r#""jobs": [{"key": "a"}]}"#;
+    let expected = Some(r#"{"description":"all \"nights\""}"#.to_owned());
+    assert_eq!(
+        kept(&format!(r#"{{"description": "all \"nights\"", {jobs}"#)),
+        expected
+    );
+    let both = kept(&format!(
+        r#"{{"description": "x", "metadata": {{"z": 1}}, {jobs}"#
+    ));
+    assert_eq!(both.as_deref(), Some(r#"{"description":"x","z":1}"#));
+    let job = json(r#"{"jobs": [{"key": "a", "description": "first"}]}"#);
+    let metadata = job.workflow.steps[0].options.metadata.clone();
+    assert_eq!(metadata.as_deref(), Some(r#"{"description":"first"}"#));
+    refused_job(
+        r#""description": "x", "metadata": {"description": "y"}"#,
+        "1:53 the metadata has a description, and so has what it is kept with",
     );
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::check::MapFields;
 use super::file::Definition;
 use super::problem::Problem;
 use super::{After, Step, Work, Workflow};
@@ -38,21 +39,34 @@ pub fn typed(
             Work::Each { each, .. } => function(&each.handler),
             Work::Pool(_) => None,
         };
+        let open = &definition.open[index];
         let Some(functioning) = functioning else {
+            if let Some(map) = &open.map {
+                problems.push(no_map(definition, index, map));
+            }
             continue;
         };
         let mapped = dependencies(&workflow.steps, index, &functioning, &outputs, &mut wrong);
-        if let Some(key) = mapped {
-            let step = &mut workflow.steps[index];
-            step.work = map_over(&step.work, key);
+        match (mapped, &open.map) {
+            (Some(key), fields) => {
+                let step = &mut workflow.steps[index];
+                step.work = map_over(&step.work, key, fields.as_ref());
+            }
+            (None, Some(fields)) => problems.push(no_map(definition, index, fields)),
+            (None, None) => {}
+        }
+        let inherits = open.inherits && matches!(workflow.steps[index].work, Work::Run { .. });
+        match input_of(&workflow, index, &functioning, inherits) {
+            Ok(Some(input)) => workflow.steps[index].input = input,
+            Ok(None) => {}
+            Err((what, hint)) => problems.push(Problem {
+                line,
+                column,
+                what,
+                hint: Some(hint),
+            }),
         }
         let step = &workflow.steps[index];
-        let names = step.after.iter();
-        let names = names.map(|after| called(&workflow.steps, after));
-        if let Err(mismatch) = given(&functioning, step, names) {
-            let what = format!("job \"{}\" cannot take its input: {mismatch}", step.key);
-            wrong(what, Some("fishway handler describe shows what it takes"));
-        }
         outputs[index] = output(&step.work, &functioning);
     }
     if !problems.is_empty() {
@@ -201,11 +215,7 @@ fn item_parameter<'f>(
 
 /// Whether the input that a step was given is of the types that are left for it; of a map over its own
 /// input, each of the elements.
-fn given<'k>(
-    function: &Function,
-    step: &Step,
-    names: impl Iterator<Item = &'k str>,
-) -> Result<(), Mismatch> {
+fn given(function: &Function, step: &Step, input: &str, names: &[&str]) -> Result<(), Mismatch> {
     let own = match &step.work {
         Work::Run { .. } => false,
         Work::Each { each, .. } if each.items == Items::Array { over: None } => true,
@@ -218,8 +228,9 @@ fn given<'k>(
         found,
     };
     let input: Json =
-        serde_json::from_str(&step.input).map_err(|error| wrong("JSON", error.to_string()))?;
-    let later: Vec<(String, Json)> = names.map(|name| (name.to_owned(), Json::Null)).collect();
+        serde_json::from_str(input).map_err(|error| wrong("JSON", error.to_string()))?;
+    let names = names.iter();
+    let later: Vec<(String, Json)> = names.map(|name| ((*name).to_owned(), Json::Null)).collect();
     match (own, input) {
         (false, input) => takes(function, input, &later),
         (true, Json::Array(items)) => {
@@ -245,13 +256,129 @@ fn takes(function: &Function, input: Json, later: &[(String, Json)]) -> Result<(
     Ok(())
 }
 
-fn map_over(work: &Work, key: String) -> Work {
+/// The input of a step that takes the workflow's input by name, if it does; or what is wrong with its input, and what
+/// to do.
+fn input_of(
+    workflow: &Workflow,
+    index: usize,
+    function: &Function,
+    inherits: bool,
+) -> Result<Option<Arc<str>>, (String, String)> {
+    let step = &workflow.steps[index];
+    let names: Vec<&str> = (step.after.iter())
+        .map(|after| called(&workflow.steps, after))
+        .collect();
+    let inherited = inherits
+        .then(|| by_name(function, &workflow.input, &names))
+        .flatten();
+    let input = inherited.as_ref().unwrap_or(&step.input);
+    let Err(mismatch) = given(function, step, input, &names) else {
+        return Ok(inherited);
+    };
+    let ungiven = inherits.then(|| ungiven(function, input, &names)).flatten();
+    Err(match ungiven {
+        Some(parameter) => nothing_for(step, parameter, function, &names),
+        None => (
+            format!("job \"{}\" cannot take its input: {mismatch}", step.key),
+            format!("it takes {}", parameters(function)),
+        ),
+    })
+}
+
+/// The workflow's input for a function without an input of its own: the fields with the names of its parameters. None
+/// if it takes the whole.
+fn by_name(function: &Function, input: &str, dependencies: &[&str]) -> Option<Arc<str>> {
+    let input: Json = serde_json::from_str(input).ok()?;
+    if dependencies.is_empty() && takes(function, input.clone(), &[]).is_ok() {
+        return None;
+    }
+    let Json::Object(mut members) = input else {
+        return None;
+    };
+    members.retain(|name, _| {
+        let mut params = function.params.iter();
+        params.any(|(param, _)| param == name) && !dependencies.contains(&name.as_str())
+    });
+    // Without dependencies the sentence describes the whole input.
+    match (members.is_empty(), dependencies.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some("null".into()),
+        (false, _) => Some(Json::Object(members).to_string().into()),
+    }
+}
+
+/// The first parameter without a value.
+fn ungiven<'f>(
+    function: &'f Function,
+    input: &str,
+    dependencies: &[&str],
+) -> Option<&'f (String, Type)> {
+    if dependencies.is_empty() {
+        return None;
+    }
+    let input: Json = serde_json::from_str(input).ok()?;
+    function.params.iter().find(|(name, parameter)| {
+        let named = input.get(name).is_some() || dependencies.contains(&name.as_str());
+        !named && !matches!(parameter, Type::Option(_))
+    })
+}
+
+/// The message for a parameter without a value, and what to do.
+fn nothing_for(
+    step: &Step,
+    (name, parameter): &(String, Type),
+    function: &Function,
+    dependencies: &[&str],
+) -> (String, String) {
+    let what = format!(
+        "nothing gives job \"{}\" its parameter {name} ({parameter}): it depends on {}, and the workflow's input has no \
+         field {name}",
+        step.key,
+        dependencies.join(", ")
+    );
+    let takes = parameters(function);
+    let one = dependencies.first().unwrap_or(&"KEY");
+    let hint = format!(
+        "it takes {takes}; {{\"key\": \"{one}\", \"as\": \"{name}\"}} in dependsOn gives it what \"{one}\" gives"
+    );
+    (what, hint)
+}
+
+/// The parameters of a function, for people.
+fn parameters(function: &Function) -> String {
+    let all: Vec<String> = (function.params.iter())
+        .map(|(name, parameter)| format!("{name}: {parameter}"))
+        .collect();
+    match all.is_empty() {
+        true => "nothing".to_owned(),
+        false => all.join(", "),
+    }
+}
+
+/// A job that has fields of a map but is not one.
+fn no_map(definition: &Definition, index: usize, map: &MapFields) -> Problem {
+    let (line, column) = definition.places[index];
+    Problem {
+        line,
+        column,
+        what: format!(
+            "job \"{}\" has {}, which only maps and generators have, and by its types it is not a map",
+            definition.workflow.steps[index].key, map.field
+        ),
+        hint: Some(
+            "a function that takes one element of the list that a dependency gives is a map; \"map\": \"KEY\" makes it one"
+                .to_owned(),
+        ),
+    }
+}
+
+fn map_over(work: &Work, key: String, fields: Option<&MapFields>) -> Work {
     match work {
         Work::Run { handler } => Work::Each {
-            options: PoolOptions::default(),
+            options: fields.map_or_else(PoolOptions::default, |fields| fields.options),
             each: Arc::new(Each {
                 handler: handler.to_string(),
-                results: Results::List,
+                results: fields.map_or_else(Results::default, |fields| fields.results),
                 items: Items::Array { over: Some(key) },
             }),
         },

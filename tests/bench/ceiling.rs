@@ -163,7 +163,7 @@ pub fn instance(ground: &Ground, handler: &str, calls: u32) -> Duration {
     linker.define_unknown_imports_as_traps(component).unwrap();
     let made = linker.instantiate_pre(component).unwrap();
     let interface = component
-        .get_export_index(None, "fishway:task/handler@0.1.0")
+        .get_export_index(None, "fishway:task/handler@0.2.0")
         .unwrap();
     let place = component.get_export_index(Some(&interface), "run").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

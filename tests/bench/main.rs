@@ -22,6 +22,7 @@ mod jobs;
 mod languages;
 mod postgres;
 mod report;
+mod requests;
 mod shapes;
 mod sized;
 mod soak;
@@ -38,7 +39,7 @@ use report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is to be measured, in the order in which it is.
-const CASES: [&str; 22] = [
+const CASES: [&str; 26] = [
     "start",
     "load",
     "idle",
@@ -61,6 +62,10 @@ const CASES: [&str; 22] = [
     "deleting",
     "history",
     "job",
+    "requests",
+    "requests-crowd",
+    "requests-waiting",
+    "requests-bodies",
 ];
 
 /// Only when asked for by its name: the guests in every language, which installs their tools; `--tasks N`
@@ -69,6 +74,7 @@ const NAMED: [&str; 3] = ["languages", "soak", "hostile"];
 
 fn main() {
     http::be_others();
+    requests::be_server();
     // Words choose cases; cargo adds an option of its own.
     let mut words = Vec::new();
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -125,6 +131,10 @@ fn main() {
                 "deleting" => deleting::run(report, &place).await,
                 "history" => drain::history(report, &place).await,
                 "job" => jobs::run(report, &place).await,
+                "requests" => requests::overhead(report, &place).await,
+                "requests-crowd" => requests::crowd(report, &place).await,
+                "requests-waiting" => requests::waiting(report, &place).await,
+                "requests-bodies" => requests::bodies(report, &place).await,
                 "soak" => soak::run(report, &place, tasks).await,
                 "hostile" => hostile::run(report, &place).await,
                 _ => languages::run(report, &place).await,

@@ -35,7 +35,7 @@ pub fn component(bytes: usize) -> Vec<u8> {
     );
     let mut module = wat::parse_str(text).unwrap();
     let mut resolve = wit_parser::Resolve::default();
-    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/wit");
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/wit/0.1");
     resolve.push_path(wit).unwrap();
     let package = resolve
         .push_str(

@@ -59,10 +59,10 @@ fn the_workflows_of_the_examples_run_as_they_are_written() {
             .run(&["workflow", "run", &text(file), "--json"])
             .json();
         assert_eq!(
-            found["jobs"].as_object().unwrap().len() as u64,
+            found["job_mappings"].as_object().unwrap().len() as u64,
             checked["jobs"]
         );
-        for key in found["jobs"].as_object().unwrap().keys() {
+        for key in found["job_mappings"].as_object().unwrap().keys() {
             let to = place.path(&format!("handlers/{key}.wasm"));
             std::fs::copy(guests::guest("echo"), to).unwrap();
         }
@@ -101,7 +101,7 @@ fn the_workflows_of_the_examples_run_as_they_are_written() {
         json!(["clean", "normalize"])
     );
     assert_eq!(
-        transform["input"]["dependencies"]["extract"], started["jobs"]["extract"],
+        transform["input"]["dependencies"]["extract"], started["job_mappings"]["extract"],
         "{transform}"
     );
     let pipeline = place
@@ -372,7 +372,7 @@ fn a_wrong_file_makes_nothing_and_all_that_is_wrong_is_told() {
          wrong.json:4:11: the key \"b\" is taken: it stands in line 3, too\n\
          wrong.json:4:28: priority is text: it has to be a whole number\n\
          wrong.json:4:36: job \"b\" has no field \"colour\" (it may have key, handler, queueName, queue, priority, \
-         maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, metadata, payload, input, \
+         maxAttempts, attempts, timeoutSeconds, timeout, delay, expires, onComplete, description, metadata, payload, input, \
          optional, dependsOn, pool, map, generator, window, concurrency, results, onFailure, producer, \
          idleTimeout, drainTimeout)\n"
     );
@@ -452,8 +452,8 @@ fn standard_input_an_input_a_key_and_metadata_are_taken() {
         (&json!(true), &json!(false))
     );
     assert_eq!(
-        (&first["workflow_id"], &first["jobs"]),
-        (&second["workflow_id"], &second["jobs"])
+        (&first["workflow_id"], &first["job_mappings"]),
+        (&second["workflow_id"], &second["job_mappings"])
     );
     let id = first["workflow_id"].as_str().unwrap();
     assert_eq!(place.run(&["wait", &format!("{id}:a")]).ok(), "[5]\n");

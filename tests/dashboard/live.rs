@@ -49,7 +49,7 @@ async fn a_workflow_turns_green_without_a_reload() {
         3
     );
     page.picture("workflow-waits");
-    let build = started["jobs"]["build"].as_str().unwrap();
+    let build = started["job_mappings"]["build"].as_str().unwrap();
     let sent = door
         .post(
             &format!("/v1/tasks/{build}/signals"),

@@ -4,6 +4,7 @@ mod doing;
 mod jobs;
 mod live;
 mod reach;
+mod requests;
 mod safe;
 mod walk;
 

@@ -31,6 +31,11 @@ pub fn manifest(input: &[u8]) {
             assert!((1..=1_000).contains(&manifest.retry.attempts_max));
             // What it says is computed with, so it must be a number.
             assert!(manifest.retry.delay_ms(3, 0.5) <= manifest.retry.backoff_max_ms);
+            for grant in &manifest.grants.http {
+                assert_eq!(grant.to.to_string().parse(), Ok(grant.to.clone()));
+                let filled = grant.filled_headers(|_| Some("x".to_owned()));
+                assert!(grant.headers.is_empty() || filled.is_ok(), "{filled:?}");
+            }
         }
         Err(error) => assert!(!error.what.is_empty() && !error.hint.is_empty()),
     }

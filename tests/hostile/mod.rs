@@ -48,7 +48,7 @@ pub fn component(text: &str) -> Vec<u8> {
     let common = std::fs::read_to_string(folder().join("common.wat")).unwrap();
     let mut bytes = wat::parse_str(text.replace("(;common;)", &common)).unwrap();
     let mut resolve = wit_parser::Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit/0.1");
     resolve.push_path(&wit).unwrap();
     let package = resolve.push_str("world.wit", WORLD).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();

@@ -278,6 +278,31 @@ async fn a_workflow_is_run_shown_and_its_mistakes_are_told_with_their_lines() {
     assert_eq!(checked["valid"], false);
     let list = door.get("/v1/workflows?name=two").await.is(200);
     assert_eq!(list["tasks"][0]["id"], id);
+    // The document may be the whole body.
+    let headers = ["content-type: application/json", "idempotency-key: w"];
+    let body = document.to_string();
+    let same = door
+        .ask("POST /v1/workflows", &headers, body.as_bytes())
+        .await
+        .is(200);
+    assert_eq!(same["job_mappings"], made["job_mappings"]);
+    let jobs =
+        json!({ "b": { "handler": "echo" }, "a": { "handler": "echo", "dependsOn": ["z"] } });
+    let alone = json!({ "jobs": jobs });
+    let checked = door
+        .post("/v1/workflows/check", alone.clone())
+        .await
+        .is(200);
+    assert_eq!(
+        checked["problems"][0]["problem"],
+        "job \"a\" depends on \"z\", which there is not"
+    );
+    door.post("/v1/workflows", alone)
+        .await
+        .refused(422, "invalid", "problem");
+    door.post("/v1/workflows", json!({ "nmae": 1 }))
+        .await
+        .refused(400, "usage", "unknown field `nmae`");
 }
 
 #[tokio::test(flavor = "multi_thread")]

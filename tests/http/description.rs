@@ -6,39 +6,15 @@ use std::process::Command;
 use fishway::http::document;
 
 use super::Door;
+use crate::support::python;
 
-/// A program of Python's, in a directory of its own under `target`.
-fn python(packages: &[&str], program: &str) -> PathBuf {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/schemathesis");
-    let found = home.join("bin").join(program);
-    if !found.exists() {
-        let made = Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&home)
-            .output();
-        let made = made.expect("python3 is needed: apt-get install python3-venv");
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stdout)
-        );
-        let pip = home.join("bin/pip");
-        let got = Command::new(pip)
-            .args(["install", "-q"])
-            .args(packages)
-            .output()
-            .unwrap();
-        assert!(
-            got.status.success(),
-            "{}",
-            String::from_utf8_lossy(&got.stderr)
-        );
-    }
-    found
+/// A Python program. One directory has all packages that these tests need; the last module exists when all are
+/// installed.
+fn program(name: &str) -> PathBuf {
+    let packages = ["schemathesis>=4,<5", "openapi-python-client>=0.26"];
+    let modules = "schemathesis, openapi_python_client";
+    python::python("schemathesis", modules, &packages).with_file_name(name)
 }
-
-/// Checked with every package that these tests need, so that one directory serves all.
-const PACKAGES: [&str; 2] = ["schemathesis>=4,<5", "openapi-python-client>=0.26"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_does_what_its_description_says() {
@@ -49,7 +25,7 @@ async fn the_host_does_what_its_description_says() {
         .submit_to("echo", serde_json::json!(1), Default::default())
         .await;
     door.world.end(id).await;
-    let schemathesis = python(&PACKAGES, "schemathesis");
+    let schemathesis = program("schemathesis");
     let address = door.address;
     let ran = tokio::task::spawn_blocking(move || {
         Command::new(schemathesis)
@@ -103,7 +79,7 @@ fn the_description_in_the_docs_is_the_one_of_the_code() {
 
 #[test]
 fn a_python_client_can_be_made_of_the_description() {
-    let program = python(&PACKAGES, "openapi-python-client");
+    let program = program("openapi-python-client");
     let place = tempfile::tempdir().unwrap();
     let description = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
     let made = Command::new(program)
@@ -140,7 +116,11 @@ fn edges(operation: &serde_json::Value, shapes: &serde_json::Value) -> Vec<(Stri
     let Some(name) = body["$ref"].as_str() else {
         return Vec::new();
     };
-    let shape = &shapes[name.rsplit('/').next().unwrap()];
+    let mut shape = &shapes[name.rsplit('/').next().unwrap()];
+    // One of several: the first has all parameters.
+    if let Some(name) = shape["oneOf"][0]["$ref"].as_str() {
+        shape = &shapes[name.rsplit('/').next().unwrap()];
+    }
     let mut found = Vec::new();
     for (field, schema) in shape["properties"].as_object().into_iter().flatten() {
         let integer = serde_json::json!("integer");

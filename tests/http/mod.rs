@@ -10,7 +10,7 @@ mod jobs;
 mod keeping;
 mod ready;
 mod remote;
-mod traces;
+pub mod traces;
 mod why;
 
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{PATIENCE, World};
 
 /// A collector that takes everything.
-fn collector() -> (String, mpsc::Receiver<Value>) {
+pub fn collector() -> (String, mpsc::Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (got, spans) = mpsc::channel();

@@ -7,46 +7,18 @@ mod tools;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use crate::support::place::Place;
+use crate::support::python;
 
 /// The official SDK, of the version that this was written with.
 const SDK: &str = "mcp==1.30.0";
 
 /// A Python that has the SDK, in a directory of its own under `target`.
-fn python() -> &'static Path {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mcp-client");
-        let python = home.join("bin/python");
-        // One run of the tests at a time makes it; one that broke off is made again.
-        let lock = std::fs::File::create(home.with_extension("lock")).unwrap();
-        lock.lock().unwrap();
-        let has_it = |python: &Path| {
-            let asked = Command::new(python)
-                .args(["-c", "import mcp"])
-                .stderr(Stdio::null())
-                .status();
-            asked.is_ok_and(|status| status.success())
-        };
-        if !has_it(&python) {
-            let venv = ["-m", "venv", "--clear"];
-            done(Command::new("python3").args(venv).arg(&home));
-            done(Command::new(&python).args(["-m", "pip", "install", "-q", SDK]));
-        }
-        python
-    })
-}
-
-fn done(command: &mut Command) {
-    let output = command.output();
-    let output = output
-        .expect("a client of the protocol needs Python: apt-get install python3 python3-venv");
-    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{command:?}: {said}");
+fn python() -> PathBuf {
+    python::python("mcp-client", "mcp", &[SDK])
 }
 
 /// A place with handlers whose code is compiled already.

@@ -685,7 +685,7 @@ fn any_json_comes_as_text_too_and_its_bytes_reach_the_handler() {
     let document = json!({ "name": "w", "jobs": [{ "key": "one", "handler": "echo" }] });
     let run = json!({ "document": document, "input_json": odd });
     let ran = client.ok("workflow_run", run);
-    let job = &ran["workflow"]["jobs"]["one"];
+    let job = &ran["workflow"]["job_mappings"]["one"];
     assert_eq!(input_of(&mut client, job), odd);
     let run = json!({ "document_text": document.to_string(), "input": { "day": 1 } });
     client.ok("workflow_run", run);

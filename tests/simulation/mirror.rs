@@ -159,6 +159,24 @@ pub fn signals(eye: &dyn Eye) -> HashMap<TaskId, Vec<(usize, String)>> {
     found
 }
 
+/// Arrivals of runs that were not taken, oldest first.
+pub type Mailboxes = HashMap<(TaskId, u32), Vec<String>>;
+
+/// The same as it is.
+pub fn mailboxes(eye: &dyn Eye) -> Mailboxes {
+    let sql = "select task_id, run, value from arrivals order by task_id, run, number";
+    let mut found = Mailboxes::new();
+    for row in eye.rows(sql) {
+        let text = |at: usize| row[at].as_deref().unwrap();
+        let of = (
+            TaskId::from_i64(text(0).parse().unwrap()),
+            text(1).parse().unwrap(),
+        );
+        found.entry(of).or_default().push(text(2).to_owned());
+    }
+    found
+}
+
 /// What a wait was for.
 #[derive(Debug, Clone)]
 pub struct Waits {

@@ -84,6 +84,17 @@ pub enum Step {
     Sleep(u16, u64),
     AwaitSignal(u16, usize, Option<u64>),
     Receive(u16, usize),
+    /// It completes a step of this number.
+    KeepValue(u16, u8),
+    /// It waits for this many exchanges.
+    AwaitExchange(u16, u32, Option<u64>),
+    /// The host reports an arrival of an exchange of a task.
+    Arrive {
+        task: u16,
+        exchange: u32,
+        ends: bool,
+    },
+    TakeArrival(u16),
     End(u16, Ending),
     // Hosts among each other.
     /// From here on the next host does what comes.
@@ -231,6 +242,10 @@ enum Make {
     Sleep,
     AwaitSignal,
     Receive,
+    KeepValue,
+    AwaitExchange,
+    Arrive,
+    TakeArrival,
     End,
     NextHost,
     Beat,
@@ -249,7 +264,7 @@ enum Make {
     Full,
 }
 
-const WEIGHTS: [(u32, Make); 39] = [
+const WEIGHTS: [(u32, Make); 43] = [
     (10, Make::Submit),
     (1, Make::Workflow),
     (1, Make::Job),
@@ -273,6 +288,10 @@ const WEIGHTS: [(u32, Make); 39] = [
     (2, Make::Sleep),
     (3, Make::AwaitSignal),
     (2, Make::Receive),
+    (3, Make::KeepValue),
+    (4, Make::AwaitExchange),
+    (6, Make::Arrive),
+    (3, Make::TakeArrival),
     (20, Make::End),
     (6, Make::NextHost),
     (4, Make::Beat),
@@ -374,6 +393,16 @@ impl Make {
                 Step::AwaitSignal(one(chance), name, ms(chance))
             }
             Make::Receive => Step::Receive(one(chance), chance.random_range(0..SIGNALS.len())),
+            Make::KeepValue => Step::KeepValue(one(chance), chance.random_range(0..3)),
+            Make::AwaitExchange => {
+                Step::AwaitExchange(one(chance), chance.random_range(0..4), ms(chance))
+            }
+            Make::Arrive => Step::Arrive {
+                task: one(chance),
+                exchange: chance.random_range(1..4),
+                ends: chance.random_ratio(1, 2),
+            },
+            Make::TakeArrival => Step::TakeArrival(one(chance)),
             Make::End => {
                 let ending = match chance.random_range(0..20) {
                     0..11 => Ending::Completed {
@@ -423,7 +452,7 @@ impl Make {
                 })
             }
             Make::Takeover => Step::Takeover,
-            Make::Late => Step::Late(one(chance), chance.random_range(0..6)),
+            Make::Late => Step::Late(one(chance), chance.random_range(0..8)),
             Make::Busy => Step::Busy(one(chance)),
             Make::Full => Step::Full,
         }

@@ -9,11 +9,16 @@ pub mod damage;
 pub mod deleting;
 pub mod each;
 pub mod edges;
+pub mod exchanges;
+pub mod history;
 pub mod jobs;
 pub mod keeping;
 pub mod lost;
+pub mod once;
 pub mod producers;
 pub mod queues;
+pub mod randomness;
+pub mod remembering;
 pub mod schedules;
 pub mod secrets;
 pub mod signals;
@@ -36,6 +41,14 @@ macro_rules! conformance {
                 payloads_small_and_large_come_back_whole
                 the_input_of_each_phase_replaces_the_one_before
                 ids_rise_over_reopening_and_a_clock_set_back
+            }
+            once {
+                a_step_is_kept_with_the_call_that_completes_it
+                steps_outlive_attempts_and_a_retry_of_a_failed_task
+                steps_go_with_the_end_of_their_phase
+                a_stale_attempt_completes_no_step
+                many_steps_go_in_parts_and_the_next_phase_does_not_see_them
+                the_steps_of_a_task_are_deleted_with_it
             }
             claiming {
                 priority_goes_before_age_and_age_before_nothing
@@ -85,6 +98,14 @@ macro_rules! conformance {
                 a_workflow_that_is_wrong_by_now_holds_up_no_other_schedule
                 a_scheduled_workflow_has_the_types_of_its_time
             }
+            remembering {
+                a_task_that_ends_comes_with_the_news_as_a_read_finds_it
+                a_payload_that_is_kept_apart_is_read_by_who_waits
+                what_is_damaged_is_read_by_who_waits
+                a_wait_for_a_task_of_its_own_ends_whenever_it_begins
+                a_handler_that_is_withdrawn_or_replaced_is_remembered_no_longer
+                a_handler_that_was_found_is_remembered_for_a_second
+            }
             damage {
                 a_change_of_any_column_of_a_task_is_told_by_every_read
                 a_change_of_a_long_payload_is_told_by_every_read
@@ -98,11 +119,24 @@ macro_rules! conformance {
                 a_damaged_schedule_does_not_run_and_the_others_do
                 rows_of_an_earlier_version_are_believed_and_get_a_checksum_with_their_next_change
             }
-            secrets {
+            randomness {
                 a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newest
                 a_secret_goes_when_no_run_in_progress_draws_from_it
                 the_number_of_a_secret_that_was_lost_does_not_come_again
                 a_run_never_begins_without_a_secret
+            }
+            secrets {
+                a_secret_is_encrypted_listed_without_its_value_and_removed
+                a_secret_that_another_process_sets_is_used_within_a_second
+                a_secret_of_another_version_or_another_key_is_not_kept
+                there_are_so_many_secrets_at_most
+                placeholders_are_those_of_the_database
+                a_row_that_was_changed_behind_the_back_does_not_open
+                a_machine_without_the_key_or_with_another_says_so
+                a_rotation_encrypts_all_secrets_with_a_new_key
+                a_rotation_that_stops_in_the_middle_loses_nothing_and_goes_on
+                a_rotation_that_stops_before_the_database_hears_of_it_takes_the_same_key
+                hosts_that_share_a_database_get_a_new_key_before_it_is_used
             }
             clocks {
                 a_delayed_task_is_ready_when_its_time_has_come
@@ -166,6 +200,37 @@ macro_rules! conformance {
                 unread_signals_end_with_their_task
                 unread_signals_are_bounded_and_a_receipt_makes_room
                 a_task_that_has_ended_or_never_was_is_sent_nothing
+            }
+            exchanges {
+                what_comes_of_exchanges_wakes_their_task_once_and_is_taken_in_its_order
+                a_wait_for_an_exchange_of_which_something_has_come_is_no_wait
+                a_host_holds_what_it_said_last_and_no_more
+                arrivals_are_taken_as_far_as_they_fit_and_one_at_least
+                where_nothing_has_come_nothing_is_recorded
+                what_comes_for_a_run_that_is_over_is_stale
+                what_this_host_does_not_hold_is_not_its_to_tell
+                a_claim_that_is_lost_takes_nothing
+                a_wait_that_no_exchange_can_end_is_no_wait
+                a_wait_for_an_exchange_ends_when_its_time_runs_out
+                no_other_wait_is_ended_by_what_comes_of_an_exchange
+                exchanges_that_died_with_their_host_wake_their_tasks
+                a_heartbeat_wakes_those_whose_exchanges_this_host_does_not_hold
+                a_lost_exchange_ends_the_wait_for_it_and_no_other
+                very_many_whose_exchanges_are_lost_are_woken_in_parts
+                what_came_of_exchanges_ends_with_their_run_in_parts
+                a_deleted_task_leaves_nothing_of_its_exchanges
+                a_mailbox_is_bounded_and_who_takes_makes_room
+                a_damaged_arrival_fails_its_task_and_the_others_go_on
+            }
+            history {
+                a_history_in_pages_of_any_size_is_the_same_history
+                a_trace_knows_which_tasks_have_a_history
+                a_history_is_kept_after_its_run_for_as_long_as_is_set
+                a_long_history_goes_in_parts
+                what_was_kept_goes_when_nothing_is_to_be_kept
+                a_retried_task_keeps_the_history_of_each_run
+                what_came_of_exchanges_goes_though_the_history_is_kept
+                a_deleted_task_leaves_nothing_of_its_history
             }
             edges {
                 a_task_comes_after_its_upstreams

@@ -6,23 +6,26 @@
 
 use std::sync::Arc;
 
+use fishway::client::ClientError;
 use fishway::clock::Clock;
 use fishway::lease::{HEARTBEAT_MS, Identity, Lease, SILENCE_MS_MAX, Sign};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::postgres::{Address, Opening, PostgresStore};
 use fishway::store::sqlite::Role;
-use fishway::store::{End, Filter, Keep, Store, StoreError, Sweep, Writes};
+use fishway::store::{
+    End, Filter, HandlerRow, HandlersChange, Keep, Store, StoreError, Sweep, Writes,
+};
 use fishway::task::{NewTask, Options, Status, StatusSet, Task, TaskId};
 
 use super::world::{Holds, PostgresEngine, World, done, failed, key, keyed};
 use crate::support::{PATIENCE, postgres};
 
 /// How often two verbs are done at once.
-const ROUNDS: usize = 20;
+pub const ROUNDS: usize = 20;
 
 /// Two hosts with leases 1 and 2, and one clock.
-async fn two() -> (World, World) {
+pub async fn two() -> (World, World) {
     two_on(PostgresEngine::new()).await
 }
 
@@ -281,6 +284,7 @@ async fn two_tasks_that_begin_to_wait_for_each_other_at_once_do_not_both_wait() 
         until: Until::All(vec![target], StatusSet::terminal()),
         until_ms: None,
         spent_ms: 0,
+        exchanges: Vec::new(),
     };
     for _ in 0..ROUNDS {
         let (a, b) = (one.submit("a").await, one.submit("b").await);
@@ -608,6 +612,39 @@ async fn a_task_with_options_is_the_same_whoever_looks() {
     };
     let id = one.submit_with("h", options).await;
     assert_eq!(one.get(id), two.get(id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_another_host_withdraws_is_known_no_longer() {
+    let (one, two) = two_on(PostgresEngine::listening()).await;
+    let client = one.client().remembering_handlers(one.clock.clone());
+    let keep = async |names: &[&str]| {
+        let row = |name: &&str| HandlerRow {
+            name: (*name).to_owned(),
+            digest: "d".to_owned(),
+            description: None,
+            function: None,
+            generator: false,
+        };
+        let rows = names.iter().map(row).collect();
+        let change = HandlersChange::whole(rows, "nowhere");
+        two.store().keep_handlers(change).await.unwrap();
+    };
+    let is_known = async || {
+        let inputs = vec!["1".to_owned()];
+        match client.submit("a", inputs, Options::default()).await {
+            Ok(_) => true,
+            Err(ClientError::UnknownHandler { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    keep(&["a"]).await;
+    assert!(is_known().await);
+    // The clock stands still: the entry is dropped because of the other host's notice.
+    keep(&["b"]).await;
+    let forgotten = async { while is_known().await {} };
+    let forgotten = tokio::time::timeout(PATIENCE, forgotten).await;
+    forgotten.expect("the host gets the notice that another one has changed its handlers");
 }
 
 /// A session with the database of an address.

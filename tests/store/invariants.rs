@@ -7,6 +7,7 @@ use fishway::store::invariants::INVARIANTS;
 use fishway::store::{CallBy, End, Signal, Until};
 use fishway::task::{Options, TaskId};
 
+use super::conformance::exchanges::wait_for;
 use super::world::{Engine, PostgresEngine, START_MS, SqliteEngine, World, call, failed};
 
 /// How each is broken, those that break others with them last.
@@ -55,6 +56,12 @@ const BREAKS: &[(&str, &str)] = &[
     ("wait-over", "update waits set wanted = 255"),
     ("wait-signal", "update signals set name = 'go'"),
     (
+        "wait-exchange",
+        "insert into arrivals (task_id, run, number, exchange, value, start_bytes, end_bytes)
+         select id, run, 1, 1, '{}', 0, 2 from tasks where handler = 'fetcher'",
+    ),
+    ("exchanges", "update arrivals set run = run + 1"),
+    (
         "wait-clock",
         "update tasks set wait_until_ms = 5 where handler = 'asker'",
     ),
@@ -63,6 +70,11 @@ const BREAKS: &[(&str, &str)] = &[
         "update signals set task_id = (select id from tasks where handler = 'done')",
     ),
     ("journal", "update journal set run = run + 1"),
+    (
+        "histories",
+        "insert into histories (task_id, run, ended_at_ms)
+         select id, run, 1 from tasks where handler = 'runner'",
+    ),
     (
         "keys",
         "update tasks set key = 'k' where handler in ('done', 'bad')",
@@ -74,6 +86,11 @@ const BREAKS: &[(&str, &str)] = &[
     (
         "remainders",
         "insert into checkpoints (task_id, name, value) values (5, 'a', '1')",
+    ),
+    (
+        "steps",
+        "insert into steps (task_id, name, value, run, began, completed, at_ms, log_lines, log_bytes)
+         select id, 'a', '1', run, 1, 2, 0, 0, 0 from tasks where handler = 'done'",
     ),
     ("producers", "update producers set next_ms = 7"),
     (
@@ -142,6 +159,9 @@ async fn furnish(world: &World) {
     send(world, asker, "stop").await;
     let until = Until::Signal("go".to_owned());
     world.suspend(&claimed, 1, until, None).await;
+    let fetcher = world.submit("fetcher").await;
+    let claimed = world.start(fetcher).await;
+    wait_for(world, &claimed, 2, &[1]).await;
     let runner = world.submit("runner").await;
     let claimed = world.start(runner).await;
     let by = CallBy {

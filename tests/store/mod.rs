@@ -5,6 +5,7 @@
 #[macro_use]
 mod conformance; // the promises, spoken to `dyn Store`
 mod bits; // single bits of a file that flip
+mod exchanges; // what one of two hosts holds for tasks that run on the other
 mod hosts; // two hosts on one PostgreSQL, and what they do at once
 mod invariants; // each of what holds of every database, broken on purpose
 mod model; // random sequences of verbs, and what holds after each

@@ -1,9 +1,11 @@
 //! Random sequences of verbs, and what holds after each whatever came before.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod exchanges; // exchanges of tasks: their arrivals and holders
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use fishway::group::{OnFailure, PoolOptions};
-use fishway::journal::{Function, RefusedCall};
+use fishway::journal::{Arrival, Function, RefusedCall};
 use fishway::queue::{Queue, QueueChange};
 use fishway::store::{
     CallBy, End, Filter, Keep, Record, Signal, StoreError, Suspension, Sweep, Until,
@@ -39,6 +41,14 @@ enum Verb {
     Send(usize, &'static str),
     Receive(usize, &'static str),
     AwaitSignal(usize, &'static str, Option<u64>),
+    /// It holds this many exchanges, numbered from 1.
+    AwaitExchange(usize, u32, Option<u64>),
+    Arrive {
+        task: usize,
+        exchange: u32,
+        ends: bool,
+    },
+    TakeArrivals(usize, bool),
     Cancel(usize, bool),
     Retry(usize),
     Delete(usize, bool),
@@ -97,6 +107,13 @@ fn verb() -> impl Strategy<Value = Verb> {
         2 => (any::<usize>(), name(), ms()).prop_map(|(task, name, for_ms)| {
             Verb::AwaitSignal(task, name, for_ms)
         }),
+        2 => (any::<usize>(), 0..4u32, ms()).prop_map(|(task, many, for_ms)| {
+            Verb::AwaitExchange(task, many, for_ms)
+        }),
+        3 => (any::<usize>(), 1..4u32, any::<bool>()).prop_map(|(task, exchange, ends)| {
+            Verb::Arrive { task, exchange, ends }
+        }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(task, all)| Verb::TakeArrivals(task, all)),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Cancel(task, only)),
         3 => any::<usize>().prop_map(Verb::Retry),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(task, only)| Verb::Delete(task, only)),
@@ -135,6 +152,10 @@ struct Model {
     sources: HashMap<TaskId, HashSet<TaskId>>,
     /// Unread signals: name and value, oldest first.
     signals: HashMap<TaskId, VecDeque<(&'static str, String)>>,
+    /// Arrivals of runs in progress that were not taken, oldest first.
+    mailboxes: HashMap<(TaskId, u32), VecDeque<Arrival>>,
+    /// The exchanges that the host holds for them.
+    held: HashMap<(TaskId, u32), BTreeSet<u32>>,
     /// Pools of which a member was deleted alone; they still count it.
     miscounted: HashSet<TaskId>,
 }
@@ -290,6 +311,26 @@ impl Model {
                     world.suspend(task, self.calls, until, until_ms).await;
                 }
             }
+            Verb::AwaitExchange(number, many, for_ms) => {
+                if let Some(task) = running(*number) {
+                    let until_ms = for_ms.map(|ms| now_ms(world) + ms);
+                    self.await_exchange(world, task, *many, until_ms).await;
+                }
+            }
+            Verb::Arrive {
+                task,
+                exchange,
+                ends,
+            } => {
+                if let Some(id) = self.pick(*task) {
+                    self.arrive(world, &before[&id], *exchange, *ends).await;
+                }
+            }
+            Verb::TakeArrivals(number, all) => {
+                if let Some(task) = running(*number) {
+                    self.take_arrivals(world, task, *all).await;
+                }
+            }
             Verb::Cancel(number, only) => {
                 if let Some(id) = self.pick(*number) {
                     world.store().cancel(id, *only, None).await.unwrap();
@@ -349,6 +390,7 @@ impl Model {
             Verb::Recover => {
                 let found = world.recover().await.unwrap();
                 assert_eq!(found, runs.len() as u64);
+                self.lose_exchanges(before);
             }
             Verb::Reopen => {
                 world.reopen();
@@ -501,6 +543,7 @@ impl Model {
             until,
             until_ms,
             spent_ms: 0,
+            exchanges: Vec::new(),
         };
         let hangs =
             waits.all && waits.only_ends && self.hangs_on(world, before, &waits.targets, task.id);
@@ -604,6 +647,7 @@ impl Model {
         let counted: u64 = counted.iter().map(|(_, count)| count).sum();
         assert_eq!(counted, self.ids.len() as u64);
         self.signals.retain(|id, _| !after[id].status.is_terminal());
+        self.forget_exchanges(after);
         for name in QUEUES {
             let runs = |task: &Task| task.status == Status::Running && &*task.queue == name;
             let running = |all: &Snapshot| {
@@ -737,6 +781,7 @@ impl Model {
         let unread = self.signals.get(&task.id).map_or(0, VecDeque::len);
         let found = world.store().signals_unread(task.id).unwrap();
         assert_eq!(found, unread as u64, "{task:#?}");
+        self.check_exchanges(world, task);
         if let Some(name) = task.awaited_signal() {
             let there = world.store().has_signal(task.id, name).unwrap();
             assert!(!there, "what it waits for has come: {task:#?}");

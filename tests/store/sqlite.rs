@@ -152,6 +152,28 @@ async fn whoever_only_watches_is_told_without_waiting_for_the_file() {
     );
 }
 
+#[tokio::test]
+async fn a_wait_for_a_task_of_its_own_hears_that_another_process_has_ended_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let host: Arc<dyn Store> = Arc::new(open(directory.path(), Role::Host));
+    let clock = Arc::new(HandClock::at(START_MS));
+    let client = Client::new(host.clone()).remembering_handlers(clock);
+    let visitor = open(directory.path(), Role::Visitor);
+    for is_told in [false, true] {
+        let inputs = vec!["1".to_owned()];
+        let made = client.submit("h", inputs, Options::default()).await;
+        let ids = [made.unwrap()[0].id];
+        let mut watch = host.bus().watch(&ids);
+        visitor.cancel(ids[0], false, None).await.unwrap();
+        if is_told {
+            told_from_outside(&mut watch).await;
+        }
+        let wait = client.wait(&ids, false, StatusSet::terminal(), Some(PATIENCE));
+        let found = wait.await.unwrap().expect("it ends");
+        assert_eq!(found[0].status, Status::Cancelled);
+    }
+}
+
 async fn told_from_outside(watch: &mut fishway::bus::Watch) {
     let news = tokio::time::timeout(PATIENCE, watch.news());
     assert!(news.await.expect("it rings").outside);

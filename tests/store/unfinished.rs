@@ -70,6 +70,7 @@ impl Bench {
             notices: &[],
             stops: false,
             alarm: None,
+            handlers: false,
             asked: true,
         };
         engine.commit(&left).unwrap();
@@ -310,6 +311,7 @@ fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut 
                 until: Until::All(vec![first], StatusSet::terminal()),
                 until_ms: None,
                 spent_ms: 0,
+                exchanges: Vec::new(),
             };
             bench.act(|turn| {
                 let mut waiters = waiters.iter();

@@ -71,6 +71,10 @@ async fn goes_on(schema: i64) {
     let id = TaskId::from_i64;
     let place = world.store().checkpoint(id(120), "place").unwrap();
     assert_eq!(place.as_deref(), Some("7"));
+    if schema >= 11 {
+        let step = world.store().step(id(120), "charge").unwrap();
+        assert_eq!(step.map(|step| step.value).as_deref(), Some("8"));
+    }
     assert_eq!(world.get(id(100)).output.unwrap().len(), 2_002);
     let [parent, child] = [100, 101].map(|number| world.get(id(number)));
     assert_eq!((parent.scope, child.scope), (id(100), id(100)));
@@ -92,6 +96,11 @@ async fn goes_on(schema: i64) {
             "a schedule fires"
         );
     }
+    if schema >= 12 {
+        let kept = world.store().secret("github").unwrap().unwrap();
+        assert!(!kept.damaged && kept.info.version == 2, "{kept:?}");
+    }
+    assert_eq!(world.store().secret_state().unwrap().key_id, None);
     world.store().retry(id(150)).await.unwrap();
     assert_eq!(world.show(&[id(150)]), "ready");
 }
@@ -119,7 +128,7 @@ async fn a_run_in_progress_keeps_its_random_numbers_over_the_schema_that_brought
         task.group.is_none() && task.run_at_start_ms.is_some() && !task.status.is_terminal()
     });
     let runs: Vec<(TaskId, u32)> = runs.map(|task| (task.id, task.run)).collect();
-    let secrets = world.store().secrets().unwrap();
+    let secrets = world.store().random_secrets().unwrap();
     let told: Vec<(u32, bool, u64)> = secrets
         .iter()
         .map(|secret| (secret.number, secret.made_at_ms.is_some(), secret.runs))

@@ -185,13 +185,22 @@ impl Engine for PostgresEngine {
 pub enum Holds {
     All,
     These(Vec<Token>),
+    /// Everything that it should run, and the exchanges that it should hold: task, run and number.
+    Exchanges(Vec<(TaskId, u32, u32)>),
 }
 
 impl Attempts for Holds {
     fn holds(&self, token: Token) -> bool {
         match self {
-            Holds::All => true,
+            Holds::All | Holds::Exchanges(_) => true,
             Holds::These(tokens) => tokens.contains(&token),
+        }
+    }
+
+    fn holds_exchange(&self, task: TaskId, run: u32, number: u32) -> bool {
+        match self {
+            Holds::Exchanges(held) => held.contains(&(task, run, number)),
+            _ => false,
         }
     }
 }
@@ -203,7 +212,7 @@ pub fn key(number: u64) -> LeaseKey {
 }
 
 /// The tables whose rows have checksums.
-pub const CHECKED: [&str; 9] = [
+pub const CHECKED: [&str; 11] = [
     "tasks",
     "groups",
     "payloads",
@@ -211,7 +220,9 @@ pub const CHECKED: [&str; 9] = [
     "attempts",
     "logs",
     "checkpoints",
+    "steps",
     "signals",
+    "arrivals",
     "schedules",
 ];
 
@@ -473,6 +484,7 @@ impl World {
             until,
             until_ms,
             spent_ms: 0,
+            exchanges: Vec::new(),
         };
         self.store().suspend(task.token(), wait).await.unwrap();
     }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use fishway::builder::{Language, Request, build, examples, project};
 
 /// The examples that show a pattern, and those that they spawn.
-pub const PATTERNS: [&str; 11] = [
+pub const PATTERNS: [&str; 14] = [
     "pipeline",
     "fan-out",
     "fan-in",
@@ -21,6 +21,9 @@ pub const PATTERNS: [&str; 11] = [
     "crawl",
     "reindex",
     "index-op",
+    "fetch-json",
+    "payment",
+    "agent",
 ];
 
 /// The examples with typed functions.
@@ -87,6 +90,23 @@ pub fn place_languages(handlers: &Path) {
         }
     }
     place_table(handlers);
+}
+
+/// The handlers that send requests. JavaScript uses the engine and the bundler of TypeScript.
+pub const WEB: [&str; 5] = ["web-ts", "web-python", "web-go", "web-rust", "web-c"];
+
+/// Put them into a handlers directory.
+pub fn place_web(handlers: &Path) {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    std::fs::create_dir_all(handlers).unwrap();
+    let built = BUILT.get_or_init(|| {
+        let projects = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/languages");
+        let built = WEB.map(|name| built_at(&projects.join(name), name, "web-handlers"));
+        built[0].clone()
+    });
+    for file in WEB.map(|name| format!("{name}.wasm")) {
+        std::fs::copy(built.join(&file), handlers.join(&file)).unwrap();
+    }
 }
 
 /// The table, where the manifests look for it.

@@ -2,10 +2,14 @@
 
 pub mod browser;
 pub mod guests;
+pub mod http_server;
+pub mod leaks;
 pub mod limited;
 pub mod line;
+pub mod nginx;
 pub mod place;
 pub mod postgres;
+pub mod python;
 pub mod workflows;
 
 use std::path::{Path, PathBuf};
@@ -87,7 +91,7 @@ impl World {
         World::serving(guests::place_guests, &GUESTS, settings, clock).await
     }
 
-    async fn serving(
+    pub async fn serving(
         place_handlers: fn(&Path),
         compiled: &OnceLock<PathBuf>,
         settings: Settings,
@@ -304,14 +308,20 @@ fn warm(data: &Path, place_handlers: fn(&Path), compiled: &OnceLock<PathBuf>) {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
         // Those in all languages take minutes, and are kept for the next process; one compiles at a time.
-        let large = std::ptr::fn_addr_eq(place_handlers, guests::place_languages as fn(&Path));
-        let lock = large.then(|| std::fs::File::create(place.join("compiled.lock")).unwrap());
+        let large = [
+            (guests::place_languages as fn(&Path), "compiled-languages"),
+            (guests::place_web, "compiled-web"),
+        ];
+        let large = large
+            .iter()
+            .find(|(place, _)| std::ptr::fn_addr_eq(*place, place_handlers));
+        let lock = large.map(|_| std::fs::File::create(place.join("compiled.lock")).unwrap());
         if let Some(lock) = &lock {
             lock.lock().unwrap();
         }
         let directory = match large {
-            true => place.join("compiled-languages"),
-            false => place.join(format!("compiled-{}-{count}", std::process::id())),
+            Some((_, name)) => place.join(name),
+            None => place.join(format!("compiled-{}-{count}", std::process::id())),
         };
         let handlers = directory.join("handlers");
         place_handlers(&handlers);

@@ -23,12 +23,7 @@ impl Terminal {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
-        let name = ptsname(&person, Vec::new()).unwrap();
-        let program = File::options()
-            .read(true)
-            .write(true)
-            .open(name.to_str().unwrap())
-            .unwrap();
+        let program = program_side(&person);
         let size = Winsize {
             ws_row: rows,
             ws_col: COLUMNS,
@@ -41,6 +36,11 @@ impl Terminal {
             printed: String::new(),
         };
         (terminal, program.into())
+    }
+
+    /// Another handle to its other side, such as for the stdin of a program.
+    pub fn side(&self) -> File {
+        program_side(&self.person)
     }
 
     /// Read until this stands on the screen; the screen then.
@@ -123,4 +123,12 @@ impl Terminal {
             .map(|line| line.iter().collect::<String>().trim_end().to_owned())
             .collect()
     }
+}
+
+/// The program's side of a terminal.
+fn program_side(person: impl std::os::fd::AsFd) -> File {
+    let name = ptsname(person, Vec::new()).unwrap();
+    let mut options = File::options();
+    let options = options.read(true).write(true);
+    options.open(name.to_str().unwrap()).unwrap()
 }

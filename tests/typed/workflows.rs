@@ -63,8 +63,8 @@ fn what_does_not_fit_is_refused_with_its_place_and_both_types_and_makes_nothing(
         (
             "input.json",
             vec![
-                "input.json:2:11: job \"lengths\" cannot take its input: $[2]: expected string, found the number 3 (fishway handler describe shows what it takes)",
-                "input.json:3:11: job \"no-list\" cannot take its input: $: expected a list, as the job is a map, found the text \"a\" (fishway handler describe shows what it takes)",
+                "input.json:2:11: job \"lengths\" cannot take its input: $[2]: expected string, found the number 3 (it takes text: string)",
+                "input.json:3:11: job \"no-list\" cannot take its input: $: expected a list, as the job is a map, found the text \"a\" (it takes text: string)",
             ],
         ),
     ];

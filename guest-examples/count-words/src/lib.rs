@@ -1,7 +1,7 @@
 //! Counts the words in a part of a text: `{"path": "/texts/t.txt", "offset": 0, "length": 1000}`
 //! becomes `{"total": 180, "words": {"the": 12, ...}}`.
 
-wit_bindgen::generate!({ path: "../../wit", world: "task-handler" });
+wit_bindgen::generate!({ path: "../../wit/0.2", world: "task-handler" });
 
 use std::collections::BTreeMap;
 use std::fs::File;

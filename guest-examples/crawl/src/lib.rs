@@ -3,10 +3,12 @@
 //! `{"start": "index.html"}` opens a pool and adds the first page. Each page is a member that adds the pages
 //! it links to. Its key is the page's name, so that a page is one task, whoever finds it first. The
 //! pool ends by itself when no page is left.
+//!
+//! `{"start": "https://example.com/index.html"}` does the same with pages of a server, and skips links to others.
 
 use std::collections::BTreeMap;
 
-use kit::{Failure, OnFailure, Options, PoolOptions, pools, tasks};
+use kit::{Failure, OnFailure, Options, PoolOptions, http, pools, tasks};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -68,14 +70,43 @@ fn crawl(start: String) -> Result<Value, Failure> {
 }
 
 fn visit(page: &str) -> Result<Visited, Failure> {
-    let text = std::fs::read_to_string(format!("/pages/{page}"))
-        .map_err(|error| Failure::permanent(format!("{page}: {error}")))?;
+    let text = read(page)?;
     let links = text.split("href=\"").skip(1);
     let links = links.filter_map(|rest| rest.split('"').next());
-    let links = links.map(|link| Ok((link.to_owned(), add(link)?)));
+    let links = links.filter_map(|link| from(page, link));
+    let links = links.map(|link| {
+        let id = add(&link)?;
+        Ok((link, id))
+    });
     Ok(Visited {
         links: links.collect::<Result<_, Failure>>()?,
     })
+}
+
+fn read(page: &str) -> Result<String, Failure> {
+    if page.contains("://") {
+        return Ok(http::get(page).send()?.error_for_status()?.text()?);
+    }
+    std::fs::read_to_string(format!("/pages/{page}"))
+        .map_err(|error| Failure::permanent(format!("{page}: {error}")))
+}
+
+/// The target of a link, unless that is on another server.
+fn from(page: &str, link: &str) -> Option<String> {
+    let Some((scheme, rest)) = page.split_once("://") else {
+        return Some(link.to_owned());
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let origin = format!("{scheme}://{host}/");
+    match link.strip_prefix('/') {
+        _ if link.contains("://") => link.starts_with(&origin).then(|| link.to_owned()),
+        Some(path) => Some(format!("{origin}{path}")),
+        None => {
+            let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            let between = if directory.is_empty() { "" } else { "/" };
+            Some(format!("{origin}{directory}{between}{link}"))
+        }
+    }
 }
 
 /// The task that visits a page: a new one, or the one that another page has added.

@@ -4,7 +4,7 @@
 //! `{"path": "/texts/jargon.txt", "shards": 16}`, which is also what `{}` stands for, becomes
 //! `{"total": ..., "distinct": ..., "shards": 16, "top": [["the", 12], ...]}`.
 
-wit_bindgen::generate!({ path: "../../wit", world: "task-handler" });
+wit_bindgen::generate!({ path: "../../wit/0.2", world: "task-handler" });
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! Greets: `{"name": "Ada"}` becomes `{"greeting": "Hello, Ada!"}`.
 
-wit_bindgen::generate!({ path: "../../wit", world: "task-handler" });
+wit_bindgen::generate!({ path: "../../wit/0.2", world: "task-handler" });
 
 use exports::fishway::task::handler::{Failure, Guest};
 

@@ -2,23 +2,25 @@
 //! what can go wrong. No handler itself; `hello` shows one that does without.
 
 wit_bindgen::generate!({
-    path: "../../wit",
+    path: "../../wit/0.2",
     world: "task-handler",
     pub_export_macro: true,
     default_bindings_module: "kit",
     additional_type_attributes: {
-        "fishway:task/tasks@0.1.0/options": [#[derive(Default)]],
-        "fishway:task/tasks@0.1.0/wait-options": [#[derive(Default)]],
-        "fishway:task/pools@0.1.0/pool-options": [#[derive(Default)]],
-        "fishway:task/workflows@0.1.0/options": [#[derive(Default)]],
+        "fishway:task/tasks@0.2.0/options": [#[derive(Default)]],
+        "fishway:task/tasks@0.2.0/wait-options": [#[derive(Default)]],
+        "fishway:task/pools@0.2.0/pool-options": [#[derive(Default)]],
+        "fishway:task/workflows@0.2.0/options": [#[derive(Default)]],
     },
 });
+
+pub mod http;
 
 pub use exports::fishway::task::handler::Guest;
 pub use fishway::task::pools::{self, OnFailure, PoolOptions};
 pub use fishway::task::tasks::{self, Options, WaitError, WaitOptions};
 pub use fishway::task::types::{Error, Failure, Outcome, Status};
-pub use fishway::task::{checkpoints, context, signals, workflows};
+pub use fishway::task::{checkpoints, context, signals, steps, workflows};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,6 +89,24 @@ impl Spawn {
     }
 }
 
+/// A part of the handler that runs once: `step("charge", || charge(&card))?`. Every replay and every later attempt of
+/// the phase reads its value and does not run it again. Names are unique within a phase.
+pub fn step<T: Serialize + DeserializeOwned>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let value = match steps::begin(name)? {
+        Some(value) => value,
+        None => {
+            let value = serde_json::to_string(&work()?)?;
+            steps::complete(name, &value)?;
+            value
+        }
+    };
+    // Read in both cases, so that a replay continues with exactly the same value.
+    Ok(serde_json::from_str(&value)?)
+}
+
 /// The output of what this task comes after, by its key.
 pub fn dependency<Output: DeserializeOwned>(key: &str) -> Result<Output, Failure> {
     let mut dependencies = context::dependencies().into_iter();
@@ -135,6 +155,13 @@ impl From<Error> for Failure {
             | Error::Limit(why) => why,
             Error::Cancelled => "cancelled".to_owned(),
         })
+    }
+}
+
+impl From<steps::Error> for Failure {
+    fn from(error: steps::Error) -> Failure {
+        let (steps::Error::Invalid(why) | steps::Error::Limit(why)) = error;
+        Failure::permanent(why)
     }
 }
 

@@ -1,5 +1,5 @@
 // Has handlers in five other languages add up a table, and puts their results together:
-// {"path": "/data/penguins.csv"} becomes {"language": "C", "batch", "started", "ended", "parts": [...]}.
+// {"path": "/data/penguins.csv"} becomes {"language": "C", "batch", "opened", "started", "ended", "parts": [...]}.
 #include "task_handler.h"
 
 #include <stdio.h>
@@ -23,6 +23,25 @@ static long long now_ms(void) {
   return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
+// When this first ran: a replay or a later attempt reads the recorded value. Negative when it is refused.
+static long long opened_ms(void) {
+  task_handler_string_t name, value;
+  task_handler_string_set(&name, "open");
+  fishway_task_steps_option_json_t known;
+  fishway_task_steps_error_t refused;
+  if (!fishway_task_steps_begin(&name, &known, &refused)) return -1;
+  char text[32];
+  if (known.is_some) {
+    snprintf(text, sizeof text, "%.*s", (int)known.val.len, (const char *)known.val.ptr);
+    task_handler_string_free(&known.val);
+    return atoll(text);
+  }
+  long long now = now_ms();
+  snprintf(text, sizeof text, "%lld", now);
+  task_handler_string_set(&value, text);
+  return fishway_task_steps_complete(&name, &value, &refused) ? now : -1;
+}
+
 static bool fail(exports_fishway_task_handler_failure_t *failure, const char *format, const char *what) {
   char message[300];
   snprintf(message, sizeof message, format, what);
@@ -44,6 +63,8 @@ bool exports_fishway_task_handler_run(exports_fishway_task_handler_json_t *input
   if (!json_get((json_value){(const char *)input->ptr, input->len}, "path", &path)) {
     return fail(failure, "expected a %s", "path");
   }
+  long long opened = opened_ms();
+  if (opened < 0) return fail(failure, "step %s was refused", "open");
   // The same after a wait, though all of this may have been run again for that.
   unsigned long long batch;
   getentropy(&batch, sizeof batch);
@@ -53,7 +74,7 @@ bool exports_fishway_task_handler_run(exports_fishway_task_handler_json_t *input
   for (int i = 0; i < PARTS; i++) {
     json_text given = {0};
     json_add(&given, "{\"path\":%.*s,\"by\":\"%s\",", (int)path.length, path.start, parts[i][0]);
-    json_add(&given, "\"batch\":\"%016llx\",\"at\":%lld}", batch, started);
+    json_add(&given, "\"batch\":\"%016llx\",\"at\":%lld,\"opened\":%lld}", batch, started, opened);
     task_handler_string_t handler, child = borrowed(given);
     task_handler_string_set(&handler, parts[i][1]);
     fishway_task_tasks_error_t refused;
@@ -70,8 +91,8 @@ bool exports_fishway_task_handler_run(exports_fishway_task_handler_json_t *input
     return fail(failure, "the %s was refused", "wait");
   }
   json_text text = {0};
-  json_add(&text, "{\"language\":\"C\",\"batch\":\"%016llx\",\"started\":%lld,\"ended\":%lld,\"parts\":[",
-           batch, started, now_ms());
+  json_add(&text, "{\"language\":\"C\",\"batch\":\"%016llx\",\"opened\":%lld,\"started\":%lld,\"ended\":%lld,\"parts\":[",
+           batch, opened, started, now_ms());
   for (size_t i = 0; i < outcomes.len; i++) {
     const fishway_task_tasks_outcome_t *outcome = &outcomes.ptr[i];
     if (outcome->status != FISHWAY_TASK_TYPES_STATUS_COMPLETED) {

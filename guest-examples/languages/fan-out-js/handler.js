@@ -1,6 +1,7 @@
 // Has handlers in five other languages add up a table, and puts their results together:
-// {"path": "/data/penguins.csv"} becomes {"language": "JavaScript", "batch", "started", "ended", "parts": [...]}.
-import { spawn, waitAll } from 'fishway:task/tasks@0.1.0';
+// {"path": "/data/penguins.csv"} becomes {"language": "JavaScript", "batch", "opened", "started", "ended", "parts": [...]}.
+import { begin, complete } from 'fishway:task/steps@0.2.0';
+import { spawn, waitAll } from 'fishway:task/tasks@0.2.0';
 
 const parts = {
   Island: 'summarise-c',
@@ -10,14 +11,25 @@ const parts = {
   studyName: 'summarise-ts',
 };
 
+// A part of the handler that runs once: a replay or a later attempt reads the recorded value.
+function step(name, work) {
+  let value = begin(name);
+  if (value === undefined) {
+    value = JSON.stringify(work());
+    complete(name, value);
+  }
+  return JSON.parse(value);
+}
+
 export const handler = {
   run(input) {
     const { path } = JSON.parse(input);
+    const opened = step('open', () => Date.now());
     // The same after a wait, though all of this may have been run again for that.
     const batch = crypto.randomUUID();
     const started = Date.now();
     const ids = Object.entries(parts).map(([by, name]) =>
-      spawn(name, JSON.stringify({ path, by, batch, at: started })),
+      spawn(name, JSON.stringify({ path, by, batch, at: started, opened })),
     );
     const outcomes = waitAll(ids);
     const failed = outcomes.find(({ status }) => status !== 'completed');
@@ -25,6 +37,7 @@ export const handler = {
     return JSON.stringify({
       language: 'JavaScript',
       batch,
+      opened,
       started,
       ended: Date.now(),
       parts: outcomes.map(({ output }) => JSON.parse(output)),

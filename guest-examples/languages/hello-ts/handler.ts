@@ -1,5 +1,5 @@
 // Greets: {"name": "Ada"} becomes {"greeting": "Hello, Ada!"}.
-import type { run } from 'fishway:task/handler@0.1.0';
+import type { run } from 'fishway:task/handler@0.2.0';
 
 interface Input {
   name?: string;

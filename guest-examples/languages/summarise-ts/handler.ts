@@ -1,6 +1,6 @@
 // Adds up the body masses of a table by one of its columns: {"path": "/data/penguins.csv", "by": "Island"} becomes
 // {"language": "TypeScript", "by": "Island", "rows": 344, "groups": [{"name", "count", "sum", "min", "max"}, ...]}.
-import type { Failure, run } from 'fishway:task/handler@0.1.0';
+import type { Failure, run } from 'fishway:task/handler@0.2.0';
 import Papa from 'papaparse';
 import { readText } from './files';
 

@@ -8,7 +8,8 @@ import { componentize } from '@bytecodealliance/componentize-js';
 import { build } from 'esbuild';
 
 const asked = JSON.parse(process.argv[2]);
-const modules = join(dirname(fileURLToPath(import.meta.url)), 'node_modules');
+const place = dirname(fileURLToPath(import.meta.url));
+const modules = join(place, 'node_modules');
 
 function fail(text) {
   console.error(text);
@@ -31,11 +32,15 @@ const declared = generateTypes(asked.world, {
   useNamespaceObjects: false,
   enumValuesScreamingSnakeCase: false,
 });
+// Exports of a handler may be async: the engine awaits them.
+const exported = new Set(asked.exports.map((name) => `interfaces/${name}.d.ts`).concat(`${asked.world}.d.ts`));
 for (const [name, bytes] of declared) {
+  let text = Buffer.from(bytes).toString();
+  if (exported.has(name)) text = text.replace(/^(\s*export function .*\)): (.*);$/gm, '$1: $2 | Promise<$2>;');
   const path = join(asked.project, 'bindings', name);
-  if (existsSync(path) && readFileSync(path).equals(Buffer.from(bytes))) continue;
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) continue;
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, bytes);
+  writeFileSync(path, text);
 }
 
 if (asked.typescript) {
@@ -69,6 +74,7 @@ try {
     charset: 'utf8',
     logLevel: 'error',
     plugins: [host],
+    inject: [join(place, 'fetch.mjs')],
   });
 } catch {
   process.exit(1);
@@ -79,8 +85,8 @@ try {
     sourcePath: asked.bundle,
     witPath: asked.wit,
     worldName: asked.world,
-    // A handler has no HTTP.
-    disableFeatures: ['http', 'fetch-event'],
+    // A handler sends requests, but serves none.
+    disableFeatures: ['fetch-event'],
   });
   writeFileSync(asked.module, component);
 } catch (error) {

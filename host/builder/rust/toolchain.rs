@@ -3,7 +3,8 @@
 //! Three ways: a WebAssembly target that the active toolchain has, one that rustup can add, and
 //! Debian's compiler, which brings the sources of the standard library and builds it. What is there
 //! is taken before anything is installed, and nothing is installed unless that was allowed: both
-//! rustup and apt-get change the machine for everyone who uses it.
+//! rustup and apt-get change the machine for everyone who uses it. In `wasm32-unknown-unknown` neither `println!` nor
+//! files nor `std::env` do anything, without a word: it is taken only where nothing else can be had, and that is said.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,11 @@ use std::time::{Duration, Instant};
 use super::{on_path, scrubbed};
 use crate::builder::BuildError;
 
-/// Targets of a toolchain that make handlers, best first.
-const TARGETS: [&str; 3] = ["wasm32-wasip2", "wasm32-wasip1", "wasm32-unknown-unknown"];
+/// Targets of a toolchain with the whole standard library, best first.
+const TARGETS: [&str; 2] = ["wasm32-wasip2", "wasm32-wasip1"];
+
+/// The target whose standard library has no access to the outside.
+const BARE: &str = "wasm32-unknown-unknown";
 
 /// What rustup is given to fetch a target; offline it would try for minutes.
 const RUSTUP: Duration = Duration::from_secs(60);
@@ -46,7 +50,7 @@ pub fn find(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Toolchain, BuildError> {
     let mut tried = Vec::new();
-    match installed_target(project) {
+    match installed_target(project, &TARGETS) {
         Ok(target) => return Ok(active(target)),
         Err(why) => tried.push(format!("  a target of the active toolchain: {why}")),
     }
@@ -54,15 +58,26 @@ pub fn find(
         Ok(toolchain) => return Ok(toolchain),
         Err(absent) => absent,
     };
+    let bare = installed_target(project, &[BARE]);
     let (added, installed) = if install {
         match add_target(project, progress) {
             Ok(target) => return Ok(active(target)),
+            // Do not install a second compiler if there is a suitable one.
+            Err(why) if bare.is_ok() => (why.clone(), Err(why)),
             Err(why) => (why, install_debian(progress).and_then(|()| debian())),
         }
     } else {
         let why = "installing was not allowed".to_owned();
         (why.clone(), Err(format!("{absent}; {why}")))
     };
+    if let (Ok(target), Err(_)) = (bare, &installed) {
+        progress(&format!(
+            "there is only the target {target} ({added}): println!, files and environment variables do nothing in \
+             these handlers. Install {} with: rustup target add {}",
+            TARGETS[0], TARGETS[0]
+        ));
+        return Ok(active(target));
+    }
     tried.push(format!("  rustup target add {}: {added}", TARGETS[0]));
     installed.map_err(|why| {
         tried.push(format!("  Debian's compiler: {why}"));
@@ -80,14 +95,16 @@ fn active(target: &'static str) -> Toolchain {
     }
 }
 
-/// A target of the toolchain that is active in the project, which may name one of its own.
-fn installed_target(project: &Path) -> Result<&'static str, String> {
+/// The first of these targets in the toolchain that is active for the project; a project may choose its own toolchain.
+fn installed_target(project: &Path, targets: &[&'static str]) -> Result<&'static str, String> {
     let sysroot = sysroot(scrubbed("rustc").current_dir(project))?;
     let libraries = sysroot.join("lib").join("rustlib");
-    let found = TARGETS
-        .into_iter()
+    let found = targets
+        .iter()
         .find(|target| libraries.join(target).join("lib").is_dir());
-    found.ok_or_else(|| format!("it has none of {}", TARGETS.join(", ")))
+    found
+        .copied()
+        .ok_or_else(|| format!("it has none of {}", targets.join(", ")))
 }
 
 fn add_target(project: &Path, progress: &mut dyn FnMut(&str)) -> Result<&'static str, String> {
@@ -194,6 +211,7 @@ fn apt(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("apt-get")
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
+        .env_remove(crate::secrets::KEY_VARIABLE)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;

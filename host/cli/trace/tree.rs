@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::cli::now_ms;
 use crate::cli::view::{cut, duration, style};
 use crate::client::Client;
+use crate::journal::HistoryCall;
 use crate::store::{Node, StoreError};
 use crate::task::edge::{Link, Links};
 use crate::task::{FIRST_PHASE, Status, Task, TaskId};
@@ -20,6 +21,12 @@ const ANCESTORS_NAMED: usize = 8;
 
 /// Dependencies of a job that are named.
 const AFTER_NAMED: u64 = 5;
+
+/// Requests of a task that have lines, unless all is shown.
+const REQUESTS_SHOWN: usize = 10;
+
+/// Characters of what came of a request, besides its address.
+const REQUEST_STATE_MAX: usize = 60;
 
 /// Characters of a message or a result.
 const NOTE_MAX: usize = 100;
@@ -65,7 +72,7 @@ impl<'a> Tree<'a> {
         tree.ready.extend(lineage(client, &root.task, full)?);
         let begins = line(&root.task) + &comes_after(client, &root.task)?;
         tree.ready.push_back(begins);
-        tree.notes(&root.task, true)?;
+        tree.notes(&root, true)?;
         Ok(tree)
     }
 
@@ -83,12 +90,13 @@ impl<'a> Tree<'a> {
             line(&step.node.task) + &comes_after(self.client, &step.node.task)?
         };
         self.ready.push_back(format!("{begin}{branch} {line}"));
-        self.notes(&step.node.task, false)
+        self.notes(&step.node, false)
     }
 
     /// What is said below the node that was come to last.
-    fn notes(&mut self, task: &Task, root: bool) -> anyhow::Result<()> {
-        let notes = notes(self.client, task, self.full, root)?;
+    fn notes(&mut self, node: &Node, root: bool) -> anyhow::Result<()> {
+        let mut notes = requests(self.client, node, self.full)?;
+        notes.extend(self::notes(self.client, &node.task, self.full, root)?);
         let begin = self.margin(self.lasts.len().max(1));
         let begin = if root { begin } else { begin + self.bar() };
         let deeper = self.walk.goes_deeper();
@@ -263,6 +271,33 @@ fn after(line: &mut String, task: &Task) {
             let _ = write!(line, " {}", cut(message, NOTE_MAX));
         }
     }
+}
+
+/// The HTTP requests of a task, a line for each.
+fn requests(client: &Client, node: &Node, full: bool) -> anyhow::Result<Vec<String>> {
+    if !node.has_history || node.task.group.is_some() {
+        return Ok(Vec::new());
+    }
+    let page = crate::wire::trace::requests(client, node.task.id)?;
+    let most = if full { usize::MAX } else { REQUESTS_SHOWN };
+    let mut lines: Vec<String> = page.calls.iter().take(most).map(request).collect();
+    if page.calls.len() > most || (!lines.is_empty() && page.next.is_some()) {
+        lines.push(format!("... fishway history {} shows more", node.task.id));
+    }
+    Ok(lines)
+}
+
+/// The line of a request, such as `POST api.example.com/v1/charge 200 132ms`.
+fn request(call: &HistoryCall) -> String {
+    let (method, url) = call.subject.split_once(' ').unwrap_or(("", &call.subject));
+    let (_, place) = url.split_once("://").unwrap_or(("", url));
+    let took = call.took_ms.map(|ms| format!(" {}", duration(ms)));
+    let line = format!(
+        "{method} {place} {}{}",
+        call.answer,
+        took.unwrap_or_default()
+    );
+    cut(&line, NOTE_MAX + REQUEST_STATE_MAX)
 }
 
 /// What is said below a task: why it failed, and its result where that is what people look for,

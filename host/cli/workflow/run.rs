@@ -153,11 +153,9 @@ async fn after(
         return Ok(Done::OK);
     }
     print_line(id)?;
-    let width = started.jobs.keys().map(|key| key.chars().count()).max();
+    let jobs = &started.job_mappings.0;
+    let width = jobs.iter().map(|(key, _)| key.chars().count()).max();
     let width = width.unwrap_or_default();
-    // Ids are made in the order of the jobs.
-    let mut jobs: Vec<_> = started.jobs.iter().collect();
-    jobs.sort_by_key(|(_, id)| *id);
     for (key, id) in jobs {
         print_line(&format!("{key:width$}  {id}"))?;
     }

@@ -3,7 +3,7 @@
 use super::context::refused;
 use crate::executor::bindings::fishway::task::checkpoints;
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Function, beginning};
+use crate::journal::{Answer, Call, Function, beginning, content};
 use crate::store::{Record, Urgency};
 use crate::task::{check_name, check_payload};
 
@@ -34,13 +34,9 @@ impl checkpoints::Host for Guest {
     }
 
     async fn save(&mut self, name: String, value: String) -> wasmtime::Result<()> {
-        let call = call_of(
-            Function::CheckpointSave,
-            format!("{name}, {}", beginning(&value)),
-            [name.as_bytes(), value.as_bytes()],
-        );
+        let call = self.save_call(&name, &value)?;
         if self.step(&call)?.is_some() {
-            self.checkpoints.insert(name, value);
+            // The first value is on disk, and stays.
             return Ok(());
         }
         if let Err(why) = check_name("name", &name).and_then(|()| check_payload(&value)) {
@@ -57,5 +53,24 @@ impl checkpoints::Host for Guest {
             Urgency::Lazy,
         )
         .await
+    }
+}
+
+impl Guest {
+    /// Saves are compared only by name: a cached value may be computed differently in a replay. The value that was
+    /// saved first counts.
+    fn save_call(&mut self, name: &str, value: &str) -> wasmtime::Result<Call> {
+        let subject = format!("{name}, {}", beginning(value));
+        let call = call_of(Function::CheckpointSave, subject, [name.as_bytes()]);
+        // An older version compared the values, too.
+        let before = Call {
+            content: content([name.as_bytes(), value.as_bytes()]),
+            ..call.clone()
+        };
+        self.read_ahead()?;
+        Ok(match self.cursor.has_next(&before) {
+            true => before,
+            false => call,
+        })
     }
 }

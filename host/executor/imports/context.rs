@@ -62,7 +62,7 @@ impl context::Host for Guest {
             .and_then(|()| types::task_ids(&after).map_err(|refusal| refusal.to_string()));
         match after {
             Ok(after) => {
-                self.next = Some(Next::Phase {
+                self.goes_on(Next::Phase {
                     phase: phase.into(),
                     after,
                     timeout_ms: timeout,
@@ -76,7 +76,7 @@ impl context::Host for Guest {
 
     async fn reschedule(&mut self, delay: u64) -> wasmtime::Result<()> {
         self.step(&call_of(Function::Reschedule, format!("{delay} ms"), []))?;
-        self.next = Some(Next::Reschedule(delay.min(crate::limits::DURATION_MS_MAX)));
+        self.goes_on(Next::Reschedule(delay.min(crate::limits::DURATION_MS_MAX)));
         Ok(())
     }
 

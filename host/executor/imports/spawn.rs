@@ -438,8 +438,10 @@ impl Guest {
             Found::None => {}
             found => return Ok(found),
         }
-        // Another input under the same key: the key decides. In the first run there is no other.
-        if let (Some(key), true) = (&options.key, self.task.run > 0) {
+        // Another input under the same key: the key decides. In the first run this only happens after a replay has
+        // skipped calls.
+        let others = self.task.run > 0 || self.children.left_out;
+        if let (Some(key), true) = (&options.key, others) {
             let store = self.store();
             let known = store
                 .child_by_key(self.task.id, key)

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::limit;
 use crate::cli::terminal;
 use crate::cli::trace::Tree;
+use crate::client::ClientError;
 use crate::mcp::answer::{Trouble, beginning, cut_text, fit};
 use crate::mcp::tool::{Call, Known, tool};
 use crate::mcp::{Door, blocking};
-use crate::store::LogPosition;
+use crate::store::{JournalPosition, LogPosition};
 use crate::task::Task;
+use crate::wire::history::{CallJson, CallWaitJson, HistoryJson};
 use crate::wire::{self, LogJson, now_ms};
 
 /// Longest line of a log in an answer, in bytes.
@@ -34,6 +36,7 @@ const PART_BYTES_MAX: usize = 32 << 10;
 pub fn tools() -> Vec<Known> {
     vec![
         Known::of::<Logs>(),
+        Known::of::<History>(),
         Known::of::<Trace>(),
         Known::of::<Payload>(),
     ]
@@ -45,7 +48,7 @@ pub fn tools() -> Vec<Known> {
 pub struct LogsInput {
     /// Id, a unique beginning of one, or WORKFLOW:KEY.
     id: String,
-    /// Only what comes after this place: `next` of the page before.
+    /// Only calls after this position: `next` of the previous page.
     after: Option<String>,
     /// Lines of a page; 100 when absent.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
@@ -114,6 +117,87 @@ fn position(text: &str) -> Option<LogPosition> {
     Some(LogPosition {
         run: run.parse().ok()?,
         line: line.parse().ok()?,
+    })
+}
+
+/// Which calls of which run.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryInput {
+    /// Id, a unique beginning of one, or WORKFLOW:KEY.
+    id: String,
+    /// Number of the run, from 1; the last one when absent. Each attempt is a run.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1))]
+    run: Option<u32>,
+    /// Only calls after this position: `next` of the previous page.
+    after: Option<String>,
+    /// Calls of a page; 100 when absent.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u64>,
+}
+
+/// A page of a history.
+#[derive(Debug, Serialize)]
+pub struct HistoryOutput {
+    run: u32,
+    last_run: u32,
+    calls: Vec<CallJson>,
+    /// The call that it currently waits in.
+    waits: Option<CallWaitJson>,
+    /// What `after` has to be for what comes next; null when nothing more is recorded.
+    next: Option<String>,
+}
+
+tool!(
+    History,
+    "history",
+    "Show what a task did, call by call",
+    Reads,
+    HistoryInput => HistoryOutput,
+    history,
+    "The host calls of one run of a task: spawns, waits, steps, HTTP requests with status and duration, how each was \
+     answered in a few words, and the call in which it waits now. No bodies, headers or values. Pages of 100 calls \
+     (limit: 200). An ended run has them only where the host keeps histories."
+);
+
+async fn history(
+    door: Arc<Door>,
+    input: HistoryInput,
+    _call: Call,
+) -> Result<HistoryOutput, Trouble> {
+    let most = usize::try_from(limit(input.limit.or(Some(100)))?).unwrap_or(100);
+    let after = match input.after.as_deref() {
+        None => JournalPosition::default(),
+        Some(text) => wire::history::placed(text).ok_or_else(|| {
+            Trouble::new(format!("\"{text}\" is not a history position"))
+                .hint("`next` of the page before is one")
+        })?,
+    };
+    let run = input.run.map(wire::history::run).transpose();
+    let run = run.map_err(Trouble::new)?;
+    let found = door.read(move |client| {
+        let id = client.resolve(&input.id)?;
+        let read = |most| -> Result<HistoryJson, ClientError> {
+            let found = client.history(id, run, after, most)?;
+            Ok(wire::history::history(id, &found))
+        };
+        let found = read(most)?;
+        let (calls, left_out) = fit(found.calls.clone());
+        // Long calls: fewer of them, with the place where those end.
+        match left_out {
+            0 => Ok(found),
+            _ => read(calls.len()),
+        }
+    });
+    let found = found.await?;
+    Ok(HistoryOutput {
+        run: found.run,
+        last_run: found.last_run,
+        calls: found.calls,
+        waits: found.waits,
+        next: found.next,
     })
 }
 

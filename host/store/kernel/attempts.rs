@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Turn, arrived, deadlock, each, pools, signals};
+use super::{Turn, arrived, deadlock, each, exchanges, pools, signals};
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
 use crate::store::text::storable_line;
@@ -66,7 +66,17 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
     let run = turn.claimed(token)?.run;
     let stamp = i64::from(run) << 32 | i64::from(wait.number);
     let endless = wait.until_ms.is_none();
-    let (remaining, there) = await_tasks(turn, token.task, stamp, &wait.until, endless)?;
+    let (remaining, there) = match &wait.until {
+        Until::Exchange => (exchanges::missing(turn, token.task, run, wait)?, None),
+        until => {
+            let found = await_tasks(turn, token.task, stamp, until, endless)?;
+            // Exchanges that it no longer holds are detected when it waits for exchanges.
+            if !wait.exchanges.is_empty() {
+                exchanges::hold(turn, token.task, run, &wait.exchanges)?;
+            }
+            found
+        }
+    };
     turn.drive(
         token.task,
         Event::Suspended {
@@ -78,6 +88,7 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
                 Until::Signal(name) => Some(name.clone()),
                 _ => None,
             },
+            exchange: wait.until == Until::Exchange,
             until_ms: wait.until_ms,
             spent_ms: wait.spent_ms,
         },
@@ -95,7 +106,7 @@ fn await_tasks(
     endless: bool,
 ) -> Result<(u64, Option<TaskId>), StoreError> {
     let (targets, wanted, all) = match until {
-        Until::Time => return Ok((1, None)),
+        Until::Time | Until::Exchange => return Ok((1, None)),
         Until::Signal(name) => return Ok((signals::missing(turn, waiter, name)?, None)),
         Until::All(targets, wanted) => (targets, *wanted, true),
         Until::Any(targets, wanted) => (targets, *wanted, false),

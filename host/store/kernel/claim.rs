@@ -37,7 +37,7 @@ pub fn claim(turn: &mut Turn<'_>, dispatch: &dyn Dispatch) -> Result<Vec<Task>, 
             let told = turn.notices.len();
             let secret = match secret {
                 Some(number) => number,
-                None => *secret.insert(turn.rows.newest_secret(turn.now_ms)?),
+                None => *secret.insert(turn.rows.newest_random_secret(turn.now_ms)?),
             };
             let event = Event::Claimed {
                 digest: room.digest.clone(),

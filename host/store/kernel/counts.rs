@@ -98,13 +98,13 @@ impl Turn<'_> {
     }
 
     /// A task has moved, perhaps out of a wait for others. To sleep is no wait for others, and its
-    /// end no timeout: nothing says whom it waits for.
+    /// end no timeout: nothing says whom it waits for. Nor is a wait for a response.
     pub(super) fn count_waited(&mut self, before: Status, task: &Task) -> Result<(), StoreError> {
         let Some((wait, woken)) = task
             .wait
             .as_ref()
             .and_then(|wait| Some((wait, wait.woken?)))
-            .filter(|(wait, _)| wait.signal.is_none())
+            .filter(|(wait, _)| wait.signal.is_none() && !wait.exchange)
             .filter(|_| (before, task.status) == (Status::Waiting, Status::Pending))
         else {
             return Ok(());

@@ -1,11 +1,11 @@
 //! What a host asks for as it starts and as its clocks run out.
 
-use super::{ALARMS_PER_TURN, Turn, schedules};
+use super::{ALARMS_PER_TURN, Turn, exchanges, schedules};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::store::rows::Alarm;
 use crate::store::text::storable;
 use crate::store::{
-    Beat, ComponentChange, HandlersChange, Publication, Secret, SharedComponent, StoreError,
+    Beat, ComponentChange, HandlersChange, Publication, RandomSecret, SharedComponent, StoreError,
 };
 use crate::task::TaskId;
 use crate::task::state::{Event, Loss};
@@ -13,6 +13,13 @@ use crate::task::state::{Event, Loss};
 /// See [`Writes::recover`](crate::store::Writes::recover).
 pub fn recover(turn: &mut Turn<'_>, restarts_max: u32) -> Result<u64, StoreError> {
     turn.flush()?;
+    let put_back = put_back_all(turn, restarts_max)?;
+    exchanges::wake_lost(turn)?;
+    Ok(put_back)
+}
+
+/// Put back what runs on hosts that are gone.
+fn put_back_all(turn: &mut Turn<'_>, restarts_max: u32) -> Result<u64, StoreError> {
     let running = turn.rows.running()?;
     for &id in &running {
         let loss = Loss::HostDied;
@@ -26,12 +33,15 @@ pub fn beat(turn: &mut Turn<'_>, beat: &Beat) -> Result<Option<Vec<TaskId>>, Sto
     let number = beat.lease.number;
     // Who beats looks after those that do not; their tasks go on elsewhere.
     if turn.rows.end_silent(number, turn.now_ms)? {
-        recover(turn, beat.restarts_max)?;
+        turn.flush()?;
+        put_back_all(turn, beat.restarts_max)?;
     }
     if !turn.rows.sign_lease(beat.lease, None, turn.now_ms)? {
         return Ok(None);
     }
     turn.look_for_unfinished()?;
+    exchanges::wake_lost(turn)?;
+    exchanges::wake_unheld(turn, number, &*beat.attempts)?;
     put_back(turn, beat).map(Some)
 }
 
@@ -118,6 +128,7 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
 
 /// See [`Store::keep_handlers`](crate::store::Store::keep_handlers).
 pub fn keep_handlers(turn: &mut Turn<'_>, change: &HandlersChange) -> Result<(), StoreError> {
+    turn.handlers_changed = true;
     let standing = &change.standing;
     turn.rows.save_handlers_standing(standing)?;
     if change.whole {
@@ -140,14 +151,14 @@ fn storable_component(mut component: ComponentChange) -> ComponentChange {
     component
 }
 
-/// See [`Writes::add_secret`](crate::store::Writes::add_secret).
-pub fn add_secret(turn: &mut Turn<'_>, secret: &Secret) -> Result<u32, StoreError> {
+/// See [`Writes::add_random_secret`](crate::store::Writes::add_random_secret).
+pub fn add_random_secret(turn: &mut Turn<'_>, secret: &RandomSecret) -> Result<u32, StoreError> {
     turn.flush()?;
-    turn.rows.add_secret(secret, turn.now_ms)
+    turn.rows.add_random_secret(secret, turn.now_ms)
 }
 
-/// See [`Writes::drop_secrets`](crate::store::Writes::drop_secrets).
-pub fn drop_secrets(turn: &mut Turn<'_>, numbers: &[u32]) -> Result<(), StoreError> {
+/// See [`Writes::drop_random_secrets`](crate::store::Writes::drop_random_secrets).
+pub fn drop_random_secrets(turn: &mut Turn<'_>, numbers: &[u32]) -> Result<(), StoreError> {
     turn.flush()?;
-    turn.rows.drop_secrets(numbers)
+    turn.rows.drop_random_secrets(numbers)
 }

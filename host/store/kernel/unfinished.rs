@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::delete::USED;
-use super::{Turn, again, arrived, stamp_of};
+use super::{Turn, again, arrived, exchanges, stamp_of};
 use crate::store::StoreError;
 use crate::store::unfinished::{HELD, Kind, TOGETHER, Unfinished};
 use crate::task::edge::{Edge, Gate};
@@ -45,8 +45,9 @@ pub fn go_on(turn: &mut Turn<'_>) -> Result<bool, StoreError> {
             }
         }
     }
+    let lost = exchanges::wake_lost(turn)?;
     turn.flush()?;
-    turn.rows.has_unfinished()
+    Ok(turn.rows.has_unfinished()? || lost)
 }
 
 impl Turn<'_> {
@@ -320,7 +321,27 @@ impl Turn<'_> {
             Kind::Items => self.more_items(work, caused)?,
             Kind::Journal => {
                 let run = u32::try_from(work.bound).unwrap_or(u32::MAX);
-                let cleared = (self.rows).drop_journal(work.subject, run, self.together())?;
+                let limit = self.together();
+                let mut cleared = self.rows.drop_journal(work.subject, run, limit)?;
+                self.rows_touched += cleared.rows;
+                if cleared.whole && cleared.rows < limit {
+                    let left = limit - cleared.rows;
+                    cleared = self.rows.drop_exchanges(work.subject, run, left)?;
+                    self.rows_touched += cleared.rows;
+                } else {
+                    cleared.whole = false;
+                }
+                (!cleared.whole).then_some(work)
+            }
+            Kind::Exchanges => {
+                let run = u32::try_from(work.bound).unwrap_or(u32::MAX);
+                let cleared = (self.rows).drop_exchanges(work.subject, run, self.together())?;
+                self.rows_touched += cleared.rows;
+                (!cleared.whole).then_some(work)
+            }
+            Kind::Steps => {
+                let run = u32::try_from(work.bound).unwrap_or(u32::MAX);
+                let cleared = (self.rows).drop_steps(work.subject, run, self.together())?;
                 self.rows_touched += cleared.rows;
                 (!cleared.whole).then_some(work)
             }
@@ -454,7 +475,7 @@ impl Turn<'_> {
     }
 
     /// These tasks are about to change.
-    fn ahead(&mut self, caused: &Caused) -> Result<(), StoreError> {
+    pub(super) fn ahead(&mut self, caused: &Caused) -> Result<(), StoreError> {
         let unknown = caused.iter().map(|(id, _)| *id);
         let unknown: Vec<TaskId> = unknown
             .filter(|id| !self.touched.contains_key(id) && !self.kept.contains_key(id))

@@ -14,7 +14,8 @@ use super::columns::{self, INPUT, OUTPUT, PHASE_INPUT, inline, spill, to_json};
 use super::sql::{Step, Value};
 use crate::group::Group;
 use crate::job::Pace;
-use crate::journal::Entry;
+use crate::journal::{CompletedStep, Entry};
+use crate::store::exchanges::ArrivalRow;
 use crate::store::rows::Source;
 use crate::store::{Counter, LogLine, checksum};
 use crate::task::producer::Stage;
@@ -59,7 +60,11 @@ pub struct Bulk {
     attempts: Vec<Vec<Value>>,
     logs: Vec<Vec<Value>>,
     checkpoints: HashMap<(TaskId, String), Vec<Value>>,
+    steps: HashMap<(TaskId, String), Vec<Value>>,
+    steps_dropped: HashSet<TaskId>,
     signals_dropped: HashSet<TaskId>,
+    arrivals: Vec<Vec<Value>>,
+    exchanges: HashMap<(TaskId, u32, u32), Option<u64>>,
     counters: HashMap<(String, String), f64>,
 }
 
@@ -286,9 +291,57 @@ impl Bulk {
         self.journals_dropped.insert(task);
     }
 
+    /// Whether the steps of a task will be deleted, and with them one that is completed now.
+    pub fn drops_steps(&self, task: TaskId) -> bool {
+        self.steps_dropped.contains(&task)
+    }
+
+    /// A complete step.
+    pub fn step(&mut self, task: TaskId, step: &CompletedStep) {
+        let row = vec![
+            task.into(),
+            step.name.as_str().into(),
+            step.value.as_str().into(),
+            step.run.into(),
+            step.began.into(),
+            step.completed.into(),
+            step.at_ms.into(),
+            step.logged.lines.into(),
+            step.logged.bytes.into(),
+            checksum::of_step(task, step).into(),
+        ];
+        self.steps.insert((task, step.name.clone()), row);
+    }
+
+    /// Delete the steps of a task.
+    pub fn drop_steps(&mut self, task: TaskId) {
+        self.steps.retain(|(of, _), _| *of != task);
+        self.steps_dropped.insert(task);
+    }
+
     /// The signals of a task are to go.
     pub fn drop_signals(&mut self, task: TaskId) {
         self.signals_dropped.insert(task);
+    }
+
+    /// An arrival of an exchange.
+    pub fn arrival(&mut self, task: TaskId, run: u32, row: ArrivalRow) {
+        let sum = row.checksum(task, run);
+        self.arrivals.push(vec![
+            task.into(),
+            run.into(),
+            row.number.into(),
+            row.exchange.into(),
+            row.value.into(),
+            row.start_bytes.into(),
+            row.end_bytes.into(),
+            sum.into(),
+        ]);
+    }
+
+    /// An exchange of a run, and which host holds it, where one does.
+    pub fn exchange(&mut self, task: TaskId, run: u32, number: u32, host: Option<u64>) {
+        self.exchanges.insert((task, run, number), host);
     }
 
     /// What is left of an attempt.
@@ -398,6 +451,21 @@ impl Bulk {
             CHECKPOINTS,
             bulk.checkpoints.into_values().collect(),
         );
+        add(&SAVE_STEPS, STEPS, bulk.steps.into_values().collect());
+        add(&ADD_ARRIVALS, ARRIVALS, bulk.arrivals);
+        let (mut held, mut over) = (Vec::new(), Vec::new());
+        for ((task, run, number), host) in bulk.exchanges {
+            let mut row = vec![task.into(), run.into(), number.into()];
+            match host {
+                Some(host) => {
+                    row.push(host.into());
+                    held.push(row);
+                }
+                None => over.push(row),
+            }
+        }
+        add(&SAVE_EXCHANGES, EXCHANGES, held);
+        add(DROP_EXCHANGES, &EXCHANGES[..3], over);
         let count = |((name, labels), value): ((String, String), f64)| {
             vec![node.into(), name.into(), labels.into(), value.into()]
         };
@@ -411,6 +479,9 @@ impl Bulk {
                 DROP_JOURNALS.to_owned(),
                 ids(bulk.journals_dropped),
             ));
+        }
+        if !bulk.steps_dropped.is_empty() {
+            steps.push(Step::Query(DROP_STEPS.to_owned(), ids(bulk.steps_dropped)));
         }
         if !bulk.signals_dropped.is_empty() {
             steps.push(Step::Query(

@@ -3,8 +3,8 @@
 use tokio_postgres::Row;
 
 use super::columns::{self, COLUMNS, GROUP_COLUMNS};
-use super::schedules;
 use super::sql::{Link, named};
+use super::{exchanges, schedules, steps};
 use crate::store::checksum::{self, Damages};
 use crate::store::{LogLevel, LogLine, LogPosition, Signal, StoreError};
 use crate::task::state::Attempt;
@@ -83,7 +83,10 @@ fn checks() -> Vec<Check> {
     let attempts = "task_id, run, phase, attempt, started_at_ms, ended_at_ms, failure, checksum";
     let logs = "task_id, run, line, at_ms, level, message, checksum";
     let checkpoints = "task_id, name, value, checksum";
+    let of_steps =
+        "task_id, name, value, run, began, completed, at_ms, log_lines, log_bytes, checksum";
     let signals = "task_id, number, name, value, sent_at_ms, checksum";
+    let arrivals = "task_id, run, number, exchange, value, start_bytes, end_bytes, checksum";
     vec![
         check(
             "groups",
@@ -143,6 +146,11 @@ fn checks() -> Vec<Check> {
                 Ok(checksum::fits(columns::get(row, 3)?, sum))
             },
         ),
+        check("steps", of_steps, Damage::Step, PAGE, |row, task| {
+            let step = steps::step(row, columns::get(row, 1)?, 2)?;
+            let sum = || checksum::of_step(task, &step);
+            Ok(checksum::fits(columns::get(row, 9)?, sum))
+        }),
         check("signals", signals, Damage::Signal, PAGE, |row, task| {
             let signal = Signal {
                 to: task,
@@ -153,6 +161,7 @@ fn checks() -> Vec<Check> {
             let sum = || checksum::of_signal(&signal, number, at_ms);
             Ok(checksum::fits(columns::get(row, 5)?, sum))
         }),
+        check("arrivals", arrivals, Damage::Arrival, PAGE, exchanges::fits),
     ]
 }
 

@@ -30,7 +30,7 @@ use crate::task::{IdGenerator, TaskId};
 use crate::throttle::Throttle;
 
 /// The lock that all who write share, or one has alone. The numbers are ours: "fish".
-const SHARED: &str = "select pg_advisory_xact_lock_shared(1718186856, 0)";
+pub const SHARED: &str = "select pg_advisory_xact_lock_shared(1718186856, 0)";
 pub const ALONE: &str = "select pg_advisory_xact_lock(1718186856, 0)";
 
 /// How long a host does without the server before it ends.

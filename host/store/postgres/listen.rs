@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_postgres::AsyncMessage;
 
 use super::address::Address;
 use super::engine::merged;
 use super::fronts::{Rank, Told};
+use super::gates::CHANNEL as GATES;
 use super::servers::Connected;
 use super::settings::Session;
 use crate::store::writer::{Left, Message, Outside};
@@ -43,7 +45,7 @@ impl Telling {
 
     /// What a commit leaves.
     pub fn add(&mut self, left: &Left<'_>) {
-        self.any |= !left.notices.is_empty();
+        self.any |= !left.notices.is_empty() || left.handlers;
         self.stops |= left.stops;
         self.alarm = left.alarm.into_iter().chain(self.alarm).min();
         let statuses = left.notices.iter().map(|notice| notice.status);
@@ -120,6 +122,8 @@ pub struct Listener {
     pub told: Arc<Told>,
     pub nudged: Arc<AtomicBool>,
     pub queue: mpsc::Sender<Message>,
+    /// Counts how often places of gates have changed, or may have.
+    pub gates_moved: Arc<watch::Sender<u64>>,
 }
 
 impl Listener {
@@ -159,15 +163,21 @@ impl Listener {
                 }
             }
         });
-        let begin = format!("{}listen {CHANNEL}", Session::Listener.statements());
+        let settings = Session::Listener.statements();
+        let begin = format!("{settings}listen {CHANNEL}; listen {GATES}");
         let listening = client.batch_execute(&begin);
         let listening = watch.answer(super::sql::ANSWER, listening).await;
         self.told.listens(matches!(listening, Some(Ok(()))));
         // What was told before that was not heard.
         let mut open = matches!(listening, Some(Ok(()))) && self.nudge(anything());
+        self.gates_moved.send_modify(|moved| *moved += 1);
         // A server that has fallen silent tells nothing any more, whatever the line looks like.
         while open && !watch.is_outdated() {
             open = match tokio::time::timeout(REST_TOLD, notices.recv()).await {
+                Ok(Some(notice)) if notice.channel() == GATES => {
+                    self.gates_moved.send_modify(|moved| *moved += 1);
+                    true
+                }
                 Ok(Some(notice)) => match heard(notice.payload(), self.ids.node()) {
                     Some(outside) => {
                         hear_ready(notice.payload(), &self.told);
@@ -222,5 +232,21 @@ mod tests {
         };
         assert_eq!(heard(&text, 4), Some(expected));
         assert_eq!(text.split(' ').nth(4), Some("-1:99"));
+    }
+
+    #[test]
+    fn others_are_told_that_handlers_have_changed() {
+        let left = |handlers| Left {
+            notices: &[],
+            stops: false,
+            alarm: None,
+            handlers,
+            asked: true,
+        };
+        let mut telling = Telling::default();
+        telling.add(&left(false));
+        assert!(telling.is_empty());
+        telling.add(&left(true));
+        assert!(heard(&telling.text(3), 4).is_some() && !telling.is_empty());
     }
 }

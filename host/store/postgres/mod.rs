@@ -13,9 +13,12 @@ mod components;
 mod edges;
 mod engine;
 mod examine;
+mod exchanges;
 mod filter;
 mod fronts;
+mod gates;
 mod handlers;
+mod histories;
 mod items;
 mod jobs;
 mod lease;
@@ -27,6 +30,7 @@ mod outcomes;
 mod pool;
 mod producers;
 mod queues;
+mod randomness;
 mod reads;
 mod removal;
 mod rows;
@@ -38,6 +42,7 @@ mod settings;
 mod signals;
 mod sql;
 mod states;
+mod steps;
 mod unfinished;
 mod vacuum;
 
@@ -51,6 +56,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::PoolError;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 
 pub use self::address::Address;
 
@@ -125,6 +131,8 @@ pub struct PostgresStore {
     patience: Duration,
     runtime: Background,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// How often places of gates have changed, by the notices of others.
+    gates_moved: Arc<watch::Sender<u64>>,
 }
 
 impl PostgresStore {
@@ -152,6 +160,7 @@ impl PostgresStore {
         let outside = Arc::new(Mutex::new(None));
         let nudged = Arc::new(AtomicBool::new(false));
         let told = Arc::new(fronts::Told::default());
+        let gates_moved = Arc::new(watch::Sender::new(0));
         let (sender, queue) = mpsc::channel();
         let (opened, begun) = mpsc::sync_channel(1);
         let parts = Parts {
@@ -196,6 +205,7 @@ impl PostgresStore {
             })?;
         if opening.watch {
             let listener = listen::Listener {
+                gates_moved: gates_moved.clone(),
                 address: address.clone(),
                 ids: ids.clone(),
                 outside,
@@ -219,6 +229,7 @@ impl PostgresStore {
             },
             runtime,
             writer: Mutex::new(Some(thread)),
+            gates_moved,
         })
     }
 

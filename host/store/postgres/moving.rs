@@ -59,6 +59,10 @@ fn fill_locked(
     }
     // Its own has not been drawn from. Runs in progress go on with those that come along.
     link.change("delete from secrets", named! {})?;
+    // Placeholders stay the same, and so does the key of named secrets.
+    for table in ["named_secrets", "secret_state"] {
+        link.change(&format!("delete from {table}"), named! {})?;
+    }
     let mut moved = 0;
     for table in TABLES {
         let types = types(link, table)?;

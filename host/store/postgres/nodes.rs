@@ -6,6 +6,7 @@ use super::columns::{self, COLUMNS};
 use super::rows::fill_group;
 use super::sql::{Link, Value, named};
 use crate::store::StoreError;
+use crate::store::nodes::HAS_HISTORY;
 use crate::store::{Node, Rank};
 use crate::task::TaskId;
 use tokio_postgres::Row;
@@ -24,7 +25,7 @@ const KIN: &str = "\
 pub fn node(link: &Link, task: TaskId) -> Result<Option<Node>, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}, {KIN}
+            "select {COLUMNS}, {KIN}, {HAS_HISTORY}
             from tasks
             where id = :task"
         )
@@ -42,7 +43,7 @@ pub fn child_nodes(
 ) -> Result<Vec<Node>, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}, {KIN}
+            "select {COLUMNS}, {KIN}, {HAS_HISTORY}
             from tasks
             where parent_id = :of and (sequence, id) > (:sequence, :id)
             order by sequence, id
@@ -70,7 +71,7 @@ pub fn retry_nodes(
               from tries
               join tasks later on later.retry_of = tries.id and later.parent_id = tries.parent_id
             )
-            select {COLUMNS}, {KIN}
+            select {COLUMNS}, {KIN}, {HAS_HISTORY}
             from tasks
             where id in (select id from tries) and id <> :of and (sequence, id) > (:sequence, :id)
             order by sequence, id
@@ -106,6 +107,7 @@ fn nodes(link: &Link, sql: &str, values: &[(&str, Value)]) -> Result<Vec<Node>, 
             has_children: columns::get(row, kin)?,
             was_retried: columns::get(row, kin + 1)?,
             is_retry: columns::get(row, kin + 2)?,
+            has_history: columns::get(row, kin + 3)?,
         })
     };
     link.many(sql, values, read)

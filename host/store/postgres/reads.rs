@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_postgres::Row;
 
 use super::PostgresStore;
 use super::columns::{self, COLUMNS};
 use super::components;
 use super::edges;
+use super::exchanges;
 use super::filter;
+use super::gates;
 use super::handlers;
 use super::jobs;
 use super::lease;
@@ -18,26 +21,29 @@ use super::nodes;
 use super::outcomes;
 use super::producers;
 use super::queues;
+use super::randomness;
 use super::rows;
 use super::schedules;
 use super::secrets;
 use super::signals;
 use super::sql::{Link, Value, named};
+use super::steps;
 use super::vacuum;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::job::UnitResult;
-use crate::journal::Entry;
+use crate::journal::{CompletedStep, Entry};
 use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::store::journal::{self, Spawned, Written};
 use crate::store::kernel::{self, Turn};
 use crate::store::writes;
 use crate::store::{
-    ATTEMPTS, ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX, BrokenRow, Counter, Crowd, EarlierChild, Filter,
-    HandlerRow, HandlersStanding, HostWork, JournalPage, JournalPosition, LogLevel, LogLine,
-    LogPosition, Node, Publication, PublishedHandler, QueueDepth, QueueStanding, Rank, Recent,
-    Secret, SecretInfo, SharedComponent, Store, StoreError, VacuumHolder, checksum,
+    ATTEMPTS, ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX, BrokenRow, Counter, Crowd, EarlierChild, Exchange,
+    Filter, GateAnswer, GateAsk, HandlerRow, HandlersStanding, HostWork, JournalPage,
+    JournalPosition, LogLevel, LogLine, LogPosition, Node, Publication, PublishedHandler,
+    QueueDepth, QueueStanding, RandomSecret, RandomSecretInfo, Rank, Recent, SecretInfo,
+    SecretState, SharedComponent, Store, StoreError, StoredSecret, VacuumHolder, checksum,
 };
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
@@ -273,6 +279,22 @@ impl Store for PostgresStore {
         self.read(|link| signals::has(link, task, name))
     }
 
+    fn step(&self, task: TaskId, name: &str) -> Result<Option<CompletedStep>, StoreError> {
+        self.read(|link| steps::find(link, task, name))
+    }
+
+    fn steps_complete(&self, task: TaskId) -> Result<u64, StoreError> {
+        self.read(|link| steps::count(link, task))
+    }
+
+    fn has_arrivals(&self, task: TaskId, run: u32) -> Result<bool, StoreError> {
+        self.read(|link| exchanges::has_arrivals(link, task, run))
+    }
+
+    fn exchanges(&self, task: TaskId, run: u32) -> Result<Vec<Exchange>, StoreError> {
+        self.read(|link| exchanges::of(link, task, run))
+    }
+
     fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError> {
         self.read(|link| signals::unread(link, task))
     }
@@ -400,12 +422,24 @@ impl Store for PostgresStore {
         self.read(components::needed)
     }
 
-    fn secret(&self, number: u32) -> Result<Option<Secret>, StoreError> {
-        self.read(|link| secrets::secret(link, number))
+    fn random_secret(&self, number: u32) -> Result<Option<RandomSecret>, StoreError> {
+        self.read(|link| randomness::secret(link, number))
+    }
+
+    fn random_secrets(&self) -> Result<Vec<RandomSecretInfo>, StoreError> {
+        self.read(randomness::secrets)
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<StoredSecret>, StoreError> {
+        self.read(|link| secrets::secret(link, name))
     }
 
     fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
         self.read(secrets::secrets)
+    }
+
+    fn secret_state(&self) -> Result<SecretState, StoreError> {
+        self.read(secrets::state)
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {
@@ -439,6 +473,14 @@ impl Store for PostgresStore {
 
     fn server_clock(&self) -> Option<Arc<dyn Clock>> {
         Some(self.clock.clone())
+    }
+
+    fn gates_moved(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.gates_moved.subscribe())
+    }
+
+    fn pass_gate(&self, ask: &GateAsk) -> Result<GateAnswer, StoreError> {
+        self.read(|link| gates::pass(link, ask))
     }
 
     fn published_revision(&self) -> Result<i64, StoreError> {
@@ -601,7 +643,7 @@ fn written(
     Ok(written)
 }
 
-fn damaged(id: TaskId, damage: Damage) -> StoreError {
+pub(super) fn damaged(id: TaskId, damage: Damage) -> StoreError {
     StoreError::DamagedTask { id, damage }
 }
 

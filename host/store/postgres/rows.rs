@@ -42,7 +42,7 @@ pub use self::kin::{by_key, child_ids, last_sequence};
 pub use self::loading::loading;
 use self::loading::wait;
 pub use self::payloads::{bytes_apart, fill, fill_group, until_full, whole};
-pub use self::records::{Records, drop_signals};
+pub use self::records::{Records, cleared, drop_signals, drop_steps, weighed};
 
 /// What one transaction has read and not written yet.
 #[derive(Default)]
@@ -64,6 +64,8 @@ pub struct State {
     awaited: HashMap<TaskId, Vec<(TaskId, i64, StatusSet)>>,
     /// Of tasks that are locked: how much they have recorded and not received, more or less.
     pub(super) records: HashMap<TaskId, Records>,
+    /// Whether the gathered statements remove rows of mailboxes.
+    pub(super) arrivals_removed: bool,
     /// Of tasks that are locked: whether they are a source that has not drained.
     sources: HashMap<TaskId, bool>,
     /// Of tasks that are locked: whether something about them is unfinished.

@@ -6,6 +6,7 @@
 
 use super::columns;
 use super::engine::ALONE;
+use super::randomness;
 use super::secrets;
 use super::sql::{Link, named};
 use crate::store::StoreError;
@@ -13,7 +14,9 @@ use crate::store::StoreError;
 /// Where our tables are.
 pub const SCHEMA: &str = "fishway";
 
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
+const MIGRATIONS: &[&str] = &[
+    FIRST, SECOND, THIRD, FOURTH, FIFTH, EXCHANGES, HISTORIES, GATES,
+];
 
 /// Text is compared by its bytes, as in the other engine, whatever the language of the database.
 ///
@@ -453,6 +456,108 @@ alter table signals add column checksum bigint;
 alter table schedules add column checksum bigint;
 "#;
 
+/// The values of steps of handlers.
+const FOURTH: &str = r#"
+create table steps (
+  task_id bigint not null,
+  name text collate "C" not null,
+  value text not null,
+  run bigint not null check (run >= 0),
+  began bigint not null,
+  completed bigint not null,
+  at_ms bigint not null,
+  log_lines bigint not null,
+  log_bytes bigint not null,
+  checksum bigint,
+  primary key (task_id, name)
+);
+"#;
+
+/// Named secrets and their shared state: the key that encrypts new values, and the salt of placeholders.
+const FIFTH: &str = r#"
+create table named_secrets (
+  name text collate "C" primary key,
+  kind text not null,
+  reference text,
+  key_id text,
+  version bigint not null check (version > 0),
+  created_at_ms bigint not null,
+  updated_at_ms bigint not null,
+  sealed text not null,
+  checksum bigint not null,
+  check ((kind = 'encrypted') = (key_id is not null)),
+  check ((kind = 'encrypted') = (reference is null))
+);
+
+create table secret_state (
+  only_row boolean primary key check (only_row),
+  placeholder_salt text not null check (length(placeholder_salt) = 64),
+  key_id text
+);
+"#;
+
+/// Exchanges, which are HTTP requests of tasks: arrivals that the run has not taken, in order, and the host that holds
+/// an exchange for a waiting task. The start and end of each arrival's text, counted since the mailbox was last empty,
+/// give the size of a mailbox without a scan.
+const EXCHANGES: &str = r#"
+create table arrivals (
+  task_id bigint not null,
+  run bigint not null,
+  number bigint not null check (number > 0),
+  exchange bigint not null,
+  value text not null,
+  start_bytes bigint not null,
+  end_bytes bigint not null,
+  checksum bigint,
+  primary key (task_id, run, number)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
+create table exchanges (
+  task_id bigint not null,
+  run bigint not null,
+  number bigint not null,
+  host bigint not null,
+  primary key (task_id, run, number)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+create index exchanges_host on exchanges (host, task_id, number);
+"#;
+
+/// Ended runs whose journal is kept for people, and for how long.
+const HISTORIES: &str = r#"
+create table histories (
+  task_id bigint not null,
+  run bigint not null,
+  ended_at_ms bigint not null,
+  primary key (task_id, run)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+create index histories_ended on histories (ended_at_ms, task_id, run);
+
+create table history_keep (
+  only_row bigint primary key check (only_row = 1),
+  keep_ms bigint
+);
+"#;
+
+/// Request limits that hosts share: one gate for each grant of a handler, and the places that hosts hold. Both change
+/// often, and no statement reads more of them than one gate.
+const GATES: &str = r#"
+create table http_gates (
+  gate text collate "C" primary key,
+  handler text not null,
+  full_at_us bigint not null check (full_at_us >= 0),
+  used_at_us bigint not null
+) with (fillfactor = 50);
+
+create table http_places (
+  gate text collate "C" not null,
+  host bigint not null,
+  held bigint not null check (held >= 0),
+  want bigint not null check (want >= 0),
+  since_ms bigint not null,
+  primary key (gate, host)
+) with (fillfactor = 50);
+"#;
+
 /// Bring the database to today's schema, whoever else is about to.
 pub fn migrate(link: &Link, place: &str) -> Result<(), StoreError> {
     // Most of the time there is nothing to do, and nobody to wait for.
@@ -492,6 +597,8 @@ fn migrate_locked(link: &Link, place: &str) -> Result<(), StoreError> {
             named! { "number": number },
         )?;
     }
+    randomness::first(link)?;
+    randomness::first(link)?;
     secrets::first(link)
 }
 

@@ -1,83 +1,124 @@
-//! The secrets that the random numbers of handlers are made from: the table `secrets`.
+//! Named secrets: the tables `named_secrets` and `secret_state`.
+
+use tokio_postgres::Row;
 
 use super::columns;
 use super::rows::PgRows;
 use super::sql::{Link, named};
 use crate::store::rows::SecretRows;
-use crate::store::secrets::next_number;
-use crate::store::{Secret, SecretInfo, StoreError};
-
-/// The number of the secret that new runs draw from: read with the lanes, at no cost of its own.
-pub const NEWEST: &str = "select number from secrets order by number desc limit 1";
+use crate::store::secrets::{COUNT, INFO, NAMED, REMOVE, SECRETS_MAX, STATE, USE_KEY};
+use crate::store::{RandomSecret, SecretInfo, SecretKind, SecretState, StoreError, StoredSecret};
 
 impl SecretRows for PgRows<'_> {
-    fn newest_secret(&mut self, now_ms: u64) -> Result<u32, StoreError> {
-        if let Some(number) = self.known_secret() {
-            return Ok(number);
-        }
-        if let Some(number) = self.one(NEWEST, named! {}, |row| columns::small(row, 0))? {
-            return Ok(number);
-        }
+    fn secret(&mut self, name: &str) -> Result<Option<StoredSecret>, StoreError> {
         self.only_alone()?;
-        tracing::warn!(
-            "the database had no secret: one is made for the random numbers of handlers"
-        );
-        self.add_secret(&Secret::random(), now_ms)
+        self.one(NAMED, named! { "name": name }, stored)
     }
 
-    fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError> {
-        const INSERT: &str = "\
-            insert into secrets (number, secret, made_at_ms)
-            values (:number, :secret, :now)";
-        // So no claim is on its way that begins a run with the one that was the newest.
+    fn secrets_count(&mut self) -> Result<u64, StoreError> {
         self.only_alone()?;
-        let newest = self.one(NEWEST, named! {}, |row| columns::small(row, 0))?;
-        let number = next_number(newest.unwrap_or(0));
-        let values = named! { "number": number, "secret": secret.to_hex(), "now": now_ms };
-        self.run(INSERT, values)?;
-        self.know_secret(number);
-        Ok(number)
+        let count = self.one(COUNT, named! {}, |row| columns::unsigned(row, 0))?;
+        Ok(count.unwrap_or(0))
     }
 
-    fn drop_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError> {
-        const DELETE: &str = "\
-            delete from secrets
-            where number = :number and number < (select max(number) from secrets)";
+    fn save_secret(&mut self, secret: &StoredSecret) -> Result<(), StoreError> {
+        const SQL: &str = "\
+            insert into named_secrets
+              (name, kind, reference, key_id, version, created_at_ms, updated_at_ms, sealed, checksum)
+            values
+              (:name, :kind, :reference, :key_id, :version, :created_at_ms, :updated_at_ms, :sealed, :checksum)
+            on conflict (name) do update set
+              kind = excluded.kind, reference = excluded.reference, key_id = excluded.key_id,
+              version = excluded.version, created_at_ms = excluded.created_at_ms,
+              updated_at_ms = excluded.updated_at_ms, sealed = excluded.sealed, checksum = excluded.checksum";
         self.only_alone()?;
-        for number in numbers {
-            self.run(DELETE, named! { "number": *number })?;
-        }
-        Ok(())
+        let info = &secret.info;
+        self.run(
+            SQL,
+            named! {
+                "name": &info.name,
+                "kind": info.kind.as_str(),
+                "reference": info.reference.as_deref(),
+                "key_id": info.key_id.as_deref(),
+                "version": info.version,
+                "created_at_ms": info.created_at_ms,
+                "updated_at_ms": info.updated_at_ms,
+                "sealed": &secret.sealed,
+                "checksum": secret.checksum(),
+            },
+        )
+    }
+
+    fn remove_secret(&mut self, name: &str) -> Result<bool, StoreError> {
+        self.only_alone()?;
+        Ok(self.change(REMOVE, named! { "name": name })? > 0)
+    }
+
+    fn secret_state(&mut self) -> Result<SecretState, StoreError> {
+        self.only_alone()?;
+        let found = self.one(STATE, named! {}, common)?;
+        found.ok_or_else(SecretState::missing)
+    }
+
+    fn use_secret_key(&mut self, key: &str) -> Result<(), StoreError> {
+        self.only_alone()?;
+        self.run(USE_KEY, named! { "key": key })
     }
 }
 
-/// Give a database its first secret.
+/// Give a database its salt for placeholders.
 pub fn first(link: &Link) -> Result<(), StoreError> {
     const SQL: &str = "\
-        insert into secrets (number, secret, made_at_ms)
-        select 1, :secret::text, (extract(epoch from clock_timestamp()) * 1000)::bigint
-        where not exists (select 1 from secrets)";
-    let secret = Secret::random().to_hex();
-    link.change(SQL, named! { "secret": secret })?;
+        insert into secret_state (only_row, placeholder_salt)
+        select true, :salt::text
+        where not exists (select 1 from secret_state)";
+    let salt = RandomSecret::random().to_hex();
+    link.change(SQL, named! { "salt": salt })?;
     Ok(())
 }
 
-/// The secret of a number.
-pub fn secret(link: &Link, number: u32) -> Result<Option<Secret>, StoreError> {
-    const SQL: &str = "select secret from secrets where number = :number";
-    let found = link.one(SQL, named! { "number": number }, |row| {
-        columns::get(row, 0).map(Secret::from_hex)
-    })?;
-    Ok(found.flatten())
+/// A secret by its name.
+pub fn secret(link: &Link, name: &str) -> Result<Option<StoredSecret>, StoreError> {
+    link.one(NAMED, named! { "name": name }, stored)
 }
 
-/// What may be told of the secrets.
+/// The public data of all of them.
 pub fn secrets(link: &Link) -> Result<Vec<SecretInfo>, StoreError> {
-    link.many(crate::store::secrets::INFO, named! {}, |row| {
-        Ok(SecretInfo {
-            number: columns::small(row, 0)?,
-            made_at_ms: columns::optional_unsigned(row, 1)?,
-            runs: columns::unsigned(row, 2)?,
-        })
+    link.many(INFO, named! { "limit": SECRETS_MAX }, info)
+}
+
+/// Their shared state.
+pub fn state(link: &Link) -> Result<SecretState, StoreError> {
+    let found = link.one(STATE, named! {}, common)?;
+    found.ok_or_else(SecretState::missing)
+}
+
+fn stored(row: &Row) -> Result<StoredSecret, StoreError> {
+    let secret = StoredSecret {
+        info: info(row)?,
+        sealed: columns::get(row, 7)?,
+        damaged: false,
+    };
+    Ok(secret.checked(columns::get(row, 8)?))
+}
+
+fn info(row: &Row) -> Result<SecretInfo, StoreError> {
+    let kind: &str = columns::get(row, 1)?;
+    Ok(SecretInfo {
+        name: columns::get(row, 0)?,
+        kind: SecretKind::from_word(kind)
+            .ok_or_else(|| columns::damaged(format!("{kind} is not a kind of secret")))?,
+        reference: columns::get(row, 2)?,
+        key_id: columns::get(row, 3)?,
+        version: columns::unsigned(row, 4)?,
+        created_at_ms: columns::unsigned(row, 5)?,
+        updated_at_ms: columns::unsigned(row, 6)?,
+    })
+}
+
+fn common(row: &Row) -> Result<SecretState, StoreError> {
+    Ok(SecretState {
+        placeholder_salt: columns::get(row, 0)?,
+        key_id: columns::get(row, 1)?,
     })
 }

@@ -28,7 +28,7 @@ impl UnfinishedRows for PgRows<'_> {
         const SQL: &str = "\
             select subject_id, number, kind, after_rank, after_id, bound, status
             from unfinished
-            order by kind in ('journal', 'signals'), subject_id, number
+            order by kind in ('journal', 'exchanges', 'signals', 'steps'), subject_id, number
             limit :limit";
         if !self.has_unfinished()? {
             return Ok(Vec::new());

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 
 use super::columns::{self, COLUMNS};
-use super::schedules;
+use super::{exchanges, schedules, steps};
 use crate::store::checksum::{self, Damages};
 use crate::store::{LogLevel, LogLine, LogPosition, Signal};
 use crate::task::state::Attempt;
@@ -97,6 +97,16 @@ const CHECKS: &[Check] = &[
         },
     ),
     (
+        "select task_id, name, value, run, began, completed, at_ms, log_lines, log_bytes, checksum from steps",
+        Damage::Step,
+        |row, task| {
+            let step = steps::step(row, row.get(1)?, 2)?;
+            Ok(checksum::fits(row.get(9)?, || {
+                checksum::of_step(task, &step)
+            }))
+        },
+    ),
+    (
         "select task_id, number, name, value, sent_at_ms, checksum from signals",
         Damage::Signal,
         |row, task| {
@@ -109,6 +119,11 @@ const CHECKS: &[Check] = &[
             let sum = || checksum::of_signal(&signal, number, at_ms);
             Ok(checksum::fits(row.get(5)?, sum))
         },
+    ),
+    (
+        "select task_id, run, number, exchange, value, start_bytes, end_bytes, checksum from arrivals",
+        Damage::Arrival,
+        exchanges::fits,
     ),
 ];
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, ToSql, named_params};
 
 use super::columns::{self, COLUMNS};
 use super::rows::{fill_group, many};
+use crate::store::nodes::HAS_HISTORY;
 use crate::store::{Node, Rank};
 use crate::task::TaskId;
 
@@ -24,7 +25,7 @@ const KIN: &str = "\
 pub fn node(connection: &Connection, task: TaskId) -> rusqlite::Result<Option<Node>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}, {KIN}
+            "select {COLUMNS}, {KIN}, {HAS_HISTORY}
             from tasks
             where id = :task"
         )
@@ -42,7 +43,7 @@ pub fn child_nodes(
 ) -> rusqlite::Result<Vec<Node>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}, {KIN}
+            "select {COLUMNS}, {KIN}, {HAS_HISTORY}
             from tasks
             where parent_id = :of and (sequence, id) > (:sequence, :id)
             order by sequence, id
@@ -70,7 +71,7 @@ pub fn retry_nodes(
               from tries
               join tasks later on later.retry_of = tries.id and +later.parent_id = tries.parent_id
             )
-            select {COLUMNS}, {KIN}
+            select {COLUMNS}, {KIN}, {HAS_HISTORY}
             from tasks
             where id in (select id from tries) and id <> :of and (sequence, id) > (:sequence, :id)
             order by sequence, id
@@ -110,6 +111,7 @@ fn nodes(
             has_children: row.get(kin)?,
             was_retried: row.get(kin + 1)?,
             is_retry: row.get(kin + 2)?,
+            has_history: row.get(kin + 3)?,
         })
     };
     many(connection, sql, values, read)

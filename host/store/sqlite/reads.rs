@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::SqliteStore;
 use super::columns;
 use super::edges;
+use super::exchanges;
 use super::filter;
 use super::handlers;
 use super::jobs;
@@ -13,20 +14,23 @@ use super::looks;
 use super::nodes;
 use super::producers;
 use super::queues;
+use super::randomness;
 use super::rows::{self, many};
 use super::schedules;
 use super::secrets;
 use super::signals;
+use super::steps;
 use crate::bus::Bus;
 use crate::job::UnitResult;
-use crate::journal::Entry;
+use crate::journal::{CompletedStep, Entry};
 use crate::lease::Lease;
 use crate::schedule::Schedule;
 use crate::store::journal::{self, Spawned, Written};
 use crate::store::{
-    ATTEMPTS, ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX, BrokenRow, Counter, Crowd, EarlierChild, Filter,
-    HandlerRow, HandlersStanding, JournalPage, JournalPosition, LogLevel, LogLine, LogPosition,
-    Node, QueueDepth, QueueStanding, Rank, Recent, Secret, SecretInfo, Store, StoreError, checksum,
+    ATTEMPTS, ATTEMPTS_BYTES_MAX, ATTEMPTS_MAX, BrokenRow, Counter, Crowd, EarlierChild, Exchange,
+    Filter, HandlerRow, HandlersStanding, JournalPage, JournalPosition, LogLevel, LogLine,
+    LogPosition, Node, QueueDepth, QueueStanding, RandomSecret, RandomSecretInfo, Rank, Recent,
+    SecretInfo, SecretState, Store, StoreError, StoredSecret, checksum,
 };
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
@@ -96,8 +100,11 @@ impl Store for SqliteStore {
         self.read(|connection| {
             // Tasks that are awaited together mostly have one handler: its name is kept once.
             let mut handler: Arc<str> = "".into();
+            let mut statement = connection.prepare_cached(rows::find_sql())?;
             let mut find = |&id: &TaskId| -> rusqlite::Result<Option<Outcome>> {
-                let Some((mut task, spilled)) = found_task(connection, id)? else {
+                let found =
+                    statement.query_row(named_params! { ":id": id.to_i64() }, columns::task);
+                let Some((mut task, spilled)) = found.optional()? else {
                     return Ok(None);
                 };
                 // What it may end with is no result yet, and would differ on replay.
@@ -328,6 +335,22 @@ impl Store for SqliteStore {
         self.read(|connection| signals::has(connection, task, name))
     }
 
+    fn step(&self, task: TaskId, name: &str) -> Result<Option<CompletedStep>, StoreError> {
+        self.read(|connection| steps::find(connection, task, name))
+    }
+
+    fn steps_complete(&self, task: TaskId) -> Result<u64, StoreError> {
+        self.read(|connection| steps::count(connection, task))
+    }
+
+    fn has_arrivals(&self, task: TaskId, run: u32) -> Result<bool, StoreError> {
+        self.read(|connection| exchanges::has_arrivals(connection, task, run))
+    }
+
+    fn exchanges(&self, task: TaskId, run: u32) -> Result<Vec<Exchange>, StoreError> {
+        self.read(|connection| exchanges::of(connection, task, run))
+    }
+
     fn signals_unread(&self, task: TaskId) -> Result<u64, StoreError> {
         self.read(|connection| signals::unread(connection, task))
     }
@@ -451,12 +474,24 @@ impl Store for SqliteStore {
         self.read(|connection| many(connection, DIGESTS_NEEDED, [], |row| row.get(0)))
     }
 
-    fn secret(&self, number: u32) -> Result<Option<Secret>, StoreError> {
-        self.read(|connection| secrets::secret(connection, number))
+    fn random_secret(&self, number: u32) -> Result<Option<RandomSecret>, StoreError> {
+        self.read(|connection| randomness::secret(connection, number))
+    }
+
+    fn random_secrets(&self) -> Result<Vec<RandomSecretInfo>, StoreError> {
+        self.read(randomness::secrets)
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<StoredSecret>, StoreError> {
+        self.read(|connection| secrets::secret(connection, name))
     }
 
     fn secrets(&self) -> Result<Vec<SecretInfo>, StoreError> {
         self.read(secrets::secrets)
+    }
+
+    fn secret_state(&self) -> Result<SecretState, StoreError> {
+        self.read(secrets::state)?.ok_or_else(SecretState::missing)
     }
 
     fn counters(&self) -> Result<Vec<Counter>, StoreError> {

@@ -81,16 +81,17 @@ fn gate(lane: &Lane) -> i64 {
 
 /// All rows of a query.
 /// How many of these, from the first, fit below a weight: at least one; with the last of them, and what they weigh.
-pub fn fit<K: Copy>(found: Vec<(K, u64)>, limit: usize) -> (Option<K>, Cleared) {
-    let (mut last, mut rows, mut fit) = (None, 0_usize, 0);
-    for (key, weight) in &found {
+pub fn fit<K>(mut found: Vec<(K, u64)>, limit: usize) -> (Option<K>, Cleared) {
+    let (mut rows, mut fit) = (0_usize, 0);
+    for (_, weight) in &found {
         if rows >= limit {
             break;
         }
-        (last, fit) = (Some(*key), fit + 1);
+        fit += 1;
         rows = rows.saturating_add(usize::try_from(*weight).unwrap_or(usize::MAX));
     }
     let whole = fit == found.len() && found.len() < limit;
+    let last = fit.checked_sub(1).map(|last| found.swap_remove(last).0);
     (last, Cleared { rows, whole })
 }
 
@@ -306,8 +307,11 @@ impl Rows for SqliteRows<'_> {
               exists (select 1 from waits where target_id = :id),
               exists (select 1 from edges where upstream_id = :id),
               exists (select 1 from signals where task_id = :id),
-              exists (select 1 from journal where task_id = :id),
-              exists (select 1 from sources where task_id = :id)";
+              exists (select 1 from journal where task_id = :id)
+                or exists (select 1 from arrivals where task_id = :id)
+                or exists (select 1 from exchanges where task_id = :id),
+              exists (select 1 from sources where task_id = :id),
+              exists (select 1 from steps where task_id = :id)";
         let found = self.one(SQL, named_params! { ":id": id.to_i64() }, |row| {
             Ok(Attached {
                 waits: row.get(0)?,
@@ -315,6 +319,7 @@ impl Rows for SqliteRows<'_> {
                 signals: row.get(2)?,
                 journal: row.get(3)?,
                 sources: row.get(4)?,
+                steps: row.get(5)?,
             })
         });
         Ok(found?.unwrap_or(Attached::ALL))

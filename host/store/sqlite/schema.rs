@@ -8,14 +8,15 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::moved::{MOVED_ID, is_moved};
-use super::{explain, secrets};
+use super::{explain, randomness, secrets};
 use crate::store::StoreError;
 
 /// Marks the file as ours: "Fish" in ASCII.
 pub const APPLICATION_ID: i64 = 0x4669_7368;
 
 const MIGRATIONS: &[&str] = &[
-    FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE, NINTH, TENTH,
+    FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE, NINTH, TENTH, ELEVENTH, TWELFTH,
+    EXCHANGES, HISTORIES,
 ];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
@@ -660,6 +661,88 @@ alter table signals add column checksum integer;
 alter table schedules add column checksum integer;
 ";
 
+/// The values of steps of handlers.
+const ELEVENTH: &str = "
+create table steps (
+  task_id integer not null,
+  name text not null,
+  value text not null,
+  run integer not null check (run >= 0),
+  began integer not null,
+  completed integer not null,
+  at_ms integer not null,
+  log_lines integer not null,
+  log_bytes integer not null,
+  checksum integer,
+  primary key (task_id, name)
+) strict, without rowid;
+";
+
+/// Named secrets and their shared state: the key that encrypts new values, and the salt of placeholders.
+const TWELFTH: &str = "
+create table named_secrets (
+  name text primary key,
+  kind text not null,
+  reference text,
+  key_id text,
+  version integer not null check (version > 0),
+  created_at_ms integer not null,
+  updated_at_ms integer not null,
+  sealed text not null,
+  checksum integer not null,
+  check ((kind = 'encrypted') = (key_id is not null)),
+  check ((kind = 'encrypted') = (reference is null))
+) strict;
+
+create table secret_state (
+  only_row integer primary key check (only_row = 1),
+  placeholder_salt text not null check (length(placeholder_salt) = 64),
+  key_id text
+) strict;
+";
+
+/// Exchanges, which are HTTP requests of tasks: arrivals that the run has not taken, in order, and the host that holds
+/// an exchange for a waiting task. The start and end of each arrival's text, counted since the mailbox was last empty,
+/// give the size of a mailbox without a scan.
+const EXCHANGES: &str = "
+create table arrivals (
+  task_id integer not null,
+  run integer not null,
+  number integer not null check (number > 0),
+  exchange integer not null,
+  value text not null,
+  start_bytes integer not null,
+  end_bytes integer not null,
+  checksum integer,
+  primary key (task_id, run, number)
+) strict, without rowid;
+
+create table exchanges (
+  task_id integer not null,
+  run integer not null,
+  number integer not null,
+  host integer not null,
+  primary key (task_id, run, number)
+) strict, without rowid;
+create index exchanges_host on exchanges (host, task_id, number);
+";
+
+/// Ended runs whose journal is kept for people, and for how long.
+const HISTORIES: &str = "
+create table histories (
+  task_id integer not null,
+  run integer not null,
+  ended_at_ms integer not null,
+  primary key (task_id, run)
+) strict, without rowid;
+create index histories_ended on histories (ended_at_ms, task_id, run);
+
+create table history_keep (
+  only_row integer primary key check (only_row = 1),
+  keep_ms integer
+) strict;
+";
+
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything
 /// touches it. Answers with its schema; 0 when it is empty.
 pub fn refuse_others(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
@@ -721,6 +804,8 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
             .pragma_update(None, "user_version", index as i64 + 1)
             .map_err(failed)?;
     }
+    randomness::first(&transaction).map_err(failed)?;
+    randomness::first(&transaction).map_err(failed)?;
     secrets::first(&transaction).map_err(failed)?;
     if !is_moved(&transaction).map_err(failed)? {
         transaction

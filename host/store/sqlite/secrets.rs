@@ -1,79 +1,123 @@
-//! The secrets that the random numbers of handlers are made from: the table `secrets`.
+//! Named secrets: the tables `named_secrets` and `secret_state`.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::columns;
 use super::rows::{SqliteRows, many};
 use crate::store::rows::SecretRows;
-use crate::store::secrets::next_number;
-use crate::store::{Secret, SecretInfo, StoreError};
+use crate::store::secrets::{COUNT, INFO, NAMED, REMOVE, SECRETS_MAX, STATE, USE_KEY};
+use crate::store::{RandomSecret, SecretInfo, SecretKind, SecretState, StoreError, StoredSecret};
 
 impl SecretRows for SqliteRows<'_> {
-    fn newest_secret(&mut self, now_ms: u64) -> Result<u32, StoreError> {
-        const SQL: &str = "select number from secrets order by number desc limit 1";
-        if let Some(number) = self.one(SQL, [], |row| row.get(0))? {
-            return Ok(number);
-        }
-        tracing::warn!(
-            "the database had no secret: one is made for the random numbers of handlers"
-        );
-        self.add_secret(&Secret::random(), now_ms)
+    fn secret(&mut self, name: &str) -> Result<Option<StoredSecret>, StoreError> {
+        self.one(NAMED, named_params! { ":name": name }, stored)
     }
 
-    fn add_secret(&mut self, secret: &Secret, now_ms: u64) -> Result<u32, StoreError> {
-        const NEWEST: &str = "select coalesce(max(number), 0) from secrets";
-        const INSERT: &str = "\
-            insert into secrets (number, secret, made_at_ms)
-            values (:number, :secret, :now)";
-        let newest: u32 = self.one(NEWEST, [], |row| row.get(0))?.unwrap_or(0);
-        let number = next_number(newest);
-        let values = named_params! {
-            ":number": number, ":secret": secret.to_hex(), ":now": now_ms as i64
-        };
-        self.run(INSERT, values)?;
-        Ok(number)
+    fn secrets_count(&mut self) -> Result<u64, StoreError> {
+        let count = self.one(COUNT, [], |row| columns::unsigned(row, 0))?;
+        Ok(count.unwrap_or(0))
     }
 
-    fn drop_secrets(&mut self, numbers: &[u32]) -> Result<(), StoreError> {
-        const DELETE: &str = "\
-            delete from secrets
-            where number = :number and number < (select max(number) from secrets)";
-        for number in numbers {
-            self.run(DELETE, named_params! { ":number": number })?;
-        }
-        Ok(())
+    fn save_secret(&mut self, secret: &StoredSecret) -> Result<(), StoreError> {
+        const SQL: &str = "\
+            insert or replace into named_secrets
+              (name, kind, reference, key_id, version, created_at_ms, updated_at_ms, sealed, checksum)
+            values
+              (:name, :kind, :reference, :key_id, :version, :created_at_ms, :updated_at_ms, :sealed, :checksum)";
+        let info = &secret.info;
+        self.run(
+            SQL,
+            named_params! {
+                ":name": info.name,
+                ":kind": info.kind.as_str(),
+                ":reference": info.reference,
+                ":key_id": info.key_id,
+                ":version": info.version as i64,
+                ":created_at_ms": info.created_at_ms as i64,
+                ":updated_at_ms": info.updated_at_ms as i64,
+                ":sealed": secret.sealed,
+                ":checksum": secret.checksum(),
+            },
+        )
+    }
+
+    fn remove_secret(&mut self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.change(REMOVE, named_params! { ":name": name })? > 0)
+    }
+
+    fn secret_state(&mut self) -> Result<SecretState, StoreError> {
+        let found = self.one(STATE, [], common)?;
+        found.ok_or_else(SecretState::missing)
+    }
+
+    fn use_secret_key(&mut self, key: &str) -> Result<(), StoreError> {
+        self.run(USE_KEY, named_params! { ":key": key })
     }
 }
 
-/// Give a database its first secret.
+/// Give a database its salt for placeholders.
 pub fn first(connection: &Connection) -> rusqlite::Result<()> {
     const SQL: &str = "\
-        insert into secrets (number, secret, made_at_ms)
-        select 1, :secret, cast(unixepoch('subsec') * 1000 as integer)
-        where not exists (select 1 from secrets)";
-    let secret = Secret::random().to_hex();
-    connection.execute(SQL, named_params! { ":secret": secret })?;
+        insert into secret_state (only_row, placeholder_salt)
+        select 1, :salt
+        where not exists (select 1 from secret_state)";
+    let salt = RandomSecret::random().to_hex();
+    connection.execute(SQL, named_params! { ":salt": salt })?;
     Ok(())
 }
 
-/// The secret of a number.
-pub fn secret(connection: &Connection, number: u32) -> rusqlite::Result<Option<Secret>> {
-    const SQL: &str = "select secret from secrets where number = :number";
-    let found = connection
-        .prepare_cached(SQL)?
-        .query_row(named_params! { ":number": number }, |row| {
-            Ok(Secret::from_hex(row.get_ref(0)?.as_str()?))
-        });
-    Ok(found.optional()?.flatten())
+/// A secret by its name.
+pub fn secret(connection: &Connection, name: &str) -> rusqlite::Result<Option<StoredSecret>> {
+    connection
+        .prepare_cached(NAMED)?
+        .query_row(named_params! { ":name": name }, stored)
+        .optional()
 }
 
-/// What may be told of the secrets.
+/// The public data of all of them.
 pub fn secrets(connection: &Connection) -> rusqlite::Result<Vec<SecretInfo>> {
-    many(connection, crate::store::secrets::INFO, [], |row| {
-        Ok(SecretInfo {
-            number: row.get(0)?,
-            made_at_ms: columns::optional_unsigned(row, 1)?,
-            runs: columns::unsigned(row, 2)?,
-        })
+    many(
+        connection,
+        INFO,
+        named_params! { ":limit": SECRETS_MAX as i64 },
+        info,
+    )
+}
+
+/// Their shared state; none if the row was deleted.
+pub fn state(connection: &Connection) -> rusqlite::Result<Option<SecretState>> {
+    connection
+        .prepare_cached(STATE)?
+        .query_row([], common)
+        .optional()
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredSecret> {
+    let secret = StoredSecret {
+        info: info(row)?,
+        sealed: row.get(7)?,
+        damaged: false,
+    };
+    Ok(secret.checked(row.get(8)?))
+}
+
+fn info(row: &Row<'_>) -> rusqlite::Result<SecretInfo> {
+    let kind = row.get_ref(1)?.as_str()?;
+    Ok(SecretInfo {
+        name: row.get(0)?,
+        kind: SecretKind::from_word(kind)
+            .ok_or_else(|| columns::damaged(1, format!("{kind} is not a kind of secret")))?,
+        reference: row.get(2)?,
+        key_id: row.get(3)?,
+        version: columns::unsigned(row, 4)?,
+        created_at_ms: columns::unsigned(row, 5)?,
+        updated_at_ms: columns::unsigned(row, 6)?,
+    })
+}
+
+fn common(row: &Row<'_>) -> rusqlite::Result<SecretState> {
+    Ok(SecretState {
+        placeholder_salt: row.get(0)?,
+        key_id: row.get(1)?,
     })
 }

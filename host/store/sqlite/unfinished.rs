@@ -23,7 +23,7 @@ impl UnfinishedRows for SqliteRows<'_> {
         const SQL: &str = "\
             select subject_id, number, kind, after_rank, after_id, bound, status
             from unfinished
-            order by kind in ('journal', 'signals'), subject_id, number
+            order by kind in ('journal', 'exchanges', 'signals', 'steps'), subject_id, number
             limit :limit";
         self.many(SQL, named_params! { ":limit": limit as i64 }, work)
     }

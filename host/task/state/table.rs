@@ -37,6 +37,7 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
             made: None,
             remaining,
             signal: None,
+            exchange: false,
             since_ms: NOW_MS,
             claim: None,
             until_ms: Some(NOW_MS),
@@ -84,6 +85,12 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
                 wait.signal = Some("change".to_owned());
             }
         }),
+        of(Status::Waiting, "for an exchange", &|task| {
+            task.wait = wait(1);
+            if let Some(wait) = task.wait.as_mut() {
+                wait.exchange = true;
+            }
+        }),
         of(Status::Completed, "", &|_| {}),
         of(Status::Failed, "", &|_| {}),
         of(Status::Cancelled, "", &|_| {}),
@@ -100,6 +107,7 @@ fn events() -> Vec<(&'static str, Event)> {
         remaining,
         there: None,
         signal: None,
+        exchange: false,
         until_ms: None,
         spent_ms: 0,
     };
@@ -157,6 +165,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("page ended, there is room", page_ended(false)),
         ("page ended, the window is full", page_ended(true)),
         ("awaited arrived", Event::AwaitedArrived { by: None }),
+        ("exchange lost", Event::ExchangeLost),
         ("wait timed out", Event::WaitTimedOut),
         ("due", Event::Due),
         ("expired", Event::Expired),
@@ -556,6 +565,7 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::Ended => "release or skip what comes after it",
         Effect::AttemptEnded(_) => "keep a record of the attempt",
         Effect::JournalEnded => "drop the journal",
+        Effect::StepsEnded => "drop the steps",
         Effect::Continue { .. } => "spawn the continuation",
         Effect::Stop => "tell the attempt to stop",
         Effect::Hint => "let the attempt see that it should come to an end",

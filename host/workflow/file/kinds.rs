@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use super::super::check::{Dependency, Named};
+use super::super::check::{Dependency, MapFields, Named};
 use super::super::document::{Field, Shape};
 use super::super::problem::Fields;
 use super::{Reader, Work};
 use crate::group::{Each, Items, OnFailure, PoolOptions, Results};
 use crate::limits::WINDOW;
 use crate::task::{Producer, duration_ms};
+use crate::types::is_function;
 
 impl Reader<'_, '_> {
-    /// What a job does, by its fields. A map over a dependency depends on that one.
+    /// The kind of a job, by its fields, and the fields of a map that a function may turn out to be. A map over a
+    /// dependency depends on that one.
     pub(super) fn work(
         &mut self,
         fields: &mut Fields<'_>,
         handler: Arc<str>,
         after: &mut Vec<Dependency>,
-    ) -> Work {
+    ) -> (Work, Option<MapFields>) {
         let map = fields.take(&["map"], self.problems);
         let map = map.and_then(|field| self.over(&field));
         let source = self.name(fields, &["generator"], "generator's name");
@@ -34,12 +36,16 @@ impl Reader<'_, '_> {
         let on_failure_at = on_failure.as_ref().map(|field| field.at);
         let on_failure =
             on_failure.and_then(|field| self.word(&field, &OnFailure::ALL, OnFailure::as_str));
+        let options = PoolOptions {
+            on_failure,
+            concurrency: concurrency.map(|(_, number)| number as u32),
+        };
         let whose = fields.whose.clone();
         let items = match (map, source) {
             (Some(_), Some(_)) => {
                 let what = format!("{whose} is a map and a generator: it can be one of them");
                 self.problems.add(fields.at(), what);
-                return Work::Run { handler };
+                return (Work::Run { handler }, None);
             }
             (None, None) => {
                 let alone = [
@@ -48,8 +54,17 @@ impl Reader<'_, '_> {
                     ("results", results_at),
                     ("onFailure", on_failure_at),
                 ];
-                for (name, at) in alone {
-                    let Some(at) = at else { continue };
+                let mut given = alone.into_iter().filter_map(|(name, at)| Some((name, at?)));
+                // Whether a function runs for each element of a list is a matter of its types.
+                let map = match is_function(&handler) && window_at.is_none() {
+                    true => given.next().map(|(field, _)| MapFields {
+                        options,
+                        results: results.unwrap_or_default(),
+                        field,
+                    }),
+                    false => None,
+                };
+                for (name, at) in given.filter(|_| map.is_none()) {
                     let what = format!("{whose} has {name}, which only maps and generators have");
                     let hint = || {
                         Some(
@@ -59,7 +74,7 @@ impl Reader<'_, '_> {
                     };
                     self.problems.advise(at, what, hint);
                 }
-                return Work::Run { handler };
+                return (Work::Run { handler }, map);
             }
             (Some(over), None) => {
                 if let Some(at) = window_at {
@@ -88,13 +103,8 @@ impl Reader<'_, '_> {
         if let Err(why) = each.check() {
             self.problems.add(window_at.unwrap_or(fields.at()), why);
         }
-        Work::Each {
-            options: PoolOptions {
-                on_failure,
-                concurrency: concurrency.map(|(_, number)| number as u32),
-            },
-            each: Arc::new(each),
-        }
+        let each = Arc::new(each);
+        (Work::Each { options, each }, None)
     }
 
     /// What a map runs over: a dependency by what the job calls it, or `true` for its own input.

@@ -18,6 +18,10 @@ impl Machine {
         self.settle_hosts()?;
         self.look_through()?;
         self.finish_parts()?;
+        // From here on a heartbeat has room for everything that is lost.
+        self.beat(None)?;
+        self.commit()?;
+        self.check_awaited()?;
         let ends = mirror::counted_ends(self.host().eye());
         hold!(
             (self.ends..=self.ends + self.hidden).contains(&ends),
@@ -145,6 +149,9 @@ impl Machine {
                 kernel::send(turn, &signal, None).map(|_| Said::Nothing)
             })?;
         }
+        self.answer_all()?;
+        // For a second, only its last host may claim a woken task. That host may be gone.
+        self.clock.turn(2_000);
         self.round()?;
         self.round()?;
         if self.living() != living {

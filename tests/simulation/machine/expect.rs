@@ -344,6 +344,10 @@ impl Machine {
                 let unread = self.signals.entry(token.task).or_default();
                 unread.retain(|(_, one)| Some(one) != value.as_ref());
             }
+            (Expected::Completed(token, name, value), said) => {
+                hold!(said.is_ok(), "{} completes a step: {said:?}", token.task);
+                self.holds_step(token, &name, value)?;
+            }
             (Expected::Sent(to, name, value), said) => match said {
                 Ok(_) => {
                     if self.tasks.get(&to).is_some_and(Known::lives) {
@@ -355,6 +359,12 @@ impl Machine {
                     "what nobody should be refused for: {error}"
                 ),
             },
+            (Expected::Arrived(task, run, value), said) => {
+                self.has_arrived((task, run), value, said)?;
+            }
+            (Expected::Taken(token, run, value), said) => {
+                self.has_taken(token, run, value, said)?;
+            }
             (Expected::Done(token), said) => {
                 let fine = match &said {
                     Ok(_) => true,
@@ -364,6 +374,29 @@ impl Machine {
             }
             (Expected::Made | Expected::Again, Ok(_)) => {}
         }
+        Ok(())
+    }
+
+    /// A complete step exists for as long as its attempt runs, and is not from a later run.
+    fn holds_step(&self, token: Token, name: &str, value: u32) -> Result<(), Wrong> {
+        let id = token.task;
+        let known = self.tasks.get(&id);
+        let Some(known) = known.filter(|one| one.runs() && one.fence == token.fence.number) else {
+            return Ok(());
+        };
+        let sql = format!(
+            "select value, run from steps where task_id = {} and name = '{name}'",
+            id.to_i64()
+        );
+        let rows = self.host().eye().rows(&sql);
+        let Some(row) = rows.first() else {
+            return Err(format!("{name} of {id} is complete, and is not there"));
+        };
+        let number = |at: usize| row[at].as_deref().and_then(|text| text.parse::<u32>().ok());
+        hold!(
+            number(0) >= Some(value) && number(1) == Some(known.run),
+            "{name} of {id} is {row:?}, and was completed with {value}"
+        );
         Ok(())
     }
 

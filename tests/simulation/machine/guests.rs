@@ -281,6 +281,18 @@ impl Machine {
         until_ms: Option<u64>,
         waits: Waits,
     ) -> Result<(), Wrong> {
+        self.suspend_holding(attempt, until, until_ms, waits, Vec::new())
+    }
+
+    /// The same for an attempt whose host holds these exchanges.
+    pub(super) fn suspend_holding(
+        &mut self,
+        attempt: u16,
+        until: Until,
+        until_ms: Option<u64>,
+        waits: Waits,
+        exchanges: Vec<u32>,
+    ) -> Result<(), Wrong> {
         let Some(attempt) = self.attempt(attempt) else {
             return Ok(());
         };
@@ -293,6 +305,7 @@ impl Machine {
             until,
             until_ms,
             spent_ms: 0,
+            exchanges,
         };
         let expected = Expected::Waits(token, waits);
         self.ask(false, Some(token), expected, move |turn| {

@@ -12,6 +12,7 @@ use fishway::store::{Attempts, Beat, StoreError};
 use fishway::task::{Fence, NewTask, Options, Task, TaskId, Token};
 use tokio::sync::oneshot;
 
+use super::exchanges;
 use super::reads::Met;
 use super::shapes::identity;
 use super::{Asked, Expected, Machine, Said, Wrong, hold};
@@ -35,6 +36,10 @@ impl Attempts for Holds {
         let given = |task: &Task| task.token() == token;
         self.attempts.get(&token.task) == Some(&token.fence)
             || self.dispatch.offers().claimed.iter().any(given)
+    }
+
+    fn holds_exchange(&self, _task: TaskId, _run: u32, number: u32) -> bool {
+        exchanges::held(number)
     }
 }
 

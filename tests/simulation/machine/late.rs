@@ -1,7 +1,7 @@
 //! What comes late: words of attempts and hosts that have lost their place.
 
 use fishway::group::PoolOptions;
-use fishway::journal::{Call, Function};
+use fishway::journal::{Call, Function, Logged, NewStep};
 use fishway::store::kernel::{self, Turn};
 use fishway::store::writer::{Ask, Job, Tell};
 use fishway::store::{CallBy, Record, StoreError, Suspension, Until};
@@ -52,6 +52,7 @@ impl Machine {
                     ),
                     until_ms: None,
                     spent_ms: 0,
+                    exchanges: Vec::new(),
                 };
                 asked(Box::new(move |turn| kernel::suspend(turn, token, &wait)))
             }
@@ -64,13 +65,27 @@ impl Machine {
                     kernel::open_pool(turn, &by, &name, &PoolOptions::default()).map(|_| ())
                 }))
             }
-            4 => {
+            4 => asked(Box::new(move |turn| {
+                kernel::take_arrivals(turn, &by, 0).map(|_| ())
+            })),
+            5 => {
                 let new = self.new_below(&attempt, attempt.task.id, false);
                 let records = vec![Record::Task(Box::new(new))];
                 Box::new(Tell {
                     token,
                     run: move |turn: &mut Turn<'_>| kernel::record(turn, token, &records),
                 })
+            }
+            6 => {
+                let new = NewStep {
+                    name: "late".to_owned(),
+                    value: "1".to_owned(),
+                    began: 1,
+                    logged: Logged::default(),
+                };
+                asked(Box::new(move |turn| {
+                    kernel::complete_step(turn, &new, &by).map(|_| ())
+                }))
             }
             _ => {
                 let records = vec![Record::Checkpoint {

@@ -1,6 +1,7 @@
 //! A machine with a host on it, guests that do as the program says, and everything that may go wrong.
 
 mod drive; // lets everything come to its end
+mod exchanges; // HTTP requests that hosts hold
 mod expect; // what a transaction has done, and whether that is so
 mod failover; // a standby that takes over
 mod guests; // what attempts do
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 
 use self::failover::Standby;
 use super::host::{Base, Host, SimClock};
-use super::mirror::{Known, Waiting, Waits};
+use super::mirror::{Known, Mailboxes, Waiting, Waits};
 use super::step::{Loss, Step, Unread};
 
 /// When every program begins.
@@ -96,8 +97,14 @@ enum Expected {
     Done(Token),
     /// The oldest unread signal.
     Received(Token, Option<String>),
+    /// A step of that name is complete, with this or a later value.
+    Completed(Token, String, u32),
     /// A signal is kept.
     Sent(TaskId, usize, String),
+    /// An arrival of that run is kept, or this host may not report it.
+    Arrived(TaskId, u32, String),
+    /// The oldest arrival of that run.
+    Taken(Token, u32, Option<String>),
     /// Tasks that have ended begin again.
     Again,
     /// A refusal: the claim was lost.
@@ -192,6 +199,8 @@ pub struct Machine {
     /// Tasks that had ended and live again: who waited for them had seen them end.
     revived: HashSet<TaskId>,
     signals: HashMap<TaskId, Vec<(usize, String)>>,
+    /// Arrivals of runs that were not taken.
+    mailboxes: Mailboxes,
     batch: Vec<(Box<dyn Job>, Asked)>,
     gather: u8,
     /// Whether the transaction may undo ends, delete, or both.
@@ -234,6 +243,7 @@ impl Machine {
             waits: HashMap::new(),
             revived: HashSet::new(),
             signals: HashMap::new(),
+            mailboxes: Mailboxes::new(),
             batch: Vec::new(),
             gather: 0,
             again: false,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fishway::group::OnFailure;
 use fishway::job::{NewJob, Unit, Units};
-use fishway::journal::Function;
+use fishway::journal::{Function, Logged, NewStep};
 use fishway::queue::QueueChange;
 use fishway::schedule::{Missed, Overlap, Plan, Target, Timing};
 use fishway::store::kernel;
@@ -228,6 +228,36 @@ impl Machine {
                     Ok(Said::Value(received.value))
                 })
             }
+            Step::KeepValue(attempt, step) => {
+                let value = self.number();
+                let Some(by) = self.by(*attempt, Function::StepComplete) else {
+                    return Ok(());
+                };
+                let new = NewStep {
+                    name: format!("step-{step}"),
+                    value: value.to_string(),
+                    began: by.number,
+                    logged: Logged::default(),
+                };
+                let token = by.token;
+                let expected = Expected::Completed(token, new.name.clone(), value);
+                self.ask(false, Some(token), expected, move |turn| {
+                    kernel::complete_step(turn, &new, &by)?;
+                    Ok(Said::Nothing)
+                })
+            }
+            Step::AwaitExchange(attempt, many, for_ms) => {
+                self.await_exchange(*attempt, *many, *for_ms)
+            }
+            Step::Arrive {
+                task,
+                exchange,
+                ends,
+            } => match self.pick(*task) {
+                Some(task) => self.arrive(task, *exchange, *ends),
+                None => Ok(()),
+            },
+            Step::TakeArrival(attempt) => self.take_arrival(*attempt),
             Step::End(attempt, ending) => self.end(*attempt, ending),
             Step::NextHost => self.next_host(),
             Step::Beat(met) => self.beat(*met),

@@ -1,5 +1,6 @@
 //! A file that others hold, a disk that is full, and one that loses what was not synced.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fishway::store::StoreError;
@@ -125,7 +126,16 @@ impl Machine {
 
     /// Know what is there from what is there: nobody has heard what happened.
     pub(super) fn look_again(&mut self) -> Result<(), Wrong> {
-        self.tasks = self.host().eye().tasks(None);
+        let found = self.host().eye().tasks(None);
+        let before = std::mem::replace(&mut self.tasks, found);
+        // A task may have begun to wait for something else meanwhile.
+        let wait_of = |tasks: &BTreeMap<TaskId, Known>, id: &TaskId| {
+            let wait = tasks.get(id).and_then(|known| known.wait.as_ref());
+            wait.map(|wait| (wait.call, wait.made.clone(), wait.since_ms))
+        };
+        let now = &self.tasks;
+        self.waits
+            .retain(|id, _| wait_of(&before, id) == wait_of(now, id));
         self.ids = self.tasks.keys().copied().collect();
         self.again = false;
         self.deletes = false;
@@ -140,6 +150,7 @@ impl Machine {
         // Of a task that has ended they are left over.
         let lives = |id: &TaskId| self.tasks.get(id).is_some_and(Known::lives);
         self.signals.retain(|id, _| lives(id));
+        self.look_into_mailboxes();
         self.half_made = mirror::half_made(self.host().eye());
         Ok(())
     }

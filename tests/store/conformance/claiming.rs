@@ -173,6 +173,7 @@ pub async fn a_stale_attempt_writes_nothing(world: &mut World) {
         until: Until::Time,
         until_ms: None,
         spent_ms: 0,
+        exchanges: Vec::new(),
     };
     let is_stale = |answer| matches!(answer, Err(StoreError::Stale(task)) if task == id);
     assert!(is_stale(world.store().suspend(stale.token(), wait).await));

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use fishway::group::{Each, Items, PoolOptions, Results};
-use fishway::journal::{Answer, Entry, Function};
+use fishway::journal::{Answer, Entry, Function, Logged, NewStep};
 use fishway::store::{Alter, CallBy, End, Filter, LogPosition, Record, Signal, StoreError, Until};
 use fishway::task::state::Refusal;
 use fishway::task::{Damage, FailureKind, NewTask, Options, Status, Task, TaskId};
@@ -244,8 +244,22 @@ pub async fn what_a_run_has_kept_is_held_against_its_checksum(world: &mut World)
     let log = Record::Log(log_line(0, 1, "half way"));
     let records = vec![Record::Entry(Box::new(entry)), checkpoint, log];
     world.record(&task, records).await;
+    let step = NewStep {
+        name: "charge".to_owned(),
+        value: "7".to_owned(),
+        began: 2,
+        logged: Logged::default(),
+    };
+    let by = CallBy {
+        token: task.token(),
+        number: 3,
+        call: call(Function::StepComplete, "charge"),
+    };
+    world.store().complete_step(step, by).await.unwrap();
     let store = world.shared();
-    assert_eq!(store.journal(id, 0).unwrap().len(), 1);
+    assert_eq!(store.journal(id, 0).unwrap().len(), 2);
+    assert!(store.step(id, "charge").unwrap().is_some());
+    world.damage("update steps set began = 1");
     world.damage("update journal set answer = replace(answer, '1', '2')");
     world.damage("update checkpoints set value = '8'");
     world.damage("update logs set message = 'half day'");
@@ -258,6 +272,7 @@ pub async fn what_a_run_has_kept_is_held_against_its_checksum(world: &mut World)
         damaged(store.checkpoint(id, "place").unwrap_err()),
         Damage::Checkpoint
     );
+    assert_eq!(damaged(store.step(id, "charge").unwrap_err()), Damage::Step);
     let line = store.logs(id, LogPosition::default(), 1).unwrap().remove(0);
     assert!(
         line.message.contains("this line is damaged"),

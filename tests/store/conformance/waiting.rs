@@ -261,6 +261,7 @@ async fn try_wait_all(world: &World, task: &Task, targets: Vec<TaskId>) -> Resul
         until: Until::All(targets, StatusSet::terminal()),
         until_ms: None,
         spent_ms: 0,
+        exchanges: Vec::new(),
     };
     world.store().suspend(task.token(), wait).await
 }

@@ -1,5 +1,5 @@
 // Has handlers in five other languages add up a table, and puts their results together:
-// {"path": "/data/penguins.csv"} becomes {"language": "Go", "batch", "started", "ended", "parts": [...]}.
+// {"path": "/data/penguins.csv"} becomes {"language": "Go", "batch", "opened", "started", "ended", "parts": [...]}.
 package export_fishway_task_handler
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"fan-out-go/bindings/fishway_task_steps"
 	"fan-out-go/bindings/fishway_task_tasks"
 	task "fan-out-go/bindings/fishway_task_types"
 	"go.bytecodealliance.org/pkg/wit/types"
@@ -22,15 +23,17 @@ var parts = map[string]string{
 }
 
 type input struct {
-	Path  string `json:"path"`
-	By    string `json:"by,omitempty"`
-	Batch string `json:"batch"`
-	At    int64  `json:"at"`
+	Path   string `json:"path"`
+	By     string `json:"by,omitempty"`
+	Batch  string `json:"batch"`
+	Opened int64  `json:"opened"`
+	At     int64  `json:"at"`
 }
 
 type output struct {
 	Language string            `json:"language"`
 	Batch    string            `json:"batch"`
+	Opened   int64             `json:"opened"`
 	Started  int64             `json:"started"`
 	Ended    int64             `json:"ended"`
 	Parts    []json.RawMessage `json:"parts"`
@@ -46,11 +49,36 @@ func Run(input string) wit_types.Result[string, task.Failure] {
 	return wit_types.Ok[string, task.Failure](output)
 }
 
+// A part of the handler that runs once: a replay or a later attempt reads the recorded value.
+func step[T any](name string, work func() (T, error)) (value T, err error) {
+	begun := fishway_task_steps.Begin(name)
+	if begun.IsErr() {
+		return value, fmt.Errorf("step %s may not begin", name)
+	}
+	if known := begun.Ok(); known.IsSome() {
+		err = json.Unmarshal([]byte(known.Some()), &value)
+		return value, err
+	}
+	if value, err = work(); err != nil {
+		return value, err
+	}
+	text, err := json.Marshal(value)
+	if err == nil && fishway_task_steps.Complete(name, string(text)).IsErr() {
+		err = fmt.Errorf("step %s may not complete", name)
+	}
+	return value, err
+}
+
 func run(text string) (string, error) {
 	var asked input
 	if err := json.Unmarshal([]byte(text), &asked); err != nil {
 		return "", err
 	}
+	opened, err := step("open", func() (int64, error) { return time.Now().UnixMilli(), nil })
+	if err != nil {
+		return "", err
+	}
+	asked.Opened = opened
 	// The same after a wait, though all of this may have been run again for that: even the order in
 	// which Go goes over a map.
 	asked.Batch, asked.At = rand.Text(), time.Now().UnixMilli()
@@ -71,7 +99,7 @@ func run(text string) (string, error) {
 	if waited.IsErr() {
 		return "", fmt.Errorf("the wait for %v was refused", ids)
 	}
-	merged := output{Language: "Go", Batch: asked.Batch, Started: asked.At}
+	merged := output{Language: "Go", Batch: asked.Batch, Opened: opened, Started: asked.At}
 	for _, outcome := range waited.Ok() {
 		if outcome.Status != task.StatusCompleted {
 			return "", fmt.Errorf("%s did not complete", outcome.Handler)

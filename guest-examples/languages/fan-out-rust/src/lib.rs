@@ -1,5 +1,5 @@
 //! Has handlers in five other languages add up a table, and puts their results together:
-//! `{"path": "/data/penguins.csv"}` becomes `{"language": "Rust", "batch": ..., "started": ..., "parts": [...]}`.
+//! `{"path": "/data/penguins.csv"}` becomes `{"language": "Rust", "batch": ..., "opened": ..., "started": ..., "parts": [...]}`.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -23,12 +23,14 @@ const PARTS: [(&str, &str); 5] = [
 ];
 
 fn fan_out(Input { path }: Input) -> Result<Value, Failure> {
+    // Runs once: a replay or a later attempt reads the recorded value.
+    let opened = kit::step("open", || Ok(context::current().now))?;
     // The same after a wait, though all of this may have been run again for that.
     let batch = format!("{:016x}", RandomState::new().hash_one(&path));
     let started = context::current().now;
     let mut ids = Vec::new();
     for (by, handler) in PARTS {
-        let input = json!({ "path": path, "by": by, "batch": batch, "at": started });
+        let input = json!({ "path": path, "by": by, "batch": batch, "at": started, "opened": opened });
         ids.push(kit::spawn(handler).input(&input)?.send()?);
     }
     let mut parts = Vec::<Value>::new();
@@ -45,6 +47,6 @@ fn fan_out(Input { path }: Input) -> Result<Value, Failure> {
     }
     let ended = context::current().now;
     Ok(
-        json!({ "language": "Rust", "batch": batch, "started": started, "ended": ended, "parts": parts }),
+        json!({ "language": "Rust", "batch": batch, "opened": opened, "started": started, "ended": ended, "parts": parts }),
     )
 }

@@ -38,13 +38,32 @@ function Handler({ it, open: first }) {
     ]} />
     <div class="halves">
       <section><h3>May touch</h3><${Facts} all=${[
+        ['requests', grants.http.length ? html`<ul class="plain">${grants.http.map((one) => html`<li><${Requests} of=${one} /></li>`)}</ul>` : none],
         ['hosts', grants.allowed_outbound_hosts.length ? list(grants.allowed_outbound_hosts) : none],
         ['directories', grants.directories.length ? html`<ul class="plain">${grants.directories.map((one) => html`<li><code>${one.guest}</code> is ${one.host}, ${one.writable ? 'read and written' : 'read only'}</li>`)}</ul>` : none],
-        ['environment', grants.env.length ? list(grants.env) : none], ['clock', grants.clock], ['random', grants.random],
+        ['environment', grants.env.length ? list(grants.env) : none],
+        ['secrets', Object.keys(grants.env_secrets).length ? list(Object.entries(grants.env_secrets).map(([variable, secret]) => `${secret}, as ${variable}`)) : none], ['clock', grants.clock], ['random', grants.random],
       ]} /></section>
       <section><h3>Imports</h3>${list(it.imports)}${Object.keys(it.calls).length ? html`<h3>Calls</h3>${list(Object.entries(it.calls).flatMap(([name, functions]) => functions.map((one) => `${name}: ${one}`)))}` : null}</section>
     </div>
     ${it.functions.length ? html`<section><h3>Task types</h3>${it.functions.map((one) => html`<details><summary><code>${one.task_type}</code> <code class="faint cut">${one.wit}</code></summary><h4>Input</h4><${Json} value=${one.input_schema} label="Schema of the input" /><h4>Output</h4><${Json} value=${one.output_schema} label="Schema of the output" /></details>`)}</section>` : null}
     ${it.left_out.length ? html`<section><h3>Left out</h3>${list(it.left_out)}</section>` : null}` : null}
   </details>`;
+}
+
+// One grant of requests: where they go, and what narrows or bounds them. Of secrets and headers there are names alone.
+function Requests({ of }) {
+  const { retry, rate } = of;
+  const said = [
+    of.methods.length ? of.methods.join(', ') : 'all methods',
+    of.paths.length ? `paths ${of.paths.join(', ')}` : 'all paths',
+    of.headers.length ? `adds ${of.headers.join(', ')}` : null,
+    of.secrets.length ? `secrets ${of.secrets.join(', ')}` : null,
+    `${length(of.timeout_ms)} at most, ${bytes(of.max_request_bytes)} out, ${bytes(of.max_response_bytes)} in`,
+    of.record ? null : 'not recorded',
+    retry.attempts > 1 ? `${retry.attempts} attempts at ${retry.statuses.join(', ')}` : null,
+    rate ? `${number(rate.requests)} in ${length(rate.per_ms)}` : null,
+    of.concurrency ? `${number(of.concurrency)} at once` : null,
+  ];
+  return html`<code>${of.to}</code> ${said.filter(Boolean).join('; ')}`;
 }

@@ -59,7 +59,7 @@ export function TaskPage({ of }) {
     ${group ? null : html`<${Log} id=${it.id} />`}
     <section><h2>On the command line</h2>
       <${Command} line=${`fishway get ${it.id}`} /><${Command} line=${`fishway trace ${it.id}`} />
-      ${group ? null : html`<${Command} line=${`fishway logs ${it.id}`} />`}
+      ${group ? null : html`<${Command} line=${`fishway history ${it.id}`} /><${Command} line=${`fishway logs ${it.id}`} />`}
       <${Command} line=${ended ? (it.status === 'completed' ? `fishway delete ${it.id}` : `fishway retry ${it.id}`) : `fishway cancel ${it.id}`} /></section>`;
 }
 
@@ -82,7 +82,30 @@ function Attempts({ task }) {
     <ol class="bars" aria-label="Attempts">
       <li><span class="name">until its start</span><span class="track"><i class="bar-of wait" style=${{ left: 0, width: share(Date.parse(task.started_at)) }}></i></span><span class="long">${length(Date.parse(task.started_at) - from)}</span></li>
       ${bars.map((bar) => html`<li><span class="name">${bar.name}</span><span class="track"><i class=${`bar-of ${bar.status}`} style=${{ left: share(bar.from), width: `max(2px, calc(${share(bar.to)} - ${share(bar.from)}))` }}></i></span><span class="long">${length(bar.to - bar.from)}</span><span class="says" title=${bar.says}>${bar.says}</span></li>`)}
-    </ol></section>`;
+    </ol>${task.workflow || task.pool ? null : html`<${Requests} task=${task} from=${from} to=${to} />`}</section>`;
+}
+
+/** HTTP requests that have bars: the first ones, as many as a person looks at. */
+const REQUESTS_MAX = 50;
+
+/** The HTTP requests of the last run, as bars on the same scale as the attempts. */
+function Requests({ task, from, to }) {
+  const page = useLive(query(`/v1/tasks/${task.id}/history`, { limit: 200 }), { wants: (told) => unnamed(told) || told.tasks.has(task.id), rest: 150 });
+  const all = (page.data?.calls || []).filter((call) => call.request);
+  if (!all.length) return null;
+  const share = (at) => `${(100 * (Math.max(from, Math.min(at, to)) - from)) / (to - from)}%`;
+  const good = ({ status, error }) => !error && status && status < 400;
+  const kind = (call) => (!call.request.over ? 'running' : good(call.request) ? 'completed' : 'failed');
+  const more = all.length > REQUESTS_MAX || page.data.next;
+  return html`<ol class="bars" aria-label="HTTP requests">
+    ${all.slice(0, REQUESTS_MAX).map((call) => {
+      const began = Date.parse(call.at);
+      const ended = call.took_ms === undefined ? to : began + call.took_ms;
+      const name = call.subject.replace(/^(\S+) https?:\/\//, '$1 ');
+      return html`<li key=${call.number}><span class="name cut" title=${call.subject}>${name}</span><span class="track"><i class=${`bar-of ${kind(call)}`} style=${{ left: share(began), width: `max(2px, calc(${share(ended)} - ${share(began)}))` }}></i></span><span class="long">${length(ended - began)}</span><span class="says" title=${call.answer}>${call.answer}</span></li>`;
+    })}
+    ${more ? html`<li class="faint">fishway history ${task.id} shows more</li>` : null}
+  </ol>`;
 }
 
 /** What is below it, level by level as it is opened. */

@@ -170,7 +170,31 @@ pub const LOGS: Columns = &[
     ("message", T),
     ("checksum", B),
 ];
+pub const STEPS: Columns = &[
+    ("task_id", B),
+    ("name", T),
+    ("value", T),
+    ("run", B),
+    ("began", B),
+    ("completed", B),
+    ("at_ms", B),
+    ("log_lines", B),
+    ("log_bytes", B),
+    ("checksum", B),
+];
+
 pub const CHECKPOINTS: Columns = &[("task_id", B), ("name", T), ("value", T), ("checksum", B)];
+pub const ARRIVALS: Columns = &[
+    ("task_id", B),
+    ("run", B),
+    ("number", B),
+    ("exchange", B),
+    ("value", T),
+    ("start_bytes", B),
+    ("end_bytes", B),
+    ("checksum", B),
+];
+pub const EXCHANGES: Columns = &[("task_id", B), ("run", B), ("number", B), ("host", B)];
 pub const COUNTERS: Columns = &[
     ("node", B),
     ("name", T),
@@ -287,6 +311,27 @@ pub static SAVE_CHECKPOINTS: LazyLock<String> = LazyLock::new(|| {
     insert("checkpoints", CHECKPOINTS, rest)
 });
 
+pub static SAVE_STEPS: LazyLock<String> = LazyLock::new(|| {
+    let rest = "on conflict (task_id, name) do update
+      set value = excluded.value, run = excluded.run, began = excluded.began,
+        completed = excluded.completed, at_ms = excluded.at_ms, log_lines = excluded.log_lines,
+        log_bytes = excluded.log_bytes, checksum = excluded.checksum";
+    insert("steps", STEPS, rest)
+});
+
+pub static ADD_ARRIVALS: LazyLock<String> = LazyLock::new(|| insert("arrivals", ARRIVALS, ""));
+
+pub static SAVE_EXCHANGES: LazyLock<String> = LazyLock::new(|| {
+    let rest = "on conflict (task_id, run, number) do update
+      set host = excluded.host";
+    insert("exchanges", EXCHANGES, rest)
+});
+
+pub const DROP_EXCHANGES: &str = "\
+    delete from exchanges
+    using unnest(:c0::bigint[], :c1::bigint[], :c2::bigint[]) as old (task_id, run, number)
+    where exchanges.task_id = old.task_id and exchanges.run = old.run and exchanges.number = old.number";
+
 pub static ADD_COUNTS: LazyLock<String> = LazyLock::new(|| {
     let rest = "on conflict (node, name, labels) do update
       set value = counters.value + excluded.value";
@@ -294,5 +339,7 @@ pub static ADD_COUNTS: LazyLock<String> = LazyLock::new(|| {
 });
 
 pub const DROP_JOURNALS: &str = "delete from journal where task_id = any(:ids)";
+
+pub const DROP_STEPS: &str = "delete from steps where task_id = any(:ids)";
 
 pub const DROP_SIGNALS: &str = "delete from signals where task_id = any(:ids)";

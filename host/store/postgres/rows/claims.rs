@@ -9,7 +9,7 @@ use super::PgRows;
 use crate::store::postgres::columns::{self, COLUMNS};
 use crate::store::postgres::fronts::{self, Key, Rank};
 use crate::store::postgres::queues;
-use crate::store::postgres::secrets;
+use crate::store::postgres::randomness;
 use crate::store::postgres::sql::{Step, Value, named};
 use crate::store::rows::Alarm;
 use crate::store::{Lane, StoreError};
@@ -234,7 +234,7 @@ impl PgRows<'_> {
         let mut steps = self.gathered();
         steps.push(Step::query(sql, values));
         steps.push(Step::query(&settings, &[]));
-        steps.push(Step::query(secrets::NEWEST, &[]));
+        steps.push(Step::query(randomness::NEWEST, &[]));
         let found = self.link.together(steps)?;
         let [.., lanes, queues, newest] = found.as_slice() else {
             return Err(columns::damaged("an answer is missing".to_owned()));

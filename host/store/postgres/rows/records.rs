@@ -7,7 +7,9 @@ use tokio_postgres::Row;
 
 use super::PgRows;
 use crate::store::StoreError;
+use crate::store::exchanges::Mailbox;
 use crate::store::postgres::columns;
+use crate::store::postgres::exchanges::mailbox;
 use crate::store::postgres::sql::named;
 use crate::store::rows::{Attached, Cleared};
 use crate::task::TaskId;
@@ -16,18 +18,24 @@ use crate::task::TaskId;
 const FEW: u64 = 16;
 
 /// How many rows a task has at most that is locked.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Records {
     /// The number of the last call that its last run recorded.
     pub calls: u64,
     /// Signals that it has not received.
     pub signals: u64,
+    /// Complete steps, up to one more than [`FEW`].
+    pub steps: u64,
+    /// The last run with arrivals in its mailbox, and their extent.
+    pub mailbox: Option<(u32, Mailbox)>,
+    /// Exchanges that a host holds for it, or held: run, number and host.
+    pub exchanges: Vec<(u32, u32, u64)>,
 }
 
-/// Finds that for tasks whose ids `:ids` has: the task, 0 for calls and 1 for signals, and how many. A seek or two
-/// for each, however many rows there are.
+/// Finds these for the tasks in `:ids`: the task, the kind (0: calls, 1: signals, 2: a mailbox, 3: an exchange, 4:
+/// steps), and numbers. A seek or two for each, however many rows there are.
 pub const RECORDS: &str = "\
-    select one.id, 0::bigint, last.number
+    select one.id, 0::bigint, last.number, null::bigint, null::bigint, null::bigint, null::bigint
     from unnest(:ids::bigint[]) as one (id)
     cross join lateral (
       select number
@@ -36,13 +44,39 @@ pub const RECORDS: &str = "\
       order by run desc, number desc
       limit 1) last
     union all
-    select one.id, 1::bigint, counted.many
+    select one.id, 1, counted.many, null, null, null, null
     from unnest(:ids::bigint[]) as one (id)
     cross join lateral (
       select max(number) - min(number) + 1 as many
       from signals
       where task_id = one.id) counted
-    where counted.many is not null";
+    where counted.many is not null
+    union all
+    select one.id, 2, newest.run, oldest.number, newest.number, oldest.start_bytes, newest.end_bytes
+    from unnest(:ids::bigint[]) as one (id)
+    cross join lateral (
+      select run, number, end_bytes
+      from arrivals
+      where task_id = one.id
+      order by run desc, number desc
+      limit 1) newest
+    cross join lateral (
+      select number, start_bytes
+      from arrivals
+      where task_id = one.id and run = newest.run
+      order by number
+      limit 1) oldest
+    union all
+    select task_id, 3, run, number, host, null, null
+    from exchanges
+    where task_id = any(:ids)
+     union all
+     select one.id, 4, counted.many, null, null, null, null
+     from unnest(:ids::bigint[]) as one (id)
+     cross join lateral (
+       select count(*) as many
+       from (select 1 from steps where task_id = one.id limit 17) few) counted
+     where counted.many > 0";
 
 impl PgRows<'_> {
     /// Keep what [`RECORDS`] has found of these.
@@ -52,11 +86,17 @@ impl PgRows<'_> {
             records.insert(id, Records::default());
         }
         for row in found {
-            let many = columns::unsigned(row, 2)?;
             let known = records.entry(columns::id(row, 0)?).or_default();
             match columns::get::<i64>(row, 1)? {
-                0 => known.calls = many,
-                _ => known.signals = many,
+                0 => known.calls = columns::unsigned(row, 2)?,
+                1 => known.signals = columns::unsigned(row, 2)?,
+                2 => known.mailbox = Some((columns::small(row, 2)?, mailbox(row, 3)?)),
+                4 => known.steps = columns::unsigned(row, 2)?,
+                _ => known.exchanges.push((
+                    columns::small(row, 2)?,
+                    columns::small(row, 3)?,
+                    columns::unsigned(row, 4)?,
+                )),
             }
         }
         Ok(())
@@ -70,7 +110,10 @@ pub fn attached(rows: &PgRows<'_>, id: TaskId) -> Attached {
     Attached {
         signals: records.is_none_or(|records| records.signals > 0),
         // What an earlier run has left is known to be left.
-        journal: records.is_none_or(|records| records.calls > 0),
+        journal: records.is_none_or(|records| {
+            records.calls > 0 || records.mailbox.is_some() || !records.exchanges.is_empty()
+        }),
+        steps: records.is_none_or(|records| records.steps > 0),
         sources: state.sources.get(&id) != Some(&false),
         ..Attached::ALL
     }
@@ -111,6 +154,45 @@ pub fn drop_journal(
     let cleared = cleared(&found, limit);
     if let Some(records) = rows.state.records.get_mut(&task).filter(|_| cleared.whole) {
         records.calls = 0;
+    }
+    Ok(cleared)
+}
+
+/// See [`StepRows::drop_steps`](crate::store::rows::StepRows::drop_steps).
+pub fn drop_steps(
+    rows: &mut PgRows<'_>,
+    task: TaskId,
+    run: u32,
+    limit: usize,
+) -> Result<Cleared, StoreError> {
+    const SQL: &str = "\
+        with few as (
+          select ctid as place, name, 1 + pg_column_size(value) / 2000 as weight
+          from steps
+          where task_id = :task and run <= :run
+          order by name
+          limit :limit),
+        weighed as (
+          select place, sum(weight) over (order by name) - weight as before
+          from few)
+        delete from steps
+        where ctid = any(array(select place from weighed where before < :limit))
+        returning (1 + pg_column_size(value) / 2000)::bigint, (select count(*) from few)";
+    let steps = rows.state.records.get(&task).map(|records| records.steps);
+    if let Some(steps) = steps.filter(|steps| *steps <= FEW.min(limit as u64))
+        && rows.has_nothing_unfinished(task)
+    {
+        if steps > 0 {
+            rows.state.bulk.drop_steps(task);
+        }
+        rows.state.records.entry(task).or_default().steps = 0;
+        return Ok(few(steps));
+    }
+    let values = named! { "task": task, "run": run, "limit": limit };
+    let found = rows.many(SQL, values, weighed)?;
+    let cleared = cleared(&found, limit);
+    if let Some(records) = rows.state.records.get_mut(&task).filter(|_| cleared.whole) {
+        records.steps = 0;
     }
     Ok(cleared)
 }
@@ -159,12 +241,13 @@ fn few(rows: u64) -> Cleared {
     }
 }
 
-fn weighed(row: &Row) -> Result<(u64, u64), StoreError> {
+/// The weight of a deleted row, and how many were examined.
+pub fn weighed(row: &Row) -> Result<(u64, u64), StoreError> {
     Ok((columns::unsigned(row, 0)?, columns::unsigned(row, 1)?))
 }
 
 /// What was deleted: the weight of each, and how many were looked at.
-fn cleared(found: &[(u64, u64)], limit: usize) -> Cleared {
+pub fn cleared(found: &[(u64, u64)], limit: usize) -> Cleared {
     let looked_at = found.first().map_or(0, |(_, looked_at)| *looked_at);
     Cleared {
         rows: found.iter().map(|(weight, _)| *weight as usize).sum(),

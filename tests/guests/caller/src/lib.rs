@@ -9,7 +9,7 @@
 //! | `{"sleep": MS}` | `tasks.sleep` |
 
 wit_bindgen::generate!({
-    path: ["../../../wit", "../typed/wit", "wit"],
+    path: ["../../../wit/0.2", "../typed/wit", "wit"],
     world: "shop:caller/caller",
     generate_all,
 });

@@ -1,8 +1,8 @@
 //! Returns its input, and asks nothing of its host.
 
 wit_bindgen::generate!({
-    path: "../../../wit",
-    inline: "package test:echo; world echo { export fishway:task/handler@0.1.0; }",
+    path: "../../../wit/0.2",
+    inline: "package test:echo; world echo { export fishway:task/handler@0.2.0; }",
     world: "test:echo/echo",
     generate_all,
 });

@@ -11,7 +11,7 @@
 //! | `dependencies` | the first item is what its step comes after |
 
 wit_bindgen::generate!({
-    path: "../../../wit",
+    path: "../../../wit/0.2",
     world: "fishway:task/page-generator",
     generate_all,
 });

@@ -15,6 +15,8 @@
 //! | `until-stop` | `"stopped"`, once the host asks for it |
 //! | `add-signals` `{signal, name, handler}` | adds what signals of a name bring, until there is none; how many |
 //! | `load` NAME, `save` `{name, value}` | the checkpoint, null |
+//! | `step-begin` NAME, `step-complete` `{name, value}` or `{name, text}` | `{value}` or null, null |
+//! | `step` `{name, do, value}` | a step that does these and has a value, or that of the last of them; the value |
 //! | `signal-send` `{to, name, value}`, or `text` in the place of `value` | null |
 //! | `signal-receive` `{name, timeout}` | the value, or null |
 //! | `pool-open` NAME or `{name, on-failure, concurrency}`, `pool-start-drain` NAME | null |
@@ -30,7 +32,7 @@ use serde_json::{Value, json};
 use crate::Stop;
 use crate::exports::fishway::task::handler::Failure;
 use crate::fishway::task::types::{Error, Outcome, Status};
-use crate::fishway::task::{checkpoints, context, pools, signals, tasks, workflows};
+use crate::fishway::task::{checkpoints, context, pools, signals, steps, tasks, workflows};
 
 /// Do one step, when it is one of these.
 pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
@@ -183,6 +185,29 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             checkpoints::save(name, &argument["value"].to_string());
             Value::Null
         }
+        "step-begin" => begun(argument.as_str().unwrap_or_default()),
+        "step-complete" => {
+            let name = argument["name"].as_str().unwrap_or_default();
+            let value = match argument["text"].as_str() {
+                Some(text) => text.to_owned(),
+                None => argument["value"].to_string(),
+            };
+            completed(name, &value)
+        }
+        "step" => {
+            let name = argument["name"].as_str().unwrap_or_default();
+            let found = begun(name);
+            if !found.is_null() {
+                return Ok(Some(found.get("value").unwrap_or(&found).clone()));
+            }
+            let mut last = Value::Null;
+            for step in argument["do"].as_array().into_iter().flatten() {
+                last = crate::perform(step)?;
+            }
+            let value = argument.get("value").unwrap_or(&last);
+            let refused = completed(name, &value.to_string());
+            if refused.is_null() { value.clone() } else { refused }
+        }
         "signal-send" => {
             let to = argument["to"].as_str().unwrap_or_default();
             let name = argument["name"].as_str().unwrap_or_default();
@@ -256,6 +281,30 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "return-if" => return Err(Stop::Return(argument.clone())),
         _ => return Ok(None),
     }))
+}
+
+/// The state of a step: its value, nothing, or why it may not begin.
+fn begun(name: &str) -> Value {
+    match steps::begin(name) {
+        Ok(Some(value)) => json!({ "value": parse(&value) }),
+        Ok(None) => Value::Null,
+        Err(error) => step_refused(error),
+    }
+}
+
+fn completed(name: &str, value: &str) -> Value {
+    match steps::complete(name, value) {
+        Ok(()) => Value::Null,
+        Err(error) => step_refused(error),
+    }
+}
+
+fn step_refused(error: steps::Error) -> Value {
+    let (kind, message) = match error {
+        steps::Error::Invalid(why) => ("invalid", why),
+        steps::Error::Limit(why) => ("limit", why),
+    };
+    json!({ "error": { "kind": kind, "message": message } })
 }
 
 fn told<T>(result: Result<T, Error>, value: impl FnOnce(T) -> Value) -> Value {

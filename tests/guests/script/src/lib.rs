@@ -8,10 +8,12 @@
 //! it, `"$input"` for the whole input. A host call that is refused gives `{"error": {"kind", "message"}}` and the
 //! program goes on, unless the step has a second key `"!"`: then the task fails with it.
 
-wit_bindgen::generate!({ path: "../../../wit", world: "task-handler" });
+wit_bindgen::generate!({ path: "../../../wit/0.2", world: "task-handler" });
 
+mod ambient;
 mod calls;
 mod misdeeds;
+mod web;
 
 use exports::fishway::task::handler::{Failure, Guest};
 use fishway::task::context;
@@ -63,6 +65,12 @@ fn perform(step: &Value) -> Result<Value, Stop> {
         return Ok(result);
     }
     if let Some(result) = misdeeds::perform(name, argument)? {
+        return Ok(result);
+    }
+    if let Some(result) = ambient::perform(name, argument) {
+        return Ok(result);
+    }
+    if let Some(result) = web::perform(name, argument)? {
         return Ok(result);
     }
     panic!("there is no step {name}");

@@ -50,7 +50,11 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             tried(std::fs::write(path, text).map(|()| Value::Null))
         }
         "list-dir" => tried(list(text())),
-        "env" => std::env::var(text()).map_or(Value::Null, Value::String),
+        // Not with the standard library, which has no variables on a target without an operating system.
+        "env" => wasip2::cli::environment::get_environment()
+            .into_iter()
+            .find(|(name, _)| name == text())
+            .map_or(Value::Null, |(_, value)| Value::String(value)),
         "clock" => {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             json!(now.unwrap_or_default().as_millis() as u64)

@@ -1,7 +1,7 @@
 //! Exports plain functions only, and no `run`.
 
 wit_bindgen::generate!({
-    path: ["../../../wit", "wit"],
+    path: ["../../../wit/0.2", "wit"],
     world: "shop:orders/typed",
     generate_all,
 });

@@ -78,20 +78,19 @@ func allocateRaw(size, align uintptr) unsafe.Pointer {
 	}
 }
 
-// NB: `cabi_realloc` may be called before the Go runtime has been initialized,
-// in which case we need to use `runtime.sbrk` to do allocations.  The following
-// is an abbreviation of [Till's
-// efforts](https://github.com/bytecodealliance/go-modules/pull/367).
-
 //go:linkname sbrk runtime.sbrk
 func sbrk(n uintptr) unsafe.Pointer
 
-//nolint:unused
-var useGCAllocations = false
-
-func init() {
-	useGCAllocations = true
+// Data that the host passes to the guest is here, outside of Go's heap. An allocation in the heap may start a garbage
+// collection or assist a running one. That reads a clock, which is a call to the host, and a guest that calls the host
+// during an allocation by the host traps.
+var arena struct {
+	start      unsafe.Pointer
+	used, size uintptr
 }
+
+// The unit to which Go's runtime rounds up each request for memory.
+const arenaBytes = 64 << 10
 
 //nolint:unused
 func offset(ptr, align uintptr) uintptr {
@@ -99,25 +98,75 @@ func offset(ptr, align uintptr) uintptr {
 	return newptr - ptr
 }
 
-var pinner = runtime.Pinner{}
+// Nothing here was pinned.
+func Unpin() {}
 
-func Unpin() {
-	pinner.Unpin()
+// Released pieces of it, and the most that are kept: the others are freed with the instance.
+var free []piece
+
+const freeMax = 64
+
+// As numbers, so that Go's collector does not track changes of them.
+type piece struct {
+	start, size uintptr
 }
 
+// GiveBack releases memory that the host has passed and that nothing references any more.
+func GiveBack(start unsafe.Pointer, size uintptr) {
+	if size == 0 {
+		return
+	}
+	if unsafe.Add(start, size) == unsafe.Add(arena.start, arena.used) && uintptr(start) >= uintptr(arena.start) {
+		arena.used -= size
+		return
+	}
+	if len(free) < freeMax {
+		free = append(free, piece{uintptr(start), size})
+	}
+}
+
+// reused returns a released piece that is large enough. It allocates nothing.
+func reused(align, size uintptr) unsafe.Pointer {
+	for at := range free {
+		one := &free[at]
+		skip := offset(one.start, align)
+		if skip+size > one.size {
+			continue
+		}
+		start := one.start + skip
+		one.start, one.size = start+size, one.size-skip-size
+		if one.size == 0 {
+			free[at] = free[len(free)-1]
+			free = free[:len(free)-1]
+		}
+		return unsafe.Pointer(start)
+	}
+	return nil
+}
+
+// Other memory stays: Go strings point into it. It is freed with the instance, which lives for one invocation.
+//
 //nolint:unused
 //go:wasmexport cabi_realloc
 func cabiRealloc(oldPointer unsafe.Pointer, oldSize, align, newSize uintptr) unsafe.Pointer {
 	if oldPointer != nil || oldSize != 0 {
 		panic("todo")
 	}
-
-	if useGCAllocations {
-		return Allocate(&pinner, newSize, align)
-	} else {
-		alignedSize := newSize + offset(newSize, align)
-		unaligned := sbrk(alignedSize)
-		off := offset(uintptr(unaligned), align)
-		return unsafe.Add(unaligned, off)
+	if newSize == 0 {
+		return nil
 	}
+	if start := reused(align, newSize); start != nil {
+		return start
+	}
+	used := arena.used + offset(arena.used, align)
+	if used+newSize > arena.size {
+		size := (newSize + arenaBytes - 1) &^ (arenaBytes - 1)
+		start := sbrk(size)
+		if start == nil {
+			panic("out of memory")
+		}
+		arena.start, arena.size, used = start, size, 0
+	}
+	arena.used = used + newSize
+	return unsafe.Add(arena.start, used)
 }

@@ -1,0 +1,1 @@
+../../../../guest-examples/languages/hello-c/json.h
