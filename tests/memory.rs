@@ -9,6 +9,7 @@ use fishway::executor::Settings;
 use fishway::task::{FailureKind, Options, Status, StatusSet};
 use serde_json::{Value, json};
 
+use crate::support::http_server::{Answer, Server, Step};
 use crate::support::limited::MemoryLimit;
 use crate::support::place::Place;
 use crate::support::{PATIENCE, World, failure, options, results};
@@ -306,6 +307,63 @@ fn a_run_with_a_long_journal_is_replayed_in_the_memory_of_a_short_one() {
         most <= 96 << 20,
         "{} MiB more than its first part took",
         most >> 20
+    );
+}
+
+/// Asks for a body of so many megabytes, and says how long it is and what is in it.
+fn downloads(url: &str, megabytes: usize) -> [Value; 3] {
+    [
+        json!({ "http-send": { "url": format!("{url}/{megabytes}") } }),
+        json!({ "http-response": 0 }),
+        json!({ "http-count": 0 }),
+    ]
+}
+
+#[test]
+fn a_body_takes_the_same_memory_however_long_it_is_whether_it_is_recorded_or_not() {
+    const MEGABYTE: usize = 1 << 20;
+    let chunk = bytes::Bytes::from(vec![b'x'; MEGABYTE]);
+    let server = Server::start(move |seen| {
+        let megabytes: usize = seen.path[1..].parse().unwrap();
+        let whole = Answer::status(200);
+        (0..megabytes).fold(whole, |answer, _| answer.then(Step::Send(chunk.clone())))
+    });
+    let url = server.url();
+    let place = Place::with_guests();
+    for (name, record) in [("records", true), ("streams", false)] {
+        let to = |extension: &str| place.path(&format!("handlers/{name}.{extension}"));
+        std::fs::copy(place.path("handlers/script.wasm"), to("wasm")).unwrap();
+        let manifest = format!(
+            "[[grants.http]]\nto = \"{url}\"\nmax-response = \"1GiB\"\nrecord = {record}\n"
+        );
+        std::fs::write(to("toml"), manifest).unwrap();
+    }
+    // No instance stays in memory while it waits, so the run goes on from its record.
+    let host = place.serve_with(&[("FISHWAY_PARKED", "0")]);
+    let pid = host.0.id();
+    let run = |handler: &str, megabytes: usize| {
+        let mut steps = downloads(&url, megabytes).to_vec();
+        steps.push(json!({ "sleep": 1 }));
+        let input = json!({ "steps": steps }).to_string();
+        let id = place.run(&["submit", handler, &input]).ok();
+        place.run(&["wait", id.trim()]).ok();
+        let task = place.run(&["get", id.trim(), "--json"]).json();
+        assert_eq!(task["output"][2]["length"], megabytes * MEGABYTE, "{task}");
+    };
+    // The first ones bring what the host needs for any request.
+    run("records", 8);
+    run("streams", 8);
+    for (handler, megabytes, most) in [("records", 100, 64), ("streams", 300, 32)] {
+        let before = resident(pid, "VmHWM:");
+        run(handler, megabytes);
+        let more = (resident(pid, "VmHWM:") - before) >> 20;
+        assert!(more <= most, "{handler}: {more} MiB more");
+    }
+    let paths: Vec<String> = server.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(
+        paths,
+        ["/8", "/8", "/8", "/100", "/300", "/300"],
+        "a replay reads the record, and asks again only where there is none"
     );
 }
 

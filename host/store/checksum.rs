@@ -170,7 +170,12 @@ pub struct Texts<'a> {
     pub progress: Option<&'a str>,
 }
 
-/// Of the row of a task. Whether it is a group stands there; what it has as one has a row of its own.
+/// The bits of a task's checksum that are of its row.
+const ROW: i64 = 0xffff_ffff;
+
+/// Of the row of a task. Whether it is a group stands there; what it has as one has a row of its own. The upper half is
+/// of the outcome of a task that has ended, so that a parent can read the outcomes of very many children without their
+/// whole rows.
 pub fn of_task(task: &Task, is_group: bool, texts: &Texts<'_>) -> i64 {
     let payloads = [
         Some(&task.input),
@@ -231,7 +236,78 @@ pub fn of_task(task: &Task, is_group: bool, texts: &Texts<'_>) -> i64 {
     all.number(task.secret.into());
     all.maybe_count(task.ended_at_ms);
     all.count(task.spent_ms);
-    parts.sum()
+    let row = parts.sum();
+    match task.status.is_terminal() {
+        false => row,
+        true => row | of_outcome(task, texts.failure) << 32,
+    }
+}
+
+/// Of what other tasks read of a task that has ended; `failure` is its JSON, as text.
+fn of_outcome(task: &Task, failure: Option<&str>) -> i64 {
+    let told = Told {
+        id: task.id,
+        sequence: task.sequence,
+        handler: &task.handler,
+        status: task.status.as_str(),
+        output: task.output.as_deref(),
+        elsewhere: task
+            .output
+            .as_ref()
+            .is_some_and(|output| !is_inline(output)),
+        failure,
+    };
+    told.sum()
+}
+
+/// The outcome of a task as its columns have it.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The task.
+    pub id: TaskId,
+    /// Its rank among its siblings, from 1.
+    pub sequence: u64,
+    /// The handler that runs it.
+    pub handler: &'a str,
+    /// The word for its status.
+    pub status: &'a str,
+    /// What it returned, if that is in the row.
+    pub output: Option<&'a str>,
+    /// Whether what it returned has a row of its own.
+    pub elsewhere: bool,
+    /// Why it did not complete, as JSON.
+    pub failure: Option<&'a str>,
+}
+
+impl Told<'_> {
+    /// Whether this is what was written, by the checksum of the task. `false` may also mean that the checksum does not
+    /// say: the task has not ended, or an earlier version wrote its row. The whole row tells.
+    pub fn fits(&self, kept: Option<i64>) -> bool {
+        kept.is_some_and(|kept| kept & ROW != kept && kept >> 32 == self.sum())
+    }
+
+    fn sum(&self) -> i64 {
+        let mut parts = Parts::new();
+        let all = &mut parts;
+        all.id(Some(self.id));
+        all.count(self.sequence);
+        all.text(self.handler);
+        all.text(self.status);
+        match (self.output, self.elsewhere) {
+            (_, true) => all.mark(3),
+            (output, false) => all.maybe_text(output),
+        }
+        all.maybe_text(self.failure);
+        // As the upper half of a column that has a sign.
+        i64::from(parts.sum() as i32)
+    }
+}
+
+/// Whether the row of a task is as it was written, see [`fits`] and [`of_task`].
+pub fn fits_task(kept: Option<i64>, read: impl FnOnce() -> i64) -> bool {
+    // Some version wrote no sum of outcomes.
+    let is_same = |kept: i64, read: i64| kept == read || kept & ROW == kept && kept == read & ROW;
+    kept.is_none_or(|kept| is_same(kept, read()))
 }
 
 /// Of what a task has as a group; `spec` and `pace` are its JSON, as text.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::group::{Each, Group, GroupKind, OnFailure};
 use crate::store::checksum::{self, INLINE_BYTES_MAX};
 use crate::task::producer::Stage;
-use crate::task::{Damage, Failure, Fence, Json, Place, Progress, Status, Task, TaskId, Wait};
+use crate::task::{
+    Damage, Failure, Fence, Json, Outcome, Place, Progress, Status, Task, TaskId, Wait,
+};
 
 /// The payloads of a task, by their bit in `spilled`, which is also their `kind` in `payloads`.
 pub const INPUT: i64 = 1;
@@ -39,6 +41,20 @@ pub const COLUMNS: &str = "\
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
   kind, scope_id, gate_id, member, metadata, optional, producer, secret_number, checksum";
+
+/// What other tasks see of a task, in the order that [`told`] reads.
+pub const TOLD_COLUMNS: &str = "id, sequence, handler, status, output, spilled, failure, checksum";
+
+/// The outcome of an ended task, and what a map needs besides.
+#[derive(Debug)]
+pub struct Told {
+    /// The outcome, without an output that has a row of its own.
+    pub outcome: Outcome,
+    /// Its rank among its siblings, from 1.
+    pub sequence: u64,
+    /// Whether the output has a row of its own.
+    pub elsewhere: bool,
+}
 
 /// The columns of one row. An error means that the column holds something of another type.
 pub trait Cells {
@@ -202,7 +218,7 @@ pub fn task(row: &impl Cells, id: TaskId) -> (Task, i64) {
         progress: columns.said(34),
     };
     let kept = columns.optional_number(48);
-    let fits = checksum::fits(kept, || checksum::of_task(&task, is_group, &texts));
+    let fits = checksum::fits_task(kept, || checksum::of_task(&task, is_group, &texts));
     if columns.broken.get() || !fits {
         checksum::withhold(&mut task, Damage::Row);
         spilled = 0;
@@ -211,6 +227,43 @@ pub fn task(row: &impl Cells, id: TaskId) -> (Task, i64) {
         spilled |= GROUP;
     }
     (task, spilled)
+}
+
+/// The outcome of the task `id`; `handler` is the last name of a handler, which many tasks share. None if these columns
+/// alone do not tell: the task has not ended, an earlier version wrote the row, or it is damaged.
+pub fn told(row: &impl Cells, id: TaskId, handler: &mut Arc<str>) -> Option<Told> {
+    let columns = Lenient::of(row);
+    let elsewhere = columns.number(5) & OUTPUT != 0;
+    let told = checksum::Told {
+        id,
+        sequence: columns.whole(1),
+        handler: columns.said(2)?,
+        status: columns.said(3)?,
+        output: columns.said(4),
+        elsewhere,
+        failure: columns.said(6),
+    };
+    if columns.broken.get() || !told.fits(columns.optional_number(7)) {
+        return None;
+    }
+    let failure = match told.failure {
+        None => None,
+        Some(text) => Some(serde_json::from_str(text).ok()?),
+    };
+    if **handler != *told.handler {
+        *handler = told.handler.into();
+    }
+    Some(Told {
+        outcome: Outcome {
+            id,
+            handler: handler.clone(),
+            status: Status::from_word(told.status)?,
+            output: told.output.map(Into::into),
+            failure,
+        },
+        sequence: told.sequence,
+        elsewhere,
+    })
 }
 
 /// The columns of the group of a task, of which the `first` is its name; and whether they are what was written.

@@ -8,6 +8,7 @@ use crate::journal::{Arrival, CompletedStep, Entry};
 use crate::lease::{Lease, LeaseKey, Sign};
 use crate::queue::Queue;
 use crate::schedule::Schedule;
+use crate::store::columns::Told;
 use crate::store::exchanges::{ArrivalRow, Mailbox};
 use crate::store::unfinished::Unfinished;
 use crate::store::{
@@ -680,6 +681,17 @@ pub struct EndedItem {
 }
 
 impl EndedItem {
+    /// Of what an item has told; with why it did not complete when `failures`.
+    pub fn told(told: Told, failures: bool) -> EndedItem {
+        EndedItem {
+            sequence: told.sequence,
+            status: told.outcome.status,
+            output: told.outcome.output,
+            failure: told.outcome.failure.filter(|_| failures),
+            damage: None,
+        }
+    }
+
     /// Of the row of an item; with why it did not complete when `failures`.
     pub fn of(task: Task, failures: bool) -> EndedItem {
         // One that failed has no output that could be damaged, and is known to have failed.

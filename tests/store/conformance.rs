@@ -118,6 +118,7 @@ macro_rules! conformance {
                 a_damaged_group_fails_and_its_members_are_cancelled
                 a_damaged_schedule_does_not_run_and_the_others_do
                 rows_of_an_earlier_version_are_believed_and_get_a_checksum_with_their_next_change
+                a_checksum_of_an_earlier_version_without_the_outcome_guards_it_too
             }
             randomness {
                 a_run_keeps_the_secret_that_it_began_with_and_the_next_has_the_newest

@@ -9,8 +9,8 @@ use super::sql::Value;
 use crate::group::Group;
 pub use crate::store::checksum::INLINE_BYTES_MAX;
 pub use crate::store::columns::{
-    COLUMNS, GROUP, GROUP_KIND, HANDLER, INPUT, NO_GATE, OUTPUT, PHASE_INPUT, damage_of, set_group,
-    set_payload, spill, to_json,
+    COLUMNS, GROUP, GROUP_KIND, HANDLER, INPUT, NO_GATE, OUTPUT, PHASE_INPUT, TOLD_COLUMNS, Told,
+    damage_of, set_group, set_payload, spill, to_json,
 };
 use crate::store::columns::{Cells, Unreadable};
 use crate::store::{Lane, StoreError};
@@ -38,6 +38,12 @@ impl Cells for Row {
 /// A task and the bits of what it has elsewhere, see [`crate::store::columns::task`].
 pub fn task(row: &Row) -> Result<(Task, i64), StoreError> {
     Ok(crate::store::columns::task(row, id(row, 0)?))
+}
+
+/// The outcome of a task, see [`crate::store::columns::told`]; and the task, whose whole row tells what this does not.
+pub fn told(row: &Row, handler: &mut Arc<str>) -> Result<(TaskId, Option<Told>), StoreError> {
+    let id = id(row, 0)?;
+    Ok((id, crate::store::columns::told(row, id, handler)))
 }
 
 /// The columns of a group, from its name on; and whether they are what was written.

@@ -1,9 +1,9 @@
 //! The items of maps and generators, as their group reads them.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use super::columns::{self, COLUMNS, OUTPUT};
+use super::columns::{self, COLUMNS, OUTPUT, TOLD_COLUMNS, Told};
 use super::sql::{Link, named};
 use crate::store::rows::EndedItem;
 use crate::store::{StoreError, checksum};
@@ -19,7 +19,7 @@ pub fn ended(
 ) -> Result<Vec<EndedItem>, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}
+            "select {TOLD_COLUMNS}
              from tasks
              where parent_id = :group and member and sequence > :after
              order by sequence
@@ -27,13 +27,60 @@ pub fn ended(
         )
     });
     let values = named! { "group": group, "after": after, "limit": limit };
-    // Whole rows, so that they can be held against their checksums.
-    let mut found = link.many(&SQL, values, columns::task)?;
-    fill_outputs(link, &mut found)?;
-    let items = found.into_iter();
-    Ok(items
-        .map(|(task, _)| EndedItem::of(task, failures))
-        .collect())
+    let mut handler: Arc<str> = "".into();
+    let found = link.many(&SQL, values, |row| columns::told(row, &mut handler))?;
+    let found = outcomes(link, found)?;
+    let told = found.told.into_iter();
+    let told = told.map(|told| EndedItem::told(told, failures));
+    let whole = found.whole.into_iter();
+    let whole = whole.map(|task| EndedItem::of(task, failures));
+    let mut items: Vec<EndedItem> = told.chain(whole).collect();
+    items.sort_unstable_by_key(|item| item.sequence);
+    Ok(items)
+}
+
+/// Outcomes of tasks.
+pub struct Outcomes {
+    /// Those that their columns alone tell, with outputs that have rows of their own.
+    pub told: Vec<Told>,
+    /// The whole tasks of the others, which are few.
+    pub whole: Vec<Task>,
+}
+
+/// Read what is left to read of outcomes.
+pub fn outcomes(link: &Link, found: Vec<(TaskId, Option<Told>)>) -> Result<Outcomes, StoreError> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("select {COLUMNS} from tasks where id = any(:ids)"));
+    let apart = |one: &&(TaskId, Option<Told>)| matches!(one, (_, Some(told)) if told.elsewhere);
+    let apart: Vec<TaskId> = found.iter().filter(apart).map(|(id, _)| *id).collect();
+    let mut outputs = payloads(link, &apart, OUTPUT)?;
+    let (mut known, mut others) = (Vec::with_capacity(found.len()), Vec::new());
+    for (id, told) in found {
+        match (told, outputs.remove(&id)) {
+            (Some(mut told), Some(Some(output))) => {
+                told.outcome.output = Some(output);
+                known.push(told);
+            }
+            (Some(told), None) if !told.elsewhere => known.push(told),
+            _ => others.push(id),
+        }
+    }
+    let mut found = Outcomes {
+        told: known,
+        whole: Vec::new(),
+    };
+    if others.is_empty() {
+        return Ok(found);
+    }
+    let mut whole = link.many(&SQL, named! { "ids": &others[..] }, |row| {
+        let (task, spilled) = columns::task(row)?;
+        // What it may end with is no result yet, and would differ on replay.
+        let ended = task.status.is_terminal();
+        Ok((task, if ended { spilled } else { 0 }))
+    })?;
+    fill_outputs(link, &mut whole)?;
+    found.whole = whole.into_iter().map(|(task, _)| task).collect();
+    Ok(found)
 }
 
 /// Read the outputs of tasks that are kept apart.

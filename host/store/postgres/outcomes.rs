@@ -4,14 +4,14 @@
 //! many tasks at once, and the host has memory for only some of them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use super::columns::{self, COLUMNS};
+use super::columns::{self, TOLD_COLUMNS};
 use super::items;
 use super::reads::{in_order, told};
 use super::sql::{Link, named};
 use crate::store::StoreError;
-use crate::task::{Outcome, Task, TaskId};
+use crate::task::{Outcome, TaskId};
 
 /// Outcomes of the first of the ids, up to the one with which their payloads have `bytes_max` bytes.
 pub fn read(
@@ -19,28 +19,26 @@ pub fn read(
     ids: &[TaskId],
     bytes_max: u64,
 ) -> Result<Vec<Option<Outcome>>, StoreError> {
-    let sql = format!("select {COLUMNS} from tasks where id = any(:ids)");
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("select {TOLD_COLUMNS} from tasks where id = any(:ids)"));
     let ids = &ids[..until_full(link, ids, bytes_max)?];
     // Tasks that are awaited together mostly have one handler: its name is kept once.
     let mut handler: Arc<str> = "".into();
-    // Whole rows, so that they can be held against their checksums.
-    let mut found = link.many(&sql, named! { "ids": ids }, |row| {
-        let (mut task, spilled) = columns::task(row)?;
+    let found = link.many(&SQL, named! { "ids": ids }, |row| {
+        columns::told(row, &mut handler)
+    })?;
+    let found = items::outcomes(link, found)?;
+    let mut outcomes: Vec<(TaskId, Outcome)> = (found.told.into_iter())
+        .map(|known| (known.outcome.id, known.outcome))
+        .collect();
+    for mut task in found.whole {
         if *handler != *task.handler {
             handler = task.handler.clone();
         }
         task.handler = handler.clone();
-        // What it may end with is no result yet, and would differ on replay.
-        let ended = task.status.is_terminal();
-        Ok((task, if ended { spilled } else { 0 }))
-    })?;
-    items::fill_outputs(link, &mut found)?;
-    let outcome = |(task, _): (Task, i64)| Ok((task.id, told(task)?.outcome()));
-    let found = found.into_iter().map(outcome);
-    Ok(in_order(
-        ids,
-        found.collect::<Result<Vec<_>, StoreError>>()?,
-    ))
+        outcomes.push((task.id, told(task)?.outcome()));
+    }
+    Ok(in_order(ids, outcomes))
 }
 
 /// How many of the ids there are up to the one with which the payloads have so many bytes.

@@ -8,8 +8,8 @@ use crate::store::Lane;
 use crate::store::checksum::Found;
 pub use crate::store::checksum::INLINE_BYTES_MAX;
 pub use crate::store::columns::{
-    COLUMNS, GROUP, GROUP_KIND, HANDLER, INPUT, NO_GATE, OUTPUT, PHASE_INPUT, damage_of, group,
-    set_group, set_payload, spill, to_json,
+    COLUMNS, GROUP, GROUP_KIND, HANDLER, INPUT, NO_GATE, OUTPUT, PHASE_INPUT, TOLD_COLUMNS, Told,
+    damage_of, group, set_group, set_payload, spill, to_json,
 };
 use crate::store::columns::{Cells, Unreadable};
 use crate::task::{Damage, Json, Status, Task, TaskId};
@@ -32,6 +32,12 @@ impl Cells for Row<'_> {
 /// A task and the bits of what it has elsewhere, see [`crate::store::columns::task`].
 pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
     Ok(crate::store::columns::task(row, id(row, 0)?))
+}
+
+/// The outcome of a task, see [`crate::store::columns::told`]; and the task, whose whole row tells what this does not.
+pub fn told(row: &Row<'_>, handler: &mut Arc<str>) -> rusqlite::Result<(TaskId, Option<Told>)> {
+    let id = id(row, 0)?;
+    Ok((id, crate::store::columns::told(row, id, handler)))
 }
 
 /// A lane: queue, handler, gate, digest.

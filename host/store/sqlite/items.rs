@@ -1,12 +1,12 @@
 //! The items of maps and generators, as their group reads them.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use rusqlite::named_params;
+use rusqlite::{Connection, named_params};
 
-use super::columns::{self, COLUMNS, OUTPUT};
+use super::columns::{self, OUTPUT, TOLD_COLUMNS, Told};
 use super::explain;
-use super::rows::{SqliteRows, fill};
+use super::rows::{self, SqliteRows};
 use crate::store::StoreError;
 use crate::store::rows::EndedItem;
 use crate::task::TaskId;
@@ -21,7 +21,7 @@ pub fn ended(
 ) -> Result<Vec<EndedItem>, StoreError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "select {COLUMNS}
+            "select {TOLD_COLUMNS}
              from tasks
              where parent_id = :group and member = 1 and sequence > :after
              order by sequence
@@ -31,13 +31,38 @@ pub fn ended(
     let values = named_params! {
         ":group": group.to_i64(), ":after": after as i64, ":limit": limit as i64,
     };
-    // Whole rows, so that they can be held against their checksums.
-    let found = rows.many(&SQL, values, columns::task)?;
-    let mut items = Vec::with_capacity(found.len());
-    for (mut task, spilled) in found {
-        let filled = fill(rows.connection, &mut task, spilled & OUTPUT);
-        filled.map_err(|error| explain(rows.path, error))?;
-        items.push(EndedItem::of(task, failures));
+    // Items mostly have one handler: its name is kept once.
+    let mut handler: Arc<str> = "".into();
+    let found = rows.many(&SQL, values, |row| columns::told(row, &mut handler))?;
+    let item = |(id, told)| item(rows.connection, id, told, failures);
+    let items: rusqlite::Result<_> = found.into_iter().map(item).collect();
+    items.map_err(|error| explain(rows.path, error))
+}
+
+fn item(
+    connection: &Connection,
+    id: TaskId,
+    told: Option<Told>,
+    failures: bool,
+) -> rusqlite::Result<EndedItem> {
+    if let Some(told) = with_output(connection, told)? {
+        return Ok(EndedItem::told(told, failures));
     }
-    Ok(items)
+    let values = named_params! { ":id": id.to_i64() };
+    let mut statement = connection.prepare_cached(rows::find_sql())?;
+    let (mut task, spilled) = statement.query_row(values, columns::task)?;
+    rows::fill(connection, &mut task, spilled & OUTPUT)?;
+    Ok(EndedItem::of(task, failures))
+}
+
+/// The same with an output that has a row of its own; none if that is damaged.
+pub fn with_output(connection: &Connection, told: Option<Told>) -> rusqlite::Result<Option<Told>> {
+    let Some(mut told) = told else {
+        return Ok(None);
+    };
+    if told.elsewhere {
+        told.outcome.output = rows::payload(connection, told.outcome.id, OUTPUT)?;
+    }
+    let is_whole = !told.elsewhere || told.outcome.output.is_some();
+    Ok(is_whole.then_some(told))
 }

@@ -1,6 +1,6 @@
 //! The verbs of the store on SQLite: writes become jobs of the writer, reads go their own way.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::SqliteStore;
 use super::columns;
@@ -8,6 +8,7 @@ use super::edges;
 use super::exchanges;
 use super::filter;
 use super::handlers;
+use super::items;
 use super::jobs;
 use super::lease;
 use super::looks;
@@ -53,6 +54,10 @@ const DIGESTS_NEEDED: &str = "\
     select digest from tasks where status = 'running' and digest <> ''
     union
     select digest from tasks where status = 'waiting' and digest <> ''";
+
+/// The outcome of one task.
+static OUTCOME: LazyLock<String> =
+    LazyLock::new(|| format!("select {} from tasks where id = ?", columns::TOLD_COLUMNS));
 
 #[async_trait::async_trait]
 impl Store for SqliteStore {
@@ -100,30 +105,12 @@ impl Store for SqliteStore {
         self.read(|connection| {
             // Tasks that are awaited together mostly have one handler: its name is kept once.
             let mut handler: Arc<str> = "".into();
-            let mut statement = connection.prepare_cached(rows::find_sql())?;
-            let mut find = |&id: &TaskId| -> rusqlite::Result<Option<Outcome>> {
-                let found =
-                    statement.query_row(named_params! { ":id": id.to_i64() }, columns::task);
-                let Some((mut task, spilled)) = found.optional()? else {
-                    return Ok(None);
-                };
-                // What it may end with is no result yet, and would differ on replay.
-                if task.status.is_terminal() {
-                    rows::fill(connection, &mut task, spilled & columns::OUTPUT)?;
-                }
-                let mut outcome = told(task)?.outcome();
-                if handler != outcome.handler {
-                    handler = outcome.handler.clone();
-                }
-                outcome.handler = handler.clone();
-                Ok(Some(outcome))
-            };
             let (mut page, mut bytes) = (Vec::with_capacity(ids.len()), 0);
             for id in ids {
                 if bytes >= bytes_max && !page.is_empty() {
                     break;
                 }
-                let found = find(id)?;
+                let found = outcome(connection, *id, &mut handler)?;
                 bytes += found.as_ref().map_or(0, Outcome::payload_bytes);
                 page.push(found);
             }
@@ -536,6 +523,35 @@ fn whole_task(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Ta
     };
     rows::fill(connection, &mut task, spilled)?;
     Ok(Some(task))
+}
+
+/// The outcome of a task; `handler` is the name of the last one's handler.
+fn outcome(
+    connection: &Connection,
+    id: TaskId,
+    handler: &mut Arc<str>,
+) -> rusqlite::Result<Option<Outcome>> {
+    let mut statement = connection.prepare_cached(&OUTCOME)?;
+    let found = statement.query_row([id.to_i64()], |row| columns::told(row, handler));
+    let Some((_, told_alone)) = found.optional()? else {
+        return Ok(None);
+    };
+    if let Some(known) = items::with_output(connection, told_alone)? {
+        return Ok(Some(known.outcome));
+    }
+    let Some((mut task, spilled)) = found_task(connection, id)? else {
+        return Ok(None);
+    };
+    // What it may end with is no result yet, and would differ on replay.
+    if task.status.is_terminal() {
+        rows::fill(connection, &mut task, spilled & columns::OUTPUT)?;
+    }
+    let mut outcome = told(task)?.outcome();
+    if *handler != outcome.handler {
+        *handler = outcome.handler.clone();
+    }
+    outcome.handler = handler.clone();
+    Ok(Some(outcome))
 }
 
 /// What a task spawned: its children, or what it added elsewhere.

@@ -4,7 +4,7 @@ use fishway::group::{Each, Items, PoolOptions, Results};
 use fishway::journal::{Answer, Entry, Function, Logged, NewStep};
 use fishway::store::{Alter, CallBy, End, Filter, LogPosition, Record, Signal, StoreError, Until};
 use fishway::task::state::Refusal;
-use fishway::task::{Damage, FailureKind, NewTask, Options, Status, Task, TaskId};
+use fishway::task::{Damage, FailureKind, NewTask, Options, Outcome, Status, Task, TaskId};
 use fishway::workflow::{Started, Step, Work};
 
 use crate::store::world::{World, call, done, every_minute, failed, log_line};
@@ -38,6 +38,9 @@ const COLUMNS: &[(&str, &str, &str)] = &[
         "'{\"done\":1,\"total\":null,\"message\":null}'",
     ),
 ];
+
+/// Those of them that an outcome is made of, and the place of an item in the output of its map.
+const OUTCOME: &[&str] = &["output", "handler", "status", "sequence", "failure"];
 
 fn number(id: TaskId) -> i64 {
     id.to_i64()
@@ -76,9 +79,6 @@ fn check_damaged(world: &World, id: TaskId, damage: Damage) {
         other => panic!("{other}"),
     };
     is_so(store.tasks(&[id]).unwrap_err());
-    if matches!(damage, Damage::Row | Damage::Output) {
-        is_so(store.outcomes(&[id], u64::MAX).unwrap_err());
-    }
     let within = store
         .tasks_within(&[id], u64::MAX)
         .unwrap()
@@ -95,6 +95,22 @@ fn check_damaged(world: &World, id: TaskId, damage: Damage) {
     let found = world.violations();
     let found = found.iter().find(|one| one.name == "checksum").unwrap();
     assert_eq!((found.count, &*found.tasks), (1, &[id][..]), "{found:?}");
+}
+
+/// A read of its outcome says that this is damaged.
+fn check_damaged_outcome(world: &World, id: TaskId, damage: Damage) {
+    match world.store().outcomes(&[id], u64::MAX).unwrap_err() {
+        StoreError::DamagedTask {
+            id: of,
+            damage: what,
+        } => assert_eq!((of, what), (id, damage)),
+        other => panic!("{other}"),
+    }
+}
+
+fn outcome(world: &World, id: TaskId) -> Outcome {
+    let mut found = world.store().outcomes(&[id], u64::MAX).unwrap();
+    found.remove(0).unwrap()
 }
 
 /// Why a task failed of which something is damaged.
@@ -140,6 +156,11 @@ pub async fn a_change_of_any_column_of_a_task_is_told_by_every_read(world: &mut 
         };
         world.damage(&set(changed));
         check_damaged(world, id, Damage::Row);
+        match OUTCOME.contains(column) {
+            true => check_damaged_outcome(world, id, Damage::Row),
+            // What other tasks are told is as it was.
+            false => assert_eq!(outcome(world, id), whole.outcome(), "{column}"),
+        }
         assert_eq!(listed(world, other).damage, None, "{column}");
         world.damage(&set(back));
         assert_eq!(world.get(id), whole, "{column}");
@@ -162,6 +183,10 @@ pub async fn a_change_of_a_long_payload_is_told_by_every_read(world: &mut World)
         };
         world.damage(&replace(was, 'z'));
         check_damaged(world, id, damage);
+        match damage {
+            Damage::Output => check_damaged_outcome(world, id, damage),
+            _ => assert_eq!(outcome(world, id), whole.outcome()),
+        }
         world.damage(&replace('z', was));
         assert_eq!(world.get(id), whole);
     }
@@ -441,4 +466,25 @@ pub async fn rows_of_an_earlier_version_are_believed_and_get_a_checksum_with_the
     world.finish(&task, done()).await;
     world.damage("update tasks set priority = 4");
     check_damaged(world, id, Damage::Row);
+}
+
+pub async fn a_checksum_of_an_earlier_version_without_the_outcome_guards_it_too(world: &mut World) {
+    let id = world.submit("h").await;
+    let task = world.start(id).await;
+    world.finish(&task, End::Completed("[2]".into())).await;
+    let whole = world.get(id);
+    world.damage("update tasks set checksum = checksum & 4294967295");
+    assert_eq!(world.get(id), whole);
+    assert_eq!(outcome(world, id), whole.outcome());
+    world.damage("update tasks set output = '[3]'");
+    check_damaged(world, id, Damage::Row);
+    check_damaged_outcome(world, id, Damage::Row);
+    world.damage("update tasks set output = '[2]'");
+    // The next change brings it: the task is running again, and then has another outcome.
+    world.store().retry(id).await.unwrap();
+    let task = world.start(id).await;
+    world.finish(&task, End::Completed("[4]".into())).await;
+    world.damage("update tasks set priority = 7");
+    check_damaged(world, id, Damage::Row);
+    assert_eq!(&*outcome(world, id).output.unwrap(), "[4]");
 }
