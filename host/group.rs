@@ -37,9 +37,11 @@ pub struct Group {
     pub spawned: u64,
     /// Members that completed.
     pub completed: u64,
-    /// Members that failed, expired or were cancelled, and that no other took the place of.
+    /// Members that failed or expired, and that no other took the place of.
     pub failed: u64,
-    /// Those of them that the group may complete without.
+    /// Members that were cancelled, and that no other took the place of.
+    pub cancelled: u64,
+    /// Those of the failed and of the cancelled ones that the group may complete without.
     pub tolerated: u64,
     /// Members that were skipped, because what they came after did not complete, and those whose
     /// place another took.
@@ -162,6 +164,8 @@ pub enum GroupPhase {
     Completed,
     /// It has ended, and not well.
     Failed,
+    /// It was cancelled, and its members have ended.
+    Cancelled,
 }
 
 impl GroupPhase {
@@ -172,6 +176,7 @@ impl GroupPhase {
             GroupPhase::Draining => "draining",
             GroupPhase::Completed => "completed",
             GroupPhase::Failed => "failed",
+            GroupPhase::Cancelled => "cancelled",
         }
     }
 }
@@ -224,8 +229,15 @@ pub struct PoolStatus {
     pub spawned: u64,
     /// Members that completed.
     pub completed: u64,
-    /// Members that failed, expired or were cancelled, and that no other took the place of.
+    /// Members that failed or expired, and that no other took the place of. In the record of an earlier version also
+    /// those that were cancelled.
     pub failed: u64,
+    /// Members that were cancelled, and that no other took the place of.
+    #[serde(default)]
+    pub cancelled: u64,
+    /// Members that were skipped, and those whose place another took.
+    #[serde(default)]
+    pub skipped: u64,
     /// Members that have not ended.
     pub in_flight: u64,
 }
@@ -244,6 +256,7 @@ impl Group {
             spawned: 0,
             completed: 0,
             failed: 0,
+            cancelled: 0,
             tolerated: 0,
             skipped: 0,
             each: None,
@@ -333,7 +346,12 @@ impl Group {
     /// Whether it will have failed once its last member has ended.
     pub fn failing(&self) -> bool {
         let fails = matches!(self.on_failure, OnFailure::Fail | OnFailure::FailFast);
-        fails && self.failed > self.tolerated
+        fails && self.missing() > 0
+    }
+
+    /// Members that did not complete and that it may not complete without.
+    pub fn missing(&self) -> u64 {
+        (self.failed + self.cancelled).saturating_sub(self.tolerated)
     }
 
     /// How much of it has completed, in percent of what there is now.
@@ -348,6 +366,7 @@ impl Group {
     pub fn phase(&self, status: Status) -> GroupPhase {
         match status {
             Status::Completed => GroupPhase::Completed,
+            Status::Cancelled => GroupPhase::Cancelled,
             status if status.is_terminal() => GroupPhase::Failed,
             _ if self.total().is_none() => GroupPhase::Creating,
             _ => GroupPhase::Draining,
@@ -373,6 +392,8 @@ impl Group {
             spawned: self.spawned,
             completed: self.completed,
             failed: self.failed,
+            cancelled: self.cancelled,
+            skipped: self.skipped,
             in_flight: self.live,
         }
     }
@@ -380,8 +401,8 @@ impl Group {
     /// The counts as people and handlers are shown them: the output of an ended group.
     pub fn counts(&self) -> String {
         format!(
-            r#"{{"spawned":{},"completed":{},"failed":{},"skipped":{}}}"#,
-            self.spawned, self.completed, self.failed, self.skipped
+            r#"{{"spawned":{},"completed":{},"failed":{},"cancelled":{},"skipped":{}}}"#,
+            self.spawned, self.completed, self.failed, self.cancelled, self.skipped
         )
     }
 
@@ -399,10 +420,11 @@ impl Group {
         match status {
             Status::Completed => self.completed += 1,
             Status::Skipped => self.skipped += 1,
-            _ => {
-                self.failed += 1;
-                self.tolerated += u64::from(optional);
-            }
+            Status::Cancelled => self.cancelled += 1,
+            _ => self.failed += 1,
+        }
+        if is_missing(status) {
+            self.tolerated += u64::from(optional);
         }
     }
 
@@ -413,13 +435,19 @@ impl Group {
         let count = match status {
             Status::Completed => &mut self.completed,
             Status::Skipped => &mut self.skipped,
-            _ => {
-                self.tolerated = self.tolerated.saturating_sub(u64::from(optional));
-                &mut self.failed
-            }
+            Status::Cancelled => &mut self.cancelled,
+            _ => &mut self.failed,
         };
         *count = count.saturating_sub(1);
+        if is_missing(status) {
+            self.tolerated = self.tolerated.saturating_sub(u64::from(optional));
+        }
     }
+}
+
+/// Whether a member that ended so leaves a gap, unless the group may complete without it.
+fn is_missing(status: Status) -> bool {
+    !matches!(status, Status::Completed | Status::Skipped)
 }
 
 /// What `event` does to the group of `task`. Total, like the state machine of which it is a part.
@@ -474,10 +502,10 @@ pub fn apply(task: &Task, group: &Group, event: &Event, now_ms: u64) -> Result<C
             entry_bytes,
         } => {
             next.live = next.live.saturating_sub(1);
-            let before = next.failed - next.tolerated;
+            let before = next.missing();
             next.member_ended(*status, *optional, *entry_bytes);
             // Not by what failed before: that may be about to have another go.
-            failed = next.failed - next.tolerated > before;
+            failed = next.missing() > before;
             if group.kind == GroupKind::Job {
                 next.pace = next.pace.ended(now_ms);
             }
@@ -646,7 +674,7 @@ fn end(
         let message = match group.failing() {
             true => format!(
                 "{} of {} {} of the {kind} \"{name}\" did not complete",
-                group.failed - group.tolerated,
+                group.missing(),
                 group.spawned.max(group.expected),
                 group.kind.members(),
             ),

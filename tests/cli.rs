@@ -512,7 +512,7 @@ fn pools_are_listed_and_shown_by_name_and_by_id() {
     let id = pool["id"].as_str().unwrap();
     let shown = place.run(&["pool", "status", id]).ok();
     assert!(
-        shown.contains("1 spawned: 0 completed, 0 failed, 0 skipped, 1 in flight"),
+        shown.contains("1 spawned: 0 completed, 0 failed, 0 cancelled, 0 skipped, 1 in flight"),
         "{shown}"
     );
     assert!(shown.contains("at once   3"), "{shown}");

@@ -123,11 +123,12 @@ pub fn lines(pool: &Task, group: &Group) -> Vec<String> {
         format!("{:9} {}", group.kind.as_str(), group.name),
         format!("phase     {colour}{phase}{colour:#}"),
         format!(
-            "{:9} {} spawned: {} completed, {} failed, {} skipped, {} in flight",
+            "{:9} {} spawned: {} completed, {} failed, {} cancelled, {} skipped, {} in flight",
             group.kind.members(),
             group.spawned,
             group.completed,
             group.failed,
+            group.cancelled,
             group.skipped,
             group.live
         ),

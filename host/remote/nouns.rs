@@ -165,6 +165,7 @@ fn pool(json: &PoolJson) -> Result<Group, StoreError> {
         spawned: json.spawned,
         completed: json.completed,
         failed: json.failed,
+        cancelled: json.cancelled,
         skipped: json.skipped,
         sealed: json.total.is_some(),
         ..Group::pool(json.name.as_str().into(), &options)
@@ -177,8 +178,12 @@ fn workflow(json: &WorkflowJson) -> Result<Group, StoreError> {
         live: json.in_flight,
         completed: json.completed,
         failed: json.failed,
+        cancelled: json.cancelled,
         // Whether it fails is told; by which of its jobs is not.
-        tolerated: if json.failing { 0 } else { json.failed },
+        tolerated: match json.failing {
+            true => 0,
+            false => json.failed + json.cancelled,
+        },
         skipped: json.skipped,
         ..Group::workflow(json.name.as_str().into(), on_failure, json.total)
     })

@@ -337,6 +337,10 @@ pub fn of_group(task: TaskId, group: &Group, spec: Option<&str>, pace: Option<&s
     }
     all.maybe_text(spec);
     all.maybe_text(pace);
+    // Rows of an earlier version were summed up without it.
+    if group.cancelled > 0 {
+        all.count(group.cancelled);
+    }
     parts.sum()
 }
 

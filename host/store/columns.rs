@@ -281,6 +281,7 @@ pub fn group(row: &impl Cells, task: TaskId, first: usize) -> (Group, bool) {
         spawned: columns.whole(at(6)),
         completed: columns.whole(at(7)),
         failed: columns.whole(at(8)),
+        cancelled: columns.whole(at(18)),
         tolerated: columns.whole(at(11)),
         skipped: columns.whole(at(9)),
         each: columns.json::<Each>(at(12)).map(Arc::new),
@@ -291,7 +292,7 @@ pub fn group(row: &impl Cells, task: TaskId, first: usize) -> (Group, bool) {
         pace: columns.json(at(17)).unwrap_or_default(),
     };
     let (spec, pace) = (columns.said(at(12)), columns.said(at(17)));
-    let kept = columns.optional_number(at(18));
+    let kept = columns.optional_number(at(19));
     let fits = checksum::fits(kept, || checksum::of_group(task, &group, spec, pace));
     (group, fits && !columns.broken.get())
 }

@@ -303,8 +303,8 @@ pub const INVARIANTS: &[Invariant] = &[
         sql: "\
             select task_id as id
             from groups
-            where spawned <> live + completed + failed + skipped
-               or tolerated > failed
+            where spawned <> live + completed + failed + cancelled + skipped
+               or tolerated > failed + cancelled
                or spawned < (select count(*) from tasks where parent_id = groups.task_id and member)",
     },
     Invariant {
@@ -313,21 +313,22 @@ pub const INVARIANTS: &[Invariant] = &[
         sql: "\
             select id
             from (
-              select groups.task_id as id, groups.completed, groups.failed, groups.skipped,
-                groups.tolerated, groups.spawned,
+              select groups.task_id as id, groups.completed, groups.failed, groups.cancelled,
+                groups.skipped, groups.tolerated, groups.spawned,
                 count(*) as members,
                 count(*) filter (where status = 'completed') as are_completed,
                 count(*) filter (where status = 'skipped') as are_skipped,
-                count(*) filter (where status in ('failed', 'expired', 'cancelled')) as have_failed,
+                count(*) filter (where status in ('failed', 'expired')) as have_failed,
+                count(*) filter (where status = 'cancelled') as are_cancelled,
                 count(*) filter (where status in ('failed', 'expired', 'cancelled') and optional) as may_fail,
                 count(*) filter (where retry_of is not null) as tries
               from groups
               join tasks on tasks.parent_id = groups.task_id and tasks.member
-              group by groups.task_id, groups.completed, groups.failed, groups.skipped,
-                groups.tolerated, groups.spawned) as counted
+              group by groups.task_id, groups.completed, groups.failed, groups.cancelled,
+                groups.skipped, groups.tolerated, groups.spawned) as counted
             where members = spawned and tries = 0
               and (completed <> are_completed or skipped <> are_skipped or failed <> have_failed
-                or tolerated <> may_fail)",
+                or cancelled <> are_cancelled or tolerated <> may_fail)",
     },
     Invariant {
         name: "group-sources",

@@ -131,6 +131,7 @@ pub struct JobProgressJson {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
+    pub cancelled: u64,
     pub skipped: u64,
     pub running: u64,
     /// Of all units those that completed; null while units are being added.
@@ -178,6 +179,7 @@ pub fn job(job: &Shown) -> JobJson {
             total: group.spawned.max(group.expected),
             completed: group.completed,
             failed: group.failed,
+            cancelled: group.cancelled,
             skipped: group.skipped,
             running: job.running,
             percentage: crate::job::percentage(group),

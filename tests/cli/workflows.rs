@@ -197,7 +197,7 @@ fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
     let shown = place.run(&["workflow", "get", id]).ok();
     assert!(shown.contains("status    pending"), "{shown}");
     assert!(
-        shown.contains("progress  0%: 0 of 4 jobs completed, 0 failed, 0 skipped, 4 to come"),
+        shown.contains("progress  0%: 0 of 4 jobs completed, 0 failed, 0 cancelled, 0 skipped, 4 to come"),
         "{shown}"
     );
     assert!(shown.contains("blocked by extract, load"), "{shown}");
@@ -435,7 +435,7 @@ fn standard_input_an_input_a_key_and_metadata_are_taken() {
     let output = run(&["--wait"]).ok();
     assert_eq!(
         output,
-        "{\"spawned\":1,\"completed\":1,\"failed\":0,\"skipped\":0}\n"
+        "{\"spawned\":1,\"completed\":1,\"failed\":0,\"cancelled\":0,\"skipped\":0}\n"
     );
     let first = run(&[
         "[5]",

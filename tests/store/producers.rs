@@ -257,16 +257,23 @@ fn check_counts(world: &World, id: TaskId, members: &[TaskId]) {
     let statuses: Vec<Status> = members.iter().map(|id| world.get(*id).status).collect();
     let count =
         |is: &dyn Fn(Status) -> bool| statuses.iter().filter(|one| is(**one)).count() as u64;
-    let counted = (group.live, group.completed, group.failed, group.skipped);
+    let counted = (
+        group.live,
+        group.completed,
+        group.failed,
+        group.cancelled,
+        group.skipped,
+    );
     let expected = (
         count(&|status| !status.is_terminal()),
         count(&|status| status == Status::Completed),
-        count(&|status| unsuccessful(status) && status != Status::Skipped),
+        count(&|status| matches!(status, Status::Failed | Status::Expired)),
+        count(&|status| status == Status::Cancelled),
         count(&|status| status == Status::Skipped),
     );
     assert_eq!(
         counted, expected,
-        "live, completed, failed, skipped: {task:#?}"
+        "live, completed, failed, cancelled, skipped: {task:#?}"
     );
     let over = group.live == 0 && group.sources == 0;
     assert!(task.status.is_terminal() || !over, "it is over: {task:#?}");

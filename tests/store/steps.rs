@@ -176,7 +176,7 @@ fn check(world: &World, all: &Snapshot) {
         );
         assert_eq!(found, expected, "{group:#?}");
         let failed = counts.spawned - counts.live - counts.completed - counts.skipped;
-        assert_eq!(counts.failed, failed, "{group:#?}");
+        assert_eq!(counts.failed + counts.cancelled, failed, "{group:#?}");
         let source = below.iter().find(|task| !task.member);
         check_source(world, group, source.copied());
         let over = counts.sources + counts.live == 0;

@@ -131,7 +131,7 @@ impl Bench {
         const SQL: &str = "\
             select handler || ' ' || sequence || ' ' || status || ' ' || blocked_by || ' '
                 || coalesce(json(wait) ->> 'remaining', '')
-                || coalesce(' of ' || spawned || ' live ' || live || ' failed ' || failed || ' skipped ' || skipped
+                || coalesce(' of ' || spawned || ' live ' || live || ' failed ' || failed || ' cancelled ' || cancelled || ' skipped ' || skipped
                     || ' sources ' || sources, '')
                 || coalesce(' makes ' || output, '') || coalesce(' as ' || producer, '')
             from tasks

@@ -11,7 +11,7 @@ use fishway::store::{End, Filter};
 use fishway::task::{Status, Task, TaskId};
 use rusqlite::Connection;
 
-use super::world::{Engine, SqliteEngine, World};
+use super::world::{Engine, PostgresEngine, SqliteEngine, World};
 
 fn dump(schema: i64) -> PathBuf {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/schemas");
@@ -156,4 +156,49 @@ async fn a_child_whose_parent_is_gone_is_the_root_of_its_tree_from_the_second_sc
     world.recover().await.unwrap();
     work_off(&world).await;
     assert_eq!(world.show(&[orphan]), "completed");
+}
+
+#[tokio::test]
+async fn cancelled_members_are_no_longer_counted_as_failed() {
+    // Two members were cancelled, and another one took the place of the first.
+    let member = |id: u64, sequence: u64, retry_of: &str| {
+        format!(
+            "insert into tasks (id, parent_id, kind, scope_id, member, sequence, handler, queue, input, status, phase,
+               created_at_ms, ended_at_ms, retry_of)
+             values ({id}, 201, 'handler', 200, 1, {sequence}, 'h', 'default', '1', 'cancelled', 'ingest',
+               1790000000000, 1790000000001, {retry_of});"
+        )
+    };
+    let besides = format!(
+        "{}{} update groups set spawned = spawned + 2, failed = 1, skipped = 1, checksum = 7 where task_id = 201",
+        member(220, 20, "null"),
+        member(221, 21, "220"),
+    );
+    let engine = old(14, &besides);
+    let again = engine.again();
+    let world = World::new(engine);
+    assert_eq!(again.examine(), []);
+    let group = world.get(TaskId::from_i64(201)).group.unwrap();
+    assert_eq!((group.failed, group.cancelled, group.skipped), (0, 1, 1));
+}
+
+#[tokio::test]
+async fn cancelled_members_are_no_longer_counted_as_failed_on_postgres() {
+    let mut world = World::new(PostgresEngine::new());
+    let started = world.workflow("a, b").await;
+    world.cancel(started.jobs[0].1).await;
+    let counts = |world: &World| {
+        let group = world.get(started.id).group.unwrap();
+        (group.failed, group.cancelled, group.live)
+    };
+    assert_eq!(counts(&world), (0, 1, 1));
+    world.close();
+    // As the version before has left it.
+    world.damage(
+        "update groups set failed = failed + cancelled, checksum = 7;
+         alter table groups drop column cancelled;
+         update version set number = 8",
+    );
+    world.reopen();
+    assert_eq!(counts(&world), (0, 1, 1));
 }

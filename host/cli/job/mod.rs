@@ -70,7 +70,7 @@ pub(crate) fn refuse_resume(shown: &Shown) -> Option<Refused> {
             of(&format!(
                 "{}: {} of its {} units did not complete, and none is left to run",
                 shown.task.status.predicate(),
-                group.failed + group.skipped,
+                group.failed + group.cancelled + group.skipped,
                 group.spawned
             )),
             format!(

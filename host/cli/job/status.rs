@@ -100,8 +100,9 @@ fn draw(bar: &ProgressBar, job: &Shown) {
 
 fn message(job: &Shown) -> String {
     let mut words = vec![progress(&job.group)];
-    if job.group.failed > 0 {
-        words.push(format!("{} failed", job.group.failed));
+    let ends = [(job.group.failed, "failed"), (job.group.cancelled, "cancelled")];
+    for (many, what) in ends.into_iter().filter(|(many, _)| *many > 0) {
+        words.push(format!("{many} {what}"));
     }
     if let Some(rate) = job.rate() {
         words.push(format!("{}/s", speed(rate)));
@@ -162,9 +163,10 @@ fn lines(job: &Shown, terminal: bool) -> Vec<String> {
     line(
         "units",
         format!(
-            "{} completed, {} failed, {} skipped, {} running, {} to come",
+            "{} completed, {} failed, {} cancelled, {} skipped, {} running, {} to come",
             group.completed,
             group.failed,
+            group.cancelled,
             group.skipped,
             job.running,
             total.saturating_sub(group.spawned) + group.live.saturating_sub(job.running)

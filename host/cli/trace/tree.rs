@@ -247,8 +247,10 @@ fn state(task: &Task) -> String {
             ", {} of {} completed",
             group.completed, group.spawned
         );
-        if group.failed > 0 {
-            let _ = write!(state, ", {} failed", group.failed);
+        for (many, what) in [(group.failed, "failed"), (group.cancelled, "cancelled")] {
+            if many > 0 {
+                let _ = write!(state, ", {many} {what}");
+            }
         }
     }
     state.push(']');

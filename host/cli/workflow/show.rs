@@ -103,11 +103,12 @@ pub fn lines(task: &Task, group: &Group) -> Vec<String> {
             task.status
         ),
         format!(
-            "progress  {}%: {} of {} jobs completed, {} failed, {} skipped, {} to come",
+            "progress  {}%: {} of {} jobs completed, {} failed, {} cancelled, {} skipped, {} to come",
             group.percent(),
             group.completed,
             group.spawned,
             group.failed,
+            group.cancelled,
             group.skipped,
             group.live
         ),
@@ -211,6 +212,7 @@ fn counts(group: &Group) -> String {
     let (completed, all, members) = (group.completed, group.spawned, group.kind.members());
     let more = [
         (group.failed, "failed"),
+        (group.cancelled, "cancelled"),
         (group.skipped, "skipped"),
         (group.live, "in flight"),
     ];

@@ -390,6 +390,8 @@ fn status_of(pool: &Task) -> PoolStatus {
             spawned: 0,
             completed: 0,
             failed: 0,
+            cancelled: 0,
+            skipped: 0,
             in_flight: 0,
         },
     }
@@ -410,11 +412,12 @@ fn told(status: PoolStatus) -> pools::PoolStatus {
             GroupPhase::Creating => pools::Phase::Creating,
             GroupPhase::Draining => pools::Phase::Draining,
             GroupPhase::Completed => pools::Phase::Completed,
-            GroupPhase::Failed => pools::Phase::Failed,
+            // The contract has no word for it.
+            GroupPhase::Failed | GroupPhase::Cancelled => pools::Phase::Failed,
         },
         spawned: status.spawned,
         completed: status.completed,
-        failed: status.failed,
+        failed: status.failed + status.cancelled,
         in_flight: status.in_flight,
     }
 }

@@ -146,12 +146,14 @@ export function Json({ value, label }) {
     ${long ? html`<button type="button" class="quiet" aria-expanded=${String(open)} onClick=${() => setOpen(!open)}>${open ? 'fold' : `show all (${number(lines.length)} lines, ${bytes(text.length)})`}</button>` : null}`;
 }
 
-export function Progress({ done, total, failed = 0, label }) {
+/** `other`: those that ended without a result and did not fail: cancelled or skipped. */
+export function Progress({ done, total, failed = 0, other = 0, label }) {
   const share = total ? (100 * done) / total : 0;
   const bad = total ? (100 * failed) / total : 0;
+  const rest = total ? (100 * other) / total : 0;
   return html`
     <div class="progress" role="progressbar" aria-label=${label} aria-valuemin="0" aria-valuemax=${total || 0} aria-valuenow=${done}>
-      <i class="done" style=${{ width: `${share}%` }}></i><i class="bad" style=${{ width: `${bad}%` }}></i>
+      <i class="done" style=${{ width: `${share}%` }}></i><i class="bad" style=${{ width: `${bad}%` }}></i><i class="other" style=${{ width: `${rest}%` }}></i>
     </div>`;
 }
 

@@ -221,6 +221,7 @@ impl Bulk {
             group.spawned.into(),
             group.completed.into(),
             group.failed.into(),
+            group.cancelled.into(),
             group.tolerated.into(),
             group.skipped.into(),
             spec.into(),

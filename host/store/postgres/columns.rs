@@ -19,7 +19,7 @@ use crate::task::{Json, Status, Task, TaskId};
 /// A group's columns, in the order that [`group`] reads from the second on.
 pub const GROUP_COLUMNS: &str = "\
   task_id, name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
-  kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, checksum";
+  kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, cancelled, checksum";
 
 impl Cells for Row {
     fn number(&self, index: usize) -> Result<Option<i64>, Unreadable> {

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 pub const SCHEMA: &str = "fishway";
 
 const MIGRATIONS: &[&str] = &[
-    FIRST, SECOND, THIRD, FOURTH, FIFTH, EXCHANGES, HISTORIES, GATES,
+    FIRST, SECOND, THIRD, FOURTH, FIFTH, EXCHANGES, HISTORIES, GATES, CANCELLED,
 ];
 
 /// Text is compared by its bytes, as in the other engine, whatever the language of the database.
@@ -556,6 +556,22 @@ create table http_places (
   since_ms bigint not null,
   primary key (gate, host)
 ) with (fillfactor = 50);
+"#;
+
+/// Cancelled members of groups, which were counted as failed ones. The checksum of such a group is of its earlier
+/// counts, so it goes.
+const CANCELLED: &str = r#"
+alter table groups add column cancelled bigint not null default 0 check (cancelled >= 0);
+
+update groups
+set cancelled = ends.many, failed = failed - ends.many, checksum = null
+from (
+  select parent_id, count(*) as many
+  from tasks
+  where status = 'cancelled' and member
+    and not exists (select 1 from tasks later where later.retry_of = tasks.id and later.member)
+  group by parent_id) as ends
+where ends.parent_id = task_id and failed >= ends.many;
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

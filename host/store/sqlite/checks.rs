@@ -36,7 +36,8 @@ type Check = (
 const CHECKS: &[Check] = &[
     (
         "select task_id, name, on_failure, concurrency, closed, sources, live, spawned, completed, failed,
-           skipped, kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, checksum
+           skipped, kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, cancelled,
+           checksum
          from groups",
         Damage::Group,
         |row, task| Ok(columns::group(row, task, 1).1),

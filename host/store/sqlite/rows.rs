@@ -173,7 +173,7 @@ pub fn fill_group(
 ) -> rusqlite::Result<()> {
     const SQL: &str = "\
         select name, on_failure, concurrency, closed, sources, live, spawned, completed, failed, skipped,
-          kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, checksum
+          kind, tolerated, spec, sealed, output_bytes, expected, paused, pace, cancelled, checksum
         from groups
         where task_id = :task";
     if elsewhere & columns::GROUP != 0 {

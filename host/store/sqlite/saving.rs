@@ -267,14 +267,14 @@ fn keep_group(rows: &SqliteRows<'_>, task: &Task, group: &Group) -> Result<(), S
         insert into groups (
           task_id, scope_id, kind, name, on_failure, concurrency, closed,
           sources, live, spawned, completed, failed, tolerated, skipped, spec, sealed, output_bytes,
-          expected, paused, pace, checksum)
+          expected, paused, pace, checksum, cancelled)
         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-          ?21)
+          ?21, ?22)
         on conflict do update set
           spec = excluded.spec, checksum = excluded.checksum, closed = excluded.closed, sources = excluded.sources, live = excluded.live,
           spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
           tolerated = excluded.tolerated, skipped = excluded.skipped,
-          sealed = excluded.sealed, output_bytes = excluded.output_bytes,
+          cancelled = excluded.cancelled, sealed = excluded.sealed, output_bytes = excluded.output_bytes,
           paused = excluded.paused, pace = excluded.pace";
     let pace = (group.pace != Pace::default()).then(|| to_json(&group.pace));
     let spec = group.each.as_deref().map(to_json);
@@ -303,6 +303,7 @@ fn keep_group(rows: &SqliteRows<'_>, task: &Task, group: &Group) -> Result<(), S
             group.paused,
             pace,
             sum,
+            group.cancelled as i64,
         ],
     )
 }

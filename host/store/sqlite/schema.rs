@@ -16,7 +16,7 @@ pub const APPLICATION_ID: i64 = 0x4669_7368;
 
 const MIGRATIONS: &[&str] = &[
     FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, LEASE, NINTH, TENTH, ELEVENTH, TWELFTH,
-    EXCHANGES, HISTORIES,
+    EXCHANGES, HISTORIES, CANCELLED,
 ];
 
 /// No foreign keys: a child outlives a parent that was deleted, and keeps its name.
@@ -741,6 +741,22 @@ create table history_keep (
   only_row integer primary key check (only_row = 1),
   keep_ms integer
 ) strict;
+";
+
+/// Cancelled members of groups, which were counted as failed ones. The checksum of such a group is of its earlier
+/// counts, so it goes.
+const CANCELLED: &str = "
+alter table groups add column cancelled integer not null default 0 check (cancelled >= 0);
+
+update groups
+set cancelled = ends.many, failed = failed - ends.many, checksum = null
+from (
+  select parent_id, count(*) as many
+  from tasks
+  where status = 'cancelled' and member = 1
+    and not exists (select 1 from tasks later where later.retry_of = tasks.id and later.member = 1)
+  group by parent_id) as ends
+where ends.parent_id = task_id and failed >= ends.many;
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -532,6 +532,7 @@ fn describe(before: &Task, after: &Task) -> String {
             ("live", before.live, after.live),
             ("completed", before.completed, after.completed),
             ("failed", before.failed, after.failed),
+            ("cancelled", before.cancelled, after.cancelled),
         ];
         for (name, before, after) in counts {
             if before != after {

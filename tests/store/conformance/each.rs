@@ -316,7 +316,7 @@ pub async fn a_failed_item_does_to_its_map_what_was_asked_for(world: &mut World)
         (
             OnFailure::Fail,
             Status::Failed,
-            r#"{"spawned":3,"completed":2,"failed":1,"skipped":0}"#.to_owned(),
+            r#"{"spawned":3,"completed":2,"failed":1,"cancelled":0,"skipped":0}"#.to_owned(),
         ),
         (
             OnFailure::Collect,
@@ -369,7 +369,7 @@ pub async fn a_map_may_keep_the_counts_alone(world: &mut World) {
     let ids = items(world, map);
     finish(world, ids[0], done()).await;
     finish(world, ids[1], failed(false, 0)).await;
-    let expected = r#"{"spawned":2,"completed":1,"failed":1,"skipped":0}"#;
+    let expected = r#"{"spawned":2,"completed":1,"failed":1,"cancelled":0,"skipped":0}"#;
     assert_eq!(told(world, map), expected);
     assert_eq!(world.get(map).group.unwrap().output_bytes, 0);
 }

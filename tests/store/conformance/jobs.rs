@@ -84,7 +84,7 @@ pub async fn a_job_without_units_has_completed(world: &mut World) {
     assert_eq!(job.status, Status::Completed);
     assert_eq!(
         job.output.as_deref(),
-        Some(r#"{"spawned":0,"completed":0,"failed":0,"skipped":0}"#)
+        Some(r#"{"spawned":0,"completed":0,"failed":0,"cancelled":0,"skipped":0}"#)
     );
 }
 

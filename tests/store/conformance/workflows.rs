@@ -35,7 +35,7 @@ pub async fn a_workflow_runs_its_steps_in_the_order_of_its_edges(world: &mut Wor
     assert_eq!(workflow.status, Status::Completed);
     assert_eq!(
         workflow.output.as_deref(),
-        Some(r#"{"spawned":4,"completed":4,"failed":0,"skipped":0}"#)
+        Some(r#"{"spawned":4,"completed":4,"failed":0,"cancelled":0,"skipped":0}"#)
     );
     assert!(world.get(all[0]).key.as_deref() == Some("a") && world.get(all[0]).scope == started.id);
     assert_eq!(world.store().child_ids(started.id).unwrap(), all);

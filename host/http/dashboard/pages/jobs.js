@@ -29,7 +29,7 @@ function Acts({ job, quiet, onDone, onProblem }) {
     ${act(cancel, 'Cancel', `${kind} danger`, 'Ends it, and what runs of it (c)')}`;
 }
 
-const ended = (progress) => progress.completed + progress.failed + progress.skipped;
+const ended = (progress) => progress.completed + progress.failed + progress.cancelled + progress.skipped;
 
 /** Three digits say enough. */
 const rate = (job) => (job.rate_per_s === null ? '' : `${job.rate_per_s >= 10 ? number(Math.round(job.rate_per_s)) : job.rate_per_s.toPrecision(2)}/s`);
@@ -37,7 +37,7 @@ const left = (job) => (job.seconds_left === null ? '' : job.seconds_left < 60 ? 
 
 function Bar({ job }) {
   const { progress } = job;
-  return html`<${Progress} label=${job.name} done=${progress.completed} failed=${progress.failed + progress.skipped} total=${progress.total} />`;
+  return html`<${Progress} label=${job.name} done=${progress.completed} failed=${progress.failed} other=${progress.cancelled + progress.skipped} total=${progress.total} />`;
 }
 
 export function Jobs({ values }) {
@@ -92,12 +92,12 @@ export function JobPage({ of }) {
     <${Facts} all=${[
       ['id', html`<a class="id" href=${`#/task/${job.job_id}`}>${job.job_id}</a>`],
       ['handler', html`<a href=${`#/handlers/${encodeURIComponent(job.handler)}`}>${job.handler}</a>`], ['made from', job.inputs],
-      ['completed', number(progress.completed)], ['failed', progress.failed ? html`<span class="failed">${number(progress.failed)}</span>` : '0'], ['skipped', progress.skipped || null],
+      ['completed', number(progress.completed)], ['failed', progress.failed ? html`<span class="failed">${number(progress.failed)}</span>` : '0'], ['cancelled', progress.cancelled || null], ['skipped', progress.skipped || null],
       ['running', number(progress.running)], ['at once', job.concurrency ?? 'as many as there is room for'], ['a failed unit', { fail: 'fails the job at its end', 'fail-fast': 'ends the job', collect: 'is only counted' }[job.on_failure]],
       ['made', html`<${Time} at=${job.created} />`], ['started', job.started && html`<${Time} at=${job.started} />`], ['ended', job.completed && html`<${Time} at=${job.completed} />`],
     ]} />
     <section><h2>Units <small><a href=${all}>all of them</a></small></h2><${Running} of=${job.job_id} /></section>
-    <${Failed} path=${path} count=${progress.failed + progress.skipped} id=${job.job_id} />
+    <${Failed} path=${path} count=${progress.failed + progress.cancelled + progress.skipped} id=${job.job_id} />
     <section><h2>On the command line</h2><${Command} line=${`fishway job status ${job.job_id} --watch`} /><${Command} line=${`fishway job results ${job.job_id} --failed`} />
       ${over(job) ? null : html`<${Command} line=${`fishway job ${job.paused ? 'resume' : 'stop'} ${job.job_id}`} />`}</section>`;
 }

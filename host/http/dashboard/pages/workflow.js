@@ -48,10 +48,10 @@ export function WorkflowPage({ of, values }) {
     <${Problem} problem=${problem || look.problem} />
     <${Facts} all=${[
       ['id', html`<span class="id">${it.id}</span>`], ['key', it.key], ['submitted', html`<${Time} at=${it.created_at} />`],
-      ['ran', length(taskLength(it, now))], ['jobs', number(group.total)], ['completed', number(group.completed)], ['failed', group.failed ? number(group.failed) : null], ['skipped', group.skipped ? number(group.skipped) : null],
+      ['ran', length(taskLength(it, now))], ['jobs', number(group.total)], ['completed', number(group.completed)], ['failed', group.failed ? number(group.failed) : null], ['cancelled', group.cancelled ? number(group.cancelled) : null], ['skipped', group.skipped ? number(group.skipped) : null],
       ['under way', group.in_flight ? number(group.in_flight) : null], ['note', group.failing ? 'it will have failed when the others have ended' : null],
     ]} />
-    <${Progress} label="Jobs" done=${group.completed} failed=${group.failed + group.skipped} total=${group.total} />
+    <${Progress} label="Jobs" done=${group.completed} failed=${group.failed} other=${group.cancelled + group.skipped} total=${group.total} />
     <div class="tabs" role="tablist" aria-label="How it is shown">${tab('graph', 'Graph')}${tab('time', 'Time')}${tab('input', 'Input and output')}</div>
     ${view === 'graph' ? (small ? (jobs.length ? html`<${Dag} jobs=${jobs} names=${names} now=${now} at=${cursor === null ? null : jobs[cursor]?.id} />` : html`<${Empty}>It has no jobs.<//>`)
     : html`<p class="faint">${number(group.total)} jobs are too many for a picture; the first ${number(jobs.length)} stand in <a href=${`#/workflow/${encodeURIComponent(of)}?view=time`}>time</a>, all of them in <a href=${`#/tasks?q=parent:${it.id}`}>a list</a>.</p>`) : null}

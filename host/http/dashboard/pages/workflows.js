@@ -30,7 +30,7 @@ export function Workflows({ values }) {
     <div class="scroll"><table><thead><tr><th>status</th><th>name</th><th>id</th><th class="wide">jobs</th><th class="n">completed</th><th class="n">failed</th><th class="n">ran</th><th class="n">submitted</th></tr></thead>
       <tbody>${tasks.map((task, index) => html`<tr key=${task.id} class=${cursor === index ? 'at' : ''} aria-selected=${String(cursor === index)}>
         <td><${Status} status=${task.status} /></td><td><a href=${`#/workflow/${task.id}`}>${task.workflow.name}</a></td><td><span class="id faint">${task.id}</span></td>
-        <td class="wide"><${Progress} label=${task.workflow.name} done=${task.workflow.completed} failed=${task.workflow.failed + task.workflow.skipped} total=${task.workflow.total} /></td>
+        <td class="wide"><${Progress} label=${task.workflow.name} done=${task.workflow.completed} failed=${task.workflow.failed} other=${task.workflow.cancelled + task.workflow.skipped} total=${task.workflow.total} /></td>
         <td class="n">${number(task.workflow.completed)} of ${number(task.workflow.total)}</td><td class=${`n ${task.workflow.failed ? 'failed' : 'faint'}`}>${number(task.workflow.failed)}</td>
         <td class="n">${length(task.duration_ms)}</td><td class="n"><${Time} at=${task.created_at} /></td></tr>`)}</tbody></table></div>
     ${look.data.next && limit < 1000 ? html`<button type="button" onClick=${() => setLimit(Math.min(1000, limit * 4))}>more</button>` : null}`}

@@ -108,6 +108,7 @@ pub const GROUPS: Columns = &[
     ("spawned", B),
     ("completed", B),
     ("failed", B),
+    ("cancelled", B),
     ("tolerated", B),
     ("skipped", B),
     ("spec", T),
@@ -265,7 +266,7 @@ pub static SAVE_GROUPS: LazyLock<String> = LazyLock::new(|| {
     let rest = "on conflict (task_id) do update set
       spec = excluded.spec, checksum = excluded.checksum, closed = excluded.closed, sources = excluded.sources, live = excluded.live,
       spawned = excluded.spawned, completed = excluded.completed, failed = excluded.failed,
-      tolerated = excluded.tolerated, skipped = excluded.skipped, sealed = excluded.sealed,
+      cancelled = excluded.cancelled, tolerated = excluded.tolerated, skipped = excluded.skipped, sealed = excluded.sealed,
       output_bytes = excluded.output_bytes, paused = excluded.paused, pace = excluded.pace";
     insert("groups", GROUPS, rest)
 });
