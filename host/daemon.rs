@@ -56,8 +56,6 @@ pub struct Setup {
     pub database_bytes_max: Option<u64>,
     /// How long it keeps ended tasks.
     pub keep: Keep,
-    /// How long it will let tasks run on when it stops, for whoever waits for its end.
-    pub grace: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

@@ -64,7 +64,6 @@ impl Member {
             database: Some(Address::parse(&self.url).unwrap()),
             database_bytes_max: None,
             keep: Keep::for_ever(),
-            grace: Duration::ZERO,
             clock: Arc::new(SystemClock),
         };
         let mut host = Host::start(setup).await.unwrap();

@@ -13,6 +13,9 @@ use crate::executor::Settings;
 use crate::task::{Options, Status, StatusSet, TaskId};
 use crate::wire;
 
+/// What runs has this long to end when the demonstration is over.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Build the example handlers, count the words of a book with them, and show how
 #[derive(clap::Args)]
 pub struct Args {
@@ -59,11 +62,13 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let host = Host::start(Setup {
         handlers_dir: handlers_dir.clone(),
         data_dir: data_dir.clone(),
-        settings: Settings::default(),
+        settings: Settings {
+            grace: GRACE,
+            ..Settings::default()
+        },
         database: None,
         database_bytes_max: global.database_bytes_max,
         keep: crate::store::Keep::for_ever(),
-        grace: Duration::from_secs(2),
         clock: Arc::new(SystemClock),
     })
     .await?;
@@ -83,7 +88,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         done = show(global, &client, id) => done?,
         () = signals.next() => Done(130),
     };
-    host.stop(Duration::from_secs(2)).await;
+    host.stop(GRACE).await;
     let (handlers, data) = (handlers_dir.display(), data_dir.display());
     global.say("");
     global.say(format!(

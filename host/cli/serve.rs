@@ -1,3 +1,5 @@
+mod settings;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -14,8 +16,6 @@ use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::daemon::detached::Parent;
 use crate::daemon::{Host, HostError, Setup};
-use crate::exchange::ProxySettings;
-use crate::executor::Settings;
 use crate::http::guard::{Guard, Token};
 use crate::http::{self, Http};
 use crate::limits::size;
@@ -85,7 +85,7 @@ pub struct HostArgs {
     /// How long a waiting task stays in memory
     #[arg(long, env = "FISHWAY_PARK", value_name = "DURATION", default_value = "10s", value_parser = duration_ms, hide_short_help = true)]
     pub park: u64,
-    /// Time that running tasks have to end when the host stops
+    /// Time that a running task has to end when it is cancelled, or when the host stops
     #[arg(long, env = "FISHWAY_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
     pub grace: u64,
     /// How often a task starts again, at the same attempt, after its host died or lost it. Then it fails, because it
@@ -305,17 +305,8 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     let started = std::time::Instant::now();
     let (args, until_done) = (&args.host, &args.until_done);
     let mut signals = Signals::new()?;
-    let mut settings = Settings::default();
-    if let Some(concurrency) = args.concurrency {
-        settings.slots = usize::from(concurrency);
-    }
-    settings.memory_bytes = args.memory.unwrap_or(settings.memory_bytes);
-    settings.http.ca_files = args.ca_file.iter().cloned().collect();
-    settings.http.proxies = ProxySettings::of_environment();
-    settings.parked_max = usize::from(args.parked);
-    settings.park = Duration::from_millis(args.park);
-    settings.restarts_max = args.restarts;
-    let grace = Duration::from_millis(args.grace);
+    let settings = args.settings();
+    let grace = settings.grace;
     crate::daemon::process::raise_open_files();
     let mut host = Host::start(Setup {
         handlers_dir: args.handlers.clone(),
@@ -324,7 +315,6 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         database: global.database()?,
         database_bytes_max: global.database_bytes_max,
         keep: args.keep(),
-        grace,
         clock: Arc::new(SystemClock),
     })
     .await?;

@@ -76,7 +76,7 @@ fn new_lease(setup: &Setup, holder: Identity, number: u64) -> Lease {
         number,
         holder,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        grace_ms: u64::try_from(setup.grace.as_millis()).unwrap_or(u64::MAX),
+        grace_ms: u64::try_from(setup.settings.grace.as_millis()).unwrap_or(u64::MAX),
         since_ms: now_ms,
         heartbeat_at_ms: now_ms,
         stopping_at_ms: None,

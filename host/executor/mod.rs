@@ -59,7 +59,8 @@ pub struct Settings {
     pub parked_max: usize,
     /// How long a waiting instance stays in memory.
     pub park: Duration,
-    /// How long an attempt may go on after it was asked to stop.
+    /// How long an attempt may go on after it was asked to stop: its task was cancelled, a clock of the task ran out, or
+    /// the host stops.
     pub grace: Duration,
     /// How often a run is begun again because its host died or lost it; then its task fails.
     pub restarts_max: u32,
@@ -76,7 +77,7 @@ impl Default for Settings {
             slots: (cores * 4).max(8),
             parked_max: 256,
             park: Duration::from_secs(10),
-            grace: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
             restarts_max: limits::RESTARTS_MAX,
             memory_bytes: memory::default_bytes(),
             http: ClientSettings::default(),

@@ -17,6 +17,8 @@ pub struct Bounds {
     pub head_time: Duration,
     /// How long the body of a request may take to come, once there is its head.
     pub body_time: Duration,
+    /// How long an answer may wait for room in memory.
+    pub answer_time: Duration,
     /// The memory of the host, which has a part for bodies and one for answers; more wait for room.
     pub memory: Arc<Memory>,
     /// Which counts of all tasks are kept, and for how long.
@@ -34,6 +36,7 @@ impl Default for Bounds {
             readers: 2_048,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
+            answer_time: Duration::from_secs(30),
             memory: Memory::new(memory::default_bytes()),
             scans: Keeping::default(),
             kept_bytes: 8 << 20,

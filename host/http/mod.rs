@@ -204,7 +204,7 @@ impl Shared {
     /// last byte is sent; a request that finds none waits for a while.
     async fn make_room(&self, bytes: u64) -> Result<(), Problem> {
         held::drop_answer();
-        let time = self.bounds.body_time;
+        let time = self.bounds.answer_time;
         let taking = self.bounds.memory.answers.take(bytes);
         let room = tokio::time::timeout(time, taking).await.map_err(|_| {
             let what = format!("the memory for answers was in use by other requests for {time:?}");

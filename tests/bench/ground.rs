@@ -67,7 +67,6 @@ impl Ground {
             settings: Settings::default(),
             database_bytes_max: None,
             keep,
-            grace: Duration::ZERO,
             clock: Arc::new(SystemClock),
         };
         Host::start(setup).await.unwrap()

@@ -173,7 +173,6 @@ async fn host(place: &Path, name: &str, url: &str, settings: Settings) -> (Groun
         settings,
         database_bytes_max: None,
         keep: Keep::for_ever(),
-        grace: Duration::ZERO,
         clock: Arc::new(SystemClock),
     };
     let host = Host::start(setup).await.unwrap();

@@ -197,7 +197,9 @@ fn a_workflow_is_run_shown_failed_and_retried_by_its_keys() {
     let shown = place.run(&["workflow", "get", id]).ok();
     assert!(shown.contains("status    pending"), "{shown}");
     assert!(
-        shown.contains("progress  0%: 0 of 4 jobs completed, 0 failed, 0 cancelled, 0 skipped, 4 to come"),
+        shown.contains(
+            "progress  0%: 0 of 4 jobs completed, 0 failed, 0 cancelled, 0 skipped, 4 to come"
+        ),
         "{shown}"
     );
     assert!(shown.contains("blocked by extract, load"), "{shown}");

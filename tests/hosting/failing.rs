@@ -196,7 +196,6 @@ async fn failing(thread: &'static str) -> (Place, Host, Arc<Failing>) {
         database: None,
         database_bytes_max: None,
         keep: Keep::for_ever(),
-        grace: std::time::Duration::ZERO,
         clock: clock.clone(),
     });
     let host = host.await.unwrap();

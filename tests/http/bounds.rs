@@ -428,7 +428,7 @@ async fn answers_wait_for_memory_until_the_ones_before_are_read() {
     let memory = Memory::new(64 << 20);
     let door = Door::bounded(Bounds {
         memory: memory.clone(),
-        body_time: Duration::from_millis(200),
+        answer_time: Duration::from_secs(1),
         ..Bounds::default()
     })
     .await;

@@ -15,7 +15,7 @@ async fn answers_to_what_changes_tasks_take_room_by_what_they_have() {
     let memory = Memory::new(64 << 20);
     let door = Door::bounded(Bounds {
         memory: memory.clone(),
-        body_time: Duration::from_millis(200),
+        answer_time: Duration::from_millis(200),
         ..Bounds::default()
     })
     .await;

@@ -286,7 +286,6 @@ async fn start(
         database: None,
         database_bytes_max: None,
         keep,
-        grace: Duration::ZERO,
         clock: clock.clone(),
     })
     .await

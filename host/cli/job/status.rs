@@ -100,7 +100,10 @@ fn draw(bar: &ProgressBar, job: &Shown) {
 
 fn message(job: &Shown) -> String {
     let mut words = vec![progress(&job.group)];
-    let ends = [(job.group.failed, "failed"), (job.group.cancelled, "cancelled")];
+    let ends = [
+        (job.group.failed, "failed"),
+        (job.group.cancelled, "cancelled"),
+    ];
     for (many, what) in ends.into_iter().filter(|(many, _)| *many > 0) {
         words.push(format!("{many} {what}"));
     }
