@@ -24,7 +24,7 @@ async fn answers_to_what_changes_tasks_take_room_by_what_they_have() {
     let many = json!({ "handler": "echo", "inputs": vec![1; 1_001] });
     let all = memory.answers.take(u64::MAX).await;
     // Most have so little that they need none.
-    let small = json!({ "handler": "echo", "input": "x".repeat(9_000) });
+    let small = json!({ "handler": "echo", "input": "x".repeat(5_000) });
     door.post("/v1/tasks", small).await.is(201);
     let words = "the memory for answers was in use by other requests";
     for (path, body) in [("/v1/tasks", &large), ("/v1/tasks/bulk", &many)] {
