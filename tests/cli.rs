@@ -529,11 +529,16 @@ fn pools_are_listed_and_shown_by_name_and_by_id() {
     assert_eq!(waited.code, 1, "{}", waited.err);
     assert!(waited.out.contains("\"cancelled\""), "{}", waited.out);
     assert_eq!(place.run(&["pool", "list"]).ok(), "");
+    let list = place.run(&["pool", "list", "--all"]).ok();
     assert!(
-        place
-            .run(&["pool", "list", "--all"])
-            .ok()
-            .contains("failed")
+        list.contains("cancelled") && !list.contains("failed"),
+        "{list}"
+    );
+    let shown = place.run(&["pool", "status", id]).ok();
+    let counts = "1 spawned: 0 completed, 0 failed, 1 cancelled, 0 skipped, 0 in flight";
+    assert!(
+        shown.contains(counts) && shown.contains("phase     cancelled"),
+        "{shown}"
     );
     // A retry rests no more.
     place.run(&["retry", id]).ok();

@@ -348,7 +348,11 @@ fn a_body_takes_the_same_memory_however_long_it_is_whether_it_is_recorded_or_not
         let id = place.run(&["submit", handler, &input]).ok();
         place.run(&["wait", id.trim()]).ok();
         let task = place.run(&["get", id.trim(), "--json"]).json();
-        assert_eq!(task["output"][2]["length"], megabytes * MEGABYTE, "{task}");
+        assert_eq!(
+            task["output"]["results"][2]["length"],
+            megabytes * MEGABYTE,
+            "{task}"
+        );
     };
     // The first ones bring what the host needs for any request.
     run("records", 8);

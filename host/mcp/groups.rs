@@ -100,7 +100,7 @@ tool!(
     Reads,
     PoolInput => PoolOutput,
     pool,
-    "The phase of a pool (creating, draining, completed, failed) and the counts of its members. `list` with its id as \
+    "The phase of a pool (creating, draining, completed, failed, cancelled) and the counts of its members. `list` with its id as \
      parent shows the members."
 );
 

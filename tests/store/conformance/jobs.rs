@@ -52,10 +52,11 @@ fn group(world: &World, job: TaskId) -> Group {
     *world.get(job).group.unwrap()
 }
 
-/// Units in all, live, completed and failed.
-fn counts(world: &World, job: TaskId) -> (u64, u64, u64, u64) {
+/// Units in all, live, completed, failed and cancelled.
+fn counts(world: &World, job: TaskId) -> [u64; 5] {
     let group = group(world, job);
-    (group.spawned, group.live, group.completed, group.failed)
+    let ends = [group.completed, group.failed, group.cancelled];
+    [group.spawned, group.live, ends[0], ends[1], ends[2]]
 }
 
 pub async fn no_unit_of_a_job_starts_before_all_are_there(world: &mut World) {
@@ -164,7 +165,7 @@ pub async fn none_of_a_paused_jobs_units_starts_and_what_runs_ends(world: &mut W
     // Another attempt is a start.
     world.finish(&second, failed(true, 0)).await;
     world.nothing_ready().await;
-    assert_eq!(counts(world, job), (4, 3, 1, 0));
+    assert_eq!(counts(world, job), [4, 3, 1, 0, 0]);
     assert_eq!(world.store().members_running(job).unwrap(), 0);
     // Others start all the same.
     let other = world.submit("h").await;
@@ -175,7 +176,7 @@ pub async fn none_of_a_paused_jobs_units_starts_and_what_runs_ends(world: &mut W
         world.complete(&claimed).await;
     }
     assert_eq!(world.get(job).status, Status::Completed);
-    assert_eq!(counts(world, job), (4, 0, 4, 0));
+    assert_eq!(counts(world, job), [4, 0, 4, 0, 0]);
 }
 
 pub async fn a_paused_job_stays_so_until_it_is_resumed(world: &mut World) {
@@ -248,7 +249,7 @@ pub async fn a_lost_host_leaves_the_counts_of_a_job_exact(world: &mut World) {
     world.complete(&claimed[0]).await;
     world.reopen();
     assert_eq!(world.recover().await.unwrap(), 2);
-    assert_eq!(counts(world, job), (6, 5, 1, 0));
+    assert_eq!(counts(world, job), [6, 5, 1, 0, 0]);
     // What the dead host had in hand writes nothing any more.
     let stale = world.try_finish(&claimed[1], done()).await;
     assert!(matches!(stale, Err(StoreError::Stale(_))));
@@ -258,7 +259,7 @@ pub async fn a_lost_host_leaves_the_counts_of_a_job_exact(world: &mut World) {
         assert_eq!(unit.attempt, 1, "a lost host costs no attempt");
         world.complete(unit).await;
     }
-    assert_eq!(counts(world, job), (6, 0, 6, 0));
+    assert_eq!(counts(world, job), [6, 0, 6, 0, 0]);
     assert_eq!(world.get(job).status, Status::Completed);
 }
 
@@ -273,7 +274,7 @@ pub async fn a_retry_of_a_job_runs_what_did_not_complete(world: &mut World) {
     assert_eq!(world.get(job).status, Status::Failed);
     world.store().retry(job).await.unwrap();
     assert_eq!(world.show(&all), "completed ready completed");
-    assert_eq!(counts(world, job), (3, 1, 2, 0));
+    assert_eq!(counts(world, job), [3, 1, 2, 0, 0]);
     let claimed = world.start(all[1]).await;
     world.complete(&claimed).await;
     assert_eq!(world.get(job).status, Status::Completed);
@@ -347,7 +348,7 @@ pub async fn a_unit_that_is_cancelled_while_a_job_is_made_does_to_it_what_a_fail
             assert_eq!(world.show(&all), "cancelled cancelled cancelled");
             let ended = world.get(job);
             assert_eq!(ended.status, Status::Failed);
-            assert_eq!(counts(world, job), (3, 0, 0, 3));
+            assert_eq!(counts(world, job), [3, 0, 0, 0, 3]);
             let message = ended.failure.unwrap().message;
             assert!(message.contains("of 4 units of the job"), "{message}");
             let Err(StoreError::Refused(refusal)) = rest else {
@@ -375,7 +376,7 @@ pub async fn a_unit_that_is_cancelled_while_a_job_is_made_does_to_it_what_a_fail
             _ => Status::Failed,
         };
         assert_eq!(world.get(job).status, verdict);
-        assert_eq!(counts(world, job), (4, 0, 3, 1));
+        assert_eq!(counts(world, job), [4, 0, 3, 0, 1]);
     }
 }
 

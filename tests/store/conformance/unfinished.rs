@@ -143,7 +143,10 @@ pub async fn a_map_that_fails_fast_in_parts_ends_all_of_its_items(world: &mut Wo
     let group = world.get(map);
     assert_eq!(group.status, Status::Failed);
     let group = group.group.unwrap();
-    assert_eq!((group.live, group.failed), (0, u64::from(MANY)));
+    assert_eq!(
+        (group.live, group.failed, group.cancelled),
+        (0, 1, u64::from(MANY) - 1)
+    );
 }
 
 pub async fn a_cancel_in_parts_ends_all_that_was_below_then(world: &mut World) {
