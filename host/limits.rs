@@ -276,15 +276,54 @@ pub fn size(text: &str) -> Option<u64> {
     Some(number.parse::<u64>().ok()?.saturating_mul(factor))
 }
 
-/// Bounds on one handler. A task's own options may only lower `timeout_ms`.
+/// The running time of one attempt if neither its task nor the manifest of its handler sets one, in milliseconds.
+pub const TIMEOUT_MS: u64 = 60_000;
+
+/// How long one attempt may run, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningTime {
+    /// In milliseconds; waiting does not count.
+    pub ms: u64,
+    /// Where that is set.
+    pub set_by: SetBy,
+}
+
+/// Where a limit is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetBy {
+    /// By the options of the task.
+    Task,
+    /// By the manifest of the handler.
+    Manifest,
+    /// Nowhere.
+    Default,
+}
+
+impl RunningTime {
+    /// What a task of that component says that has used it up.
+    pub fn used_up(self, component: &str) -> String {
+        let time = std::time::Duration::from_millis(self.ms);
+        let set_by = match self.set_by {
+            SetBy::Task => "the timeout of the task".to_owned(),
+            SetBy::Manifest => format!("limits.timeout in {component}.toml"),
+            SetBy::Default => format!(
+                "the default; a timeout of the task or limits.timeout in {component}.toml allows more"
+            ),
+        };
+        format!("it used up its running time of {time:?} ({set_by})")
+    }
+}
+
+/// Bounds on one handler.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Linear memory of one instance, all its memories together, in bytes.
     pub memory_bytes: u64,
     /// Elements in all tables of one instance together.
     pub table_elements: u64,
-    /// Running time of one attempt, in milliseconds; waiting does not count.
-    pub timeout_ms: u64,
+    /// Running time of one attempt, in milliseconds; waiting does not count. `None`: as much as the task asks for, or
+    /// [`TIMEOUT_MS`]. A task may ask for less than this, not for more.
+    pub timeout_ms: Option<u64>,
     /// Tasks of this handler that run at once; `None`: as many as the host has slots.
     pub concurrency: Option<u32>,
     /// Children that one task may spawn, over all its attempts.
@@ -302,13 +341,26 @@ impl Default for Limits {
         Limits {
             memory_bytes: 256 << 20,
             table_elements: 100_000,
-            timeout_ms: 60_000,
+            timeout_ms: None,
             concurrency: None,
             children_max: 1_000_000,
             depth_max: 10_000,
             calls_max: 10_000_000,
             log_bytes: 1 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// How long an attempt of a task may run that asks for so many milliseconds.
+    pub fn running_time(&self, asked_ms: Option<u64>) -> RunningTime {
+        let (ms, set_by) = match (asked_ms, self.timeout_ms) {
+            (Some(asked), Some(most)) if asked > most => (most, SetBy::Manifest),
+            (Some(asked), _) => (asked, SetBy::Task),
+            (None, Some(most)) => (most, SetBy::Manifest),
+            (None, None) => (TIMEOUT_MS, SetBy::Default),
+        };
+        RunningTime { ms, set_by }
     }
 }
 
@@ -401,6 +453,52 @@ pub struct Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_nobody_wrote_never_beats_what_the_task_asks_for() {
+        let written = |timeout_ms| Limits {
+            timeout_ms,
+            ..Limits::default()
+        };
+        for (manifest, asked, ms, words) in [
+            (
+                None,
+                Some(3_600_000),
+                3_600_000,
+                "3600s (the timeout of the task)",
+            ),
+            (None, Some(300), 300, "300ms (the timeout of the task)"),
+            (
+                Some(60_000),
+                Some(3_600_000),
+                60_000,
+                "60s (limits.timeout in shop.toml)",
+            ),
+            (
+                Some(60_000),
+                Some(1_000),
+                1_000,
+                "1s (the timeout of the task)",
+            ),
+            (
+                Some(90_000),
+                None,
+                90_000,
+                "90s (limits.timeout in shop.toml)",
+            ),
+            (
+                None,
+                None,
+                TIMEOUT_MS,
+                "60s (the default; a timeout of the task or limits.timeout in shop.toml allows more)",
+            ),
+        ] {
+            let time = written(manifest).running_time(asked);
+            assert_eq!(time.ms, ms);
+            let said = format!("it used up its running time of {words}");
+            assert_eq!(time.used_up("shop"), said);
+        }
+    }
 
     #[test]
     fn backoff_doubles_until_its_maximum_and_jitter_only_shortens_it() {

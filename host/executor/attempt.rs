@@ -51,10 +51,7 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
             };
         }
     };
-    let limit_ms = task
-        .timeout_ms
-        .unwrap_or(u64::MAX)
-        .min(handler.manifest.limits.timeout_ms);
+    let limit_ms = handler.manifest.limits.running_time(task.timeout_ms).ms;
     let spent = Duration::from_millis(task.spent_ms);
     control.start(Duration::from_millis(limit_ms), spent);
     if task.cancel_requested {
@@ -194,7 +191,7 @@ async fn instance(
     let verdict = control.verdict();
     let guest = instance.data_mut();
     let lived = match returned {
-        Err(why) => from_fate(ended::interrupted(why)),
+        Err(why) => from_fate(ended::interrupted(why, || guest.time_used_up())),
         Ok(Err(trap)) => {
             // An epoch's interrupt says nothing by itself.
             if let (None, Some(why)) = (&guest.verdict, verdict)

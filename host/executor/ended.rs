@@ -48,11 +48,12 @@ pub fn fate(
     refusal: Option<String>,
     last_words: &[String],
     trap: &wasmtime::Error,
+    used_up: impl FnOnce() -> String,
 ) -> Fate {
     match verdict {
         Some(Verdict::Dropped | Verdict::Lost) => return Fate::Nothing,
         Some(Verdict::GivenBack(end)) => return Fate::GivenBack(end),
-        Some(Verdict::Interrupted(why)) => return interrupted(why),
+        Some(Verdict::Interrupted(why)) => return interrupted(why, used_up),
         Some(Verdict::Failed(failure)) => return Fate::Failed(failure),
         None => {}
     }
@@ -131,17 +132,13 @@ pub fn fate(
     }
 }
 
-/// The failure of an attempt that was ended from outside.
-pub fn interrupted(why: Interrupt) -> Fate {
+/// The failure of an attempt that was ended from outside; `used_up` says that of its running time.
+pub fn interrupted(why: Interrupt, used_up: impl FnOnce() -> String) -> Fate {
     match why {
         // The task itself knows whether it was cancelled, ended by a clock, or given back.
         Interrupt::HostStops | Interrupt::Asked => Fate::Interrupted,
         Interrupt::Replaced => Fate::Nothing,
-        Interrupt::Timeout => failed(
-            FailureKind::Timeout,
-            "it used up its running time (the timeout of the task, or limits.timeout of its manifest)".to_owned(),
-            true,
-        ),
+        Interrupt::Timeout => failed(FailureKind::Timeout, used_up(), true),
     }
 }
 
@@ -173,6 +170,24 @@ fn root_cause(trap: &wasmtime::Error) -> String {
 mod tests {
     use super::*;
     use crate::store::StoreError;
+
+    fn fate(
+        verdict: Option<Verdict>,
+        refusal: Option<String>,
+        words: &[String],
+        trap: &wasmtime::Error,
+    ) -> Fate {
+        super::fate(verdict, refusal, words, trap, || unreachable!())
+    }
+
+    #[test]
+    fn a_task_that_has_used_up_its_running_time_names_the_limit() {
+        let used_up = || "it used up its running time of 3s (the timeout of the task)".to_owned();
+        let verdict = Some(Verdict::Interrupted(Interrupt::Timeout));
+        let failed = super::fate(verdict, None, &[], &wasmtime::Error::new(Ended), used_up);
+        let expected = Failure::new(FailureKind::Timeout, used_up(), true);
+        assert_eq!(failed, Fate::Failed(expected));
+    }
 
     fn check(trap: wasmtime::Error, refusal: Option<&str>, words: &[&str], expected: &str) {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();

@@ -37,6 +37,7 @@ use crate::store::{
 };
 use crate::task::producer::Stage;
 use crate::task::{Failure, FailureKind, Json, Progress, Task, TaskId, Token, Woken};
+use crate::types::component_of;
 
 /// Rows that an attempt may have on their way to the disk; then it waits for them, so that a
 /// guest that spawns without end fills the disk and not the memory.
@@ -558,15 +559,18 @@ impl Guest {
         self.control.stop_requested()
     }
 
+    /// What a task says that has used up its running time.
+    pub fn time_used_up(&self) -> String {
+        let time = (self.handler.manifest.limits).running_time(self.task.timeout_ms);
+        time.used_up(component_of(&self.task.handler))
+    }
+
     /// Turn the reason of a trap into how the attempt ended; none when there is nothing to write.
     pub fn fate(&mut self, trap: &wasmtime::Error) -> ended::Fate {
         let want = self.limiter.want.filter(|_| self.verdict.is_none());
-        let fate = ended::fate(
-            self.verdict.take(),
-            self.limiter.refusal.take(),
-            &self.log.last_words(),
-            trap,
-        );
+        let (verdict, refusal) = (self.verdict.take(), self.limiter.refusal.take());
+        let last_words = self.log.last_words();
+        let fate = ended::fate(verdict, refusal, &last_words, trap, || self.time_used_up());
         match (fate, want) {
             // The host was full, which is no fault of the handler.
             (ended::Fate::Failed(_), Some(Want::Crowded)) => {

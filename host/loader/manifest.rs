@@ -215,12 +215,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
         )?;
     }
     if let Some(timeout) = file.limits.timeout {
-        limits.timeout_ms = within(
-            "limits.timeout",
-            milliseconds("limits.timeout", &timeout)?,
-            1,
-            DURATION_MS_MAX,
-        )?;
+        let timeout_ms = milliseconds("limits.timeout", &timeout)?;
+        limits.timeout_ms = Some(within("limits.timeout", timeout_ms, 1, DURATION_MS_MAX)?);
     }
     if let Some(log) = file.limits.log {
         limits.log_bytes = within("limits.log", bytes("limits.log", &log)?, 0, 1 << 30)?;

@@ -294,7 +294,7 @@ pub fn handler(handler: &Handler) -> HandlerJson {
         limits: LimitsJson {
             memory_bytes: limits.memory_bytes,
             table_elements: limits.table_elements,
-            timeout_ms: limits.timeout_ms,
+            timeout_ms: limits.running_time(None).ms,
             concurrency: limits.concurrency,
             children: limits.children_max,
             depth: limits.depth_max,

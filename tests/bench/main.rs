@@ -39,7 +39,7 @@ use report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What there is to be measured, in the order in which it is.
-const CASES: [&str; 26] = [
+const CASES: [&str; 27] = [
     "start",
     "load",
     "idle",
@@ -50,6 +50,7 @@ const CASES: [&str; 26] = [
     "parents",
     "waiting",
     "workflow",
+    "map",
     "payloads",
     "sizes",
     "held",
@@ -119,6 +120,7 @@ fn main() {
                 "parents" => shapes::parents(report, &place).await,
                 "waiting" => shapes::waiting(report, &place).await,
                 "workflow" => shapes::workflow(report, &place).await,
+                "map" => shapes::map(report, &place).await,
                 "payloads" => drain::payloads(report, &place).await,
                 "sizes" => drain::sizes(report, &place).await,
                 "held" => drain::held(report, &place).await,

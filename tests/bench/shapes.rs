@@ -247,6 +247,55 @@ async fn diamond(client: &Client, many: usize) -> fishway::task::TaskId {
     run.unwrap().id
 }
 
+/// A map over an array, with and without a limit of items at once, in turns.
+pub async fn map(report: &mut Report, place: &Path) {
+    let many: u64 = 20_000;
+    let ground = Ground::new(place, "map");
+    let host = ground.host().await;
+    let client = host.client();
+    let array = json!(vec![1; many as usize]).to_string();
+    let each = Arc::new(Each {
+        handler: "echo".to_owned(),
+        results: Results::Counts,
+        items: Items::Array { over: None },
+    });
+    let commits = || *client.store().bus().commits().borrow();
+    let (mut free, mut limited, mut items_of_a_commit) = (Vec::new(), Vec::new(), [0.0; 2]);
+    for _ in 0..3 {
+        for (at, (concurrency, times)) in [(None, &mut free), (Some(4), &mut limited)]
+            .into_iter()
+            .enumerate()
+        {
+            let before = commits();
+            let options = PoolOptions {
+                concurrency,
+                ..PoolOptions::default()
+            };
+            let each = each.clone();
+            let work = Work::Each { options, each };
+            let workflow = new_workflow(vec![step("all", work, &array, &[])]);
+            let started = Instant::now();
+            let store = client.store();
+            let id = store.run_workflow(workflow, None).await.unwrap().id;
+            let ended = StatusSet::terminal();
+            client.arrived(&[id], false, ended).await.unwrap();
+            times.push(started.elapsed());
+            items_of_a_commit[at] = many as f64 / (commits() - before) as f64;
+            let task = client.task(id).unwrap();
+            assert_eq!(task.status, Status::Completed);
+        }
+    }
+    host.stop(Default::default()).await;
+    let (free, limited) = (median(&mut free), median(&mut limited));
+    let what = format!("map of {many} items, no limit, median of 3");
+    let note = |items: f64| format!("{items:.1} items for each commit");
+    report.figure("map", &what, ms(free), "ms", &note(items_of_a_commit[0]));
+    let what = format!("map of {many} items, 4 at once, median of 3");
+    report.figure("map", &what, ms(limited), "ms", &note(items_of_a_commit[1]));
+    let ratio = limited.as_secs_f64() / free.as_secs_f64();
+    report.figure("map", "with a limit to without", ratio, "", "aim 1.3");
+}
+
 /// A workflow of one step, whose items come page by page.
 pub async fn generator(report: &mut Report, place: &Path) {
     let many: u64 = 1_000_000;

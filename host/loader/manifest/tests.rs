@@ -53,7 +53,7 @@ fn every_key_is_read_in_people_s_units() {
             limits.table_elements,
             limits.timeout_ms
         ),
-        (64 << 20, 10, 90_000)
+        (64 << 20, 10, Some(90_000))
     );
     assert_eq!(
         (limits.concurrency, limits.children_max, limits.depth_max),
