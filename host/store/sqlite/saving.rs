@@ -15,14 +15,23 @@ use crate::store::{StoreError, checksum};
 use crate::task::producer::Stage;
 use crate::task::{Json, Task, TaskId};
 
+/// Most columns that are written of most tasks.
+const COLUMNS_OFTEN: usize = 24;
+
 /// Columns, and what they are to hold.
-#[derive(Default)]
 struct Columns<'a> {
     names: Vec<&'static str>,
     values: Vec<ToSqlOutput<'a>>,
 }
 
 impl<'a> Columns<'a> {
+    fn new() -> Columns<'a> {
+        Columns {
+            names: Vec::with_capacity(COLUMNS_OFTEN),
+            values: Vec::with_capacity(COLUMNS_OFTEN),
+        }
+    }
+
     fn set(&mut self, name: &'static str, value: impl Into<ToSqlOutput<'a>>) {
         self.names.push(name);
         self.values.push(value.into());
@@ -70,7 +79,7 @@ fn or_null<'a>(value: Option<impl Into<ToSqlOutput<'a>>>) -> ToSqlOutput<'a> {
 /// A new task. What the table has as its default is not said.
 pub fn insert(rows: &SqliteRows<'_>, task: &Task) -> Result<(), StoreError> {
     let id = |id: Option<TaskId>| id.map(TaskId::to_i64);
-    let mut row = Columns::default();
+    let mut row = Columns::new();
     let gate = task.gate.unwrap_or(columns::NO_GATE).to_i64();
     row.set("id", task.id.to_i64());
     row.set("scope_id", task.scope.to_i64());
@@ -140,7 +149,7 @@ pub fn insert(rows: &SqliteRows<'_>, task: &Task) -> Result<(), StoreError> {
 /// What has changed of a task. Payloads are written when they are new; the input, and what else a
 /// task is made of, never changes.
 pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), StoreError> {
-    let mut row = Columns::default();
+    let mut row = Columns::new();
     row.change("digest", digest(before), digest(after));
     row.change("status", before.status.as_str(), after.status.as_str());
     row.change("phase", &*before.phase, &*after.phase);
