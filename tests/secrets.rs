@@ -226,7 +226,8 @@ fn a_key_that_others_may_read_or_that_is_another_is_refused_and_doctor_says_so()
     // A handler that names a missing secret, and a damaged row.
     std::fs::write(
         place.path("handlers/echo.toml"),
-        "[grants]\nenv = { A = { secret = \"stripe\" }, B = { secret = \"github\" } }\n",
+        "[grants]\nenv = { A = { secret = \"stripe\" }, B = { secret = \"github\" } }\n\
+         [[grants.http]]\nto = \"https://example.com\"\nheaders = { A = \"${SLACK}\" }\n",
     )
     .unwrap();
     let file = Connection::open(place.path(".fishway/fishway.db")).unwrap();
@@ -234,10 +235,10 @@ fn a_key_that_others_may_read_or_that_is_another_is_refused_and_doctor_says_so()
         .unwrap();
     let line = told(&[("FISHWAY_SECRET_KEY", hex)]);
     assert!(line.contains("secret \"stripe\" is damaged"), "{line}");
-    assert!(
-        line.contains("handler echo uses secret \"github\", which does not exist"),
-        "{line}"
-    );
+    for missing in ["github", "SLACK"] {
+        let says = format!("handler echo uses secret \"{missing}\", which does not exist");
+        assert!(line.contains(&says), "{line}");
+    }
 }
 
 #[test]

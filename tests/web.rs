@@ -133,10 +133,10 @@ fn check_output(client: &str, output: &Value, failures: &Failures) {
 async fn typescript_sends_requests_by_fetch() {
     let fetch = Failures {
         refused: "TypeError: fetch failed: the host has refused the request to https://example.com",
-        untrusted: "TypeError: NetworkError",
+        untrusted: "TypeError: fetch failed: no response from",
         timeout: "TimeoutError: ",
         broken: "TypeError: IO error",
-        closed: "TypeError: NetworkError",
+        closed: "TypeError: fetch failed: no response from",
     };
     check("web-ts", "fetch", fetch).await;
 }

@@ -332,11 +332,13 @@ pub fn parse(text: &str, base: &Path) -> Result<Manifest, ManifestError> {
 pub fn secret_names(text: &str) -> BTreeSet<String> {
     let file: File = toml::from_str(without_mark(text)).unwrap_or_default();
     let env = file.grants.env.into_values();
-    env.filter_map(|value| match value {
+    let of_env = env.filter_map(|value| match value {
         Variable::Secret(SecretVariable { secret }) => Some(secret),
         Variable::Text(_) => None,
-    })
-    .collect()
+    });
+    let grants = http::grants(file.grants.http).unwrap_or_default();
+    let of_requests = grants.into_iter().flat_map(|grant| grant.secrets);
+    of_env.chain(of_requests).collect()
 }
 
 fn directory_grant(

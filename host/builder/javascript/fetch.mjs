@@ -21,8 +21,8 @@ ReadableStream.prototype[Symbol.asyncIterator] ??= async function* () {
   }
 };
 
-// A request that the host refuses rejects the promise with a TypeError, as elsewhere; the engine throws a plain Error
-// with one message for all cases.
+// A request that the host refuses, or that gets no response, rejects the promise with a TypeError that says so, as
+// elsewhere; the engine has one message for all cases of each.
 const send = globalThis.fetch;
 
 globalThis.fetch = async function fetch(resource, options) {
@@ -30,8 +30,12 @@ globalThis.fetch = async function fetch(resource, options) {
     return await send(resource, options);
   } catch (error) {
     const signal = options?.signal ?? resource?.signal;
-    if (signal?.aborted || !/error occurred while using the host API/.test(error?.message)) throw error;
+    if (signal?.aborted) throw error;
     const { origin } = new URL(resource?.url ?? resource);
+    if (/NetworkError/.test(error?.message)) {
+      throw new TypeError(`fetch failed: no response from ${origin}; the log of the task says why`, { cause: error });
+    }
+    if (!/error occurred while using the host API/.test(error?.message)) throw error;
     throw new TypeError(
       `fetch failed: the host has refused the request to ${origin}. A [[grants.http]] of the manifest has to allow it; ` +
         'the log of the task has the lines to add',

@@ -292,3 +292,18 @@ fn a_wrong_grant_of_requests_says_where_and_what_to_do() {
          to = \"https://*.example.com\"",
     );
 }
+
+#[test]
+fn the_secrets_of_a_manifest_are_those_of_its_variables_and_of_its_requests() {
+    let text = "
+        [grants]
+        env = { API_KEY = { secret = \"stripe\" } }
+        read = [\"not there\"]
+        [[grants.http]]
+        to = \"https://api.example.com\"
+        headers = { Authorization = \"Bearer ${TOKEN}\", Accept = \"text/plain\" }
+        secrets = [\"WEBHOOK_KEY\"]
+    ";
+    let expected = ["TOKEN", "WEBHOOK_KEY", "stripe"].map(str::to_owned);
+    assert_eq!(secret_names(text), expected.into());
+}
