@@ -500,6 +500,10 @@ fn pools_are_listed_and_shown_by_name_and_by_id() {
     let pool = place.run(&["pool", "status", "docs", "--json"]).json();
     assert_eq!(pool["task_type"], "pool");
     assert_eq!(pool["parent_task_id"], task["id"]);
+    // A group runs no handler.
+    for absent in ["phase", "attempt", "idempotency_key"] {
+        assert_eq!(pool[absent], serde_json::Value::Null, "{absent}: {pool}");
+    }
     let group = &pool["pool"];
     assert_eq!(
         (&group["name"], &group["phase"]),

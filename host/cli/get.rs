@@ -75,7 +75,7 @@ fn lines(detail: &Detail) -> Vec<String> {
     if &*task.phase != crate::task::FIRST_PHASE {
         line("phase", task.phase.to_string());
     }
-    if let Some(most) = task.attempts_max {
+    if let Some(most) = task.attempts_max.filter(|_| task.group.is_none()) {
         line("attempt", format!("{} of {most}", task.attempt));
     }
     if let Some(duration_ms) = task.duration_ms(now_ms()) {

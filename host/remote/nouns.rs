@@ -18,7 +18,7 @@ use crate::store::{
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
-use crate::task::{Damage, Failure, Fence, Options, Status, Task, TaskId, Wait};
+use crate::task::{Damage, FIRST_PHASE, Failure, Fence, Options, Status, Task, TaskId, Wait};
 use crate::wire::history::{CallJson, CallWaitJson, HistoryJson};
 use crate::wire::job::UnitJson;
 use crate::wire::{
@@ -101,8 +101,8 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         attempts_max: json.max_attempts,
         on_complete: arc(&json.on_complete),
         status: status(&json.status)?,
-        phase: json.phase.as_str().into(),
-        attempt: json.attempt,
+        phase: json.phase.as_deref().unwrap_or(FIRST_PHASE).into(),
+        attempt: json.attempt.unwrap_or(0),
         restarts: json.restarts,
         fence: Fence::default(),
         run: 0,

@@ -26,7 +26,8 @@ pub struct TaskJson {
     /// Why it is pending: blocked, scheduled, ready or held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_reason: Option<String>,
-    pub phase: String,
+    /// Null for a group, which runs no handler.
+    pub phase: Option<String>,
     #[schema(value_type = serde_json::Value)]
     pub input: Box<RawValue>,
     #[schema(value_type = Option<serde_json::Value>)]
@@ -44,7 +45,8 @@ pub struct TaskJson {
     pub error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureJson>,
-    pub attempt: u32,
+    /// Null for a group.
+    pub attempt: Option<u32>,
     pub max_attempts: Option<u32>,
     pub restarts: u32,
     pub parent_task_id: Option<String>,
@@ -83,7 +85,8 @@ pub struct TaskJson {
     pub started_at: Option<String>,
     pub ended_at: Option<String>,
     pub component: Option<String>,
-    pub idempotency_key: String,
+    /// Null for a group.
+    pub idempotency_key: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptJson>,
     /// Why an unfinished task does not run; shown when the task is requested by itself. A list and a submit show it
@@ -238,6 +241,7 @@ pub fn without(task: TaskJson, left_out_bytes: u64) -> TaskJson {
 
 /// A task as its row alone tells it: what else may hold it is not looked at.
 pub fn task(task: &Task, now_ms: u64) -> TaskJson {
+    let runs = task.group.is_none();
     TaskJson {
         id: task.id.to_string(),
         task_type: task.handler.to_string(),
@@ -245,14 +249,14 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         pending_reason: task
             .pending_reason(true, false)
             .map(|reason| reason.to_string()),
-        phase: task.phase.to_string(),
+        phase: runs.then(|| task.phase.to_string()),
         input: raw(&task.input),
         output: task.output.as_deref().map(raw),
         left_out_bytes: None,
         damage: task.damage.map(|damage| damage.sentence(task.id)),
         error: task.failure.as_ref().map(|failure| failure.message.clone()),
         failure: task.failure.as_ref().map(failure),
-        attempt: task.attempt,
+        attempt: runs.then_some(task.attempt),
         max_attempts: task.attempts_max,
         restarts: task.restarts,
         parent_task_id: task.parent.map(|id| id.to_string()),
@@ -276,7 +280,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         started_at: task.started_at_ms.map(time),
         ended_at: task.ended_at_ms.map(time),
         component: task.digest.as_ref().map(ToString::to_string),
-        idempotency_key: task.idempotency_key(),
+        idempotency_key: runs.then(|| task.idempotency_key()),
         attempts: Vec::new(),
         why: Vec::new(),
         requests: Vec::new(),

@@ -42,7 +42,7 @@ export function TaskPage({ of }) {
       ['key', it.key], ['queue', html`<a href=${`#/tasks?q=queue:${encodeURIComponent(it.queue)}`}>${it.queue}</a>`],
       ['parent', it.parent_task_id && (it.parent_deleted ? `${it.parent_task_id} (deleted)` : html`<${TaskLink} id=${it.parent_task_id} />`)],
       ['another try of', it.retry_of && html`<${TaskLink} id=${it.retry_of} />`],
-      ['attempt', `${it.attempt}${it.max_attempts ? ` of ${it.max_attempts}` : ''}`], ['restarts', it.restarts || null],
+      ['attempt', it.attempt === null ? null : `${it.attempt}${it.max_attempts ? ` of ${it.max_attempts}` : ''}`], ['restarts', it.restarts || null],
       ['phase', it.phase === 'ingest' ? null : it.phase], ['priority', it.priority || null], ['place', it.task_index], ['line', it.line],
       ['submitted', html`<${Time} at=${it.created_at} />`], ['started', it.started_at && html`<${Time} at=${it.started_at} />`], ['ended', it.ended_at && html`<${Time} at=${it.ended_at} />`],
       ['goes on with', it.on_complete], ['signals unread', it.signals_unread || null],
