@@ -42,6 +42,9 @@ use crate::task::{
 /// Tasks that one transaction of a bulk submit keeps at most.
 pub const SUBMIT_BATCH: usize = 1_000;
 
+/// Tasks that an ambiguous name is said to mean, at most of each kind.
+const NAMESAKES: u64 = 4;
+
 /// The verbs.
 #[derive(Clone)]
 pub struct Client {
@@ -203,8 +206,8 @@ impl Client {
         Ok(submitted)
     }
 
-    /// The task of that name: an id, a unique beginning of one, or either followed by `:key` for
-    /// its child with that key, and so on down. Where no child has the key `N`, it is the Nth child,
+    /// The task of that name: an id, a unique beginning of one, the name of a job or workflow that no other has, or any of
+    /// these followed by `:key` for its child with that key, and so on down. Where no child has the key `N`, it is the Nth child,
     /// from 0.
     pub fn resolve(&self, name: &str) -> Result<TaskId, ClientError> {
         let mut parts = name.split(':');
@@ -223,15 +226,41 @@ impl Client {
         names.iter().map(|name| self.resolve(name)).collect()
     }
 
-    fn resolve_id(&self, prefix: &str) -> Result<TaskId, ClientError> {
-        let unknown = || ClientError::UnknownTask(prefix.to_owned());
-        let (low, high) = prefix.parse::<IdPrefix>().map_err(|_| unknown())?.range();
-        let found = self.store.ids_between(low, high, 4)?;
+    /// The task whose id begins so; else the one job or workflow of that name.
+    fn resolve_id(&self, text: &str) -> Result<TaskId, ClientError> {
+        let found = match text.parse::<IdPrefix>() {
+            Ok(prefix) => {
+                let (low, high) = prefix.range();
+                self.store.ids_between(low, high, NAMESAKES)?
+            }
+            Err(_) => Vec::new(),
+        };
         match found.as_slice() {
-            [] => Err(unknown()),
+            [] => self.resolve_name(text),
             [one] => Ok(*one),
             several => Err(ClientError::Ambiguous {
-                prefix: prefix.to_owned(),
+                prefix: text.to_owned(),
+                some: several.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+
+    fn resolve_name(&self, name: &str) -> Result<TaskId, ClientError> {
+        let mut found = Vec::new();
+        for kind in [GroupKind::Job, GroupKind::Workflow] {
+            let named = self.list(&Filter {
+                group: Some(kind),
+                group_name: Some(name.to_owned()),
+                limit: NAMESAKES,
+                ..Filter::default()
+            })?;
+            found.extend(named.into_iter().map(|task| task.id));
+        }
+        match found.as_slice() {
+            [] => Err(ClientError::UnknownTask(name.to_owned())),
+            [one] => Ok(*one),
+            several => Err(ClientError::SeveralNamed {
+                name: name.to_owned(),
                 some: several.iter().map(ToString::to_string).collect(),
             }),
         }
@@ -298,7 +327,11 @@ impl Client {
     ) -> Result<Option<(Task, Group)>, ClientError> {
         let task = match self.resolve(id_or_name) {
             Ok(id) => Some(self.task(id)?),
-            Err(ClientError::UnknownTask(_) | ClientError::Ambiguous { .. }) => None,
+            Err(
+                ClientError::UnknownTask(_)
+                | ClientError::Ambiguous { .. }
+                | ClientError::SeveralNamed { .. },
+            ) => None,
             Err(error) => return Err(error),
         };
         let task = match task.filter(|task| is_group(task, kind)) {

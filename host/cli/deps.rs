@@ -7,7 +7,7 @@ use crate::wire;
 /// Show what a task depends on, and what depends on it
 #[derive(clap::Args)]
 pub struct Args {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY
+    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY
     id: String,
     /// At most so many of each
     #[arg(long, value_name = "N", default_value_t = 100)]

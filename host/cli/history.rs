@@ -20,7 +20,7 @@ const SUBJECT_MAX: usize = 60;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  fishway history 0SC3\n  fishway history 0SC3 --run 1 --json")]
 pub struct Args {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
+    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY for a job
     id: String,
     /// The number of the run, from 1: each attempt is one [default: the last one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]

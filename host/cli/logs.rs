@@ -8,7 +8,7 @@ const PAGE: u64 = 1_000;
 /// Show what a task has printed and logged
 #[derive(clap::Args)]
 pub struct Args {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
+    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY for a job
     id: String,
     /// Go on until the task has ended
     #[arg(long, short)]

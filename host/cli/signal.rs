@@ -9,7 +9,7 @@ use crate::wire;
 /// no host runs.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
+    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY for a job
     id: String,
     /// Name by which the task asks for it
     name: String,

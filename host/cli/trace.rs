@@ -20,7 +20,7 @@ const AT_ONCE: usize = 100;
 /// goes on at the left margin, with the number of levels that stand above.
 #[derive(clap::Args, Clone)]
 pub struct Args {
-    /// Id, a unique beginning of one, or WORKFLOW:KEY for a job
+    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY for a job
     id: String,
     /// How to print it
     #[arg(long, default_value = "tree")]

@@ -67,8 +67,8 @@ pub enum ClientError {
         /// What differs.
         part: &'static str,
     },
-    /// No task has that id, or an id that begins so.
-    #[error("no task has an id that begins with \"{0}\"")]
+    /// No task has that id, or an id that begins so, and no job or workflow has that name.
+    #[error("no task has an id that begins with \"{0}\", and no job or workflow has that name")]
     UnknownTask(String),
     /// A task has no child with that key.
     #[error("task {of} has no child with the key \"{key}\"")]
@@ -105,6 +105,14 @@ pub enum ClientError {
     /// No job has that id or name.
     #[error("there is no job \"{0}\"")]
     UnknownJob(String),
+    /// Several jobs or workflows have that name.
+    #[error("several jobs or workflows are named \"{name}\": {}", .some.join(", "))]
+    SeveralNamed {
+        /// The name.
+        name: String,
+        /// Some of their ids, the newest first.
+        some: Vec<String>,
+    },
     /// Several tasks have ids that begin so.
     #[error("\"{prefix}\" begins the ids of several tasks: {}", .some.join(", "))]
     Ambiguous {
@@ -174,6 +182,7 @@ impl ClientError {
                 Some("fishway job list shows the jobs that there are".to_owned())
             }
             ClientError::Ambiguous { .. } => Some("give more of the id".to_owned()),
+            ClientError::SeveralNamed { .. } => Some("give the id of one of them".to_owned()),
         }
     }
 }

@@ -246,7 +246,7 @@ impl From<ClientError> for Problem {
             | ClientError::UnknownPool(_)
             | ClientError::UnknownJob(_)
             | ClientError::NoWorkflow { .. } => Kind::NotFound,
-            ClientError::Ambiguous { .. } => Kind::Ambiguous,
+            ClientError::Ambiguous { .. } | ClientError::SeveralNamed { .. } => Kind::Ambiguous,
             ClientError::Stopping { .. } | ClientError::KeyUsed { .. } => Kind::Refused,
             _ => Kind::Invalid,
         };

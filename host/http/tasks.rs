@@ -403,7 +403,7 @@ struct GetQuery {
 
 /// Show a task: status, input, output, error, attempts, children
 ///
-/// An id, a unique beginning of one, or `WORKFLOW:KEY` for a job. With `wait` it is a long poll.
+/// An id, a unique beginning of one, the name of a job or workflow, or `WORKFLOW:KEY` for a job. With `wait` it is a long poll.
 #[utoipa::path(get, path = "/v1/tasks/{id}", operation_id = "get_task", tag = "tasks", params(("id" = String, Path), GetQuery),
     responses((status = 200, body = TaskJson), (status = 304, description = "As the reader has it")))]
 async fn get(

@@ -516,3 +516,39 @@ fn a_name_that_leads_nowhere_is_told_and_the_nearest_key_advised() {
     place.run(&["delete", &first]).ok();
     place.run(&["get", &first]).refused(1, "no child", "");
 }
+
+#[test]
+fn a_workflow_or_job_is_meant_by_its_name_where_no_other_has_it() {
+    let place = Place::with_guests();
+    let document =
+        r#"{"name": "nightly", "jobs": [{"key": "a", "handler": "echo", "payload": 1}]}"#;
+    std::fs::write(place.path("w.json"), document).unwrap();
+    let run = || place.run(&["workflow", "run", "w.json", "--json"]).json();
+    let first = run()["workflow_id"].as_str().unwrap().to_owned();
+    let _host = place.serve();
+    place.run(&["wait", "nightly"]).ok();
+    let task = place.run(&["get", "nightly", "--json"]).json();
+    assert_eq!(task["id"], first.as_str());
+    assert_eq!(place.run(&["wait", "nightly:a"]).ok(), "1\n");
+    let trace = place.run(&["trace", "nightly"]).ok();
+    assert!(trace.contains(&first), "{trace}");
+    place.run(&["retry", "nightly"]).refused(1, "completed", "");
+    std::fs::write(place.path("lines"), "1\n2\n").unwrap();
+    let job = place
+        .run(&["job", "start", "echo", "lines", "--json"])
+        .json();
+    let name = job["name"].as_str().unwrap();
+    place.run(&["wait", name]).ok();
+    let task = place.run(&["get", name, "--json"]).json();
+    assert_eq!(task["id"], job["job_id"]);
+
+    let second = run()["workflow_id"].as_str().unwrap().to_owned();
+    let refused = place.run(&["get", "nightly"]);
+    let words = format!("several jobs or workflows are named \"nightly\": {second}, {first}");
+    refused.refused(1, &words, "give the id of one of them");
+    place.run(&["get", "nightlies"]).refused(
+        1,
+        "no task has an id that begins with \"nightlies\", and no job or workflow has that name",
+        "fishway list",
+    );
+}

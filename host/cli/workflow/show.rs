@@ -14,7 +14,7 @@ use crate::wire::WorkflowDetailJson;
 /// Show how a workflow stands, and its jobs: what each waits for, gave, or failed with
 #[derive(clap::Args)]
 pub struct GetArgs {
-    /// Id, or a unique beginning of one
+    /// Id, a unique beginning of one, or the workflow's name
     workflow: String,
     /// Only jobs of this status. May be given several times
     #[arg(long, value_name = "STATUS")]
