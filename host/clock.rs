@@ -11,8 +11,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 
-    /// Ends when the clock shows `at_ms` or later. May end earlier when the clock was set back meanwhile, so the
-    /// caller reads the clock again.
+    /// Ends when the clock shows `at_ms` or later. May end earlier when the clock was set back after this call, so
+    /// the caller reads the clock again.
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
@@ -29,8 +29,8 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut before_ms = self.now_ms();
         Box::pin(async move {
-            let mut before_ms = 0;
             loop {
                 let now_ms = self.now_ms();
                 if now_ms >= at_ms || now_ms < before_ms {
@@ -77,8 +77,8 @@ impl Clock for HandClock {
 
     fn sleep_until(&self, at_ms: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut now = self.now.subscribe();
+        let began_ms = *now.borrow();
         Box::pin(async move {
-            let began_ms = *now.borrow();
             // The sender lives in `self`, so this ends by the time alone.
             let _ = now.wait_for(|now| *now >= at_ms || *now < began_ms).await;
         })

@@ -95,18 +95,24 @@ pub async fn beat(
     mut next_ms: u64,
     mut say: impl FnMut(),
 ) -> Result<(), StoreError> {
-    let mut seen_ms = clock.now_ms();
+    let (mut seen_ms, mut made_ms) = (clock.now_ms(), store.ids().last_ms());
     set_schedules_right(&store, seen_ms).await?;
     loop {
         say();
-        let now_ms = clock.now_ms();
-        if now_ms < seen_ms {
+        let (now_ms, made_now_ms) = (clock.now_ms(), store.ids().last_ms());
+        // A clock that was ahead for less than a heartbeat was perhaps seen by the tasks alone that it has started.
+        let was_ahead = now_ms < made_now_ms && made_ms < made_now_ms;
+        if now_ms < seen_ms || was_ahead {
             set_schedules_right(&store, now_ms).await?;
         }
-        seen_ms = now_ms;
+        (seen_ms, made_ms) = (now_ms, made_now_ms);
         // Those that a sleeping machine has missed are not made up for, and a clock that was set back puts none off.
         next_ms = next_ms.clamp(now_ms, now_ms + HEARTBEAT_MS);
-        clock.sleep_until(next_ms).await;
+        let sleeping = clock.sleep_until(next_ms);
+        // A clock that is set back from here on ends the sleep.
+        if clock.now_ms() >= now_ms {
+            sleeping.await;
+        }
         let Some(lost) = store.beat(sign.clone()).await? else {
             let (store, number) = (store.clone(), sign.lease.number);
             return Err(blocking::run(move || standing::lease_lost(&*store, number)).await);

@@ -212,7 +212,7 @@ async fn submit(door: Arc<Door>, input: SubmitInput, _call: Call) -> Result<Subm
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdInput {
-    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY.
+    /// Id, unique beginning of an id, unique name, or WORKFLOW:KEY.
     pub id: String,
 }
 

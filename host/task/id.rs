@@ -210,6 +210,13 @@ impl IdGenerator {
             .fetch_max(ticks << COUNTER_BITS | counter, Ordering::Relaxed);
     }
 
+    /// The time of the latest id that it knows, in milliseconds since the Unix epoch. A clock that was ahead for a
+    /// moment may leave no other trace.
+    pub fn last_ms(&self) -> u64 {
+        let ticks = self.last.load(Ordering::Relaxed) >> COUNTER_BITS;
+        ms_of(ticks) + EPOCH_MS
+    }
+
     /// The node that its ids are of.
     pub fn node(&self) -> u8 {
         self.node.load(Ordering::Relaxed) as u8
@@ -367,5 +374,14 @@ mod tests {
             assert!(text.parse::<IdPrefix>().is_err(), "{text}");
         }
         assert!("0K3".parse::<TaskId>().is_err());
+    }
+
+    #[test]
+    fn a_generator_knows_the_time_of_its_latest_id() {
+        let ids = IdGenerator::new(NODE_HOST);
+        let now_ms = EPOCH_MS + 5_000;
+        ids.next(now_ms + 700);
+        ids.next(now_ms);
+        assert_eq!(ids.last_ms(), now_ms + 700);
     }
 }

@@ -136,7 +136,8 @@ async fn no_more_requests_are_in_progress_than_a_grant_allows_and_every_host_has
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// On one thread, so that everything that a notice wakes has run when the test goes on.
+#[tokio::test]
 async fn a_place_goes_to_the_host_that_has_none_before_the_one_that_has_it_uses_it_again() {
     let url = postgres::database();
     let (one, two) = (Host::start(&url, 1).await, Host::start(&url, 2).await);
@@ -147,8 +148,10 @@ async fn a_place_goes_to_the_host_that_has_none_before_the_one_that_has_it_uses_
         let (host, limited) = (host.clone(), limited.clone());
         tokio::spawn(async move { host.limiter.enter("h", &limited).await })
     };
+    let mut heard = one.store.gates_moved().unwrap();
+    heard.mark_unchanged();
     let other = enter(&two);
-    // The database knows that the other host waits.
+    // The database knows that the other host waits, and the first host has heard of it.
     let waits = || {
         let sql = "select 1 from fishway.http_places where held = 0 and want > 0";
         postgres::cluster().has(&postgres::name_of(&url), sql)
@@ -158,6 +161,9 @@ async fn a_place_goes_to_the_host_that_has_none_before_the_one_that_has_it_uses_
         assert!(since.elapsed() < PATIENCE);
         tokio::task::yield_now().await;
     }
+    let hears = tokio::time::timeout(PATIENCE, heard.changed());
+    hears.await.unwrap().unwrap();
+    tokio::task::yield_now().await;
     let again = enter(&one);
     drop(first);
     let other = tokio::time::timeout(PATIENCE, other)

@@ -186,7 +186,7 @@ async fn each<F: Future<Output = Result<DoneJson, Trouble>>>(
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalInput {
-    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY.
+    /// Id, unique beginning of an id, unique name, or WORKFLOW:KEY.
     id: String,
     /// Name by which the task asks for it: `awaited_signal` of a task that waits for one.
     name: String,

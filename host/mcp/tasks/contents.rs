@@ -46,7 +46,7 @@ pub fn tools() -> Vec<Known> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogsInput {
-    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY.
+    /// Id, unique beginning of an id, unique name, or WORKFLOW:KEY.
     id: String,
     /// Only calls after this position: `next` of the previous page.
     after: Option<String>,
@@ -124,7 +124,7 @@ fn position(text: &str) -> Option<LogPosition> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryInput {
-    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY.
+    /// Id, unique beginning of an id, unique name, or WORKFLOW:KEY.
     id: String,
     /// Number of the run, from 1; the last one when absent. Each attempt is a run.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
@@ -205,7 +205,7 @@ async fn history(
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceInput {
-    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY.
+    /// Id, unique beginning of an id, unique name, or WORKFLOW:KEY.
     id: String,
     /// Without the first so many lines: `next_line` of the part before.
     #[serde(default, deserialize_with = "crate::wire::whole::whole")]
@@ -301,7 +301,7 @@ pub enum Part {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadInput {
-    /// Id, a unique beginning of one, the name of a job or workflow, or WORKFLOW:KEY.
+    /// Id, unique beginning of an id, unique name, or WORKFLOW:KEY.
     id: String,
     /// Which payload.
     part: Part,
