@@ -124,11 +124,13 @@ impl Place {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().find(|line| {
-            line.as_ref()
-                .is_ok_and(|line| line.starts_with("fishway is ready"))
+        let mut said = Vec::new();
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| {
+            let ready = line.starts_with("fishway is ready");
+            said.push(line);
+            ready
         });
-        assert!(ready.is_some(), "the host did not start");
+        assert!(ready, "the host did not start: {}", said.join("\n"));
         // Whoever writes to a pipe that nobody reads stops in the end.
         std::thread::spawn(move || lines.for_each(drop));
         Served(child)
