@@ -66,7 +66,7 @@ pub struct Bus {
     noting: AtomicUsize,
     followed: Mutex<Vec<Weak<Stream>>>,
     handlers_version: AtomicU64,
-    /// What is told of them is no commit; it goes the same way because the same people want to know.
+    /// Their news is not part of a commit. It takes the same way because the same readers want it.
     requests: Requests,
 }
 

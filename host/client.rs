@@ -251,6 +251,7 @@ impl Client {
             let named = self.list(&Filter {
                 group: Some(kind),
                 group_name: Some(name.to_owned()),
+                brief: true,
                 limit: NAMESAKES,
                 ..Filter::default()
             })?;

@@ -229,8 +229,8 @@ pub fn task(row: &impl Cells, id: TaskId) -> (Task, i64) {
     (task, spilled)
 }
 
-/// The outcome of the task `id`; `handler` is the last name of a handler, which many tasks share. None if these columns
-/// alone do not tell: the task has not ended, an earlier version wrote the row, or it is damaged.
+/// The outcome of the task `id`; `handler` is the handler name of the task that was read before, because many tasks share one. None if
+/// the whole row is needed: the task has not ended, an earlier version wrote the row, or it is damaged.
 pub fn told(row: &impl Cells, id: TaskId, handler: &mut Arc<str>) -> Option<Told> {
     let columns = Lenient::of(row);
     let elsewhere = columns.number(5) & OUTPUT != 0;

@@ -63,13 +63,21 @@ impl Conditions {
             conditions.push("handler = :handler".to_owned());
             values.push((":handler", Bound::Text(handler.clone())));
         }
+        // Together they are one look at an index: of a name there are few, of a kind perhaps all.
+        let mut of_group = Vec::new();
+        if let Some(name) = &filter.group_name {
+            of_group.push("name = :group");
+            values.push((":group", Bound::Text(name.clone())));
+        }
         if let Some(kind) = filter.group {
-            conditions.push("id in (select task_id from groups where kind = :kind)".to_owned());
+            of_group.push("kind = :kind");
             values.push((":kind", Bound::Text(kind.as_str().to_owned())));
         }
-        if let Some(name) = &filter.group_name {
-            conditions.push("id in (select task_id from groups where name = :group)".to_owned());
-            values.push((":group", Bound::Text(name.clone())));
+        if !of_group.is_empty() {
+            let of_group = of_group.join(" and ");
+            conditions.push(format!(
+                "id in (select task_id from groups where {of_group})"
+            ));
         }
         if let Some(queue) = &filter.queue {
             conditions.push("queue = :queue".to_owned());

@@ -21,6 +21,7 @@ pub struct WorkflowJson {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
+    #[serde(default)]
     pub cancelled: u64,
     pub skipped: u64,
     pub in_flight: u64,
@@ -132,6 +133,7 @@ pub struct PoolJson {
     pub spawned: u64,
     pub completed: u64,
     pub failed: u64,
+    #[serde(default)]
     pub cancelled: u64,
     pub skipped: u64,
     pub in_flight: u64,

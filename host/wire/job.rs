@@ -131,6 +131,7 @@ pub struct JobProgressJson {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
+    #[serde(default)]
     pub cancelled: u64,
     pub skipped: u64,
     pub running: u64,

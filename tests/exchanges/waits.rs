@@ -13,12 +13,18 @@ use super::{all_waits, run, submit, until_child, world_of};
 use crate::support::http_server::{Answer, Gate, Server, Step};
 use crate::support::{PATIENCE, results};
 
+/// A server that answers when the gate opens.
+fn slow_server() -> (Gate, Server) {
+    let gate = Gate::new();
+    let door = gate.clone();
+    let server = Server::start(move |_| Answer::text("slow").first(Step::Wait(door.clone())));
+    (gate, server)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_a_response_holds_no_slot() {
     for settings in all_waits() {
-        let gate = Gate::new();
-        let door = gate.clone();
-        let server = Server::start(move |_| Answer::text("slow").first(Step::Wait(door.clone())));
+        let (gate, server) = slow_server();
         let world = world_of(settings, &server, "").await;
         let url = server.url();
         let first = submit(&world, json!([{ "http": { "url": url } }])).await;
@@ -48,9 +54,7 @@ async fn a_wait_for_a_response_holds_no_slot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timer_that_wins_against_a_response_wins_in_each_replay() {
     for settings in all_waits() {
-        let gate = Gate::new();
-        let door = gate.clone();
-        let server = Server::start(move |_| Answer::text("slow").first(Step::Wait(door.clone())));
+        let (gate, server) = slow_server();
         let world = world_of(settings, &server, "").await;
         let url = server.url();
         let id = submit(
@@ -123,9 +127,7 @@ async fn a_handle_that_is_looked_at_without_a_wait_comes_to_be_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_that_found_nothing_finds_nothing_in_a_replay() {
     for settings in all_waits() {
-        let gate = Gate::new();
-        let door = gate.clone();
-        let server = Server::start(move |_| Answer::text("slow").first(Step::Wait(door.clone())));
+        let (gate, server) = slow_server();
         let world = world_of(settings, &server, "").await;
         let id = submit(
             &world,
@@ -157,9 +159,7 @@ async fn a_look_that_found_nothing_finds_nothing_in_a_replay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timer_that_has_run_out_has_run_out_in_each_replay() {
     for settings in all_waits() {
-        let gate = Gate::new();
-        let door = gate.clone();
-        let server = Server::start(move |_| Answer::text("slow").first(Step::Wait(door.clone())));
+        let (gate, server) = slow_server();
         let world = world_of(settings, &server, "").await;
         let id = submit(
             &world,

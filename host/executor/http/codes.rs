@@ -17,7 +17,7 @@ pub fn in_body(failure: ExchangeFailure) -> Error {
     Error::Connect(std::io::Error::other(failure))
 }
 
-/// What a guest is told of an error that a stream of its ended with, where that was a body.
+/// The error code for a guest whose stream ended with an error, if the stream was a body.
 pub fn of_stream(error: &wasmtime::Error) -> Option<ErrorCode> {
     match error.downcast_ref::<Error>() {
         Some(Error::Connect(error)) => Some(of_io(error)),

@@ -55,7 +55,7 @@ pub struct GuestHttp {
     places: HashMap<u64, u32>,
     /// Whether the store may have something that arrived while the run was suspended.
     mailbox: bool,
-    /// Exchanges that another host has under way. What arrives of them comes to the store.
+    /// Exchanges that another host has in progress. Their arrivals come through the store.
     elsewhere: BTreeSet<u32>,
     /// Exchanges that are not recorded, whose response had begun in a former instance.
     lost_live: BTreeSet<u32>,

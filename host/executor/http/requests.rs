@@ -1,4 +1,4 @@
-//! A request of a guest: what it is, whether it may leave, and how its failure is told.
+//! A request of a guest: what it is, whether it may be sent, and how its failure is reported.
 
 use std::time::Duration;
 

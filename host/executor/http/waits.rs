@@ -437,7 +437,7 @@ impl Guest {
         Ok(())
     }
 
-    /// See that each exchange that is waited for is under way: here, or elsewhere.
+    /// Make sure that each awaited exchange is in progress, on this host or on another.
     async fn resolve(&mut self, call: &Call, wanted: &BTreeSet<u32>) -> wasmtime::Result<Resolved> {
         self.join(false).await?;
         if self.http.mailbox {
@@ -519,7 +519,7 @@ impl Guest {
     }
 }
 
-/// Whether the exchanges that a guest waits for are under way.
+/// Whether the exchanges that a guest waits for are in progress.
 #[derive(PartialEq, Eq)]
 enum Resolved {
     /// Here.

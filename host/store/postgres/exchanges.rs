@@ -3,10 +3,12 @@
 //! Both are read and changed under the lock of their task. The statement that takes the lock also reads the mailbox and
 //! the holders ([`super::rows::Records`]), so that an arrival costs no extra round trip.
 
+use std::sync::LazyLock;
+
 use tokio_postgres::Row;
 
 use super::columns;
-use super::rows::PgRows;
+use super::rows::{PgRows, delete, delete_by_weight};
 use super::sql::{Link, Step, Value, named};
 use crate::journal::Arrival;
 use crate::store::exchanges::{
@@ -192,19 +194,10 @@ impl ExchangeRows for PgRows<'_> {
         run: u32,
         limit: usize,
     ) -> Result<Cleared, StoreError> {
-        const SQL: &str = "\
-            with few as (
-              select ctid as place, run, number, 1 + pg_column_size(value) / 2000 as weight
-              from arrivals
-              where task_id = :task and run <= :run
-              order by run, number
-              limit :limit),
-            weighed as (
-              select place, sum(weight) over (order by run, number) - weight as before
-              from few)
-            delete from arrivals
-            where ctid = any(array(select place from weighed where before < :limit))
-            returning (1 + pg_column_size(value) / 2000)::bigint, (select count(*) from few)";
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let of_runs = "task_id = :task and run <= :run";
+            delete_by_weight("arrivals", of_runs, "run, number", "value")
+        });
         const HELD: &str = "\
             delete from exchanges
             where ctid = any(array(
@@ -220,8 +213,7 @@ impl ExchangeRows for PgRows<'_> {
             return Ok(Cleared { rows, whole });
         }
         let values = named! { "task": task, "run": run, "limit": limit };
-        let found = self.many(SQL, values, super::rows::weighed)?;
-        let mut cleared = super::rows::cleared(&found, limit);
+        let mut cleared = delete(self, &SQL, values, limit)?;
         if cleared.whole {
             let left = limit.saturating_sub(cleared.rows).max(1);
             let values = named! { "task": task, "run": run, "limit": left };

@@ -1,9 +1,11 @@
 //! Histories: the tables `histories` and `history_keep`.
 
+use std::sync::LazyLock;
+
 use tokio_postgres::Row;
 
 use super::columns;
-use super::rows::PgRows;
+use super::rows::{PgRows, delete, delete_by_weight};
 use super::sql::{Step, named};
 use crate::store::StoreError;
 use crate::store::histories::{ADD, ENDED, FIRST, FORGET, KEEP, SET_KEEP};
@@ -50,22 +52,12 @@ impl HistoryRows for PgRows<'_> {
         run: u32,
         limit: usize,
     ) -> Result<Cleared, StoreError> {
-        const SQL: &str = "\
-            with few as (
-              select ctid as place, number, 1 + pg_column_size(answer) / 2000 as weight
-              from journal
-              where task_id = :task and run = :run
-              order by number
-              limit :limit),
-            weighed as (
-              select place, sum(weight) over (order by number) - weight as before
-              from few)
-            delete from journal
-            where ctid = any(array(select place from weighed where before < :limit))
-            returning (1 + pg_column_size(answer) / 2000)::bigint, (select count(*) from few)";
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let of_run = "task_id = :task and run = :run";
+            delete_by_weight("journal", of_run, "number", "answer")
+        });
         let values = named! { "task": task, "run": run, "limit": limit };
-        let found = self.many(SQL, values, super::rows::weighed)?;
-        let cleared = super::rows::cleared(&found, limit);
+        let cleared = delete(self, &SQL, values, limit)?;
         if cleared.whole {
             self.run(FORGET, named! { "task": task, "run": run })?;
         }

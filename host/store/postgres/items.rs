@@ -41,13 +41,13 @@ pub fn ended(
 
 /// Outcomes of tasks.
 pub struct Outcomes {
-    /// Those that their columns alone tell, with outputs that have rows of their own.
+    /// Those that a few columns are enough for, including outputs with rows of their own.
     pub told: Vec<Told>,
     /// The whole tasks of the others, which are few.
     pub whole: Vec<Task>,
 }
 
-/// Read what is left to read of outcomes.
+/// Complete outcomes: read outputs with rows of their own, and whole rows where a few columns are not enough.
 pub fn outcomes(link: &Link, found: Vec<(TaskId, Option<Told>)>) -> Result<Outcomes, StoreError> {
     static SQL: LazyLock<String> =
         LazyLock::new(|| format!("select {COLUMNS} from tasks where id = any(:ids)"));

@@ -42,7 +42,7 @@ pub use self::kin::{by_key, child_ids, last_sequence};
 pub use self::loading::loading;
 use self::loading::wait;
 pub use self::payloads::{bytes_apart, fill, fill_group, until_full, whole};
-pub use self::records::{Records, cleared, drop_signals, drop_steps, weighed};
+pub use self::records::{Records, delete, delete_by_weight, drop_signals, drop_steps};
 
 /// What one transaction has read and not written yet.
 #[derive(Default)]

@@ -559,7 +559,7 @@ create table http_places (
 "#;
 
 /// Cancelled members of groups, which were counted as failed ones. The checksum of such a group is of its earlier
-/// counts, so it goes.
+/// counts, so it goes. And an index for groups that are meant by their names.
 const CANCELLED: &str = r#"
 alter table groups add column cancelled bigint not null default 0 check (cancelled >= 0);
 
@@ -572,6 +572,8 @@ from (
     and not exists (select 1 from tasks later where later.retry_of = tasks.id and later.member)
   group by parent_id) as ends
 where ends.parent_id = task_id and failed >= ends.many;
+
+create index groups_named on groups (name, kind, task_id);
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

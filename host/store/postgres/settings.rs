@@ -30,6 +30,11 @@ const ALL: &[(&str, &str)] = &[
     ("standard_conforming_strings", "on"),
     ("transform_null_equals", "off"),
     ("exit_on_error", "off"),
+    // A host that is cut off in the middle of a statement is not idle: only its line tells the server, which would keep
+    // the locks of its transaction for two hours by default.
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
     ("client_min_messages", "warning"),
     ("jit", "off"),
 ];
@@ -122,6 +127,24 @@ mod tests {
             let listed =
                 page.contains(&format!("`{name}`")) || plans && page.contains("`enable_*`");
             assert!(listed, "docs/scaling.md does not name {name}");
+        }
+    }
+
+    #[test]
+    fn the_server_notices_soon_that_a_line_is_cut_in_the_middle_of_a_statement() {
+        let of_line = [("idle", 10), ("interval", 5), ("count", 3)];
+        let all = [
+            Session::Writer,
+            Session::Reader,
+            Session::Listener,
+            Session::Opening,
+            Session::Moving,
+        ];
+        for session in all {
+            for (name, value) in of_line {
+                let set = format!("set tcp_keepalives_{name} = '{value}';");
+                assert!(session.statements().contains(&set), "{session:?}: {set}");
+            }
         }
     }
 

@@ -34,7 +34,7 @@ pub fn task(row: &Row<'_>) -> rusqlite::Result<(Task, i64)> {
     Ok(crate::store::columns::task(row, id(row, 0)?))
 }
 
-/// The outcome of a task, see [`crate::store::columns::told`]; and the task, whose whole row tells what this does not.
+/// The outcome of a task, see [`crate::store::columns::told`]; and its id, to read the whole row if that is needed.
 pub fn told(row: &Row<'_>, handler: &mut Arc<str>) -> rusqlite::Result<(TaskId, Option<Told>)> {
     let id = id(row, 0)?;
     Ok((id, crate::store::columns::told(row, id, handler)))

@@ -30,8 +30,8 @@ pub fn bound(conditions: &Conditions) -> Vec<(&str, &dyn ToSql)> {
         .collect()
 }
 
-/// Tasks that pass a filter, a page of them.
-pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+/// The statement that finds a page of the tasks that pass a filter.
+fn statement(filter: &Filter) -> (Conditions, String) {
     let mut conditions = Conditions::of(filter);
     let order = match filter.parent {
         None => "id desc",
@@ -51,6 +51,12 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ta
         "select {COLUMNS} from {table} where {} order by {order} {page}",
         conditions.text()
     );
+    (conditions, sql)
+}
+
+/// Tasks that pass a filter, a page of them.
+pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Task>> {
+    let (conditions, sql) = statement(filter);
     let found = many(
         connection,
         &sql,
@@ -72,4 +78,34 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ta
         }
     }
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::GroupKind;
+    use crate::store::sqlite::schema::tests::migrated;
+
+    #[test]
+    fn a_name_is_looked_up_in_an_index_and_not_in_all_groups() {
+        let connection = migrated();
+        let filter = Filter {
+            group: Some(GroupKind::Workflow),
+            group_name: Some("nightly".to_owned()),
+            limit: 4,
+            ..Filter::default()
+        };
+        let (conditions, sql) = statement(&filter);
+        let mut plan = connection
+            .prepare(&format!("explain query plan {sql}"))
+            .unwrap();
+        let steps = plan.query_map(bound(&conditions).as_slice(), |row| row.get(3));
+        let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+        let steps = steps.join("\n");
+        assert!(
+            steps.contains("INDEX groups_named (name=? AND kind=?)"),
+            "{steps}"
+        );
+        assert!(!steps.contains("SCAN"), "{steps}");
+    }
 }

@@ -744,7 +744,7 @@ create table history_keep (
 ";
 
 /// Cancelled members of groups, which were counted as failed ones. The checksum of such a group is of its earlier
-/// counts, so it goes.
+/// counts, so it goes. And an index for groups that are meant by their names.
 const CANCELLED: &str = "
 alter table groups add column cancelled integer not null default 0 check (cancelled >= 0);
 
@@ -757,6 +757,8 @@ from (
     and not exists (select 1 from tasks later where later.retry_of = tasks.id and later.member = 1)
   group by parent_id) as ends
 where ends.parent_id = task_id and failed >= ends.many;
+
+create index groups_named on groups (name, kind, task_id);
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

@@ -158,7 +158,7 @@ pub async fn a_change_of_any_column_of_a_task_is_told_by_every_read(world: &mut 
         check_damaged(world, id, Damage::Row);
         match OUTCOME.contains(column) {
             true => check_damaged_outcome(world, id, Damage::Row),
-            // What other tasks are told is as it was.
+            // Other tasks still read the correct outcome.
             false => assert_eq!(outcome(world, id), whole.outcome(), "{column}"),
         }
         assert_eq!(listed(world, other).damage, None, "{column}");

@@ -411,3 +411,4 @@ INSERT INTO histories VALUES(100,0,1790000000001);
 INSERT INTO "journal" VALUES(100,0,1,'{"function":"sleep","subject":"","content":0}','"done"',1790000000001,NULL);
 -- Cancelled members of groups are not counted as failed.
 alter table groups add column cancelled integer not null default 0 check (cancelled >= 0);
+create index groups_named on groups (name, kind, task_id);

@@ -35,7 +35,7 @@ export function TaskPage({ of }) {
     ${it.cancel_requested && !ended ? html`<ul class="why"><li>it was asked to stop</li></ul>` : null}
     ${it.error ? html`<div class="problem"><strong>${it.error}</strong>${it.failure ? html`<div class="hint">${it.failure.kind}${it.failure.retryable ? '' : ', not to be tried again'}</div>` : null}${it.failure?.details ? html`<${Json} value=${it.failure.details} label="Details of the failure" />` : null}</div>` : null}
     ${it.progress ? html`<p>${it.progress.message || ''} <span class="faint">${number(it.progress.done)}${it.progress.total ? ` of ${number(it.progress.total)}` : ''}</span><${Progress} label="Progress" done=${it.progress.done} total=${it.progress.total} /></p>` : null}
-    ${group ? html`<p><span class="faint">${number(group.completed)} completed, ${number(group.failed)} failed, ${number(group.cancelled)} cancelled, ${number(group.skipped)} skipped, ${number(group.in_flight)} under way</span><${Progress} label="Members" done=${group.completed} failed=${group.failed} other=${group.cancelled + group.skipped} total=${group.spawned ?? group.total} /></p>` : null}
+    ${group ? html`<p><span class="faint">${number(group.completed)} completed, ${number(group.failed)} failed, ${number(group.cancelled)} cancelled, ${number(group.skipped)} skipped, ${number(group.in_flight)} in progress</span><${Progress} label="Members" done=${group.completed} failed=${group.failed} other=${group.cancelled + group.skipped} total=${group.spawned ?? group.total} /></p>` : null}
     <${Facts} all=${[
       ['id', html`<span class="id">${it.id}</span>`],
       ['handler', html`<a href=${`#/tasks?q=handler:${encodeURIComponent(it.task_type)}`}>${it.task_type}</a>`],

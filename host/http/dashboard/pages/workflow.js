@@ -49,7 +49,7 @@ export function WorkflowPage({ of, values }) {
     <${Facts} all=${[
       ['id', html`<span class="id">${it.id}</span>`], ['key', it.key], ['submitted', html`<${Time} at=${it.created_at} />`],
       ['ran', length(taskLength(it, now))], ['jobs', number(group.total)], ['completed', number(group.completed)], ['failed', group.failed ? number(group.failed) : null], ['cancelled', group.cancelled ? number(group.cancelled) : null], ['skipped', group.skipped ? number(group.skipped) : null],
-      ['under way', group.in_flight ? number(group.in_flight) : null], ['note', group.failing ? 'it will have failed when the others have ended' : null],
+      ['in progress', group.in_flight ? number(group.in_flight) : null], ['note', group.failing ? 'it will have failed when the others have ended' : null],
     ]} />
     <${Progress} label="Jobs" done=${group.completed} failed=${group.failed} other=${group.cancelled + group.skipped} total=${group.total} />
     <div class="tabs" role="tablist" aria-label="How it is shown">${tab('graph', 'Graph')}${tab('time', 'Time')}${tab('input', 'Input and output')}</div>

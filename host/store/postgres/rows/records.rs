@@ -3,6 +3,8 @@
 //! Nearly every task has little of it. That goes with a statement for all tasks of a transaction; what a task has much
 //! of goes piece by piece.
 
+use std::sync::LazyLock;
+
 use tokio_postgres::Row;
 
 use super::PgRows;
@@ -10,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::exchanges::Mailbox;
 use crate::store::postgres::columns;
 use crate::store::postgres::exchanges::mailbox;
-use crate::store::postgres::sql::named;
+use crate::store::postgres::sql::{Value, named};
 use crate::store::rows::{Attached, Cleared};
 use crate::task::TaskId;
 
@@ -126,19 +128,14 @@ pub fn drop_journal(
     run: u32,
     limit: usize,
 ) -> Result<Cleared, StoreError> {
-    const SQL: &str = "\
-        with few as (
-          select ctid as place, run, number, 1 + pg_column_size(answer) / 2000 as weight
-          from journal
-          where task_id = :task and run <= :run
-          order by run, number
-          limit :limit),
-        weighed as (
-          select place, sum(weight) over (order by run, number) - weight as before
-          from few)
-        delete from journal
-        where ctid = any(array(select place from weighed where before < :limit))
-        returning (1 + pg_column_size(answer) / 2000)::bigint, (select count(*) from few)";
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        delete_by_weight(
+            "journal",
+            "task_id = :task and run <= :run",
+            "run, number",
+            "answer",
+        )
+    });
     let calls = rows.state.records.get(&task).map(|records| records.calls);
     if let Some(calls) = calls.filter(|calls| *calls <= FEW.min(limit as u64))
         && rows.has_nothing_unfinished(task)
@@ -150,8 +147,7 @@ pub fn drop_journal(
         return Ok(few(calls));
     }
     let values = named! { "task": task, "run": run, "limit": limit };
-    let found = rows.many(SQL, values, weighed)?;
-    let cleared = cleared(&found, limit);
+    let cleared = delete(rows, &SQL, values, limit)?;
     if let Some(records) = rows.state.records.get_mut(&task).filter(|_| cleared.whole) {
         records.calls = 0;
     }
@@ -165,19 +161,9 @@ pub fn drop_steps(
     run: u32,
     limit: usize,
 ) -> Result<Cleared, StoreError> {
-    const SQL: &str = "\
-        with few as (
-          select ctid as place, name, 1 + pg_column_size(value) / 2000 as weight
-          from steps
-          where task_id = :task and run <= :run
-          order by name
-          limit :limit),
-        weighed as (
-          select place, sum(weight) over (order by name) - weight as before
-          from few)
-        delete from steps
-        where ctid = any(array(select place from weighed where before < :limit))
-        returning (1 + pg_column_size(value) / 2000)::bigint, (select count(*) from few)";
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        delete_by_weight("steps", "task_id = :task and run <= :run", "name", "value")
+    });
     let steps = rows.state.records.get(&task).map(|records| records.steps);
     if let Some(steps) = steps.filter(|steps| *steps <= FEW.min(limit as u64))
         && rows.has_nothing_unfinished(task)
@@ -189,8 +175,7 @@ pub fn drop_steps(
         return Ok(few(steps));
     }
     let values = named! { "task": task, "run": run, "limit": limit };
-    let found = rows.many(SQL, values, weighed)?;
-    let cleared = cleared(&found, limit);
+    let cleared = delete(rows, &SQL, values, limit)?;
     if let Some(records) = rows.state.records.get_mut(&task).filter(|_| cleared.whole) {
         records.steps = 0;
     }
@@ -203,19 +188,8 @@ pub fn drop_signals(
     task: TaskId,
     limit: usize,
 ) -> Result<Cleared, StoreError> {
-    const SQL: &str = "\
-        with few as (
-          select ctid as place, number, 1 + pg_column_size(value) / 2000 as weight
-          from signals
-          where task_id = :task
-          order by number
-          limit :limit),
-        weighed as (
-          select place, sum(weight) over (order by number) - weight as before
-          from few)
-        delete from signals
-        where ctid = any(array(select place from weighed where before < :limit))
-        returning (1 + pg_column_size(value) / 2000)::bigint, (select count(*) from few)";
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| delete_by_weight("signals", "task_id = :task", "number", "value"));
     let signals = rows.state.records.get(&task).map(|records| records.signals);
     if let Some(signals) = signals.filter(|signals| *signals <= FEW.min(limit as u64)) {
         if signals > 0 {
@@ -226,8 +200,7 @@ pub fn drop_signals(
     }
     let limit = limit.min(i32::MAX as usize);
     let values = named! { "task": task, "limit": limit };
-    let found = rows.many(SQL, values, weighed)?;
-    let cleared = cleared(&found, limit);
+    let cleared = delete(rows, &SQL, values, limit)?;
     if let Some(records) = rows.state.records.get_mut(&task).filter(|_| cleared.whole) {
         records.signals = 0;
     }
@@ -241,16 +214,40 @@ fn few(rows: u64) -> Cleared {
     }
 }
 
-/// The weight of a deleted row, and how many were examined.
-pub fn weighed(row: &Row) -> Result<(u64, u64), StoreError> {
-    Ok((columns::unsigned(row, 0)?, columns::unsigned(row, 1)?))
+/// The statement that deletes rows of a table, in this order, until `:limit` of them are gone or those that are gone
+/// weigh as much: a large value counts as the pages that it lies in. For [`delete`].
+pub fn delete_by_weight(table: &str, condition: &str, order: &str, value: &str) -> String {
+    let weight = format!("1 + pg_column_size({value}) / 2000");
+    format!(
+        "with few as (
+           select ctid as place, {order}, {weight} as weight
+           from {table}
+           where {condition}
+           order by {order}
+           limit :limit),
+         weighed as (
+           select place, sum(weight) over (order by {order}) - weight as before
+           from few)
+         delete from {table}
+         where ctid = any(array(select place from weighed where before < :limit))
+         returning ({weight})::bigint, (select count(*) from few)"
+    )
 }
 
-/// What was deleted: the weight of each, and how many were looked at.
-pub fn cleared(found: &[(u64, u64)], limit: usize) -> Cleared {
+/// Delete by such a statement. Answers with what was deleted.
+pub fn delete(
+    rows: &mut PgRows<'_>,
+    sql: &str,
+    values: &[(&str, Value)],
+    limit: usize,
+) -> Result<Cleared, StoreError> {
+    // The weight of each, and how many were looked at.
+    let found = rows.many(sql, values, |row| {
+        Ok((columns::unsigned(row, 0)?, columns::unsigned(row, 1)?))
+    })?;
     let looked_at = found.first().map_or(0, |(_, looked_at)| *looked_at);
-    Cleared {
+    Ok(Cleared {
         rows: found.iter().map(|(weight, _)| *weight as usize).sum(),
         whole: found.len() as u64 == looked_at && looked_at < limit as u64,
-    }
+    })
 }
