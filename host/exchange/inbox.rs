@@ -60,6 +60,15 @@ struct Open {
     task: Option<AbortHandle>,
     /// Unread bytes of its body in memory.
     unread: usize,
+    /// Whether an instance has taken its response, to read it as it comes.
+    taken: bool,
+}
+
+impl State {
+    fn is_queued(&self, number: u32) -> bool {
+        let mut queued = self.queue.iter().map(|arrival| arrival.exchange);
+        queued.any(|exchange| exchange == number)
+    }
 }
 
 /// Where arrivals go.
@@ -155,7 +164,12 @@ impl Inbox {
 
     /// The response of an exchange that is not recorded.
     pub fn take_live(&self, number: u32) -> Option<LiveResponse> {
-        self.state().live.remove(&number)
+        let mut state = self.state();
+        let response = state.live.remove(&number)?;
+        if let Some(open) = state.open.get_mut(&number) {
+            open.taken = true;
+        }
+        Some(response)
     }
 
     /// A request to send again.
@@ -193,8 +207,17 @@ impl Inbox {
     /// Whether an exchange is in progress here, or has ended and the instance has not taken its arrivals.
     pub fn has(&self, number: u32) -> bool {
         let state = self.state();
-        let mut queued = state.queue.iter().map(|arrival| arrival.exchange);
-        state.open.contains_key(&number) || queued.any(|exchange| exchange == number)
+        state.open.contains_key(&number) || state.is_queued(number)
+    }
+
+    /// Whether an exchange has a response for the next instance, or will have one. A response that is not recorded
+    /// belongs to the instance that has taken it.
+    pub fn has_response(&self, number: u32) -> bool {
+        let state = self.state();
+        let open = state.open.get(&number);
+        open.is_some_and(|open| !open.taken)
+            || state.live.contains_key(&number)
+            || state.is_queued(number)
     }
 
     /// The run is about to be suspended: nothing is delivered until [`Inbox::to_store`] or [`Inbox::attach`]. Returns
@@ -272,22 +295,28 @@ impl Inbox {
         }
     }
 
-    /// An exchange is about to begin. Returns its entry; none when there are too many.
+    /// An exchange is about to begin. Returns its entry; none when there are too many. It replaces one with the same
+    /// number, whose response has no reader left.
     pub fn enter(&self, number: u32, most: usize) -> Option<u64> {
         let mut state = self.state();
-        if state.open.len() >= most {
+        if state.open.len() >= most && !state.open.contains_key(&number) {
             return None;
         }
         state.entered += 1;
         let entry = state.entered;
-        state.open.insert(
+        let former = state.open.insert(
             number,
             Open {
                 entry,
                 task: None,
                 unread: 0,
+                taken: false,
             },
         );
+        drop(state);
+        if let Some(task) = former.and_then(|former| former.task) {
+            task.abort();
+        }
         Some(entry)
     }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
-use super::failure::ExchangeFailure;
+use super::failure::{ExchangeFailure, FailureCode};
 use crate::limits::HttpGrant;
 use crate::task::{Task, TaskId};
 use crate::telemetry;
@@ -30,9 +30,14 @@ impl Body {
         Body::Whole(whole)
     }
 
-    /// One that is not there: the exchange that wants it ends.
+    /// One that is not there any more: the exchange that wants it fails.
     pub fn gone() -> Body {
-        Body::Whole(oneshot::channel().1)
+        let (give, whole) = oneshot::channel();
+        let code = FailureCode::ConnectionTerminated;
+        let detail = "the request ended without a response, and the handler has already written its body";
+        // The other end is right here.
+        drop(give.send(Err(ExchangeFailure::new(code, detail.to_owned()))));
+        Body::Whole(whole)
     }
 
     /// Whether it is sent while it is written.

@@ -33,6 +33,8 @@ struct ListQuery {
     all: bool,
     /// In place of pools, steps of workflows that have items: map, generator; or batch jobs: job.
     kind: Option<String>,
+    /// Only those of this name.
+    name: Option<String>,
     /// Only what comes after this one in the list: `next` of the page before.
     after: Option<String>,
     /// At most so many, and at most 1,000; 50 when absent.
@@ -64,6 +66,7 @@ async fn list(
         let after = query.after.as_deref().map(|name| client.resolve(name));
         let filter = Filter {
             group: Some(kind),
+            group_name: query.name,
             statuses: match query.all {
                 true => StatusSet::default(),
                 false => [Status::Running].into_iter().collect(),

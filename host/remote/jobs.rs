@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{NOTHING, PAGE, Remote, asking, nouns, options, with_metadata};
+use super::{NOTHING, PAGE, Remote, nouns, options, with_metadata};
 use crate::job::{NewJob, UnitResult, Units};
 use crate::store::StoreError;
 use crate::task::TaskId;
 use crate::wire::job::{JobJson, UnitJson};
-use crate::wire::{self, TaskJson};
+use crate::wire;
 
 impl Remote {
     /// Make a job that has no units yet.
@@ -86,18 +86,5 @@ impl Remote {
     pub(super) fn units_running(&self, job: TaskId) -> Result<u64, StoreError> {
         let job: JobJson = self.asking.get(&format!("/v1/jobs/{job}"), &[])?;
         Ok(job.progress.running)
-    }
-
-    /// The newest job of a name, as a list of none or one.
-    pub(super) fn job_named(&self, name: &str) -> Result<Vec<TaskJson>, StoreError> {
-        let path = format!("/v1/jobs/{}", asking::encoded(name));
-        match self.asking.get::<JobJson>(&path, &[]) {
-            Ok(job) => {
-                let found = self.found(nouns::id(&job.job_id)?)?;
-                Ok(found.into_iter().collect())
-            }
-            Err(StoreError::Remote { missing: true, .. }) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
     }
 }

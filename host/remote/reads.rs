@@ -162,20 +162,12 @@ impl Store for Remote {
                 query.extend(name.clone().map(|name| ("name", name)));
                 self.pages("/v1/workflows", &query, filter.limit)?
             }
-            (Some(GroupKind::Pool), Some(name)) => {
-                let path = format!("/v1/pools/{}", asking::encoded(name));
-                match self.asking.get(&path, &[]) {
-                    Ok(pool) => vec![pool],
-                    Err(StoreError::Remote { missing: true, .. }) => Vec::new(),
-                    Err(error) => return Err(error),
-                }
-            }
-            (Some(GroupKind::Job), Some(name)) => self.job_named(name)?,
-            (Some(kind), _) => {
+            (Some(kind), name) => {
                 let all = filter.statuses.is_empty();
                 query.retain(|(name, _)| *name != "status");
                 query.push(("all", all.to_string()));
                 query.push(("kind", kind.as_str().to_owned()));
+                query.extend(name.clone().map(|name| ("name", name)));
                 self.pages("/v1/pools", &query, filter.limit)?
             }
         };

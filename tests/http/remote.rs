@@ -195,6 +195,7 @@ fn a_batch_job_is_the_same_over_http() {
         &["job", "results", id],
         &["job", "results", "inputs", "--failed"],
         &["get", id, "--json"],
+        &["get", "inputs", "--json"],
         &["get", unit, "--json"],
         &["trace", id],
     ] {
@@ -202,6 +203,18 @@ fn a_batch_job_is_the_same_over_http() {
     }
     far.run(&["job", "resume", id])
         .refused(1, "none is left to run", "fishway retry");
+    let second = far.run(&["job", "start", "script", inputs]).ok();
+    for ran in [
+        far.run(&["get", "inputs"]),
+        far.home.place.run(&["get", "inputs"]),
+    ] {
+        ran.refused(
+            1,
+            "several jobs or workflows are named \"inputs\"",
+            "give the id of one of them",
+        );
+    }
+    far.run(&["wait", second.trim()]);
     far.run(&["job", "start", "script", inputs, "--detach"])
         .refused(2, "about this machine", "--url");
     far.run(&["job", "start", "nobody", inputs])

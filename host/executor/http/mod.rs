@@ -174,6 +174,12 @@ impl GuestHttp {
         inbox.is_some_and(|inbox| inbox.has(number))
     }
 
+    /// Whether the exchange of a former instance has a response for this one, or will have one.
+    fn has_response(&self, number: u32) -> bool {
+        let inbox = self.inbox.as_ref();
+        inbox.is_some_and(|inbox| inbox.has_response(number))
+    }
+
     /// The run is about to be suspended in a wait for something else: the exchanges that are open here.
     pub async fn hold(&mut self) -> Vec<u32> {
         self.run = Run::Leaves;

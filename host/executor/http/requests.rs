@@ -109,7 +109,7 @@ pub async fn handle(
     let outgoing = match grant {
         Ok(grant) => {
             // The guest of a replay writes a body again. The exchange of a former instance has it.
-            let body = match again && streams && guest.http.has(number) {
+            let body = match again && streams && guest.http.has_response(number) {
                 true => {
                     bodies::skip(body, sink.as_deref());
                     Body::gone()
