@@ -34,7 +34,8 @@ impl Body {
     pub fn gone() -> Body {
         let (give, whole) = oneshot::channel();
         let code = FailureCode::ConnectionTerminated;
-        let detail = "the request ended without a response, and the handler has already written its body";
+        let detail =
+            "the request ended without a response, and the handler has already written its body";
         // The other end is right here.
         drop(give.send(Err(ExchangeFailure::new(code, detail.to_owned()))));
         Body::Whole(whole)

@@ -8,8 +8,8 @@ use super::{NOTHING, PAGE, Remote, nouns, options, with_metadata};
 use crate::job::{NewJob, UnitResult, Units};
 use crate::store::StoreError;
 use crate::task::TaskId;
-use crate::wire::job::{JobJson, UnitJson};
 use crate::wire;
+use crate::wire::job::{JobJson, UnitJson};
 
 impl Remote {
     /// Make a job that has no units yet.

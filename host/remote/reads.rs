@@ -23,7 +23,7 @@ use crate::store::{
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, IdGenerator, Outcome, PendingReason, Status, Task, TaskId};
+use crate::task::{Edge, IdGenerator, Outcome, PendingReason, PhaseWait, Status, Task, TaskId};
 use crate::types::component_of;
 use crate::wire::history::HistoryJson;
 use crate::wire::{self, CounterJson, LogJson, QueueJson, ScheduleJson, TaskJson};
@@ -514,6 +514,10 @@ impl Store for Remote {
     }
 
     fn last_sequence(&self, _parent: TaskId) -> Result<u64, StoreError> {
+        Err(local("running a task"))
+    }
+
+    fn phase_wait(&self, _task: TaskId) -> Result<Option<PhaseWait>, StoreError> {
         Err(local("running a task"))
     }
 

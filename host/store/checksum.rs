@@ -389,6 +389,12 @@ pub fn of_checkpoint(task: TaskId, name: &str, value: &str) -> i64 {
     of(&[task.to_i64()], &[name, value])
 }
 
+/// Of what a phase began after; `after` as it is stored.
+pub fn of_phase_wait(task: TaskId, after: &str, timeout_ms: Option<u64>, timed_out: bool) -> i64 {
+    let timeout_ms = timeout_ms.map_or(-1, |timeout_ms| timeout_ms as i64);
+    of(&[task.to_i64(), timeout_ms, timed_out.into()], &[after])
+}
+
 /// Of a complete step.
 pub fn of_step(task: TaskId, step: &CompletedStep) -> i64 {
     let numbers = [

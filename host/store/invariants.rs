@@ -215,7 +215,7 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "wait-lost",
-        holds: "whatever a task waits for knows of it: each that is missing, or room for a page of items",
+        holds: "whatever a task waits for knows of it: each that is missing, or room for a page of items, or a wait that is still being renewed",
         sql: "\
             select id
             from (
@@ -230,6 +230,10 @@ pub const INVARIANTS: &[Invariant] = &[
                 and (json(wait) ->> 'exchange') is null) as waiting
             where remaining < 1
                or (remaining > known and (remaining > 1 or wait_until_ms is null)
+                 and not exists (
+                   select 1
+                   from unfinished
+                   where subject_id = waiting.id and unfinished.kind = 'renew')
                  and not exists (
                    select 1
                    from sources
@@ -521,6 +525,7 @@ pub const INVARIANTS: &[Invariant] = &[
               union select task_id from logs
               union select task_id from checkpoints
               union select task_id from steps
+              union select task_id from phase_waits
               union select task_id from signals
               union select task_id from arrivals
               union select task_id from exchanges

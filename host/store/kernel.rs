@@ -19,6 +19,7 @@ mod exchanges;
 mod histories;
 mod hosts;
 mod jobs;
+mod phases;
 mod pools;
 mod producers;
 mod queues;
@@ -325,6 +326,7 @@ impl<'a> Turn<'a> {
         let before = self.get(id)?;
         let status_before = before.status;
         let starts = before.started_at_ms.is_none();
+        let later_phase = before.group.is_none() && before.phase_input.is_some();
         let bytes_before = match event {
             Event::Retried { .. } => entry_bytes(before),
             _ => 0,
@@ -368,6 +370,9 @@ impl<'a> Turn<'a> {
             }
             Event::Claimed { .. } if starts && task.producer.is_some() => {
                 caused.extend(self.producer_starts(id)?);
+            }
+            Event::WaitTimedOut if task.wait.as_ref().is_some_and(|wait| wait.call.is_none()) => {
+                phases::timed_out(self, id)?;
             }
             _ => {}
         }
@@ -428,8 +433,13 @@ impl<'a> Turn<'a> {
                     let work = Unfinished::new(id, kind);
                     self.spread(work.up_to(u64::from(last)), &mut caused)?;
                 }
-                Effect::StepsEnded if !attached.steps => {}
                 Effect::StepsEnded => {
+                    if later_phase {
+                        self.rows.drop_phase_wait(id)?;
+                    }
+                    if !attached.steps {
+                        continue;
+                    }
                     let last = task.run - u32::from(!task.status.is_terminal());
                     let work = Unfinished::new(id, Kind::Steps);
                     self.spread(work.up_to(u64::from(last)), &mut caused)?;

@@ -21,6 +21,7 @@ mod journal;
 pub mod kernel;
 pub mod moving;
 mod nodes;
+pub mod phases;
 mod place;
 pub mod postgres;
 pub mod queues;
@@ -68,8 +69,8 @@ use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::{Attempt, Loss};
 use crate::task::{
-    Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, Progress,
-    Status, StatusSet, Task, TaskId, Token, WaitingCall,
+    Edge, Failure, IdGenerator, Json, NewChildren, NewTask, Outcome, PendingReason, PhaseWait,
+    Progress, Status, StatusSet, Task, TaskId, Token, WaitingCall,
 };
 
 /// Attempts of a task that are read, at most: a task may be retried without end.
@@ -212,6 +213,9 @@ pub trait Store: Writes {
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError>;
     /// A value that outlives attempts.
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError>;
+    /// What the phase of a task began after, until the task completes; none in the first phase, or where the phase
+    /// began at once.
+    fn phase_wait(&self, task: TaskId) -> Result<Option<PhaseWait>, StoreError>;
     /// The step of that name in a task's phase, if it is complete.
     fn step(&self, task: TaskId, name: &str) -> Result<Option<CompletedStep>, StoreError>;
     /// How many steps of a task's phase are complete.

@@ -44,6 +44,7 @@ pub const TABLES: &[&str] = &[
     "logs",
     "checkpoints",
     "steps",
+    "phase_waits",
     "groups",
     "sources",
     "producers",

@@ -17,13 +17,14 @@ use crate::store::{
 };
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Edge, Failure, Json, Status, StatusSet, Task, TaskId, Token};
+use crate::task::{Edge, Failure, Json, PhaseWait, Status, StatusSet, Task, TaskId, Token};
 use crate::types::Function;
 
 /// One open transaction of an engine.
 pub trait Rows:
     SignalRows
     + StepRows
+    + PhaseWaitRows
     + QueueRows
     + ScheduleRows
     + ProducerRows
@@ -307,6 +308,16 @@ pub trait StepRows {
     fn save_step(&mut self, task: TaskId, step: &CompletedStep) -> Result<(), StoreError>;
     /// Delete the steps that runs of a task up to `run` completed: at most `limit` rows, or rows that weigh as much.
     fn drop_steps(&mut self, task: TaskId, run: u32, limit: usize) -> Result<Cleared, StoreError>;
+}
+
+/// What the phases of tasks began after.
+pub trait PhaseWaitRows {
+    /// That of a task; none in the first phase, or where the phase began at once.
+    fn phase_wait(&mut self, task: TaskId) -> Result<Option<PhaseWait>, StoreError>;
+    /// Store that of a task, replacing the one before.
+    fn save_phase_wait(&mut self, task: TaskId, wait: &PhaseWait) -> Result<(), StoreError>;
+    /// Delete that of a task, if there is one.
+    fn drop_phase_wait(&mut self, task: TaskId) -> Result<(), StoreError>;
 }
 
 /// Exchanges: who holds them, and their arrivals. Only the transaction that holds the task reads and changes them.

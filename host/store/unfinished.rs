@@ -65,6 +65,9 @@ pub enum Kind {
     /// A task has another try: so has what was skipped because of it. The group that the task is a member of does
     /// not end before, where `bound` is [`HELD`].
     Restore,
+    /// A task has another try: it waits again for what its phase began after, and what of that was cancelled has another
+    /// try, too. The rank in `after` says how many of them are done; `bound` is the run that waits.
+    Renew,
     /// A group is about to complete: make its output of those of its members. The rank in `after` is that of the
     /// last that is in it.
     Outputs,
@@ -75,7 +78,7 @@ pub const HELD: u64 = 1;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Dependents,
         Kind::Reopened,
         Kind::Waiters,
@@ -92,6 +95,7 @@ impl Kind {
         Kind::Groups,
         Kind::Retry,
         Kind::Restore,
+        Kind::Renew,
         Kind::Outputs,
     ];
 
@@ -114,6 +118,7 @@ impl Kind {
             Kind::Groups => "groups",
             Kind::Retry => "retry",
             Kind::Restore => "restore",
+            Kind::Renew => "renew",
             Kind::Outputs => "outputs",
         }
     }

@@ -25,6 +25,8 @@ pub enum Damage {
     Checkpoint,
     /// The value of a step.
     Step,
+    /// What its phase began after.
+    PhaseWait,
     /// A signal that it has not received.
     Signal,
     /// An arrival of an HTTP request of its run.
@@ -47,6 +49,7 @@ impl Damage {
             Damage::Journal => "journal",
             Damage::Checkpoint => "checkpoint",
             Damage::Step => "step",
+            Damage::PhaseWait => "list of what its phase began after",
             Damage::Signal => "signal",
             Damage::Arrival => "response",
             Damage::Attempt => "record of an attempt",

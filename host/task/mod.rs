@@ -441,6 +441,17 @@ pub struct Wait {
     pub woken: Option<Woken>,
 }
 
+/// What the phase of a task began after. It is kept until the task completes, so that a retry waits for it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseWait {
+    /// Tasks that had to end first.
+    pub after: Vec<TaskId>,
+    /// How long the wait could last, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Whether its time ended it.
+    pub timed_out: bool,
+}
+
 /// A host call that waits: the parts by which two calls are compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingCall {

@@ -132,6 +132,16 @@ pub enum Event {
         /// Tasks that it comes after and that have not completed.
         blocked_by: u32,
     },
+    /// A task that was retried waits again for what its phase began after.
+    WaitRenewed {
+        /// When the wait ends all the same.
+        until_ms: Option<u64>,
+    },
+    /// Such a task waits for so many tasks more.
+    AwaitedAdded {
+        /// How many.
+        many: u64,
+    },
     /// To a group: somebody may add members until it has drained.
     SourceOpened,
     /// To a group: one of those adds no more.
@@ -223,6 +233,8 @@ impl Event {
             Event::Interrupted => "interrupted",
             Event::AttemptLost { .. } => "attempt lost",
             Event::Retried { .. } => "retried",
+            Event::WaitRenewed { .. } => "wait renewed",
+            Event::AwaitedAdded { .. } => "awaited added",
             Event::SourceOpened => "source opened",
             Event::SourceDrained => "source drained",
             Event::SourceRetried => "source retried",
@@ -543,6 +555,11 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.failure = Some(failure.clone());
             end(next, Status::Skipped, now_ms, vec![])
         }
+        // It is held by one more until all are added that it waits for.
+        Event::WaitRenewed { until_ms } if task.phase_input.is_some() && task.wait.is_none() => {
+            let wait = between_phases(1, *until_ms, now_ms);
+            suspend(next, wait, None, now_ms)
+        }
         Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
         Event::Unneeded { failure } => {
             next.failure = Some(failure.clone());
@@ -632,17 +649,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             next.attempt = 0;
             new_run(&mut next);
             next.digest = task.digest.clone();
-            let wait = Wait {
-                call: None,
-                made: None,
-                remaining: *remaining,
-                signal: None,
-                exchange: false,
-                since_ms: now_ms,
-                claim: None,
-                until_ms: *until_ms,
-                woken: None,
-            };
+            let wait = between_phases(*remaining, *until_ms, now_ms);
             let mut change = suspend(next, wait, None, now_ms)?;
             let ended = [Effect::JournalEnded, Effect::StepsEnded];
             change.effects.splice(..0, ended);
@@ -665,17 +672,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                     moved(next)?
                 }
                 true => {
-                    let wait = Wait {
-                        call: None,
-                        made: None,
-                        remaining: 1,
-                        signal: None,
-                        exchange: false,
-                        since_ms: now_ms,
-                        claim: None,
-                        until_ms: None,
-                        woken: None,
-                    };
+                    let wait = between_phases(1, None, now_ms);
                     suspend(next, wait, None, now_ms)?
                 }
             };
@@ -737,6 +734,32 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         Event::AwaitedArrived { by } => {
             wait.remaining = 0;
             wake(next, arrived(*by, now_ms))
+        }
+        Event::AwaitedAdded { many } if wait.call.is_none() => {
+            wait.remaining += many;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        // One that was retried may wait for both: for what its phase began after, and for what it comes after.
+        Event::UpstreamOpened if task.blocked_by > 0 => {
+            next.blocked_by -= 1;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::UpstreamShut if task.started_at_ms.is_none() => {
+            next.blocked_by += 1;
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::UpstreamLost { failure } if task.blocked_by > 0 => {
+            next.failure = Some(failure.clone());
+            end(next, Status::Skipped, now_ms, vec![])
         }
         // The run determines which, and sends the request again. The attempt itself has lost nothing.
         Event::ExchangeLost if wait.exchange => {
@@ -905,6 +928,21 @@ fn suspend(
     }
     next.status = Status::Waiting;
     moved(next)
+}
+
+/// The wait before a phase, or before the next page of a generator.
+fn between_phases(remaining: u64, until_ms: Option<u64>, now_ms: u64) -> Wait {
+    Wait {
+        call: None,
+        made: None,
+        remaining,
+        signal: None,
+        exchange: false,
+        since_ms: now_ms,
+        claim: None,
+        until_ms,
+        woken: None,
+    }
 }
 
 fn arrived(by: Option<TaskId>, now_ms: u64) -> Woken {

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod keeping;
 pub mod lost;
 pub mod once;
+pub mod phases;
 pub mod producers;
 pub mod queues;
 pub mod randomness;
@@ -49,6 +50,17 @@ macro_rules! conformance {
                 a_stale_attempt_completes_no_step
                 many_steps_go_in_parts_and_the_next_phase_does_not_see_them
                 the_steps_of_a_task_are_deleted_with_it
+            }
+            phases {
+                a_task_that_was_cancelled_between_phases_waits_again_for_what_lives
+                a_retry_between_phases_retries_what_was_cancelled_with_the_task
+                a_child_that_was_retried_before_its_parent_is_waited_for
+                a_later_phase_that_failed_is_retried_without_what_has_ended
+                a_wait_that_is_renewed_has_its_whole_time_again
+                a_wait_for_very_many_is_renewed_in_parts
+                a_retried_task_waits_for_its_phase_and_for_what_it_comes_after
+                what_a_phase_began_after_is_deleted_with_the_task
+                a_retry_by_members_of_a_group_waits_again_too
             }
             claiming {
                 priority_goes_before_age_and_age_before_nothing

@@ -198,6 +198,7 @@ async fn cancelled_members_are_no_longer_counted_as_failed_on_postgres() {
         "update groups set failed = failed + cancelled, checksum = 7;
          alter table groups drop column cancelled;
          drop index groups_named;
+         drop table phase_waits;
          update version set number = 8",
     );
     world.reopen();

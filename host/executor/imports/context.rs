@@ -60,6 +60,15 @@ impl context::Host for Guest {
         let after = check_name("phase", &phase)
             .and_then(|()| check_awaited(after.len()))
             .and_then(|()| types::task_ids(&after).map_err(|refusal| refusal.to_string()));
+        let after = match after {
+            Ok(after) => match self.deadlock(&after)? {
+                Some(id) => Err(format!(
+                    "the phase would wait for {id}, which contains the task or is it"
+                )),
+                None => Ok(after),
+            },
+            Err(why) => Err(why),
+        };
         match after {
             Ok(after) => {
                 self.goes_on(Next::Phase {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Lost, Turn, jobs};
+use super::{Lost, Turn, jobs, phases};
 use crate::group::{Group, GroupKind};
 use crate::journal::Answer;
 use crate::limits::{WORKFLOW_DEPENDENCIES_MAX, WORKFLOW_JOBS_MAX};
@@ -145,7 +145,11 @@ pub fn retry(turn: &mut Turn<'_>, task: TaskId) -> Result<Task, StoreError> {
 }
 
 /// Another try for a task. What has another try with it is added to `open`.
-fn again(turn: &mut Turn<'_>, task: TaskId, open: &mut Vec<Unfinished>) -> Result<(), StoreError> {
+pub(super) fn again(
+    turn: &mut Turn<'_>,
+    task: TaskId,
+    open: &mut Vec<Unfinished>,
+) -> Result<(), StoreError> {
     let found = turn.get(task)?;
     if let Some(damage) = found.damage.filter(|_| found.status.is_terminal()) {
         // Before a member has another go.
@@ -174,6 +178,7 @@ fn again(turn: &mut Turn<'_>, task: TaskId, open: &mut Vec<Unfinished>) -> Resul
     } else {
         turn.refuse_useless_source(task)?;
         turn.drive(task, Event::Retried { blocked_by })?;
+        phases::renew(turn, task, open)?;
     }
     open.push(restoring(task));
     Ok(())
@@ -225,11 +230,14 @@ pub(super) fn redo(turn: &mut Turn<'_>, mut open: Vec<Unfinished>) -> Result<(),
         let rest = match work.kind {
             Kind::Restore if anew && !seen.insert(work.subject) => None,
             Kind::Restore => more_restored(turn, work, &mut more)?,
+            Kind::Renew => phases::more_renewed(turn, work, &mut more)?,
             _ => more_members(turn, work, &mut more)?,
         };
         match rest {
             Some(rest) => open.push(rest),
-            None if work.bound == HELD => held.extend(turn.group_of(&work)?),
+            None if work.bound == HELD && work.kind != Kind::Renew => {
+                held.extend(turn.group_of(&work)?)
+            }
             None => {}
         }
         // Below a task before beside it, so that few are open.

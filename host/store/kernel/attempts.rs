@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Turn, arrived, deadlock, each, exchanges, pools, signals};
+use super::{Turn, arrived, deadlock, each, exchanges, phases, pools, signals};
 use crate::bus::Notice;
 use crate::journal::{Answer, Entry};
 use crate::store::text::storable_line;
@@ -188,12 +188,14 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             let stamp = i64::from(run + 1) << 32;
             let until = Until::All(after.clone(), StatusSet::terminal());
             let (remaining, _) = await_tasks(turn, token.task, stamp, &until, false)?;
-            Event::PhaseEnded {
+            let event = Event::PhaseEnded {
                 phase: phase.clone(),
                 input: input.clone(),
                 remaining,
                 until_ms: *until_ms,
-            }
+            };
+            turn.drive(token.task, event)?;
+            return phases::begins_after(turn, token.task, after, *until_ms);
         }
     };
     turn.drive(token.task, event)

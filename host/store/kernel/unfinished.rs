@@ -37,7 +37,7 @@ pub fn go_on(turn: &mut Turn<'_>) -> Result<bool, StoreError> {
         turn.rows_touched += 1;
         match work.kind {
             Kind::Below | Kind::Cancel => again::go_on(turn, work)?,
-            Kind::Retry | Kind::Restore => again::redo(turn, vec![work])?,
+            Kind::Retry | Kind::Restore | Kind::Renew => again::redo(turn, vec![work])?,
             _ => {
                 let mut caused = Vec::new();
                 turn.tell(work, &mut caused)?;
@@ -161,7 +161,9 @@ impl Turn<'_> {
 
     /// Keep work on another try for a later transaction. The group that it adds members to does not end before.
     pub(super) fn put_off_held(&mut self, mut work: Unfinished) -> Result<(), StoreError> {
-        if work.bound != HELD
+        // A task that waits keeps its group open itself.
+        if work.kind != Kind::Renew
+            && work.bound != HELD
             && let Some(group) = self.group_of(&work)?
             && self.lives(group)?
         {
@@ -355,7 +357,7 @@ impl Turn<'_> {
             Kind::Groups => self.tell_groups(work, caused)?,
             Kind::Outputs => self.more_outputs(work, caused)?,
             // These are walked, and told to nobody.
-            Kind::Below | Kind::Cancel | Kind::Retry | Kind::Restore => None,
+            Kind::Below | Kind::Cancel | Kind::Retry | Kind::Restore | Kind::Renew => None,
         };
         if let Some(rest) = rest {
             self.works.push_front(rest);

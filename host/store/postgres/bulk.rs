@@ -17,10 +17,10 @@ use crate::job::Pace;
 use crate::journal::{CompletedStep, Entry};
 use crate::store::exchanges::ArrivalRow;
 use crate::store::rows::Source;
-use crate::store::{Counter, LogLine, checksum};
+use crate::store::{Counter, LogLine, checksum, phases};
 use crate::task::producer::Stage;
 use crate::task::state::Attempt;
-use crate::task::{Edge, Json, StatusSet, Task, TaskId};
+use crate::task::{Edge, Json, PhaseWait, StatusSet, Task, TaskId};
 
 /// The arrays of a statement, from its rows.
 fn transposed(columns: Columns, rows: Vec<Vec<Value>>) -> Vec<(&'static str, Value)> {
@@ -62,6 +62,8 @@ pub struct Bulk {
     checkpoints: HashMap<(TaskId, String), Vec<Value>>,
     steps: HashMap<(TaskId, String), Vec<Value>>,
     steps_dropped: HashSet<TaskId>,
+    phase_waits: HashMap<TaskId, Vec<Value>>,
+    phase_waits_dropped: HashSet<TaskId>,
     signals_dropped: HashSet<TaskId>,
     arrivals: Vec<Vec<Value>>,
     exchanges: HashMap<(TaskId, u32, u32), Option<u64>>,
@@ -320,6 +322,27 @@ impl Bulk {
         self.steps_dropped.insert(task);
     }
 
+    /// What the phase of a task began after.
+    pub fn phase_wait(&mut self, task: TaskId, wait: &PhaseWait) {
+        let after = phases::to_text(&wait.after);
+        let sum = checksum::of_phase_wait(task, &after, wait.timeout_ms, wait.timed_out);
+        let row = vec![
+            task.into(),
+            after.as_str().into(),
+            wait.timeout_ms.into(),
+            wait.timed_out.into(),
+            sum.into(),
+        ];
+        self.phase_waits_dropped.remove(&task);
+        self.phase_waits.insert(task, row);
+    }
+
+    /// Delete that of a task.
+    pub fn drop_phase_wait(&mut self, task: TaskId) {
+        self.phase_waits.remove(&task);
+        self.phase_waits_dropped.insert(task);
+    }
+
     /// The signals of a task are to go.
     pub fn drop_signals(&mut self, task: TaskId) {
         self.signals_dropped.insert(task);
@@ -453,6 +476,11 @@ impl Bulk {
             bulk.checkpoints.into_values().collect(),
         );
         add(&SAVE_STEPS, STEPS, bulk.steps.into_values().collect());
+        add(
+            &SAVE_PHASE_WAITS,
+            PHASE_WAITS,
+            bulk.phase_waits.into_values().collect(),
+        );
         add(&ADD_ARRIVALS, ARRIVALS, bulk.arrivals);
         let (mut held, mut over) = (Vec::new(), Vec::new());
         for ((task, run, number), host) in bulk.exchanges {
@@ -483,6 +511,12 @@ impl Bulk {
         }
         if !bulk.steps_dropped.is_empty() {
             steps.push(Step::Query(DROP_STEPS.to_owned(), ids(bulk.steps_dropped)));
+        }
+        if !bulk.phase_waits_dropped.is_empty() {
+            steps.push(Step::Query(
+                DROP_PHASE_WAITS.to_owned(),
+                ids(bulk.phase_waits_dropped),
+            ));
         }
         if !bulk.signals_dropped.is_empty() {
             steps.push(Step::Query(

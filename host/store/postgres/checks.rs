@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 
 use super::columns::{self, COLUMNS, GROUP_COLUMNS};
 use super::sql::{Link, named};
-use super::{exchanges, schedules, steps};
+use super::{exchanges, phases, schedules, steps};
 use crate::store::checksum::{self, Damages};
 use crate::store::{LogLevel, LogLine, LogPosition, Signal, StoreError};
 use crate::task::state::Attempt;
@@ -85,6 +85,7 @@ fn checks() -> Vec<Check> {
     let checkpoints = "task_id, name, value, checksum";
     let of_steps =
         "task_id, name, value, run, began, completed, at_ms, log_lines, log_bytes, checksum";
+    let phase_waits = "task_id, after, timeout_ms, timed_out, checksum";
     let signals = "task_id, number, name, value, sent_at_ms, checksum";
     let arrivals = "task_id, run, number, exchange, value, start_bytes, end_bytes, checksum";
     vec![
@@ -151,6 +152,13 @@ fn checks() -> Vec<Check> {
             let sum = || checksum::of_step(task, &step);
             Ok(checksum::fits(columns::get(row, 9)?, sum))
         }),
+        check(
+            "phase_waits",
+            phase_waits,
+            Damage::PhaseWait,
+            PAGE,
+            |row, task| phases::fits(row, task, 1),
+        ),
         check("signals", signals, Damage::Signal, PAGE, |row, task| {
             let signal = Signal {
                 to: task,

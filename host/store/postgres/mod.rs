@@ -27,6 +27,7 @@ mod looks;
 pub mod moving;
 mod nodes;
 mod outcomes;
+mod phases;
 mod pool;
 mod producers;
 mod queues;

@@ -19,6 +19,7 @@ use super::lease;
 use super::looks;
 use super::nodes;
 use super::outcomes;
+use super::phases;
 use super::producers;
 use super::queues;
 use super::randomness;
@@ -48,7 +49,7 @@ use crate::store::{
 use crate::task::edge::{self, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Damage, Edge, IdGenerator, Outcome, Status, Task, TaskId};
+use crate::task::{Damage, Edge, IdGenerator, Outcome, PhaseWait, Status, Task, TaskId};
 
 #[async_trait::async_trait]
 impl Store for PostgresStore {
@@ -255,6 +256,10 @@ impl Store for PostgresStore {
 
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<edge::Link>, StoreError> {
         self.read(|link| edges::links(link, task, which, limit))
+    }
+
+    fn phase_wait(&self, task: TaskId) -> Result<Option<PhaseWait>, StoreError> {
+        self.read(|link| phases::find(link, task))
     }
 
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {

@@ -49,6 +49,7 @@ const PIECES: &[Piece] = &[
     piece("logs", "task_id", "1 + pg_column_size(message) / 2000"),
     piece("checkpoints", "task_id", "1 + pg_column_size(value) / 2000"),
     piece("steps", "task_id", "1 + pg_column_size(value) / 2000"),
+    piece("phase_waits", "task_id", "1 + pg_column_size(after) / 2000"),
     piece("signals", "task_id", "1 + pg_column_size(value) / 2000"),
     piece("arrivals", "task_id", "1 + pg_column_size(value) / 2000"),
     piece("exchanges", "task_id", "1"),

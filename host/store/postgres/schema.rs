@@ -559,7 +559,7 @@ create table http_places (
 "#;
 
 /// Cancelled members of groups, which were counted as failed ones. The checksum of such a group is of its earlier
-/// counts, so it goes. And an index for groups that are meant by their names.
+/// counts, so it goes. An index for groups that are meant by their names. And what phases began after.
 const CANCELLED: &str = r#"
 alter table groups add column cancelled bigint not null default 0 check (cancelled >= 0);
 
@@ -574,6 +574,15 @@ from (
 where ends.parent_id = task_id and failed >= ends.many;
 
 create index groups_named on groups (name, kind, task_id);
+
+-- What the phase of a task began after, for a retry of it.
+create table phase_waits (
+  task_id bigint primary key,
+  after text not null,
+  timeout_ms bigint check (timeout_ms >= 0),
+  timed_out boolean not null,
+  checksum bigint
+);
 "#;
 
 /// Bring the database to today's schema, whoever else is about to.

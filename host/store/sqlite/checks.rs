@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 
 use super::columns::{self, COLUMNS};
-use super::{exchanges, schedules, steps};
+use super::{exchanges, phases, schedules, steps};
 use crate::store::checksum::{self, Damages};
 use crate::store::{LogLevel, LogLine, LogPosition, Signal};
 use crate::task::state::Attempt;
@@ -106,6 +106,11 @@ const CHECKS: &[Check] = &[
                 checksum::of_step(task, &step)
             }))
         },
+    ),
+    (
+        "select task_id, after, timeout_ms, timed_out, checksum from phase_waits",
+        Damage::PhaseWait,
+        |row, task| phases::fits(row, task, 1),
     ),
     (
         "select task_id, number, name, value, sent_at_ms, checksum from signals",

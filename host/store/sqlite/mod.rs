@@ -21,6 +21,7 @@ mod lease;
 mod looks;
 mod moved;
 mod nodes;
+mod phases;
 mod producers;
 mod queues;
 mod randomness;

@@ -13,6 +13,7 @@ use super::jobs;
 use super::lease;
 use super::looks;
 use super::nodes;
+use super::phases;
 use super::producers;
 use super::queues;
 use super::randomness;
@@ -36,7 +37,7 @@ use crate::store::{
 use crate::task::edge::{Link, Links};
 use crate::task::producer::Clocks;
 use crate::task::state::Attempt;
-use crate::task::{Damage, Edge, IdGenerator, Outcome, Status, Task, TaskId};
+use crate::task::{Damage, Edge, IdGenerator, Outcome, PhaseWait, Status, Task, TaskId};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 /// Each part by an index of its own: none looks at what has ended.
@@ -291,6 +292,10 @@ impl Store for SqliteStore {
 
     fn links(&self, task: TaskId, which: Links, limit: u64) -> Result<Vec<Link>, StoreError> {
         self.read(|connection| edges::links(connection, task, which, limit))
+    }
+
+    fn phase_wait(&self, task: TaskId) -> Result<Option<PhaseWait>, StoreError> {
+        self.read(|connection| phases::find(connection, task))
     }
 
     fn checkpoint(&self, task: TaskId, name: &str) -> Result<Option<String>, StoreError> {

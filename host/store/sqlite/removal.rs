@@ -53,6 +53,7 @@ const PIECES: &[Piece] = &[
     piece!("logs", "task_id", "task_id, run, line"),
     piece!("checkpoints", "task_id", "task_id, name"),
     piece!("steps", "task_id", "task_id, name"),
+    piece!("phase_waits", "task_id", "task_id"),
     piece!("signals", "task_id", "task_id, number"),
     piece!("arrivals", "task_id", "task_id, run, number"),
     piece!("exchanges", "task_id", "task_id, run, number"),

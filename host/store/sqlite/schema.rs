@@ -744,7 +744,7 @@ create table history_keep (
 ";
 
 /// Cancelled members of groups, which were counted as failed ones. The checksum of such a group is of its earlier
-/// counts, so it goes. And an index for groups that are meant by their names.
+/// counts, so it goes. An index for groups that are meant by their names. And what phases began after.
 const CANCELLED: &str = "
 alter table groups add column cancelled integer not null default 0 check (cancelled >= 0);
 
@@ -759,6 +759,15 @@ from (
 where ends.parent_id = task_id and failed >= ends.many;
 
 create index groups_named on groups (name, kind, task_id);
+
+-- What the phase of a task began after, for a retry of it.
+create table phase_waits (
+  task_id integer primary key,
+  after text not null,
+  timeout_ms integer check (timeout_ms >= 0),
+  timed_out integer not null check (timed_out in (0, 1)),
+  checksum integer
+) strict;
 ";
 
 /// Leave a database that another program made, or a newer one of ours, as it is, before anything

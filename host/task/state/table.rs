@@ -206,6 +206,8 @@ fn events() -> Vec<(&'static str, Event)> {
             }),
         ),
         ("retried", Event::Retried { blocked_by: 0 }),
+        ("wait renewed", Event::WaitRenewed { until_ms: None }),
+        ("awaited added", Event::AwaitedAdded { many: 2 }),
     ]
 }
 

@@ -84,13 +84,6 @@ impl Model {
         }
     }
 
-    /// All exchanges of the host are lost. Tasks that wait for them are woken.
-    pub(super) fn lose_exchanges(&mut self, before: &Snapshot) {
-        for task in before.values().filter(|task| task.awaits_exchange()) {
-            self.held.remove(&(task.id, task.run));
-        }
-    }
-
     /// Everything of a run is deleted with it.
     pub(super) fn forget_exchanges(&mut self, after: &Snapshot) {
         let goes_on = |(id, run): &(TaskId, u32)| {

@@ -412,3 +412,12 @@ INSERT INTO "journal" VALUES(100,0,1,'{"function":"sleep","subject":"","content"
 -- Cancelled members of groups are not counted as failed.
 alter table groups add column cancelled integer not null default 0 check (cancelled >= 0);
 create index groups_named on groups (name, kind, task_id);
+-- What the phase of a task began after.
+create table phase_waits (
+  task_id integer primary key,
+  after text not null,
+  timeout_ms integer check (timeout_ms >= 0),
+  timed_out integer not null check (timed_out in (0, 1)),
+  checksum integer
+) strict;
+insert into phase_waits values (120, '', 1000, 0, null);

@@ -185,6 +185,13 @@ pub const STEPS: Columns = &[
 ];
 
 pub const CHECKPOINTS: Columns = &[("task_id", B), ("name", T), ("value", T), ("checksum", B)];
+pub const PHASE_WAITS: Columns = &[
+    ("task_id", B),
+    ("after", T),
+    ("timeout_ms", B),
+    ("timed_out", YES),
+    ("checksum", B),
+];
 pub const ARRIVALS: Columns = &[
     ("task_id", B),
     ("run", B),
@@ -320,6 +327,13 @@ pub static SAVE_STEPS: LazyLock<String> = LazyLock::new(|| {
     insert("steps", STEPS, rest)
 });
 
+pub static SAVE_PHASE_WAITS: LazyLock<String> = LazyLock::new(|| {
+    let rest = "on conflict (task_id) do update
+      set after = excluded.after, timeout_ms = excluded.timeout_ms,
+        timed_out = excluded.timed_out, checksum = excluded.checksum";
+    insert("phase_waits", PHASE_WAITS, rest)
+});
+
 pub static ADD_ARRIVALS: LazyLock<String> = LazyLock::new(|| insert("arrivals", ARRIVALS, ""));
 
 pub static SAVE_EXCHANGES: LazyLock<String> = LazyLock::new(|| {
@@ -342,5 +356,7 @@ pub static ADD_COUNTS: LazyLock<String> = LazyLock::new(|| {
 pub const DROP_JOURNALS: &str = "delete from journal where task_id = any(:ids)";
 
 pub const DROP_STEPS: &str = "delete from steps where task_id = any(:ids)";
+
+pub const DROP_PHASE_WAITS: &str = "delete from phase_waits where task_id = any(:ids)";
 
 pub const DROP_SIGNALS: &str = "delete from signals where task_id = any(:ids)";
