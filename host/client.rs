@@ -359,8 +359,17 @@ impl Client {
 
     /// End a task and, unless `only`, all below it.
     pub async fn cancel(&self, id: TaskId, only: bool) -> Result<Cancelled, ClientError> {
+        self.end(id, only, false).await
+    }
+
+    /// The same; with `now`, tasks that wait end at once, and their handlers are not told.
+    pub async fn end(&self, id: TaskId, only: bool, now: bool) -> Result<Cancelled, ClientError> {
         let before = self.look(move |client| client.task(id)).await?;
-        let cancelled = self.store.cancel(id, only, None).await?;
+        let cancelled = if now {
+            self.store.cancel_now(id, only).await?
+        } else {
+            self.store.cancel(id, only, None).await?
+        };
         if cancelled.tasks == 0 && !cancelled.more && before.status.is_terminal() {
             return Err(ClientError::Store(StoreError::Refused(
                 crate::task::state::Refusal::Ended {
@@ -454,7 +463,8 @@ impl Client {
         // Of its status alone: one that is damaged is deleted like any other.
         let status = self.look(move |client| client.status(id)).await?;
         if cancel_children && status.is_terminal() {
-            self.store.cancel(id, false, None).await?;
+            // Whoever deletes them has no use for what they would undo.
+            self.store.cancel_now(id, false).await?;
         }
         match self.sweep(Sweep::of(id, only)).await {
             Ok(sweep) => Ok(sweep.tasks()),

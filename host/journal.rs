@@ -43,6 +43,7 @@ pub enum Function {
     Sleep,
     NextPhase,
     Reschedule,
+    RetryAfter,
     SetOutput,
     Progress,
     Log,
@@ -81,6 +82,7 @@ impl Function {
             Function::Sleep => "tasks.sleep",
             Function::NextPhase => "context.next-phase",
             Function::Reschedule => "context.reschedule",
+            Function::RetryAfter => "context.retry-after",
             Function::SetOutput => "context.set-output",
             Function::Progress => "context.progress",
             Function::Log => "context.log",
@@ -129,6 +131,7 @@ impl Function {
                 | Function::Dependencies
                 | Function::NextPhase
                 | Function::Reschedule
+                | Function::RetryAfter
                 | Function::HttpWait
         )
     }

@@ -155,6 +155,14 @@ pub const PROBLEMS_MAX: usize = 1_000;
 /// Longest delay, timeout or wait, in milliseconds: ten years. Keeps sums of times from overflowing.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
+/// The latest time that a task may be scheduled for: the end of the year 9999, in milliseconds since the Unix epoch.
+/// Later ones have no four digits for people.
+pub const TIME_MS_MAX: u64 = 253_402_300_799_999;
+
+/// How long a task that was cancelled in a wait may take until a host has begun to run it, in milliseconds. It undoes
+/// its steps then. While its queue is paused, or no host serves, it cannot, and is not to hang for ever.
+pub const CANCEL_HEARD_MS: u64 = 60_000;
+
 /// Most units of one job: their rows are a database of several gigabytes.
 pub const JOB_UNITS_MAX: u64 = 10_000_000;
 

@@ -32,7 +32,8 @@ fn place_old(handlers: &Path) {
     }
 }
 
-async fn world(settings: fishway::executor::Settings) -> World {
+/// A world with handlers of the first version, beside those of today.
+pub async fn world(settings: fishway::executor::Settings) -> World {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     World::serving(place_old, &COMPILED, settings, Arc::new(SystemClock)).await
 }
@@ -81,7 +82,22 @@ fn program() -> Value {
 fn plain(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let own = ["id", "now", "handler", "idempotency_key", "jobs"];
+            // The rest is what 0.2 says besides.
+            let own = [
+                "id",
+                "now",
+                "handler",
+                "idempotency_key",
+                "jobs",
+                "attempts",
+                "child",
+                "cancelled",
+                "skipped",
+                "deadline",
+                "run-at",
+                "wait-timed-out",
+                "origin",
+            ];
             let fields = fields
                 .iter()
                 .filter(|(name, _)| !own.contains(&name.as_str()));

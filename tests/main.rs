@@ -11,6 +11,8 @@ mod builder;
 mod cli;
 /// Versions of the guest contract, and components that were built against the first.
 mod contract;
+/// What handlers of version 0.2 have to coordinate others.
+mod coordination;
 /// A host that is killed at every point that can be named.
 mod crash;
 /// Rows that are no longer what was written, by every door.

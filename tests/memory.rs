@@ -74,11 +74,14 @@ async fn an_instance_that_the_host_has_no_memory_for_fails_and_may_be_tried_agai
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_is_interrupted_while_its_instance_waits_gives_back_what_that_had() {
-    let mut world = World::set(small()).await;
+    let mut world = crate::contract::world(small()).await;
     let memory = world.host().memory().clone();
-    // It begins to wait after it was cancelled. So it has ended, and its instance goes when the grace period is over.
+    // It hears of no cancel, and begins to wait after it was cancelled. So it has ended, and its instance goes when the grace period is over.
     let steps = json!([{ "until-stop": {} }, { "signal-receive": { "name": "go" } }]);
-    let id = world.submit(steps).await;
+    let input = json!({ "steps": steps });
+    let id = world
+        .submit_to("old-script", input, Default::default())
+        .await;
     world.reach_status(id, Status::Running).await;
     world.client.cancel(id, false).await.unwrap();
     assert_eq!(world.end(id).await.status, Status::Cancelled);

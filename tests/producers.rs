@@ -356,8 +356,10 @@ async fn pools_of_a_workflow_have_its_options_and_need_no_open() {
     let found = results(&world.end(jobs[0]).await);
     assert_eq!(found[2]["error"]["kind"], "invalid", "{found}");
     assert_eq!(found[3], Value::Null);
-    let counts =
-        json!({ "phase": "completed", "spawned": 3, "completed": 2, "failed": 1, "in-flight": 0 });
+    let counts = json!({
+        "phase": "completed", "spawned": 3, "completed": 2, "failed": 1, "cancelled": 0,
+        "skipped": 0, "in-flight": 0,
+    });
     assert_eq!(found[5], counts);
     assert_eq!(found[6]["error"]["kind"], "pool-closed");
     let found = results(&world.end(jobs[2]).await);

@@ -155,6 +155,7 @@ async fn a_signal_is_delivered_once_however_often_its_sender_is_replayed() {
         );
         assert_eq!(detail.task.awaited_signal(), Some("never"));
         world.client.cancel(receiver, false).await.unwrap();
+        world.end(receiver).await;
         assert_eq!(world.detail(receiver).signals_unread, 0);
     }
 }

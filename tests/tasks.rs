@@ -353,6 +353,7 @@ async fn every_kind_of_call_answers_a_replay_as_it_answered_before() {
         { "get": "$5" },
         { "get": "$3" },
         { "cancel": "$5" },
+        { "wait-all": { "ids": ["$5"] } },
         { "cancel": "$5" },
         { "get": "$5" },
         { "get": "0000000000000" },
@@ -373,7 +374,7 @@ async fn every_kind_of_call_answers_a_replay_as_it_answered_before() {
     assert_eq!(without_ids(&replayed), without_ids(&parked));
     assert_eq!(parked[4][0]["failure"]["details"]["code"], 7);
     assert_eq!(parked[7]["error"]["kind"], "timed-out");
-    assert_eq!((&parked[11], &parked[12]), (&json!(true), &json!(false)));
+    assert_eq!((&parked[11], &parked[13]), (&json!(true), &json!(false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -851,7 +852,7 @@ async fn a_cancelled_running_task_is_told_and_ends_cancelled_with_all_below_it()
     world.reach_status(child, Status::Waiting).await;
     let cancelled = world.client.cancel(task, false).await.unwrap();
     assert!(
-        cancelled.changed && cancelled.stopping == 1 && cancelled.tasks == 2,
+        cancelled.changed && cancelled.stopping == 2 && cancelled.tasks == 2,
         "{cancelled:?}"
     );
     assert_eq!(world.end(task).await.status, Status::Cancelled);
@@ -872,7 +873,7 @@ async fn a_waiting_task_that_is_cancelled_and_retried_at_once_begins_anew() {
         .submit(json!([{ "print": "begins" }, { "signal-receive": { "name": "go" } }]))
         .await;
     world.reach_status(task, Status::Waiting).await;
-    world.client.cancel(task, false).await.unwrap();
+    world.client.end(task, false, true).await.unwrap();
     // The instance of the first run is still in memory.
     world.client.retry(task).await.unwrap();
     world.reach_status(task, Status::Waiting).await;

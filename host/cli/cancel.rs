@@ -1,6 +1,9 @@
 use super::{Done, Global, print_json};
 
 /// Cancel tasks and what they contain
+///
+/// A handler that waits, or asks whether it should stop, is told, and has the grace period of the host to undo its
+/// steps.
 #[derive(clap::Args)]
 pub struct Args {
     /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
@@ -9,13 +12,16 @@ pub struct Args {
     /// Leave the tasks below them alone; of a generator, what tells its items ends with it
     #[arg(long)]
     only: bool,
+    /// End tasks that wait at once: their handlers are not told, and undo nothing
+    #[arg(long)]
+    now: bool,
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     for prefix in &args.ids {
         let id = client.resolve(prefix)?;
-        let cancelled = client.cancel(id, args.only).await?;
+        let cancelled = client.end(id, args.only, args.now).await?;
         if global.json {
             print_json(&serde_json::json!({
                 "id": id.to_string(),
@@ -33,7 +39,7 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         };
         let stopping = match cancelled.stopping {
             0 => String::new(),
-            many => format!("; {many} running, asked to stop"),
+            many => format!("; {many} asked to stop"),
         };
         let rest = match cancelled.more {
             true => "; the rest follows",

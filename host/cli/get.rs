@@ -85,6 +85,9 @@ fn lines(detail: &Detail) -> Vec<String> {
     if let Some(at) = task.run_at_ms {
         line("starts", wire::time(at));
     }
+    if let Some(at) = task.terms.deadline_at_ms {
+        line("deadline", wire::time(at));
+    }
     if let Some(parent) = task.parent {
         let deleted = if detail.parent_deleted {
             " (deleted)"

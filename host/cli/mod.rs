@@ -388,6 +388,11 @@ fn json_line(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(text.replace('\n', " "))
 }
 
+/// A time with a zone, in milliseconds since the Unix epoch.
+fn time_ms(text: &str) -> Result<u64, String> {
+    crate::wire::time_ms(text)
+}
+
 /// A duration such as `30s`, `1h 30m` or `30d`, in milliseconds; a bare number is seconds.
 fn duration_ms(text: &str) -> Result<u64, String> {
     // A thousand years, so that no sum of times overflows; each use has a bound of its own below that.

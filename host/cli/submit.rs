@@ -1,7 +1,7 @@
 use super::confirm::{self, Answer};
 use super::given::{checked, text};
 use super::wait::report;
-use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line};
+use super::{Done, Global, Refused, duration_ms, now_ms, print_json, print_line, time_ms};
 use crate::client::{Client, SUBMIT_BATCH, unusable};
 use crate::store::Submitted;
 use crate::task::{Options, StatusSet, check_metadata};
@@ -36,12 +36,18 @@ pub struct Args {
     /// Start no earlier than this from now
     #[arg(long = "in", value_name = "DURATION", value_parser = duration_ms)]
     delay: Option<u64>,
+    /// Start no earlier than this time, such as 2026-12-24T18:00:00Z
+    #[arg(long = "at", value_name = "TIME", value_parser = time_ms, conflicts_with = "delay")]
+    schedule_at: Option<u64>,
     /// Running time of one attempt
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     timeout: Option<u64>,
     /// Expire when it has not started by then
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     expires: Option<u64>,
+    /// Fail when it has not ended by then, waiting included
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    deadline: Option<u64>,
     /// Attempts in all [default: as the handler's manifest says]
     #[arg(long, value_name = "N")]
     attempts: Option<u32>,
@@ -78,11 +84,14 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         priority: args.priority,
         delay_ms: args.delay,
         timeout_ms: args.timeout,
+        schedule_at_ms: args.schedule_at,
         expires_ms: args.expires,
+        deadline_ms: args.deadline,
         attempts_max: args.attempts,
         on_complete: args.on_complete.map(Into::into),
         after,
         metadata: args.metadata.map(Into::into),
+        ..Options::default()
     };
     if inputs.is_empty() {
         global.say("no inputs: nothing was submitted");

@@ -64,7 +64,7 @@ async fn cancel(global: &Global, args: &CancelArgs) -> anyhow::Result<Done> {
             let cancelled = client.cancel(task.id, false).await?;
             let stopping = match cancelled.stopping {
                 0 => String::new(),
-                many => format!("; {many} running, asked to stop"),
+                many => format!("; {many} asked to stop"),
             };
             let rest = match cancelled.more {
                 true => "; the rest follows",

@@ -9,7 +9,7 @@ use wasmtime::{Store as Instance, UpdateDeadline};
 use super::control::Control;
 use super::draws::Draws;
 use super::ended::{self, Ended, Fate, Verdict};
-use super::guest::{Guest, Next, Start};
+use super::guest::{Guest, Next, Start, grace_of};
 use super::invoke::{Returned, invoke};
 use super::log::LogSink;
 use super::pages;
@@ -53,9 +53,11 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
     };
     let limit_ms = handler.manifest.limits.running_time(task.timeout_ms).ms;
     let spent = Duration::from_millis(task.spent_ms);
-    control.start(Duration::from_millis(limit_ms), spent);
+    let grace = agents.settings.grace;
+    control.start(Duration::from_millis(limit_ms), spent, grace);
     if task.cancel_requested {
-        control.stop(super::control::Interrupt::Asked, agents.settings.grace);
+        let left = grace_of(&task, grace, agents.clock.now_ms());
+        control.stop(super::control::Interrupt::Asked, left);
     }
     if task.producer == Some(Stage::Hinted) {
         control.hint();
@@ -76,8 +78,8 @@ pub async fn run(agents: Arc<Agents>, claim: Claim, live: Live) {
     });
     match fate {
         Lived::Nothing => {}
-        Lived::Ended(End::Failed(failure, _)) => {
-            let rest_ms = backoff_ms(&handler.manifest.retry, task.attempt);
+        Lived::Ended(End::Failed(failure, asked_ms)) => {
+            let rest_ms = backoff_ms(&handler.manifest.retry, task.attempt).max(asked_ms);
             write(&agents, token, End::Failed(failure, rest_ms), live);
         }
         Lived::Ended(end) => write(&agents, token, end, live),
@@ -349,7 +351,7 @@ fn returned_badly(guest: &mut Guest, failure: Failure) -> Lived {
                     [\"DIR\"] lets it read one, which it sees as /DIR; grants.write lets it write, too";
         guest.log.line(LogLevel::Warn, line);
     }
-    Lived::Ended(End::Failed(failure, 0))
+    Lived::Ended(End::Failed(failure, guest.retry_after_ms))
 }
 
 /// The handler returned a result: check it, and do what it asked for.
@@ -398,6 +400,7 @@ fn from_fate(fate: Fate) -> Lived {
     match fate {
         Fate::Nothing => Lived::Nothing,
         Fate::Interrupted => Lived::Ended(End::Interrupted),
+        Fate::GraceOver => Lived::Ended(End::GraceOver),
         Fate::GivenBack(end) => Lived::Ended(end),
         Fate::Failed(failure) => Lived::Ended(End::Failed(failure, 0)),
     }

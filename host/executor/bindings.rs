@@ -30,7 +30,7 @@ pub mod generator {
     });
 }
 
-/// 0.1: only its exports differ.
+/// 0.1: `imports::v0_1` translates.
 pub mod v0_1 {
     wasmtime::component::bindgen!({
         path: "wit/0.1",
@@ -38,13 +38,7 @@ pub mod v0_1 {
         imports: { default: async | trappable },
         exports: { default: async },
         with: {
-            "fishway:task/types@0.1.0": super::fishway::task::types,
-            "fishway:task/tasks@0.1.0": super::fishway::task::tasks,
-            "fishway:task/pools@0.1.0": super::fishway::task::pools,
-            "fishway:task/workflows@0.1.0": super::fishway::task::workflows,
-            "fishway:task/context@0.1.0": super::fishway::task::context,
             "fishway:task/checkpoints@0.1.0": super::fishway::task::checkpoints,
-            "fishway:task/signals@0.1.0": super::fishway::task::signals,
         },
     });
 
@@ -55,8 +49,8 @@ pub mod v0_1 {
             imports: { default: async | trappable },
             exports: { default: async },
             with: {
-                "fishway:task/types@0.1.0": super::super::fishway::task::types,
-                "fishway:task/context@0.1.0": super::super::fishway::task::context,
+                "fishway:task/types@0.1.0": super::fishway::task::types,
+                "fishway:task/context@0.1.0": super::fishway::task::context,
                 "fishway:task/checkpoints@0.1.0": super::super::fishway::task::checkpoints,
             },
         });

@@ -40,6 +40,8 @@ struct State {
     /// The claim that the attempt runs under; none while it waits.
     claim: Option<Fence>,
     limit: Duration,
+    /// The running time from which on the guest is asked to come to an end.
+    asked_from: Duration,
     spent: Duration,
     running_since: Option<Instant>,
     /// Waits of the host for its store, each within the one before, and when the first began.
@@ -56,6 +58,7 @@ impl Control {
             state: Mutex::new(State {
                 claim: Some(claim),
                 limit: Duration::MAX,
+                asked_from: Duration::MAX,
                 spent: Duration::ZERO,
                 running_since: None,
                 store_waits: 0,
@@ -67,10 +70,12 @@ impl Control {
         }
     }
 
-    /// The attempt begins to run now, after `spent` of the `limit` that it has.
-    pub fn start(&self, limit: Duration, spent: Duration) {
+    /// The attempt begins to run now, after `spent` of the `limit` that it has. The end of the limit is its grace
+    /// period, and no more than half of it.
+    pub fn start(&self, limit: Duration, spent: Duration, grace: Duration) {
         let mut state = self.state();
         (state.limit, state.spent) = (limit, spent);
+        state.asked_from = limit - grace.min(limit / 2);
         state.running_since = Some(Instant::now());
     }
 
@@ -130,7 +135,16 @@ impl Control {
     /// Whether the guest should come to an end: it was asked to, or given a hint.
     pub fn stop_requested(&self) -> bool {
         let state = self.state();
-        state.hinted || state.stop.is_some()
+        let spent = state.spent + state.running(Instant::now());
+        state.hinted || state.stop.is_some() || spent >= state.asked_from
+    }
+
+    /// How much time is left of the grace period, where the task was asked to end.
+    pub fn grace_left(&self) -> Option<Duration> {
+        match self.state().stop {
+            Some((Interrupt::Asked, at)) => Some(at.saturating_duration_since(Instant::now())),
+            _ => None,
+        }
     }
 
     /// Whether it is interrupted, at the latest when the grace has passed.
@@ -250,10 +264,32 @@ mod tests {
 
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn the_end_of_the_running_time_is_a_grace_period() {
+        let asked = |limit: u64, spent: u64| {
+            let control = Control::new(Fence::default());
+            control.start(
+                Duration::from_secs(limit),
+                Duration::from_secs(spent),
+                GRACE,
+            );
+            (control.stop_requested(), control.verdict())
+        };
+        assert_eq!(asked(3_600, 3_000), (false, None));
+        assert_eq!(asked(3_600, 3_590), (true, None));
+        // Half of a short one is its own.
+        assert_eq!(asked(100, 80), (false, None));
+        assert_eq!(asked(12, 5), (false, None));
+        assert_eq!(asked(12, 6), (true, None));
+        assert_eq!(asked(12, 12), (true, Some(Interrupt::Timeout)));
+    }
+
     #[test]
     fn waiting_uses_no_running_time_and_a_stop_only_comes_nearer() {
         let control = Control::new(Fence::default());
-        control.start(Duration::from_secs(3_600), Duration::ZERO);
+        control.start(Duration::from_secs(3_600), Duration::ZERO, GRACE);
         assert_eq!(control.verdict(), None);
         control.pause();
         assert_eq!(
@@ -273,7 +309,11 @@ mod tests {
     fn who_guards_an_attempt_that_waits_has_no_clock_and_is_told_when_it_goes_on() {
         let control = Control::new(Fence::default());
         let rest = || control.state().rest(Instant::now());
-        control.start(Duration::from_secs(3_600), Duration::from_secs(3_599));
+        control.start(
+            Duration::from_secs(3_600),
+            Duration::from_secs(3_599),
+            GRACE,
+        );
         assert!(rest().is_some_and(|rest| rest <= Duration::from_secs(1)));
         control.pause();
         assert_eq!(rest(), None);
@@ -293,7 +333,7 @@ mod tests {
         let control = Control::new(Fence::default());
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        control.start(Duration::from_millis(1_000), Duration::ZERO);
+        control.start(Duration::from_millis(1_000), Duration::ZERO, GRACE);
         let mut state = control.state();
         state.running_since = Some(start);
         let left = |state: &State, ms: u64| state.left(at(ms)).as_millis();
@@ -325,7 +365,7 @@ mod tests {
     #[test]
     fn who_guards_an_attempt_is_told_when_its_time_goes_on() {
         let control = Arc::new(Control::new(Fence::default()));
-        control.start(Duration::from_secs(3_600), Duration::ZERO);
+        control.start(Duration::from_secs(3_600), Duration::ZERO, GRACE);
         let mut guard = std::pin::pin!(control.interrupted());
         let wait = control.waits_for_store();
         let long_ago = Instant::now().checked_sub(STORE_COUNTS * 2);
@@ -353,7 +393,7 @@ mod tests {
     #[test]
     fn a_hint_is_seen_and_interrupts_nothing() {
         let control = Control::new(Fence::default());
-        control.start(Duration::from_secs(3_600), Duration::ZERO);
+        control.start(Duration::from_secs(3_600), Duration::ZERO, GRACE);
         control.hint();
         assert!(control.stop_requested() && !control.stopping());
         assert_eq!(control.verdict(), None);
@@ -362,7 +402,7 @@ mod tests {
     #[test]
     fn time_that_was_spent_before_counts() {
         let control = Control::new(Fence::default());
-        control.start(Duration::from_secs(5), Duration::from_secs(5));
+        control.start(Duration::from_secs(5), Duration::from_secs(5), GRACE);
         assert_eq!(control.verdict(), Some(Interrupt::Timeout));
     }
 

@@ -36,6 +36,8 @@ pub enum Fate {
     Nothing,
     /// Ended from outside, which is no fault of its own.
     Interrupted,
+    /// It was asked to end, and did not within its grace period.
+    GraceOver,
     /// The host could not go on with it: this is to be written.
     GivenBack(End),
     /// It failed.
@@ -135,8 +137,9 @@ pub fn fate(
 /// The failure of an attempt that was ended from outside; `used_up` says that of its running time.
 pub fn interrupted(why: Interrupt, used_up: impl FnOnce() -> String) -> Fate {
     match why {
-        // The task itself knows whether it was cancelled, ended by a clock, or given back.
-        Interrupt::HostStops | Interrupt::Asked => Fate::Interrupted,
+        Interrupt::HostStops => Fate::Interrupted,
+        // The task itself knows by what: a cancel, its deadline or a clock.
+        Interrupt::Asked => Fate::GraceOver,
         Interrupt::Replaced => Fate::Nothing,
         Interrupt::Timeout => failed(FailureKind::Timeout, used_up(), true),
     }
@@ -250,6 +253,6 @@ mod tests {
             Fate::GivenBack(end)
         );
         let asked = Some(Verdict::Interrupted(Interrupt::Asked));
-        assert_eq!(fate(asked, None, &[], &trap()), Fate::Interrupted);
+        assert_eq!(fate(asked, None, &[], &trap()), Fate::GraceOver);
     }
 }

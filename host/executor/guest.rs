@@ -15,7 +15,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Agents;
-use super::control::{Control, StoreWait};
+use super::control::{Control, Interrupt, StoreWait};
 use super::draws::Draws;
 use super::earlier::Earlier;
 use super::ended::{self, Ended, Verdict};
@@ -92,6 +92,10 @@ pub struct Guest {
     unconfirmed_bytes: usize,
     /// Whether it was ended because other instances had the memory of the host.
     pub(super) gives_way: bool,
+    /// Whether a cancel of the task is an error of the wait that it is in: not in version 0.1 of the contract.
+    pub(super) hears_cancel: bool,
+    /// How long the next attempt is to rest at least, should this one fail, in milliseconds.
+    pub(super) retry_after_ms: u64,
 }
 
 /// A call of the store that the host waits for, and what counts how long.
@@ -174,6 +178,7 @@ impl Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         let http = GuestHttp::new(start.agents.exchanges.clone(), &start.task);
+        let hears_cancel = start.handler.hears_cancel();
         Guest {
             limiter: Limiter::new(&start.handler.manifest.limits, &start.agents.parking),
             agents: start.agents,
@@ -202,6 +207,8 @@ impl Guest {
             unconfirmed: 0,
             unconfirmed_bytes: 0,
             gives_way: false,
+            hears_cancel,
+            retry_after_ms: 0,
         }
     }
 
@@ -439,7 +446,7 @@ impl Guest {
         timeout_ms: Option<u64>,
     ) -> wasmtime::Result<Result<Woken, RefusedCall>> {
         if let Some(woken) = self.woken() {
-            return Ok(Ok(woken));
+            return Ok(unless_cancelled(woken));
         }
         let number = self.cursor.number();
         self.flush().await?;
@@ -454,6 +461,8 @@ impl Guest {
             until,
             until_ms,
             spent_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
+            hears_cancel: self.hears_cancel,
+            grace_until_ms: self.grace_until_ms(),
         };
         let agents = self.agents.clone();
         let charge = self.limiter.give_charge();
@@ -511,6 +520,10 @@ impl Guest {
         if task.producer == Some(Stage::Hinted) {
             self.control.hint();
         }
+        if task.cancel_requested {
+            let grace = grace_of(&task, agents.settings.grace, agents.clock.now_ms());
+            self.control.stop(Interrupt::Asked, grace);
+        }
         self.log.renew(task.token());
         self.http.goes_on().await;
         let woken = task.wait.as_ref().and_then(|wait| wait.woken);
@@ -520,7 +533,14 @@ impl Guest {
             return Err(self.end(Verdict::Lost));
         };
         self.clock.fetch_max(woken.at_ms, Ordering::Relaxed);
-        Ok(Ok(woken))
+        Ok(unless_cancelled(woken))
+    }
+
+    /// When the grace period ends, where the task was cancelled, in milliseconds since the Unix epoch.
+    fn grace_until_ms(&self) -> Option<u64> {
+        let rest = self.control.grace_left()?;
+        let rest_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+        Some(self.agents.clock.now_ms().saturating_add(rest_ms))
     }
 
     /// Whether a wait for one of these could never end: the caller itself, or what contains it.
@@ -584,6 +604,24 @@ impl Guest {
             }),
             (fate, _) => fate,
         }
+    }
+}
+
+/// How a wait ended, unless a cancel of the task ended it.
+fn unless_cancelled(woken: Woken) -> Result<Woken, RefusedCall> {
+    if woken.cancelled {
+        Err(RefusedCall::Cancelled)
+    } else {
+        Ok(woken)
+    }
+}
+
+/// How much of the grace period a cancelled task has left as it goes on. It begins when the task is told.
+pub fn grace_of(task: &Task, grace: Duration, now_ms: u64) -> Duration {
+    let told_before = task.wait.as_ref().is_some_and(|wait| wait.told_of_cancel);
+    match task.ends_by_ms.filter(|_| told_before) {
+        Some(at) => grace.min(Duration::from_millis(at.saturating_sub(now_ms))),
+        None => grace,
     }
 }
 

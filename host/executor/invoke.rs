@@ -65,10 +65,11 @@ async fn page(
             let generator = generator.instantiate_async(&mut *instance).await?;
             let generator = generator.fishway_task_generator();
             let returned = generator.call_next_page(instance, &input, cursor).await?;
-            returned.map(|page| Page {
+            let page = returned.map(|page| Page {
                 items: page.items,
                 next_cursor: page.next_cursor,
-            })
+            });
+            page.map_err(GuestFailure::from)
         }
         Pages::V0_2(generator) => {
             let generator = generator.instantiate_async(&mut *instance).await?;
@@ -89,7 +90,8 @@ async fn run(
         Run::V0_1(handler) => {
             let handler = handler.instantiate_async(&mut *instance).await?;
             let handler = handler.fishway_task_handler();
-            handler.call_run(instance, &input).await?
+            let returned = handler.call_run(instance, &input).await?;
+            returned.map_err(GuestFailure::from)
         }
         Run::V0_2(handler) => {
             let handler = handler.instantiate_async(&mut *instance).await?;

@@ -72,6 +72,10 @@ macro_rules! with_options {
             #[serde(default, deserialize_with = "whole::optional")]
             #[schema(maximum = 316224000000u64)]
             delay_ms: Option<u64>,
+            /// In place of `delay_ms`: start no earlier than this time.
+            #[serde(default, deserialize_with = "crate::wire::optional_time")]
+            #[schema(value_type = Option<String>, format = DateTime)]
+            schedule_at: Option<u64>,
             /// Running time of one attempt.
             #[serde(default, deserialize_with = "whole::optional")]
             #[schema(minimum = 1, maximum = 316224000000u64)]
@@ -80,6 +84,10 @@ macro_rules! with_options {
             #[serde(default, deserialize_with = "whole::optional")]
             #[schema(maximum = 316224000000u64)]
             expires_ms: Option<u64>,
+            /// Fail when it has not ended by then, waiting included.
+            #[serde(default, deserialize_with = "whole::optional")]
+            #[schema(minimum = 1, maximum = 316224000000u64)]
+            deadline_ms: Option<u64>,
             /// Attempts in all; as the handler's manifest says when absent.
             #[serde(default, deserialize_with = "whole::optional")]
             #[schema(minimum = 1, maximum = 1000)]
@@ -113,11 +121,14 @@ macro_rules! with_options {
                     priority: self.priority,
                     delay_ms: self.delay_ms,
                     timeout_ms: self.timeout_ms,
+                    schedule_at_ms: self.schedule_at,
                     expires_ms: self.expires_ms,
+                    deadline_ms: self.deadline_ms,
                     attempts_max: self.max_attempts,
                     on_complete: arc(&self.on_complete),
                     after,
                     metadata: self.metadata.as_ref().map(|text| text.get().into()),
+                    ..Options::default()
                 })
             }
         }
@@ -479,6 +490,9 @@ pub struct CancelJson {
     /// Leave the tasks below it alone.
     #[serde(default)]
     only: bool,
+    /// End tasks that wait at once: their handlers are not told, and undo nothing.
+    #[serde(default)]
+    now: bool,
 }
 
 /// What a cancel did.
@@ -490,7 +504,7 @@ pub struct CancelledJson {
     pub cancelled: bool,
     /// Tasks that end by it, the named one among them.
     pub tasks: u64,
-    /// Those of them that run, and were asked to stop.
+    /// Those of them that were asked to stop: they run, or undo their steps.
     pub stopping: u64,
     /// Whether more tasks end later: the tree was too large for one transaction, and the rest follows.
     #[serde(default)]
@@ -506,7 +520,7 @@ async fn cancel(
     Given(how): Given<CancelJson>,
 ) -> Result<Shown<CancelledJson>, Problem> {
     let id = state.read(move |client| client.resolve(&name)).await?;
-    let cancelled = state.client.cancel(id, how.only).await?;
+    let cancelled = state.client.end(id, how.only, how.now).await?;
     Ok(Shown(CancelledJson {
         id: id.to_string(),
         cancelled: cancelled.changed,

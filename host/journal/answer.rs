@@ -15,6 +15,13 @@ pub enum Answer {
     Flag(bool),
     /// The tasks that it created or found, in order.
     Tasks(Vec<TaskId>),
+    /// The same, where some of them were there already.
+    Spawned {
+        /// All of them, in order.
+        tasks: Vec<TaskId>,
+        /// Positions of those that were there already.
+        found: Vec<u32>,
+    },
     /// The states of tasks. Outputs are read from the tasks themselves: a completed task never changes.
     Outcomes(Snapshot),
     /// The same, for a wait that timed out.
@@ -57,6 +64,7 @@ impl Snapshot {
                 task: outcome.id,
                 status: outcome.status,
                 failure: outcome.failure.clone(),
+                attempts: outcome.attempts,
             });
         } else if foreign {
             self.used.push(outcome.id);
@@ -82,6 +90,14 @@ pub struct Mark {
     /// Why, when it had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Attempts that it had made in its phase; 0 in records of an earlier version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 mod status_word {
@@ -118,6 +134,8 @@ pub enum RefusedCall {
     PoolClosed(String),
     #[error("{0}")]
     Limit(String),
+    #[error("the task was cancelled")]
+    Cancelled,
 }
 
 #[cfg(test)]
@@ -132,6 +150,11 @@ mod tests {
             Answer::Done,
             Answer::Flag(false),
             Answer::Tasks(vec![id]),
+            Answer::Spawned {
+                tasks: vec![id, id],
+                found: vec![1],
+            },
+            Answer::Refused(RefusedCall::Cancelled),
             Answer::Outcomes(Snapshot::default()),
             Answer::TimedOut(Snapshot {
                 tasks: vec![id],
@@ -139,6 +162,7 @@ mod tests {
                     task: id,
                     status: Status::Running,
                     failure: None,
+                    attempts: 2,
                 }],
                 used: Vec::new(),
             }),

@@ -162,7 +162,7 @@ impl Cursor {
             .get(&(self.number + 1))
             .map(|next| &next.answer)
         {
-            Some(Answer::Tasks(ids)) => Some(ids.len()),
+            Some(Answer::Tasks(ids) | Answer::Spawned { tasks: ids, .. }) => Some(ids.len()),
             _ => None,
         }
     }

@@ -205,7 +205,7 @@ fn answer(answer: &Answer) -> String {
         Answer::Done => "done".to_owned(),
         Answer::Flag(true) => "yes".to_owned(),
         Answer::Flag(false) => "no".to_owned(),
-        Answer::Tasks(ids) => match ids.as_slice() {
+        Answer::Tasks(ids) | Answer::Spawned { tasks: ids, .. } => match ids.as_slice() {
             [one] => format!("task {one}"),
             several => format!("{} tasks", several.len()),
         },

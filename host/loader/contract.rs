@@ -71,6 +71,16 @@ impl Export {
     }
 }
 
+/// Whether one of these interfaces is of the contract, in a later version than 0.1.
+pub fn is_newer<'a>(mut interfaces: impl Iterator<Item = &'a str>) -> bool {
+    let first = Version::V0_1.track();
+    interfaces.any(|interface| {
+        let rest = interface.strip_prefix(PACKAGE);
+        let version = rest.and_then(|rest| rest.strip_prefix('/')?.split_once('@'));
+        version.is_some_and(|(_, version)| !version.starts_with(first))
+    })
+}
+
 /// The newest version in which a component exports an interface.
 pub fn exported(component: &Component, export: Export) -> Option<Version> {
     let mut newest_first = Version::ALL.into_iter().rev();

@@ -92,6 +92,13 @@ pub struct Handler {
 }
 
 impl Handler {
+    /// Whether it is built against a version of the contract in which a cancel is an error of the wait that the task is
+    /// in: a later one than 0.1.
+    pub fn hears_cancel(&self) -> bool {
+        let all = self.imports.iter().chain(&self.exports);
+        contract::is_newer(all.map(String::as_str))
+    }
+
     /// The function that a task type names.
     pub fn function(&self, task_type: &str) -> Option<&Arc<Exported>> {
         let (_, name) = task_type.split_once('/')?;

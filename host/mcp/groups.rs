@@ -81,7 +81,7 @@ async fn pools(door: Arc<Door>, input: PoolsInput, _call: Call) -> Result<TasksO
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolInput {
-    /// The pool's id, a unique beginning of it, or its name: then the newest of that name.
+    /// The pool's id or name; of several with that name, the newest.
     pool: String,
 }
 

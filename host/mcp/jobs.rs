@@ -39,7 +39,7 @@ pub fn tools() -> Vec<Known> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusInput {
-    /// The job's id, a unique beginning of it, or its name: then the newest of that name.
+    /// The job's id or name; of several with that name, the newest.
     job: String,
     /// Wait for its end, in seconds: 0 to 300; 0 when absent. 25 suits most clients.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
@@ -140,7 +140,7 @@ impl Door {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResultsInput {
-    /// The job's id, a unique beginning of it, or its name: then the newest of that name.
+    /// The job's id or name; of several with that name, the newest.
     job: String,
     /// Only units after this line: `next_line` of the page before.
     #[serde(default, deserialize_with = "crate::wire::whole::whole")]
@@ -232,7 +232,7 @@ async fn results(
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobInput {
-    /// The job's id, a unique beginning of it, or its name: then the newest of that name.
+    /// The job's id or name; of several with that name, the newest.
     job: String,
 }
 

@@ -49,7 +49,7 @@ pub fn tools() -> Vec<Known> {
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct OptionsInput {
-    /// A name of your own for this piece of work: submitting the same again under the same key gives the first task.
+    /// Submitting the same again under the same key gives the first task.
     key: Option<String>,
     /// Take the earlier task of the key whatever its input.
     #[serde(default)]
@@ -62,12 +62,19 @@ pub struct OptionsInput {
     /// Start no earlier than this from now, in milliseconds.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     delay_ms: Option<u64>,
-    /// Running time of one attempt, in milliseconds; as the handler's manifest says when absent.
+    /// In place of `delay_ms`: a time such as 2026-12-24T18:00:00Z.
+    #[serde(default, deserialize_with = "crate::wire::optional_time")]
+    #[schemars(with = "Option<String>")]
+    schedule_at: Option<u64>,
+    /// Running time of one attempt, in milliseconds.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     timeout_ms: Option<u64>,
     /// Expire when it has not started by then, in milliseconds from now.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     expires_ms: Option<u64>,
+    /// Fail when it has not ended by then, in milliseconds from now.
+    #[serde(default, deserialize_with = "crate::wire::whole::optional")]
+    deadline_ms: Option<u64>,
     /// Attempts in all; as the handler's manifest says when absent.
     #[serde(default, deserialize_with = "crate::wire::whole::optional")]
     max_attempts: Option<u32>,
@@ -91,11 +98,14 @@ impl OptionsInput {
             priority: self.priority,
             delay_ms: self.delay_ms,
             timeout_ms: self.timeout_ms,
+            schedule_at_ms: self.schedule_at,
             expires_ms: self.expires_ms,
+            deadline_ms: self.deadline_ms,
             attempts_max: self.max_attempts,
             on_complete: arc(self.on_complete),
             after,
             metadata: self.metadata.map(|object| object.get().into()),
+            ..Options::default()
         })
     }
 }

@@ -289,6 +289,11 @@ fn options(body: &mut Value, options: &Options) {
         ("on_complete", json!(options.on_complete.as_deref())),
         ("key", json!(options.key.as_deref())),
         ("delay_ms", json!(options.delay_ms)),
+        (
+            "schedule_at",
+            json!(options.schedule_at_ms.map(crate::wire::time)),
+        ),
+        ("deadline_ms", json!(options.deadline_ms)),
     ];
     for (name, value) in all {
         if !value.is_null() {

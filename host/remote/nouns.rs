@@ -18,7 +18,9 @@ use crate::store::{
 use crate::task::edge::{Link, On};
 use crate::task::producer::{Clocks, Producer, Stage};
 use crate::task::state::Attempt;
-use crate::task::{Damage, FIRST_PHASE, Failure, Fence, Options, Status, Task, TaskId, Wait};
+use crate::task::{
+    Damage, FIRST_PHASE, Failure, Fence, Options, Status, Task, TaskId, Terms, Wait,
+};
 use crate::wire::history::{CallJson, CallWaitJson, HistoryJson};
 use crate::wire::job::UnitJson;
 use crate::wire::{
@@ -109,6 +111,11 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
         blocked_by: u32::from(reason == Some("blocked")),
         run_at_ms: (reason == Some("scheduled")).then_some(created_at_ms),
         expires_at_ms: None,
+        ends_by_ms: None,
+        terms: Terms {
+            deadline_at_ms: maybe(&json.deadline, |text| at_ms(text))?,
+            ..Terms::default()
+        },
         cancel_requested: json.cancel_requested,
         producer: None,
         wait: json.awaited_signal.as_ref().map(|name| Wait {
@@ -117,6 +124,8 @@ pub fn task(json: &TaskJson) -> Result<Task, StoreError> {
             remaining: 1,
             signal: Some(name.clone()),
             exchange: false,
+            hears_cancel: false,
+            told_of_cancel: false,
             since_ms: created_at_ms,
             claim: None,
             until_ms: None,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::nouns::{self, at_ms};
 use super::{Input, Inputs, NOTHING, Remote, asking, local, options, with_metadata};
@@ -62,24 +62,12 @@ impl Writes for Remote {
         only: bool,
         _by: Option<CallBy>,
     ) -> Result<Cancelled, StoreError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            cancelled: bool,
-            tasks: u64,
-            stopping: u64,
-            // An older host does all of it at once.
-            #[serde(default)]
-            more: bool,
-        }
-        let path = format!("/v1/tasks/{task}/cancel");
-        let answer: Answer = self.post(path, json!({ "only": only }).to_string()).await?;
-        Ok(Cancelled {
-            changed: answer.cancelled,
-            tasks: answer.tasks,
-            stopping: answer.stopping,
-            more: answer.more,
-            at_ms: wire::now_ms(),
-        })
+        self.ask_to_end(task, json!({ "only": only })).await
+    }
+
+    async fn cancel_now(&self, task: TaskId, only: bool) -> Result<Cancelled, StoreError> {
+        self.ask_to_end(task, json!({ "only": only, "now": true }))
+            .await
     }
 
     async fn run_workflow(
@@ -322,5 +310,29 @@ impl Writes for Remote {
 
     fn end(&self, _token: Token, _end: End, heard: Heard) {
         heard(Err(local("running a task")));
+    }
+}
+
+impl Remote {
+    /// Cancel a task.
+    async fn ask_to_end(&self, task: TaskId, how: Value) -> Result<Cancelled, StoreError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            cancelled: bool,
+            tasks: u64,
+            stopping: u64,
+            // An older host does all of it at once.
+            #[serde(default)]
+            more: bool,
+        }
+        let path = format!("/v1/tasks/{task}/cancel");
+        let answer: Answer = self.post(path, how.to_string()).await?;
+        Ok(Cancelled {
+            changed: answer.cancelled,
+            tasks: answer.tasks,
+            stopping: answer.stopping,
+            more: answer.more,
+            at_ms: wire::now_ms(),
+        })
     }
 }

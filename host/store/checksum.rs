@@ -173,6 +173,8 @@ pub struct Texts<'a> {
     pub wait: Option<&'a str>,
     /// How far it is.
     pub progress: Option<&'a str>,
+    /// What its creator asked for besides.
+    pub terms: Option<&'a str>,
 }
 
 /// The bits of a task's checksum that are of its row.
@@ -241,6 +243,11 @@ pub fn of_task(task: &Task, is_group: bool, texts: &Texts<'_>) -> i64 {
     all.number(task.secret.into());
     all.maybe_count(task.ended_at_ms);
     all.count(task.spent_ms);
+    // Few tasks have these, and rows of earlier versions have none.
+    if task.ends_by_ms.is_some() || texts.terms.is_some() {
+        all.maybe_count(task.ends_by_ms);
+        all.maybe_text(texts.terms);
+    }
     let row = parts.sum();
     match task.status.is_terminal() {
         false => row,
@@ -261,6 +268,7 @@ fn of_outcome(task: &Task, failure: Option<&str>) -> i64 {
             .as_ref()
             .is_some_and(|output| !is_inline(output)),
         failure,
+        attempts: task.attempt,
     };
     told.sum()
 }
@@ -282,6 +290,8 @@ pub struct Told<'a> {
     pub elsewhere: bool,
     /// Why it did not complete, as JSON.
     pub failure: Option<&'a str>,
+    /// Attempts that it has made in its last phase.
+    pub attempts: u32,
 }
 
 impl Told<'_> {
@@ -303,6 +313,7 @@ impl Told<'_> {
             (output, false) => all.maybe_text(output),
         }
         all.maybe_text(self.failure);
+        all.number(self.attempts.into());
         // As the upper half of a column that has a sign.
         i64::from(parts.sum() as i32)
     }

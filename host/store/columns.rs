@@ -11,7 +11,7 @@ use crate::group::{Each, Group, GroupKind, OnFailure};
 use crate::store::checksum::{self, INLINE_BYTES_MAX};
 use crate::task::producer::Stage;
 use crate::task::{
-    Damage, Failure, Fence, Json, Outcome, Place, Progress, Status, Task, TaskId, Wait,
+    Damage, Failure, Fence, Json, Outcome, Place, Progress, Status, Task, TaskId, Terms, Wait,
 };
 
 /// The payloads of a task, by their bit in `spilled`, which is also their `kind` in `payloads`.
@@ -40,10 +40,12 @@ pub const COLUMNS: &str = "\
   timeout_ms, attempts_max, on_complete, status, phase, attempt, restarts, fence, run, blocked_by,
   run_at_ms, expires_at_ms, cancel_requested, wait, progress,
   created_at_ms, started_at_ms, run_at_start_ms, ended_at_ms, spent_ms,
-  kind, scope_id, gate_id, member, metadata, optional, producer, secret_number, checksum";
+  kind, scope_id, gate_id, member, metadata, optional, producer, secret_number, checksum,
+  ends_by_ms, terms";
 
 /// What other tasks see of a task, in the order that [`told`] reads.
-pub const TOLD_COLUMNS: &str = "id, sequence, handler, status, output, spilled, failure, checksum";
+pub const TOLD_COLUMNS: &str =
+    "id, sequence, handler, status, output, spilled, failure, checksum, attempt";
 
 /// The outcome of an ended task, and what a map needs besides.
 #[derive(Debug)]
@@ -197,6 +199,8 @@ pub fn task(row: &impl Cells, id: TaskId) -> (Task, i64) {
         blocked_by: columns.whole(29),
         run_at_ms: columns.optional(30),
         expires_at_ms: columns.optional(31),
+        ends_by_ms: columns.optional(49),
+        terms: columns.json::<Terms>(50).unwrap_or_default(),
         cancel_requested: columns.flag(32),
         producer: columns
             .said(46)
@@ -216,6 +220,7 @@ pub fn task(row: &impl Cells, id: TaskId) -> (Task, i64) {
         failure: columns.said(19),
         wait: columns.said(33),
         progress: columns.said(34),
+        terms: columns.said(50),
     };
     let kept = columns.optional_number(48);
     let fits = checksum::fits_task(kept, || checksum::of_task(&task, is_group, &texts));
@@ -242,6 +247,7 @@ pub fn told(row: &impl Cells, id: TaskId, handler: &mut Arc<str>) -> Option<Told
         output: columns.said(4),
         elsewhere,
         failure: columns.said(6),
+        attempts: columns.whole(8),
     };
     if columns.broken.get() || !told.fits(columns.optional_number(7)) {
         return None;
@@ -260,6 +266,7 @@ pub fn told(row: &impl Cells, id: TaskId, handler: &mut Arc<str>) -> Option<Told
             status: Status::from_word(told.status)?,
             output: told.output.map(Into::into),
             failure,
+            attempts: told.attempts,
         },
         sequence: told.sequence,
         elsewhere,
@@ -321,6 +328,11 @@ pub fn spill(payload: Option<&Json>, bit: i64) -> i64 {
     } else {
         0
     }
+}
+
+/// What the creator of a task asked for besides, as JSON; none where that is nothing.
+pub fn terms(task: &Task) -> Option<String> {
+    (task.terms != Terms::default()).then(|| to_json(&task.terms))
 }
 
 /// A value as JSON text. The values of our own types always have one.

@@ -34,7 +34,7 @@ mod workflows;
 use std::collections::{HashMap, VecDeque};
 
 pub use adding::submit;
-pub use again::{cancel, retry};
+pub use again::{cancel, cancel_now, retry};
 pub use attempts::{finish, record, suspend};
 pub use claim::{claim, stopping};
 pub use delete::sweep;
@@ -408,6 +408,10 @@ impl<'a> Turn<'a> {
                         };
                         caused.push((group, ended));
                     }
+                    if task.status == Status::Failed && task.group.is_none() {
+                        let work = Unfinished::new(id, Kind::EndsWithParent);
+                        self.spread(work, &mut caused)?;
+                    }
                     if attached.sources && task.group.is_none() {
                         self.spread(Unfinished::new(id, Kind::Groups), &mut caused)?;
                     }
@@ -500,7 +504,8 @@ fn clock_of(task: &Task) -> Option<u64> {
         Status::Waiting => [task.wait.as_ref().and_then(|wait| wait.until_ms), None],
         _ => [None, None],
     };
-    clocks.into_iter().flatten().min()
+    let ends_by_ms = task.ends_by_ms;
+    clocks.into_iter().flatten().chain(ends_by_ms).min()
 }
 
 /// Names the wait that a task is in, so that the row of an earlier wait is told from it.

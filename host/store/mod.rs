@@ -19,6 +19,7 @@ mod history;
 pub mod invariants;
 mod journal;
 pub mod kernel;
+pub mod kin;
 pub mod moving;
 mod nodes;
 pub mod phases;
@@ -686,6 +687,10 @@ pub struct Suspension {
     /// The numbers of the exchanges that this host holds for the run, at most
     /// [`EXCHANGES_MAX`](crate::limits::EXCHANGES_MAX): all of them, each time.
     pub exchanges: Vec<u32>,
+    /// Whether a cancel ends the wait, and not at once the task: the handler is told.
+    pub hears_cancel: bool,
+    /// When the grace period ends, where the task was cancelled, in milliseconds since the Unix epoch.
+    pub grace_until_ms: Option<u64>,
 }
 
 /// What a wait is for.
@@ -735,6 +740,8 @@ pub enum End {
     },
     /// The host stops and gives the attempt back.
     Interrupted,
+    /// It was asked to end, and its grace period is over.
+    GraceOver,
     /// The host lives and cannot go on with it. No attempt is counted.
     Lost {
         /// Why.

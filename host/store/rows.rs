@@ -72,6 +72,14 @@ pub trait Rows:
         parent: TaskId,
         after: (u64, TaskId),
     ) -> Result<Vec<(u64, TaskId)>, StoreError>;
+    /// Children of a task that have not ended and are to end when it fails, those behind `after`, by their ids; at most
+    /// `limit`.
+    fn children_ending(
+        &mut self,
+        parent: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError>;
     /// Rank of the last child; 0 when there is none.
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError>;
 
@@ -741,4 +749,6 @@ pub enum Alarm {
     Wait,
     /// A clock of a producer has run out.
     Producer,
+    /// It is to have ended by now.
+    Deadline,
 }

@@ -40,7 +40,9 @@ pub enum Kind {
     Members,
     /// A task was cancelled: cancel what is below it. `bound` is the rank of the last child that it had then.
     Below,
-    /// Cancel a task, and what is below it.
+    /// A task has failed: cancel those of its children that are to end with it.
+    EndsWithParent,
+    /// Cancel a task, and what is below it. As with [`Kind::Below`], a status says that what waits ends at once.
     Cancel,
     /// A map has begun: make its items. The rank in `after` says how many are there.
     Items,
@@ -78,12 +80,13 @@ pub const HELD: u64 = 1;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Dependents,
         Kind::Reopened,
         Kind::Waiters,
         Kind::Members,
         Kind::Below,
+        Kind::EndsWithParent,
         Kind::Cancel,
         Kind::Items,
         Kind::Journal,
@@ -107,6 +110,7 @@ impl Kind {
             Kind::Waiters => "waiters",
             Kind::Members => "members",
             Kind::Below => "below",
+            Kind::EndsWithParent => "ends-with-parent",
             Kind::Cancel => "cancel",
             Kind::Items => "items",
             Kind::Journal => "journal",

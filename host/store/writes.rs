@@ -36,6 +36,8 @@ pub trait Writes: Send + Sync + 'static {
         only: bool,
         by: Option<CallBy>,
     ) -> Result<Cancelled, StoreError>;
+    /// The same, and what waits ends at once: its handler is not told, and undoes nothing.
+    async fn cancel_now(&self, task: TaskId, only: bool) -> Result<Cancelled, StoreError>;
     /// Keep a workflow with all of its steps, all or nothing. With `by`, the call of a handler: its
     /// record, the workflow and its steps in their order, is kept in the same transaction.
     async fn run_workflow(
@@ -197,6 +199,10 @@ impl<S: Queued> Writes for S {
             kernel::cancel(turn, task, only, by.as_ref())
         })
         .await
+    }
+
+    async fn cancel_now(&self, task: TaskId, only: bool) -> Result<Cancelled, StoreError> {
+        ask(self, move |turn| kernel::cancel_now(turn, task, only)).await
     }
 
     async fn retry(&self, task: TaskId) -> Result<Task, StoreError> {

@@ -119,7 +119,12 @@ pub struct Task {
     pub run_at_ms: Option<u64>,
     /// Expires when it has not started by then, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
-    /// Somebody asked for its end while it ran.
+    /// When it is ended, wherever it stands, in milliseconds since the Unix epoch: its deadline, or the end of the
+    /// time that it has after a cancel.
+    pub ends_by_ms: Option<u64>,
+    /// What else its creator asked for.
+    pub terms: Terms,
+    /// Somebody asked for its end while it ran, or in a wait that hears of it; or its deadline has passed.
     pub cancel_requested: bool,
     /// Where it is as a producer; none when it is no producer.
     pub producer: Option<producer::Stage>,
@@ -147,6 +152,24 @@ pub struct Task {
     pub damage: Option<Damage>,
 }
 
+/// What its creator asked for of a task that few tasks have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terms {
+    /// Time from its creation or its last retry to its end, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// That end, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_at_ms: Option<u64>,
+    /// When it was to start, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at_ms: Option<u64>,
+    /// Whether it is cancelled when its parent fails.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ends_with_parent: bool,
+}
+
 impl Task {
     /// Bytes of the payloads that it has here.
     pub fn payload_bytes(&self) -> u64 {
@@ -161,6 +184,12 @@ impl Task {
         let wait = self.wait.as_ref();
         let same = wait.is_some_and(|wait| wait.woken.is_some() && wait.claim == Some(claim));
         same && self.fence.number == claim.number + 1 && self.run == run
+    }
+
+    /// Whether it was cancelled in a wait, and goes on for a while to undo its steps.
+    pub fn undoes_steps(&self) -> bool {
+        let hears = self.wait.as_ref().is_some_and(|wait| wait.hears_cancel);
+        self.cancel_requested && !self.status.is_terminal() && hears
     }
 
     /// The token that every write of the current attempt bears.
@@ -263,6 +292,7 @@ impl Task {
             // What it may end with is no result yet, and would differ on replay.
             output: self.output.clone().filter(|_| self.status.is_terminal()),
             failure: self.failure.clone(),
+            attempts: self.attempt,
         }
     }
 }
@@ -302,6 +332,8 @@ pub struct Outcome {
     pub output: Option<Json>,
     /// Why it did not complete.
     pub failure: Option<Failure>,
+    /// Attempts that it has made in its last phase.
+    pub attempts: u32,
 }
 
 impl Outcome {
@@ -375,6 +407,8 @@ pub enum FailureKind {
     Trap,
     /// The attempt used up its running time.
     Timeout,
+    /// The task did not end by its deadline.
+    Deadline,
     /// A bound was crossed: memory, tables, stack, payload, host calls.
     Limit,
     /// A replayed call differs from its record.
@@ -400,6 +434,7 @@ impl FailureKind {
             FailureKind::Handler => "handler",
             FailureKind::Trap => "trap",
             FailureKind::Timeout => "timeout",
+            FailureKind::Deadline => "deadline",
             FailureKind::Limit => "limit",
             FailureKind::Diverged => "diverged",
             FailureKind::HostLost => "host-lost",
@@ -431,6 +466,12 @@ pub struct Wait {
     pub exchange: bool,
     /// When the wait began.
     pub since_ms: u64,
+    /// Whether a cancel ends the wait, and not at once the task: the handler is told, and may undo its steps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hears_cancel: bool,
+    /// Whether the run was told of a cancel in an earlier wait.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_of_cancel: bool,
     /// The claim of the attempt that waits; none when it is the step to the next phase. The instance of
     /// another claim does not go on from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -439,6 +480,13 @@ pub struct Wait {
     pub until_ms: Option<u64>,
     /// How it ended; `None` while it lasts.
     pub woken: Option<Woken>,
+}
+
+impl Wait {
+    /// Whether the run has been told of a cancel, in this wait or in an earlier one.
+    pub fn was_told(&self) -> bool {
+        self.told_of_cancel || self.woken.is_some_and(|woken| woken.cancelled)
+    }
 }
 
 /// What the phase of a task began after. It is kept until the task completes, so that a retry waits for it again.
@@ -470,6 +518,9 @@ pub struct Woken {
     pub at_ms: u64,
     /// Whether it was its time that ended it.
     pub timed_out: bool,
+    /// Whether a cancel of the task ended it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
     /// The task whose arrival ended it. It may have gone on since, so whoever waited for any of
     /// several could not tell it from the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -589,6 +640,10 @@ impl NewTask {
     ) -> Task {
         let created_at_ms = self.created_at_ms.unwrap_or(now_ms);
         let options = self.options;
+        let delay_ms = options.delay_ms.filter(|ms| *ms > 0);
+        let scheduled_at_ms = delay_ms
+            .map(|ms| created_at_ms + ms)
+            .or(options.schedule_at_ms);
         let mut task = Task {
             id,
             parent: self.spawner.map(|spawner| spawner.parent),
@@ -625,11 +680,15 @@ impl NewTask {
             fence: Fence::default(),
             run: 0,
             blocked_by,
-            run_at_ms: options
-                .delay_ms
-                .filter(|ms| *ms > 0)
-                .map(|ms| created_at_ms + ms),
+            run_at_ms: scheduled_at_ms.filter(|at| *at > now_ms),
             expires_at_ms: options.expires_ms.map(|ms| created_at_ms + ms),
+            ends_by_ms: options.deadline_ms.map(|ms| created_at_ms + ms),
+            terms: Terms {
+                deadline_ms: options.deadline_ms,
+                deadline_at_ms: options.deadline_ms.map(|ms| created_at_ms + ms),
+                run_at_ms: scheduled_at_ms,
+                ends_with_parent: options.ends_with_parent,
+            },
             cancel_requested: false,
             producer: None,
             wait: None,
@@ -648,6 +707,7 @@ impl NewTask {
             task.ended_at_ms = Some(now_ms);
             // Nothing that it would have started by.
             task.run_at_ms = None;
+            task.ends_by_ms = None;
             task.blocked_by = 0;
         }
         task

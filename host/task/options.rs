@@ -20,12 +20,20 @@ pub struct Options {
     pub delay_ms: Option<u64>,
     /// Running time that one attempt may take, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// The time at which it may start, in milliseconds since the Unix epoch. Not together with `delay_ms`.
+    pub schedule_at_ms: Option<u64>,
     /// Time in which it must start, in milliseconds.
     pub expires_ms: Option<u64>,
+    /// Time in which it must end, waiting included, in milliseconds.
+    pub deadline_ms: Option<u64>,
     /// Attempts in all.
     pub attempts_max: Option<u32>,
     /// Handler that goes on with the output.
     pub on_complete: Option<Arc<str>>,
+    /// The ended task that it takes the place of.
+    pub retry_of: Option<TaskId>,
+    /// Whether it is cancelled when its parent fails.
+    pub ends_with_parent: bool,
     /// Start only when these have completed; at most [`limits::AFTER_MAX`].
     pub after: Vec<TaskId>,
     /// A JSON object that is kept with the task and shown.
@@ -49,6 +57,16 @@ impl Options {
         add("delay", self.delay_ms.map(|value| value.to_string()));
         add("timeout", self.timeout_ms.map(|value| value.to_string()));
         add("expires", self.expires_ms.map(|value| value.to_string()));
+        add(
+            "schedule-at",
+            self.schedule_at_ms.map(|value| value.to_string()),
+        );
+        add("deadline", self.deadline_ms.map(|value| value.to_string()));
+        add("retry-of", self.retry_of.map(|value| value.to_string()));
+        add(
+            "on-parent-failure",
+            self.ends_with_parent.then(|| "cancel".to_owned()),
+        );
         add("attempts", self.attempts_max.map(|value| value.to_string()));
         add("on-complete", shown(&self.on_complete));
         for upstream in &self.after {
@@ -131,6 +149,7 @@ impl Options {
             ("delay", self.delay_ms),
             ("timeout", self.timeout_ms),
             ("expires", self.expires_ms),
+            ("deadline", self.deadline_ms),
         ];
         for (what, duration) in durations {
             if duration.is_some_and(|ms| ms > limits::DURATION_MS_MAX) {
@@ -140,6 +159,17 @@ impl Options {
         if let Some(metadata) = &self.metadata {
             check_metadata(metadata)?;
         }
+        if self.schedule_at_ms.is_some() && self.delay_ms.is_some() {
+            return Err(
+                "delay and schedule-at are both set: a task has one time to start".to_owned(),
+            );
+        }
+        if self
+            .schedule_at_ms
+            .is_some_and(|at| at > limits::TIME_MS_MAX)
+        {
+            return Err("schedule-at is later than the year 9999".to_owned());
+        }
         match self.attempts_max {
             Some(0) => Err("max-attempts is 0: a task needs at least one attempt".to_owned()),
             Some(many) if many > limits::ATTEMPTS_MAX => Err(format!(
@@ -148,6 +178,9 @@ impl Options {
             )),
             _ if self.timeout_ms == Some(0) => {
                 Err("timeout is 0: an attempt needs some running time".to_owned())
+            }
+            _ if self.deadline_ms == Some(0) => {
+                Err("deadline is 0: a task needs some time".to_owned())
             }
             _ => Ok(()),
         }
@@ -291,6 +324,37 @@ mod tests {
     }
 
     #[test]
+    fn a_task_has_one_time_to_start_and_time_to_end() {
+        let check = |options: Options, expected: &str| {
+            assert_eq!(options.check().unwrap_err(), expected);
+        };
+        let options = Options {
+            delay_ms: Some(1),
+            schedule_at_ms: Some(1),
+            ..Options::default()
+        };
+        check(
+            options,
+            "delay and schedule-at are both set: a task has one time to start",
+        );
+        let options = Options {
+            schedule_at_ms: Some(limits::TIME_MS_MAX + 1),
+            ..Options::default()
+        };
+        check(options, "schedule-at is later than the year 9999");
+        let options = Options {
+            deadline_ms: Some(0),
+            ..Options::default()
+        };
+        check(options, "deadline is 0: a task needs some time");
+        let options = Options {
+            deadline_ms: Some(limits::DURATION_MS_MAX + 1),
+            ..Options::default()
+        };
+        check(options, "deadline is longer than ten years");
+    }
+
+    #[test]
     fn every_option_makes_another_spawn_and_none_makes_none() {
         let text: Arc<str> = "x".into();
         // Without `..`: whoever adds an option is asked to add it here, and to the fingerprint.
@@ -299,15 +363,19 @@ mod tests {
             queue: Some(text.clone()),
             priority: Some(1),
             delay_ms: Some(1),
+            schedule_at_ms: Some(1),
             timeout_ms: Some(1),
             expires_ms: Some(1),
+            deadline_ms: Some(1),
             attempts_max: Some(1),
             on_complete: Some(text.clone()),
+            retry_of: Some(TaskId::from_i64(1)),
+            ends_with_parent: true,
             after: vec![TaskId::from_i64(1)],
             metadata: Some("{}".into()),
         };
         assert_eq!(Options::default().fingerprint(), "");
-        assert_eq!(all.fingerprint().matches(';').count(), 10);
+        assert_eq!(all.fingerprint().matches(';').count(), 14);
         let mut other = all.clone();
         other.after.push(TaskId::from_i64(2));
         assert_ne!(other.fingerprint(), all.fingerprint());

@@ -6,6 +6,7 @@
 //! second opinion. `docs/state-machine.md` is generated from this file by [`table`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::group;
 use crate::limits;
@@ -59,6 +60,10 @@ pub enum Event {
         until_ms: Option<u64>,
         /// Running time that the attempt has used so far.
         spent_ms: u64,
+        /// Whether a cancel ends the wait, and the handler is told.
+        hears_cancel: bool,
+        /// When the grace period ends, where the task was cancelled.
+        grace_until_ms: Option<u64>,
     },
     /// The handler returned, and asked to be run again later.
     Rescheduled {
@@ -109,6 +114,10 @@ pub enum Event {
     },
     /// Somebody asks for its end.
     CancelRequested,
+    /// Somebody asks for its end, and does not let it undo its steps.
+    EndRequested,
+    /// It is to have ended by now.
+    DeadlinePassed,
     /// To the source of a generator: that was cancelled alone, and asks for no further page.
     Unneeded {
         /// Why it ends, naming the generator.
@@ -120,6 +129,8 @@ pub enum Event {
     ClockRanOut,
     /// The host stops in an orderly way and gives the attempt back.
     Interrupted,
+    /// The attempt was asked to end, and its grace period is over.
+    GraceOver,
     /// The attempt came to no end: its host is gone, or could not go on with it.
     AttemptLost {
         /// How.
@@ -227,10 +238,13 @@ impl Event {
             Event::UpstreamShut => "upstream shut",
             Event::UpstreamLost { .. } => "upstream lost",
             Event::CancelRequested => "cancel requested",
+            Event::EndRequested => "end requested",
+            Event::DeadlinePassed => "deadline passed",
             Event::Unneeded { .. } => "unneeded",
             Event::Hinted => "hinted",
             Event::ClockRanOut => "clock ran out",
             Event::Interrupted => "interrupted",
+            Event::GraceOver => "grace over",
             Event::AttemptLost { .. } => "attempt lost",
             Event::Retried { .. } => "retried",
             Event::WaitRenewed { .. } => "wait renewed",
@@ -432,6 +446,11 @@ pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal>
         return answer;
     }
     if let Some(group) = &task.group {
+        let event = match event {
+            // A group waits for its members, and they hear of it themselves.
+            Event::EndRequested => &Event::CancelRequested,
+            event => event,
+        };
         return group::apply(task, group, event, now_ms);
     }
     match task.status {
@@ -442,8 +461,41 @@ pub fn apply(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal>
         | Status::Failed
         | Status::Cancelled
         | Status::Expired
-        | Status::Skipped => ended(task, event),
+        | Status::Skipped => ended(task, event, now_ms),
     }
+}
+
+/// A task in a wait is cancelled. It is told, and ends all the same where no host comes to it.
+fn asked_in_wait(next: &mut Task, now_ms: u64) {
+    next.cancel_requested = true;
+    ends_by(next, Some(now_ms.saturating_add(limits::CANCEL_HEARD_MS)));
+}
+
+/// The task is to have ended by that time, or by the one before if that is earlier.
+fn ends_by(next: &mut Task, at_ms: Option<u64>) {
+    next.ends_by_ms = next.ends_by_ms.into_iter().chain(at_ms).min();
+}
+
+fn is_over(task: &Task, now_ms: u64) -> bool {
+    task.ends_by_ms.is_some_and(|at| at <= now_ms)
+}
+
+/// The end of a task that was asked for its end: by a cancel or by its deadline.
+fn asked_end(next: Task, now_ms: u64) -> Result<Change, Refusal> {
+    let by_deadline = |failure: &Failure| failure.kind == FailureKind::Deadline;
+    let status = if next.failure.as_ref().is_some_and(by_deadline) {
+        Status::Failed
+    } else {
+        Status::Cancelled
+    };
+    end(next, status, now_ms, vec![])
+}
+
+fn deadline_failure(task: &Task) -> Failure {
+    let limit = Duration::from_millis(task.terms.deadline_ms.unwrap_or_default());
+    let message =
+        format!("it did not end within its deadline of {limit:?} (the deadline of the task)");
+    Failure::new(FailureKind::Deadline, message, false)
 }
 
 /// What happens to a task that the store found damaged; none where the event has its usual answer.
@@ -467,7 +519,7 @@ fn damaged(
         },
         (Some(_), _) => Some(Ok(group::damaged(task, failure, now_ms))),
         // Whoever cancels it asks for its end, and is told that it came.
-        (None, _) if task.cancel_requested || *event == Event::CancelRequested => None,
+        (None, _) if task.cancel_requested || asks_for_the_end(event) => None,
         (None, Status::Running) if !gives_the_slot_back(event) => None,
         (None, Status::Running) => Some(fail(task.clone(), failure, None, now_ms)),
         (None, _) => {
@@ -487,6 +539,10 @@ pub fn failed_instead(mut task: Task, failure: Failure) -> Task {
     task
 }
 
+fn asks_for_the_end(event: &Event) -> bool {
+    matches!(event, Event::CancelRequested | Event::EndRequested)
+}
+
 /// Whether an event is the end of an attempt.
 fn gives_the_slot_back(event: &Event) -> bool {
     matches!(
@@ -498,6 +554,7 @@ fn gives_the_slot_back(event: &Event) -> bool {
             | Event::PhaseEnded { .. }
             | Event::PageEnded { .. }
             | Event::Interrupted
+            | Event::GraceOver
             | Event::AttemptLost { .. }
     )
 }
@@ -560,7 +617,27 @@ fn pending(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             let wait = between_phases(1, *until_ms, now_ms);
             suspend(next, wait, None, now_ms)
         }
-        Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        Event::CancelRequested if task.undoes_steps() => Ok(Change {
+            task: next,
+            effects: vec![],
+        }),
+        // Its wait is over, and it is told in the next one.
+        Event::CancelRequested if task.wait.as_ref().is_some_and(|wait| wait.hears_cancel) => {
+            asked_in_wait(&mut next, now_ms);
+            Ok(Change {
+                task: next,
+                effects: vec![],
+            })
+        }
+        Event::CancelRequested | Event::EndRequested => {
+            end(next, Status::Cancelled, now_ms, vec![])
+        }
+        Event::DeadlinePassed if is_over(task, now_ms) => {
+            if !task.cancel_requested {
+                next.failure = Some(deadline_failure(task));
+            }
+            asked_end(next, now_ms)
+        }
         Event::Unneeded { failure } => {
             next.failure = Some(failure.clone());
             end(next, Status::Cancelled, now_ms, vec![])
@@ -585,8 +662,16 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
     // Whoever cancelled it was told that it worked, so however the attempt ends, it is cancelled.
     let gives_the_slot_back = gives_the_slot_back(event);
     let closing = task.producer == Some(Stage::Closing);
-    if task.cancel_requested && gives_the_slot_back {
-        return end(next, Status::Cancelled, now_ms, vec![]);
+    let told = task.wait.as_ref().is_some_and(Wait::was_told);
+    let goes_on = match event {
+        // It is told in this wait, or undoes its steps.
+        Event::Suspended { hears_cancel, .. } => *hears_cancel,
+        Event::Interrupted => told,
+        Event::AttemptLost { restarts_max, .. } => told && task.restarts < *restarts_max,
+        _ => false,
+    };
+    if task.cancel_requested && gives_the_slot_back && (closing || !goes_on) {
+        return asked_end(next, now_ms);
     }
     match event {
         Event::Completed { output } => {
@@ -612,6 +697,8 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             exchange,
             until_ms,
             spent_ms,
+            hears_cancel,
+            grace_until_ms,
         } => {
             next.spent_ms = *spent_ms;
             let wait = Wait {
@@ -620,11 +707,20 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 remaining: *remaining,
                 signal: signal.clone(),
                 exchange: *exchange,
+                hears_cancel: *hears_cancel,
+                told_of_cancel: told,
                 since_ms: now_ms,
                 claim: Some(task.fence),
                 until_ms: *until_ms,
                 woken: None,
             };
+            if task.cancel_requested && !told {
+                next.wait = Some(wait);
+                return wake(next, cancelled(now_ms));
+            }
+            if task.cancel_requested {
+                ends_by(&mut next, *grace_until_ms);
+            }
             suspend(next, wait, *there, now_ms)
         }
         Event::Rescheduled { delay_ms } => {
@@ -679,12 +775,28 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
             change.effects.insert(0, Effect::JournalEnded);
             Ok(change)
         }
-        Event::CancelRequested if task.cancel_requested => Ok(Change {
+        Event::CancelRequested | Event::EndRequested if task.cancel_requested => Ok(Change {
             task: next,
             effects: vec![],
         }),
-        Event::CancelRequested => {
+        Event::CancelRequested | Event::EndRequested => {
             next.cancel_requested = true;
+            Ok(Change {
+                task: next,
+                effects: vec![Effect::Stop],
+            })
+        }
+        Event::DeadlinePassed if is_over(task, now_ms) => {
+            next.ends_by_ms = None;
+            if task.cancel_requested {
+                // It was asked to stop, and the host counts the grace period.
+                return Ok(Change {
+                    task: next,
+                    effects: vec![],
+                });
+            }
+            next.cancel_requested = true;
+            next.failure = Some(deadline_failure(task));
             Ok(Change {
                 task: next,
                 effects: vec![Effect::Stop],
@@ -709,7 +821,7 @@ fn running(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
                 effects: vec![Effect::Stop, Effect::Drain],
             })
         }
-        Event::Interrupted => {
+        Event::Interrupted | Event::GraceOver => {
             next.status = Status::Pending;
             moved(next)
         }
@@ -774,7 +886,30 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
         Event::WaitTimedOut if wait.until_ms.is_some_and(|until| until <= now_ms) => {
             wake(next, timed_out(now_ms))
         }
-        Event::CancelRequested => end(next, Status::Cancelled, now_ms, vec![]),
+        Event::CancelRequested if task.undoes_steps() => Ok(Change {
+            task: next,
+            effects: vec![],
+        }),
+        Event::CancelRequested if wait.hears_cancel => {
+            asked_in_wait(&mut next, now_ms);
+            wake(next, cancelled(now_ms))
+        }
+        Event::CancelRequested | Event::EndRequested => {
+            end(next, Status::Cancelled, now_ms, vec![])
+        }
+        Event::DeadlinePassed if is_over(task, now_ms) => {
+            let hears = wait.hears_cancel;
+            if task.cancel_requested {
+                return asked_end(next, now_ms);
+            }
+            next.failure = Some(deadline_failure(task));
+            next.ends_by_ms = None;
+            if hears {
+                asked_in_wait(&mut next, now_ms);
+                return wake(next, cancelled(now_ms));
+            }
+            asked_end(next, now_ms)
+        }
         Event::Unneeded { failure } => {
             next.failure = Some(failure.clone());
             end(next, Status::Cancelled, now_ms, vec![])
@@ -796,7 +931,7 @@ fn waiting(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
     }
 }
 
-fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
+fn ended(task: &Task, event: &Event, now_ms: u64) -> Result<Change, Refusal> {
     match event {
         Event::Retried { blocked_by } if task.status != Status::Completed => {
             let mut next = task.clone();
@@ -810,6 +945,9 @@ fn ended(task: &Task, event: &Event) -> Result<Change, Refusal> {
             next.progress = None;
             next.run_at_ms = None;
             next.expires_at_ms = None;
+            let deadline_ms = task.terms.deadline_ms;
+            next.terms.deadline_at_ms = deadline_ms.map(|ms| now_ms.saturating_add(ms));
+            next.ends_by_ms = next.terms.deadline_at_ms;
             next.started_at_ms = None;
             next.ended_at_ms = None;
             new_run(&mut next);
@@ -938,6 +1076,8 @@ fn between_phases(remaining: u64, until_ms: Option<u64>, now_ms: u64) -> Wait {
         remaining,
         signal: None,
         exchange: false,
+        hears_cancel: false,
+        told_of_cancel: false,
         since_ms: now_ms,
         claim: None,
         until_ms,
@@ -949,7 +1089,17 @@ fn arrived(by: Option<TaskId>, now_ms: u64) -> Woken {
     Woken {
         at_ms: now_ms,
         timed_out: false,
+        cancelled: false,
         by,
+    }
+}
+
+fn cancelled(now_ms: u64) -> Woken {
+    Woken {
+        at_ms: now_ms,
+        timed_out: false,
+        cancelled: true,
+        by: None,
     }
 }
 
@@ -957,6 +1107,7 @@ fn timed_out(now_ms: u64) -> Woken {
     Woken {
         at_ms: now_ms,
         timed_out: true,
+        cancelled: false,
         by: None,
     }
 }
@@ -1001,6 +1152,7 @@ fn end(mut next: Task, status: Status, now_ms: u64, first: Vec<Effect>) -> Resul
     next.status = status;
     next.ended_at_ms = Some(now_ms);
     next.run_at_ms = None;
+    next.ends_by_ms = None;
     next.blocked_by = 0;
     if status != Status::Completed {
         next.output = None;

@@ -104,6 +104,23 @@ pub fn raw(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
+/// A time as people and programs write it, with a zone, in milliseconds since the Unix epoch. The error is a sentence.
+pub fn time_ms(text: &str) -> Result<u64, String> {
+    let at = text.trim().parse::<jiff::Timestamp>().ok();
+    let at_ms = at.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+    at_ms.ok_or_else(|| {
+        let text: String = text.chars().take(60).collect();
+        format!("{text:?} is no time: write it with its zone, as 2026-12-24T18:00:00Z or 2026-12-24T18:00:00+01:00")
+    })
+}
+
+/// A member that is such a time, or is absent.
+pub fn optional_time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let text = <Option<String> as serde::Deserialize>::deserialize(from)?;
+    text.map(|text| time_ms(&text).map_err(serde::de::Error::custom))
+        .transpose()
+}
+
 /// A time as RFC 3339 with milliseconds.
 pub fn time(at_ms: u64) -> String {
     let at = i64::try_from(at_ms)

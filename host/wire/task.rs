@@ -84,6 +84,9 @@ pub struct TaskJson {
     pub created_at: String,
     pub started_at: Option<String>,
     pub ended_at: Option<String>,
+    /// When it has to have ended, where that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
     pub component: Option<String>,
     /// Null for a group.
     pub idempotency_key: Option<String>,
@@ -279,6 +282,7 @@ pub fn task(task: &Task, now_ms: u64) -> TaskJson {
         created_at: time(task.created_at_ms),
         started_at: task.started_at_ms.map(time),
         ended_at: task.ended_at_ms.map(time),
+        deadline: task.terms.deadline_at_ms.map(time),
         component: task.digest.as_ref().map(ToString::to_string),
         idempotency_key: runs.then(|| task.idempotency_key()),
         attempts: Vec::new(),

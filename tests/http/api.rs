@@ -187,6 +187,7 @@ async fn a_tree_is_cancelled_traced_and_read_level_by_level() {
         .await
         .is(200);
     assert_eq!(cancelled["cancelled"], true);
+    door.world.end(id).await;
     let trace = door.get(&format!("/v1/tasks/{id}/trace")).await.is(200);
     assert_eq!(trace["status"], "cancelled");
     assert_eq!(trace["children"].as_array().unwrap().len(), 2);

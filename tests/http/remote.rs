@@ -245,6 +245,7 @@ fn a_batch_job_is_the_same_over_http() {
         "RUNNING"
     );
     far.run(&["cancel", id]).ok();
+    far.run(&["wait", id]);
     assert_eq!(
         far.run(&["job", "status", id, "--json"]).json()["status"],
         "CANCELLED"

@@ -190,10 +190,10 @@ fn tasks_are_signalled_cancelled_retried_and_awaited_together() {
         problem.contains("nobody") && problem.contains("list shows"),
         "{problem}"
     );
+    client.ok("wait", json!({ "ids": [all[3]] }));
     client
         .call("cancel", json!({ "ids": [all[3]] }))
         .refused("cancelled", "");
-    client.ok("wait", json!({ "ids": [all[3]] }));
     let again = client.ok("retry", json!({ "ids": [all[3]] }));
     assert_eq!(again["results"][0]["done"], true);
     client.ok("signal", json!({ "id": all[3], "name": "go" }));

@@ -6,6 +6,7 @@ pub mod claiming;
 pub mod clocks;
 pub mod counting;
 pub mod damage;
+pub mod deadlines;
 pub mod deleting;
 pub mod each;
 pub mod edges;
@@ -50,6 +51,17 @@ macro_rules! conformance {
                 a_stale_attempt_completes_no_step
                 many_steps_go_in_parts_and_the_next_phase_does_not_see_them
                 the_steps_of_a_task_are_deleted_with_it
+            }
+            deadlines {
+                a_task_fails_by_its_deadline_wherever_it_stands
+                a_retry_has_the_whole_time_to_its_deadline_again
+                a_task_starts_at_the_time_that_it_is_scheduled_for
+                a_handler_in_a_wait_is_told_of_a_cancel_and_ends_as_cancelled
+                a_cancelled_task_that_waits_ends_with_its_grace_period
+                a_cancelled_task_that_no_host_runs_ends_all_the_same
+                a_running_task_is_told_of_a_cancel_by_its_next_wait
+                children_that_are_to_end_with_their_parent_are_cancelled_when_it_fails
+                a_child_of_a_parent_that_completes_or_is_cancelled_alone_runs_on
             }
             phases {
                 a_task_that_was_cancelled_between_phases_waits_again_for_what_lives

@@ -285,6 +285,8 @@ async fn two_tasks_that_begin_to_wait_for_each_other_at_once_do_not_both_wait() 
         until_ms: None,
         spent_ms: 0,
         exchanges: Vec::new(),
+        hears_cancel: false,
+        grace_until_ms: None,
     };
     for _ in 0..ROUNDS {
         let (a, b) = (one.submit("a").await, one.submit("b").await);

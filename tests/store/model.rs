@@ -547,6 +547,8 @@ impl Model {
             until_ms,
             spent_ms: 0,
             exchanges: Vec::new(),
+            hears_cancel: false,
+            grace_until_ms: None,
         };
         let hangs =
             waits.all && waits.only_ends && self.hangs_on(world, before, &waits.targets, task.id);

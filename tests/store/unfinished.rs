@@ -312,6 +312,8 @@ fn prepare(bench: &mut Bench, what: Large, count: usize) -> Box<dyn FnOnce(&mut 
                 until_ms: None,
                 spent_ms: 0,
                 exchanges: Vec::new(),
+                hears_cancel: false,
+                grace_until_ms: None,
             };
             bench.act(|turn| {
                 let mut waiters = waiters.iter();

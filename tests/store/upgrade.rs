@@ -199,6 +199,7 @@ async fn cancelled_members_are_no_longer_counted_as_failed_on_postgres() {
          alter table groups drop column cancelled;
          drop index groups_named;
          drop table phase_waits;
+         alter table tasks drop column ends_by_ms, drop column terms;
          update version set number = 8",
     );
     world.reopen();

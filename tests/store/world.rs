@@ -485,6 +485,8 @@ impl World {
             until_ms,
             spent_ms: 0,
             exchanges: Vec::new(),
+            hears_cancel: false,
+            grace_until_ms: None,
         };
         self.store().suspend(task.token(), wait).await.unwrap();
     }

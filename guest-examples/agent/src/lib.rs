@@ -176,7 +176,7 @@ fn start(input: &Input, wanted: &Use) -> Result<Result<String, String>, Failure>
     if tool.approval {
         let what = format!("waits for approve: {} {}", wanted.name, wanted.arguments);
         context::progress(0, None, Some(&what));
-        if signals::receive("approve", None).as_deref() != Some("true") {
+        if signals::receive("approve", None)?.as_deref() != Some("true") {
             return Ok(Err("the person refused".to_owned()));
         }
     }
@@ -188,5 +188,5 @@ fn start(input: &Input, wanted: &Use) -> Result<Result<String, String>, Failure>
     if serde_json::from_str::<Value>(arguments).is_err() {
         return Ok(Err(format!("the arguments are not JSON: {arguments}")));
     }
-    Ok(Ok(tasks::spawn(&wanted.name, arguments, None)?))
+    Ok(Ok(tasks::spawn(&wanted.name, arguments, None)?.id))
 }

@@ -116,5 +116,5 @@ fn add(page: &str) -> Result<String, Failure> {
         ..Options::default()
     };
     let input = json!({ "page": page }).to_string();
-    Ok(pools::spawn(POOL, "crawl", &input, Some(&options))?)
+    Ok(pools::spawn(POOL, "crawl", &input, Some(&options))?.id)
 }

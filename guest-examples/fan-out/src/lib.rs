@@ -17,7 +17,8 @@ fn fan_out(input: Input) -> Result<Value, Failure> {
     let inputs: Vec<String> = items
         .map(|item| json!({ "item": item }).to_string())
         .collect();
-    let child_ids = tasks::spawn_all("process-item", &inputs, None)?;
+    let children = tasks::spawn_all("process-item", &inputs, None)?;
+    let child_ids: Vec<String> = children.into_iter().map(|child| child.id).collect();
     let aggregation = json!({ "child_task_ids": child_ids });
     let fan_in = kit::spawn("fan-in").input(&aggregation)?.send()?;
     Ok(json!({ "spawned": child_ids.len(), "fan_in": fan_in }))

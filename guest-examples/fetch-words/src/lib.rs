@@ -51,7 +51,7 @@ impl Guest for FetchWords {
                 json!({ "path": job.path, "offset": border[0], "length": border[1] - border[0] });
             let child = tasks::spawn("count-words", &shard.to_string(), None)
                 .map_err(|error| never(format!("count-words cannot be spawned: {error:?}")))?;
-            children.push(child);
+            children.push(child.id);
         }
         context::progress(0, Some(children.len() as u64), Some("counting"));
 

@@ -18,7 +18,7 @@ pub mod http;
 
 pub use exports::fishway::task::handler::Guest;
 pub use fishway::task::pools::{self, OnFailure, PoolOptions};
-pub use fishway::task::tasks::{self, Options, WaitError, WaitOptions};
+pub use fishway::task::tasks::{self, CallError, OnParentFailure, Options, WaitError, WaitOptions};
 pub use fishway::task::types::{Error, Failure, Outcome, Status};
 pub use fishway::task::{checkpoints, context, signals, steps, workflows};
 
@@ -81,11 +81,7 @@ impl Spawn {
 
     /// Its id.
     pub fn send(self) -> Result<String, Failure> {
-        Ok(tasks::spawn(
-            &self.handler,
-            &self.input,
-            Some(&self.options),
-        )?)
+        Ok(tasks::spawn(&self.handler, &self.input, Some(&self.options))?.id)
     }
 }
 
@@ -153,7 +149,7 @@ impl From<Error> for Failure {
             | Error::PoolClosed(why)
             | Error::WouldDeadlock(why)
             | Error::Limit(why) => why,
-            Error::Cancelled => "cancelled".to_owned(),
+            Error::Cancelled => "the task was cancelled".to_owned(),
         })
     }
 }
@@ -162,6 +158,31 @@ impl From<steps::Error> for Failure {
     fn from(error: steps::Error) -> Failure {
         let (steps::Error::Invalid(why) | steps::Error::Limit(why)) = error;
         Failure::permanent(why)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        match error {
+            CallError::Ended(child) => child.failure.unwrap_or_else(|| {
+                let (id, handler, status) = (child.id, child.handler, child.status);
+                Failure::permanent(format!("task {id} ({handler}) has ended as {status:?}"))
+            }),
+            CallError::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<pools::WaitError> for Failure {
+    fn from(error: pools::WaitError) -> Failure {
+        match error {
+            pools::WaitError::TimedOut(_) => Failure::transient("the wait for the pool timed out"),
+            pools::WaitError::Ended(pool) => Failure::permanent(format!(
+                "the pool did not complete: {} of {} members failed, {} were cancelled",
+                pool.failed, pool.spawned, pool.cancelled
+            )),
+            pools::WaitError::Refused(refused) => refused.into(),
+        }
     }
 }
 

@@ -77,10 +77,12 @@ bool exports_fishway_task_handler_run(exports_fishway_task_handler_json_t *input
     json_add(&given, "\"batch\":\"%016llx\",\"at\":%lld,\"opened\":%lld}", batch, started, opened);
     task_handler_string_t handler, child = borrowed(given);
     task_handler_string_set(&handler, parts[i][1]);
+    fishway_task_tasks_spawned_t spawned;
     fishway_task_tasks_error_t refused;
-    if (!fishway_task_tasks_spawn(&handler, &child, NULL, &ids[i], &refused)) {
+    if (!fishway_task_tasks_spawn(&handler, &child, NULL, &spawned, &refused)) {
       return fail(failure, "%s cannot be spawned", parts[i][1]);
     }
+    ids[i] = spawned.id;
     free(given.bytes);
   }
 

@@ -29,7 +29,7 @@ export const handler = {
     const batch = crypto.randomUUID();
     const started = Date.now();
     const ids = Object.entries(parts).map(([by, name]) =>
-      spawn(name, JSON.stringify({ path, by, batch, at: started, opened })),
+      spawn(name, JSON.stringify({ path, by, batch, at: started, opened })).id,
     );
     const outcomes = waitAll(ids);
     const failed = outcomes.find(({ status }) => status !== 'completed');

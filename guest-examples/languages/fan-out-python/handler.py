@@ -30,7 +30,7 @@ class Handler(exports.Handler):
         batch, started = str(uuid.uuid4()), now_ms()
         common = {"path": path, "batch": batch, "at": started, "opened": opened}
         ids = [
-            tasks.spawn(handler, json.dumps({**common, "by": by}), None)
+            tasks.spawn(handler, json.dumps({**common, "by": by}), None).id
             for by, handler in PARTS.items()
         ]
         outcomes = tasks.wait_all(ids, None)

@@ -30,7 +30,7 @@ export const handler: { run: typeof run } = {
     const batch = crypto.randomUUID();
     const started = Date.now();
     const ids = Object.entries(parts).map(([by, name]) =>
-      spawn(name, JSON.stringify({ path, by, batch, at: started, opened }), undefined),
+      spawn(name, JSON.stringify({ path, by, batch, at: started, opened }), undefined).id,
     );
     const outcomes = waitAll(ids, undefined);
     const failed = outcomes.find(({ status }) => status !== 'completed');

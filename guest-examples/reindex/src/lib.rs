@@ -66,7 +66,7 @@ fn reindex_pages() -> Result<Summary, Failure> {
 fn listen_changes() -> Result<Summary, Failure> {
     let index: Index = dependency("create-index")?;
     let mut summary = Summary::default();
-    while let Some(change) = signals::receive("change", None) {
+    while let Some(change) = signals::receive("change", None)? {
         let page: String = serde_json::from_str(&change)?;
         index_page(&index, &page, None)?;
         summary.spawned += 1;

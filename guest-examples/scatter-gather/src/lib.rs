@@ -37,7 +37,7 @@ fn run(input: Input) -> Result<Value, Failure> {
         } => scatter_gather(&endpoints, timeout_ms),
         Input::Fetch(endpoint) => {
             // Stands for the network.
-            tasks::sleep(endpoint.latency_ms);
+            tasks::sleep(endpoint.latency_ms)?;
             Ok(json!({ "url": endpoint.url }))
         }
     }

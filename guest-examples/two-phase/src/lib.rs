@@ -51,7 +51,7 @@ fn ingest(input: Ingest) -> Result<Value, Failure> {
             Item::One(item) => ("process-item", json!({ "item": item })),
             Item::Many(items) => ("two-phase", json!({ "items": items })),
         };
-        child_task_ids.push(tasks::spawn(handler, &input.to_string(), None)?);
+        child_task_ids.push(tasks::spawn(handler, &input.to_string(), None)?.id);
     }
     context::next_phase("aggregate", &child_task_ids, Some(CHILDREN_TIMEOUT_MS));
     Ok(json!(Ingested {

@@ -10,8 +10,9 @@ use wasmtime_wasi::p2::bindings::io::poll::Host as _;
 
 use super::gates::Look;
 use super::{Unsent, requests};
+use crate::exchange::FailureCode;
 use crate::executor::guest::{Guest, call_of};
-use crate::journal::{Answer, Arrival, Call, Function};
+use crate::journal::{Answer, Arrival, Call, Function, RefusedCall, Visible};
 use crate::store::{Record, Until, Urgency};
 
 /// How long a wait keeps its slot. A response that comes so soon costs one commit; to be suspended and claimed again
@@ -231,6 +232,9 @@ impl Guest {
         handles: Handles<'_>,
     ) -> wasmtime::Result<Vec<u32>> {
         if let Some(woken) = self.woken() {
+            if woken.cancelled {
+                return self.cancelled(call, &look).await;
+            }
             return self.waited(call, woken.timed_out, &look, handles).await;
         }
         let elsewhere = match self.resolve(&call, &look.wanted).await? {
@@ -337,10 +341,29 @@ impl Guest {
             true => Until::Time,
             false => Until::Exchange,
         };
-        // No wait for a response hangs on other tasks, so none is refused.
-        let woken = self.wait(&call, until, timeout_ms).await?;
-        let timed_out = woken.is_ok_and(|woken| woken.timed_out);
-        self.waited(call, timed_out, &look, handles).await
+        // No wait for a response hangs on other tasks, so only a cancel ends it early.
+        match self.wait(&call, until, timeout_ms).await? {
+            Err(RefusedCall::Cancelled) => self.cancelled(call, &look).await,
+            woken => {
+                let timed_out = woken.is_ok_and(|woken| woken.timed_out);
+                self.waited(call, timed_out, &look, handles).await
+            }
+        }
+    }
+
+    /// The task was cancelled in this wait: what it waits for fails, so that the guest hears of it.
+    async fn cancelled(&mut self, call: Call, look: &Look) -> wasmtime::Result<Vec<u32>> {
+        self.join(false).await?;
+        let failed = |number: &u32| Arrival {
+            exchange: *number,
+            what: Visible::Failed {
+                code: FailureCode::InternalError(Some("cancelled".to_owned())).to_text(),
+                detail: RefusedCall::Cancelled.to_string(),
+            },
+        };
+        let failed = look.wanted.iter().map(failed).collect();
+        self.note(call, failed, Vec::new()).await?;
+        Ok(Vec::new())
     }
 
     /// A wait without a slot is over: take what has arrived, or see what ended it.

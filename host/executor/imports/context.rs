@@ -21,6 +21,7 @@ impl context::Host for Guest {
     async fn current(&mut self) -> wasmtime::Result<context::Info> {
         self.step(&call_of(Function::Current, "", []))?;
         let workflow = self.workflow()?;
+        let timed_out = self.phase_timed_out()?;
         let task = &self.task;
         Ok(context::Info {
             id: task.id.to_string(),
@@ -37,6 +38,10 @@ impl context::Host for Guest {
             queue: task.queue.to_string(),
             now: self.clock.load(Ordering::Relaxed),
             metadata: metadata(task),
+            deadline: task.terms.deadline_at_ms,
+            run_at: task.terms.run_at_ms,
+            wait_timed_out: timed_out,
+            origin: task.origin.map(|origin| origin.to_string()),
         })
     }
 
@@ -87,6 +92,10 @@ impl context::Host for Guest {
         self.step(&call_of(Function::Reschedule, format!("{delay} ms"), []))?;
         self.goes_on(Next::Reschedule(delay.min(crate::limits::DURATION_MS_MAX)));
         Ok(())
+    }
+
+    async fn retry_after(&mut self, delay: u64) -> wasmtime::Result<()> {
+        self.ask_retry_after(delay)
     }
 
     async fn progress(
@@ -152,6 +161,25 @@ impl context::Host for Guest {
 }
 
 impl Guest {
+    /// Whether the time of the wait before this phase was over.
+    fn phase_timed_out(&mut self) -> wasmtime::Result<bool> {
+        // The first phase began after nothing.
+        if self.task.phase_input.is_none() {
+            return Ok(false);
+        }
+        let store = self.store();
+        let wait = store.phase_wait(self.task.id);
+        let wait = wait.map_err(|error| self.store_failed(&error))?;
+        Ok(wait.is_some_and(|wait| wait.timed_out))
+    }
+
+    fn ask_retry_after(&mut self, delay_ms: u64) -> wasmtime::Result<()> {
+        let delay_ms = delay_ms.min(crate::limits::DURATION_MS_MAX);
+        self.step(&call_of(Function::RetryAfter, format!("{delay_ms} ms"), []))?;
+        self.retry_after_ms = delay_ms;
+        Ok(())
+    }
+
     /// The workflow that the task is a part of, at any depth, and its name.
     fn workflow(&mut self) -> wasmtime::Result<Option<(TaskId, Arc<str>)>> {
         let scope = self.task.scope;

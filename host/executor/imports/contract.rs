@@ -7,6 +7,7 @@ use wasmtime::component::{HasSelf, Linker, LinkerInstance};
 use crate::executor::bindings::fishway::task::{
     checkpoints, context, pools, signals, steps, tasks, types, workflows,
 };
+use crate::executor::bindings::v0_1::fishway::task as v0_1;
 use crate::executor::guest::Guest;
 use crate::loader::Version;
 
@@ -15,34 +16,54 @@ type Of = HasSelf<Guest>;
 /// A function that links one interface.
 type Link = fn(&mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()>;
 
-const BOTH: &[Version] = &Version::ALL;
+const ALL: &[Version] = &Version::ALL;
+const OLD: &[Version] = &[Version::V0_1];
+const NEW: &[Version] = &[Version::V0_2];
 
 const CONTEXT: &[(&str, &[Version], Link)] = &[
-    ("types", BOTH, |to| {
+    ("types", OLD, |to| {
+        v0_1::types::add_to_linker_instance::<_, Of>(to, itself)
+    }),
+    ("types", NEW, |to| {
         types::add_to_linker_instance::<_, Of>(to, itself)
     }),
-    ("context", BOTH, |to| {
+    ("context", OLD, |to| {
+        v0_1::context::add_to_linker_instance::<_, Of>(to, itself)
+    }),
+    ("context", NEW, |to| {
         context::add_to_linker_instance::<_, Of>(to, itself)
     }),
-    ("checkpoints", BOTH, |to| {
+    ("checkpoints", ALL, |to| {
         checkpoints::add_to_linker_instance::<_, Of>(to, itself)
     }),
 ];
 
 const TASKS: &[(&str, &[Version], Link)] = &[
-    ("tasks", BOTH, |to| {
+    ("tasks", OLD, |to| {
+        v0_1::tasks::add_to_linker_instance::<_, Of>(to, itself)
+    }),
+    ("tasks", NEW, |to| {
         tasks::add_to_linker_instance::<_, Of>(to, itself)
     }),
-    ("pools", BOTH, |to| {
+    ("pools", OLD, |to| {
+        v0_1::pools::add_to_linker_instance::<_, Of>(to, itself)
+    }),
+    ("pools", NEW, |to| {
         pools::add_to_linker_instance::<_, Of>(to, itself)
     }),
-    ("workflows", BOTH, |to| {
+    ("workflows", OLD, |to| {
+        v0_1::workflows::add_to_linker_instance::<_, Of>(to, itself)
+    }),
+    ("workflows", NEW, |to| {
         workflows::add_to_linker_instance::<_, Of>(to, itself)
     }),
-    ("signals", BOTH, |to| {
+    ("signals", OLD, |to| {
+        v0_1::signals::add_to_linker_instance::<_, Of>(to, itself)
+    }),
+    ("signals", NEW, |to| {
         signals::add_to_linker_instance::<_, Of>(to, itself)
     }),
-    ("steps", &[Version::V0_2], |to| {
+    ("steps", NEW, |to| {
         steps::add_to_linker_instance::<_, Of>(to, itself)
     }),
 ];

@@ -17,6 +17,7 @@ mod spawn;
 pub(super) mod steps;
 mod tasks;
 mod types;
+mod v0_1;
 mod workflows;
 
 pub(super) use context::refused;

@@ -129,8 +129,8 @@ impl Guest {
             }
         };
         match spawned {
-            Ok(ids) => Ok(match self.outcome_of(ids[0]).await? {
-                Ok(outcome) => Ok(self.heard(ids[0], outcome)?),
+            Ok(spawned) => Ok(match self.outcome_of(spawned[0].id).await? {
+                Ok(outcome) => Ok(self.heard(spawned[0].id, outcome)?),
                 Err(refusal) => Err(refusal),
             }),
             Err(refusal) => Ok(Err(refusal)),

@@ -66,13 +66,13 @@ impl Guest {
             let page = self.page(left)?;
             self.hold(bytes_of(&page))?;
             for (found, &id) in page.into_iter().zip(left) {
-                let (handler, output) = found.map_or_else(
-                    || ("".into(), None),
-                    |outcome| (outcome.handler, outcome.output),
+                let (handler, output, attempts) = found.map_or_else(
+                    || ("".into(), None, 0),
+                    |outcome| (outcome.handler, outcome.output, outcome.attempts),
                 );
-                let (status, output, failure) = match others.get(&id) {
-                    Some(mark) => (mark.status, None, mark.failure.clone()),
-                    None => (Status::Completed, output, None),
+                let (status, output, failure, attempts) = match others.get(&id) {
+                    Some(mark) => (mark.status, None, mark.failure.clone(), mark.attempts),
+                    None => (Status::Completed, output, None, attempts),
                 };
                 let outcome = Outcome {
                     id,
@@ -80,6 +80,7 @@ impl Guest {
                     status,
                     output,
                     failure,
+                    attempts,
                 };
                 self.take_room(&mut room, &outcome)?;
                 outcomes.push(types::outcome(outcome));
@@ -131,6 +132,7 @@ impl Guest {
                     failure.retryable,
                 )
             }),
+            attempts: outcome.attempts,
         })
     }
 

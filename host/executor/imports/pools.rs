@@ -7,14 +7,17 @@
 
 use std::sync::Arc;
 
-use super::types;
-use crate::executor::bindings::fishway::task::tasks::{Options, WaitError};
+use super::spawn::{Spawned, answer_of, spawned};
+use super::{tasks, types};
+use crate::executor::bindings::fishway::task::pools::WaitError;
+use crate::executor::bindings::fishway::task::tasks::{Options, Spawned as Given};
 use crate::executor::bindings::fishway::task::{pools, types as wit};
 use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::{Guest, call_of};
 use crate::group::{GroupPhase, OnFailure, PoolOptions, PoolStatus};
 use crate::journal::{self, Answer, Call, Function, RefusedCall, Snapshot, beginning};
 use crate::limits::DURATION_MS_MAX;
+use crate::loader::Version;
 use crate::store::{Record, StoreError, Until, Urgency};
 use crate::task::{
     NewTask, Options as TaskOptions, Place, Spawner, StatusSet, Task, TaskId, check_name,
@@ -32,7 +35,7 @@ pub struct Known {
 }
 
 impl Guest {
-    async fn open_pool(&mut self, name: String, options: PoolOptions) -> Answered<()> {
+    pub(super) async fn open_pool(&mut self, name: String, options: PoolOptions) -> Answered<()> {
         let asked = format!("{options:?}");
         let call = call_of(
             Function::PoolOpen,
@@ -63,14 +66,13 @@ impl Guest {
         }
     }
 
-    async fn spawn_into(
+    pub(super) async fn spawn_into(
         &mut self,
         name: String,
         handler: String,
         input: String,
-        options: Option<Options>,
-    ) -> Answered<TaskId> {
-        let checked = types::options(options);
+        checked: Result<TaskOptions, RefusedCall>,
+    ) -> Answered<Spawned> {
         let plain = self.content(&handler, &input, checked.as_ref().ok());
         let content = journal::content([name.as_bytes(), &plain.to_le_bytes()]);
         let call = Call {
@@ -80,11 +82,13 @@ impl Guest {
         };
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
-            Some(Answer::Tasks(ids)) if ids.len() == 1 => {
-                self.children.fresh.insert(ids[0]);
-                return Ok(Ok(ids[0]));
+            Some(answer) => {
+                if let Some([spawned]) = spawned(&answer).as_deref() {
+                    self.children.fresh.insert(spawned.id);
+                    return Ok(Ok(*spawned));
+                }
             }
-            _ => {}
+            None => {}
         }
         let checked = checked.and_then(|options| {
             self.acceptable(&handler, &input, &options)?;
@@ -115,6 +119,10 @@ impl Guest {
         if let Some(refusal) = self.unknown_upstream(&options.after)? {
             return self.refuse(call, refusal).await;
         }
+        self.settle_before(&options).await?;
+        if let Some(refusal) = self.not_retried(&options, pool.id)? {
+            return self.refuse(call, refusal).await;
+        }
         let most = self.handler.manifest.limits.children_max;
         if self.children.added >= most {
             let why = format!("the task would add more than {most} members (limits.children)");
@@ -122,28 +130,33 @@ impl Guest {
         }
         let retry_of = match self.earlier_member(content)? {
             Found::Same(id) => {
-                self.answer(call, Answer::Tasks(vec![id])).await?;
-                return Ok(Ok(id));
+                let found = Spawned { id, created: false };
+                self.answer(call, answer_of(&[found])).await?;
+                return Ok(Ok(found));
             }
             Found::Failed(id) => Some(id),
-            Found::None => None,
+            Found::None => options.retry_of,
         };
         self.children.added += 1;
         let new = self.member(pool.id, handler.into(), input, options, content, retry_of);
-        let id = if new.options.key.is_some() {
+        let spawned = if new.options.key.is_some() {
             self.settle().await?;
             let store = self.store();
             let spawned = store.spawn_member(self.by(call), new).await;
-            spawned.map_err(|error| self.store_failed(&error))?.id
+            let spawned = spawned.map_err(|error| self.store_failed(&error))?;
+            Spawned {
+                id: spawned.id,
+                created: spawned.created,
+            }
         } else {
             let id = new.id.unwrap_or(pool.id);
             let entry = self.entry(call, Answer::Tasks(vec![id]));
             let records = vec![Record::Task(Box::new(new)), Record::Entry(Box::new(entry))];
             self.record(records, Urgency::Soon).await?;
-            id
+            Spawned { id, created: true }
         };
-        self.children.fresh.insert(id);
-        Ok(Ok(id))
+        self.children.fresh.insert(spawned.id);
+        Ok(Ok(spawned))
     }
 
     fn member(
@@ -180,7 +193,7 @@ impl Guest {
         }
     }
 
-    async fn drain_pool(&mut self, name: String) -> Answered<()> {
+    pub(super) async fn drain_pool(&mut self, name: String) -> Answered<()> {
         let call = call_of(Function::PoolStartDrain, name.clone(), [name.as_bytes()]);
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
@@ -203,11 +216,14 @@ impl Guest {
         Ok(Ok(()))
     }
 
-    async fn wait_for_pool(
+    /// Wait until a pool has ended. When the time is over before, that is its status in 0.2, and its task in 0.1.
+    pub(super) async fn wait_for_pool(
         &mut self,
         name: String,
         timeout_ms: Option<u64>,
+        version: Version,
     ) -> Answered<Result<PoolStatus, Task>> {
+        let timeout_ms = timeout_ms.map(|timeout_ms| timeout_ms.min(DURATION_MS_MAX));
         let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
         let subject = match timeout_ms {
             Some(timeout_ms) => format!("{name}, {timeout_ms} ms"),
@@ -251,7 +267,8 @@ impl Guest {
         };
         let task = self.pool_task(pool.id).await?;
         let over = task.status.is_terminal();
-        if !over && woken.is_none_or(|woken| woken.timed_out) {
+        let timed_out = !over && woken.is_none_or(|woken| woken.timed_out);
+        if timed_out && version == Version::V0_1 {
             let mut snapshot = Snapshot {
                 tasks: vec![task.id],
                 ..Snapshot::default()
@@ -266,7 +283,7 @@ impl Guest {
         Ok(Ok(Ok(status)))
     }
 
-    async fn pool_status(&mut self, name: String) -> Answered<PoolStatus> {
+    pub(super) async fn pool_status(&mut self, name: String) -> Answered<PoolStatus> {
         let call = call_of(Function::PoolStatus, name.clone(), [name.as_bytes()]);
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
@@ -412,12 +429,14 @@ fn told(status: PoolStatus) -> pools::PoolStatus {
             GroupPhase::Creating => pools::Phase::Creating,
             GroupPhase::Draining => pools::Phase::Draining,
             GroupPhase::Completed => pools::Phase::Completed,
-            // The contract has no word for it.
-            GroupPhase::Failed | GroupPhase::Cancelled => pools::Phase::Failed,
+            GroupPhase::Failed => pools::Phase::Failed,
+            GroupPhase::Cancelled => pools::Phase::Cancelled,
         },
         spawned: status.spawned,
         completed: status.completed,
-        failed: status.failed + status.cancelled,
+        failed: status.failed,
+        cancelled: status.cancelled,
+        skipped: status.skipped,
         in_flight: status.in_flight,
     }
 }
@@ -453,9 +472,10 @@ impl pools::Host for Guest {
         handler: String,
         input: String,
         options: Option<Options>,
-    ) -> wasmtime::Result<Result<String, wit::Error>> {
+    ) -> wasmtime::Result<Result<Given, wit::Error>> {
+        let options = types::options(options);
         let spawned = self.spawn_into(name, handler, input, options).await?;
-        Ok(spawned.map(|id| id.to_string()).map_err(types::error))
+        Ok(spawned.map(tasks::told).map_err(types::error))
     }
 
     async fn start_drain(&mut self, name: String) -> wasmtime::Result<Result<(), wit::Error>> {
@@ -467,11 +487,15 @@ impl pools::Host for Guest {
         name: String,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<pools::PoolStatus, WaitError>> {
-        let timeout_ms = timeout.map(|timeout| timeout.min(DURATION_MS_MAX));
-        Ok(match self.wait_for_pool(name, timeout_ms).await? {
-            Ok(Ok(status)) => Ok(told(status)),
-            Ok(Err(pool)) => Err(WaitError::TimedOut(vec![types::outcome(pool.outcome())])),
-            Err(refusal) => Err(WaitError::Refused(types::error(refusal))),
+        let waited = self.wait_for_pool(name, timeout, Version::V0_2).await?;
+        let status = match waited {
+            Ok(status) => told(status.unwrap_or_else(|pool| status_of(&pool))),
+            Err(refusal) => return Ok(Err(WaitError::Refused(types::error(refusal)))),
+        };
+        Ok(match status.phase {
+            pools::Phase::Completed => Ok(status),
+            pools::Phase::Failed | pools::Phase::Cancelled => Err(WaitError::Ended(status)),
+            pools::Phase::Creating | pools::Phase::Draining => Err(WaitError::TimedOut(status)),
         })
     }
 

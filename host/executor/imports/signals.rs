@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::context::refused;
-use super::tasks::check_input;
+use super::tasks::{Answered, check_input};
 use super::types;
 use crate::executor::bindings::fishway::task::{signals, types as wit};
 use crate::executor::guest::{Guest, call_of};
@@ -56,7 +56,19 @@ impl signals::Host for Guest {
         &mut self,
         name: String,
         timeout: Option<u64>,
-    ) -> wasmtime::Result<Option<String>> {
+    ) -> wasmtime::Result<Result<Option<String>, wit::Error>> {
+        let received = self.receive_signal(name, timeout).await?;
+        Ok(received.map_err(types::error))
+    }
+}
+
+impl Guest {
+    /// Whether a signal is there or comes in time. Refused when the task is cancelled meanwhile.
+    pub(super) async fn receive_signal(
+        &mut self,
+        name: String,
+        timeout: Option<u64>,
+    ) -> Answered<Option<String>> {
         let timeout_ms = timeout.map(|timeout| timeout.min(DURATION_MS_MAX));
         let timeout = timeout_ms.map_or([0xff; 8], u64::to_le_bytes);
         let parts = [name.as_bytes(), timeout.as_slice()];
@@ -67,8 +79,9 @@ impl signals::Host for Guest {
         let call = call_of(Function::SignalReceive, subject, parts);
         if let Some(answer) = self.step(&call)? {
             return Ok(match answer {
-                Answer::Document(value) => value,
-                _ => None,
+                Answer::Refused(refusal) => Err(refusal),
+                Answer::Document(value) => Ok(value),
+                _ => Ok(None),
             });
         }
         if let Err(why) = check_name("signal's name", &name) {
@@ -81,13 +94,15 @@ impl signals::Host for Guest {
             .map_err(|error| self.store_failed(&error))?;
         if !there && timeout_ms == Some(0) {
             self.answer(call, Answer::Document(None)).await?;
-            return Ok(None);
+            return Ok(Ok(None));
         }
         if !there {
-            // No wait for a signal hangs on other tasks, so none is refused.
-            self.wait(&call, Until::Signal(name.clone()), timeout_ms)
-                .await?
-                .ok();
+            // No wait for a signal hangs on other tasks, so only a cancel ends it early.
+            let until = Until::Signal(name.clone());
+            let waited = self.wait(&call, until, timeout_ms).await?;
+            if let Err(refusal @ RefusedCall::Cancelled) = waited {
+                return self.refuse(call, refusal).await;
+            }
         }
         // Also after a wait whose time ran out: one that came since is not left lying there.
         let received = self
@@ -99,7 +114,7 @@ impl signals::Host for Guest {
         if let Some(value) = &received.value {
             self.hold(value.len() as u64)?;
         }
-        Ok(received.value)
+        Ok(Ok(received.value))
     }
 }
 

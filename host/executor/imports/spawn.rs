@@ -9,15 +9,23 @@
 use std::sync::Arc;
 
 use super::tasks::{ID_BYTES, check_input};
-use super::types as contract;
-use crate::executor::bindings::fishway::task::tasks;
 use crate::executor::earlier::{Earlier, Found};
 use crate::executor::guest::Guest;
 use crate::journal::{Answer, Call, RefusedCall, content};
 use crate::loader::Handler;
-use crate::store::{Record, Urgency};
-use crate::task::{NewChild, NewChildren, Options, Spawner, TaskId, check_after, check_name};
+use crate::store::{Rank, Record, Urgency};
+use crate::task::{
+    NewChild, NewChildren, Options, Spawner, Status, TaskId, check_after, check_name,
+};
 use crate::types;
+
+/// A task that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spawned {
+    pub id: TaskId,
+    /// Whether it is new: it was not there by its key, or from an earlier attempt.
+    pub created: bool,
+}
 
 /// What the spawns of one call have in common.
 struct Alike<'a> {
@@ -57,6 +65,38 @@ fn spawn_call(handler: &str, inputs: &[String], contents: &[u64]) -> Call {
     Call::spawn(handler, inputs.first().map_or("", |input| input), contents)
 }
 
+/// What the record of a call says of the tasks that it asked for.
+pub(super) fn spawned(answer: &Answer) -> Option<Vec<Spawned>> {
+    let all = |ids: &[TaskId], found: &[u32]| {
+        let spawned = ids.iter().zip(0_u32..);
+        spawned
+            .map(|(&id, at)| Spawned {
+                id,
+                created: found.binary_search(&at).is_err(),
+            })
+            .collect()
+    };
+    match answer {
+        Answer::Tasks(ids) => Some(all(ids, &[])),
+        Answer::Spawned { tasks, found } => Some(all(tasks, found)),
+        _ => None,
+    }
+}
+
+/// The record of such a call.
+pub(super) fn answer_of(spawned: &[Spawned]) -> Answer {
+    let tasks = spawned.iter().map(|spawned| spawned.id).collect();
+    let found: Vec<u32> = (spawned.iter().zip(0..))
+        .filter(|(spawned, _)| !spawned.created)
+        .map(|(_, at)| at)
+        .collect();
+    if found.is_empty() {
+        Answer::Tasks(tasks)
+    } else {
+        Answer::Spawned { tasks, found }
+    }
+}
+
 impl Guest {
     /// Children of one handler, one for each input. What is more than one transaction may make is several
     /// host calls for the journal, each with a number and a record of its own: an attempt that was cut off
@@ -65,10 +105,9 @@ impl Guest {
         &mut self,
         handler: String,
         inputs: Vec<String>,
-        options: Option<tasks::Options>,
+        checked: Result<Options, RefusedCall>,
         urgency: Urgency,
-    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
-        let checked = contract::options(options);
+    ) -> wasmtime::Result<Result<Vec<Spawned>, RefusedCall>> {
         let options = checked.as_ref().ok();
         let alike = Alike::new(&self.task.phase, &handler, options);
         let contents: Vec<u64> = inputs.iter().map(|input| alike.content(input)).collect();
@@ -107,7 +146,7 @@ impl Guest {
         all: Vec<String>,
         options: Options,
         urgency: Urgency,
-    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
+    ) -> wasmtime::Result<Result<Vec<Spawned>, RefusedCall>> {
         let (options, shared) = (Arc::new(options), Arc::from(handler));
         let all_bytes = bytes_of(&all);
         let mut spawned = Vec::with_capacity(all.len());
@@ -125,6 +164,7 @@ impl Guest {
                 None => {}
             }
             self.hold(all_bytes)?;
+            self.settle_before(&options).await?;
             // With the first part all of them are judged.
             if spawned.is_empty()
                 && let Err(refusal) = self.judge(handler, &all, &options)?
@@ -147,7 +187,7 @@ impl Guest {
         inputs: Vec<String>,
         checked: Result<Options, RefusedCall>,
         urgency: Urgency,
-    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
+    ) -> wasmtime::Result<Result<Vec<Spawned>, RefusedCall>> {
         let options = checked.as_ref().ok();
         if let Some(spawned) = self.spawned_before(&call, inputs.len(), options)? {
             return Ok(spawned);
@@ -163,10 +203,12 @@ impl Guest {
         call: &Call,
         count: usize,
         options: Option<&Options>,
-    ) -> wasmtime::Result<Option<Result<Vec<TaskId>, RefusedCall>>> {
+    ) -> wasmtime::Result<Option<Result<Vec<Spawned>, RefusedCall>>> {
         Ok(match self.step(call)? {
             Some(Answer::Refused(refusal)) => Some(Err(refusal)),
-            Some(Answer::Tasks(ids)) if ids.len() == count => Some(Ok(self.replayed(options, ids))),
+            Some(answer) => spawned(&answer)
+                .filter(|spawned| spawned.len() == count)
+                .map(|spawned| Ok(self.replayed(options, spawned))),
             _ => None,
         })
     }
@@ -181,7 +223,10 @@ impl Guest {
         inputs: Vec<String>,
         checked: Result<Options, RefusedCall>,
         urgency: Urgency,
-    ) -> wasmtime::Result<Result<Vec<TaskId>, RefusedCall>> {
+    ) -> wasmtime::Result<Result<Vec<Spawned>, RefusedCall>> {
+        if let Ok(options) = &checked {
+            self.settle_before(options).await?;
+        }
         let judged = match checked {
             Ok(options) => self.judge(&handler, &inputs, &options)?.map(|()| options),
             Err(refusal) => Err(refusal),
@@ -206,6 +251,9 @@ impl Guest {
             return Ok(Err(refusal));
         }
         if let Some(refusal) = self.unknown_upstream(&options.after)? {
+            return Ok(Err(refusal));
+        }
+        if let Some(refusal) = self.not_retried(options, self.task.id)? {
             return Ok(Err(refusal));
         }
         let children = self.last_sequence()? + inputs.len() as u64;
@@ -237,12 +285,15 @@ impl Guest {
         for input in inputs {
             self.acceptable(handler, input, options)?;
         }
-        match inputs.len() > 1 && options.key.is_some() {
-            true => Err(RefusedCall::Invalid(
-                "one key cannot name several tasks".to_owned(),
-            )),
-            false => Ok(()),
+        if inputs.len() > 1 && options.key.is_some() {
+            let why = "one key cannot name several tasks";
+            return Err(RefusedCall::Invalid(why.to_owned()));
         }
+        if inputs.len() > 1 && options.retry_of.is_some() {
+            let why = "several tasks cannot take the place of one (retry-of)";
+            return Err(RefusedCall::Invalid(why.to_owned()));
+        }
+        Ok(())
     }
 
     /// Make children, or take up those of an earlier run that are the same.
@@ -254,7 +305,7 @@ impl Guest {
         inputs: Vec<String>,
         options: &Arc<Options>,
         urgency: Urgency,
-    ) -> wasmtime::Result<Vec<TaskId>> {
+    ) -> wasmtime::Result<Vec<Spawned>> {
         let sequence = self.last_sequence()?;
         let number = self.cursor.number();
         let mut ids = Vec::with_capacity(inputs.len());
@@ -265,11 +316,12 @@ impl Guest {
             let earlier = self.earlier(options, content)?;
             let retry_of = match earlier {
                 Found::Same(id) => {
-                    ids.push(id);
+                    let created = false;
+                    ids.push(Spawned { id, created });
                     continue;
                 }
                 Found::Failed(id) => Some(id),
-                Found::None => None,
+                Found::None => options.retry_of,
             };
             let id = self.agents.store.ids().next(self.agents.clock.now_ms());
             each.push(NewChild {
@@ -283,7 +335,7 @@ impl Guest {
             if let Some(key) = &options.key {
                 self.children.keys.insert(key.clone(), id);
             }
-            ids.push(id);
+            ids.push(Spawned { id, created: true });
         }
         self.children.sequence = Some(sequence + each.len() as u64);
         let all_new = each.len() == ids.len();
@@ -310,7 +362,7 @@ impl Guest {
         if !all_new || ids.is_empty() {
             // The rows of the new children alone would not tell the whole answer; where there are none, they
             // would not tell that the call was made.
-            let entry = self.entry(call, Answer::Tasks(ids.clone()));
+            let entry = self.entry(call, answer_of(&ids));
             records.push(Record::Entry(Box::new(entry)));
         }
         if !records.is_empty() {
@@ -402,9 +454,49 @@ impl Guest {
         Ok(missing.map(|(id, _)| RefusedCall::UnknownTask(id.to_string())))
     }
 
+    /// Another try of a task that was spawned a moment ago has to be on disk before it is looked for.
+    pub(super) async fn settle_before(&mut self, options: &Options) -> wasmtime::Result<()> {
+        match options.retry_of {
+            Some(_) => self.settle().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Why no task may take the place of the one that `retry-of` names among the children of `parent`.
+    pub(super) fn not_retried(
+        &mut self,
+        options: &Options,
+        parent: TaskId,
+    ) -> wasmtime::Result<Option<RefusedCall>> {
+        let Some(id) = options.retry_of else {
+            return Ok(None);
+        };
+        let store = self.store();
+        let found = store.tasks(&[id]);
+        let found = found.map_err(|error| self.store_failed(&error))?;
+        let Some(task) = found.into_iter().flatten().next() else {
+            return Ok(Some(RefusedCall::UnknownTask(id.to_string())));
+        };
+        let status = task.status;
+        let why = if task.parent != Some(parent) {
+            "it is no child of this task, or no member of this pool".to_owned()
+        } else if status == Status::Completed || !status.is_terminal() {
+            format!("it {}", status.predicate())
+        } else {
+            let later = store.retry_nodes(id, Rank::START, 1);
+            let later = later.map_err(|error| self.store_failed(&error))?;
+            match later.first() {
+                None => return Ok(None),
+                Some(later) => format!("it was tried again as {}: name that one", later.task.id),
+            }
+        };
+        let why = format!("retry-of: task {id} cannot be tried again: {why}");
+        Ok(Some(RefusedCall::Invalid(why)))
+    }
+
     /// Children that the journal knows of.
-    fn replayed(&mut self, options: Option<&Options>, ids: Vec<TaskId>) -> Vec<TaskId> {
-        for &id in &ids {
+    fn replayed(&mut self, options: Option<&Options>, ids: Vec<Spawned>) -> Vec<Spawned> {
+        for &Spawned { id, .. } in &ids {
             self.children.fresh.insert(id);
             if let Some(key) = options.and_then(|options| options.key.clone()) {
                 self.children.keys.insert(key, id);
@@ -427,11 +519,8 @@ impl Guest {
 
     /// A child that this spawn names again: by its key within the run, or one of an earlier run.
     fn earlier(&mut self, options: &Options, content: u64) -> wasmtime::Result<Found> {
-        if let Some(known) = options
-            .key
-            .as_ref()
-            .and_then(|key| self.children.keys.get(key))
-        {
+        let key = options.key.as_ref().filter(|_| options.retry_of.is_none());
+        if let Some(known) = key.and_then(|key| self.children.keys.get(key)) {
             return Ok(Found::Same(*known));
         }
         match self.earlier_of(content)? {
@@ -441,7 +530,7 @@ impl Guest {
         // Another input under the same key: the key decides. In the first run this only happens after a replay has
         // skipped calls.
         let others = self.task.run > 0 || self.children.left_out;
-        if let (Some(key), true) = (&options.key, others) {
+        if let (Some(key), true) = (key, others) {
             let store = self.store();
             let known = store
                 .child_by_key(self.task.id, key)

@@ -217,7 +217,7 @@ impl Guest {
     /// Children that were spawned there still belong to this run.
     fn left_out(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            if let Answer::Tasks(ids) = entry.answer
+            if let Answer::Tasks(ids) | Answer::Spawned { tasks: ids, .. } = entry.answer
                 && matches!(entry.call.function, Function::Spawn | Function::PoolSpawn)
             {
                 self.children.fresh.extend(ids);

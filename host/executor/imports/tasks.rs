@@ -1,12 +1,13 @@
 //! `tasks`: spawn tasks and wait for them.
 
+use super::spawn::{Spawned, answer_of, spawned};
 use super::types;
 use crate::executor::bindings::fishway::task::{tasks, types as wit};
 use crate::executor::guest::{Guest, call_of};
 use crate::journal::{Answer, Call, Function, RefusedCall, Snapshot, beginning, excerpt};
 use crate::limits::{AWAITED_MAX, DURATION_MS_MAX};
 use crate::store::{CallBy, Record, StoreError, Until, Urgency};
-use crate::task::{NewTask, Status, StatusSet, TaskId, check_payload};
+use crate::task::{NewTask, Options, Status, StatusSet, TaskId, check_payload};
 
 /// What the host holds of an id in a list, as a number and as a text, in bytes.
 pub(super) const ID_BYTES: u64 = 64;
@@ -20,11 +21,12 @@ impl tasks::Host for Guest {
         handler: String,
         input: String,
         options: Option<tasks::Options>,
-    ) -> wasmtime::Result<Result<String, wit::Error>> {
+    ) -> wasmtime::Result<Result<tasks::Spawned, wit::Error>> {
+        let options = types::options(options);
         let spawned = self
             .spawn_children(handler, vec![input], options, Urgency::Soon)
             .await?;
-        Ok(spawned.map(first).map_err(types::error))
+        Ok(spawned.map(|all| told(all[0])).map_err(types::error))
     }
 
     async fn spawn_all(
@@ -32,15 +34,11 @@ impl tasks::Host for Guest {
         handler: String,
         inputs: Vec<String>,
         options: Option<tasks::Options>,
-    ) -> wasmtime::Result<Result<Vec<String>, wit::Error>> {
-        let spawned = self
-            .spawn_children(handler, inputs, options, Urgency::Soon)
-            .await?;
-        if let Ok(ids) = &spawned {
-            self.hold(ids.len() as u64 * ID_BYTES)?;
-        }
+    ) -> wasmtime::Result<Result<Vec<tasks::Spawned>, wit::Error>> {
+        let options = types::options(options);
+        let spawned = self.spawn_all_children(handler, inputs, options).await?;
         Ok(spawned
-            .map(|ids| ids.iter().map(ToString::to_string).collect())
+            .map(|all| all.into_iter().map(told).collect())
             .map_err(types::error))
     }
 
@@ -49,9 +47,10 @@ impl tasks::Host for Guest {
         handler: String,
         input: String,
         options: Option<tasks::Options>,
-    ) -> wasmtime::Result<Result<String, wit::Error>> {
+    ) -> wasmtime::Result<Result<tasks::Spawned, wit::Error>> {
+        let options = types::options(options);
         let submitted = self.submit_root(handler, input, options).await?;
-        Ok(submitted.map(|id| id.to_string()).map_err(types::error))
+        Ok(submitted.map(told).map_err(types::error))
     }
 
     async fn call(
@@ -59,33 +58,14 @@ impl tasks::Host for Guest {
         handler: String,
         input: String,
         options: Option<tasks::Options>,
-    ) -> wasmtime::Result<Result<String, wit::Failure>> {
-        let refused = |refusal: RefusedCall| wit::Failure {
-            message: refusal.to_string(),
-            retryable: false,
-            details: None,
-        };
-        // Lazy: it goes with the wait that follows at once, in one commit.
-        let id = match self
-            .spawn_children(handler, vec![input], options, Urgency::Lazy)
-            .await?
-        {
-            Ok(ids) => ids[0],
-            Err(refusal) => return Ok(Err(refused(refusal))),
-        };
-        let outcome = match self.outcome_of(id).await? {
-            Ok(outcome) => outcome,
-            Err(refusal) => return Ok(Err(refused(refusal))),
-        };
-        let status = types::our_status(outcome.status);
-        Ok(match (outcome.output, outcome.failure) {
-            (Some(output), _) if status == Status::Completed => Ok(output),
-            (_, Some(failure)) => Err(failure),
-            (_, None) => Err(wit::Failure {
-                message: format!("task {id} ({}) {}", outcome.handler, status.predicate()),
-                retryable: false,
-                details: None,
-            }),
+    ) -> wasmtime::Result<Result<String, tasks::CallError>> {
+        let options = types::options(options);
+        Ok(match self.call_child(handler, input, options).await? {
+            Ok(output) => Ok(output),
+            Err(NoOutput::Ended(outcome)) => Err(tasks::CallError::Ended(*outcome)),
+            Err(NoOutput::Refused(refusal)) => {
+                Err(tasks::CallError::Refused(types::error(refusal)))
+            }
         })
     }
 
@@ -95,7 +75,7 @@ impl tasks::Host for Guest {
         options: Option<tasks::WaitOptions>,
     ) -> wasmtime::Result<Result<Vec<wit::Outcome>, tasks::WaitError>> {
         Ok(
-            match self.wait_call(Function::WaitAll, ids, options).await? {
+            match self.wait_with(Function::WaitAll, ids, options).await? {
                 Ok(Waited::Arrived(outcomes)) => Ok(outcomes),
                 Ok(Waited::TimedOut(outcomes)) => Err(tasks::WaitError::TimedOut(outcomes)),
                 Err(refusal) => Err(tasks::WaitError::Refused(types::error(refusal))),
@@ -109,7 +89,7 @@ impl tasks::Host for Guest {
         options: Option<tasks::WaitOptions>,
     ) -> wasmtime::Result<Result<wit::Outcome, tasks::WaitError>> {
         Ok(
-            match self.wait_call(Function::WaitAny, ids, options).await? {
+            match self.wait_with(Function::WaitAny, ids, options).await? {
                 Ok(Waited::Arrived(mut outcomes)) if !outcomes.is_empty() => {
                     Ok(outcomes.swap_remove(0))
                 }
@@ -211,24 +191,21 @@ impl tasks::Host for Guest {
         }
     }
 
-    async fn sleep(&mut self, duration: u64) -> wasmtime::Result<()> {
-        let duration = duration.min(DURATION_MS_MAX);
-        let bytes = duration.to_le_bytes();
-        let call = call_of(
-            Function::Sleep,
-            format!("{duration} ms"),
-            [bytes.as_slice()],
-        );
-        if self.step(&call)?.is_none() {
-            self.wait(&call, Until::Time, Some(duration)).await?.ok();
-            self.answer(call, Answer::Done).await?;
-        }
-        Ok(())
+    async fn sleep(&mut self, duration: u64) -> wasmtime::Result<Result<(), wit::Error>> {
+        Ok(self.sleep_for(duration).await?.map_err(types::error))
     }
 }
 
+/// Why a call has no output.
+pub(super) enum NoOutput {
+    /// The child did not complete.
+    Ended(Box<wit::Outcome>),
+    /// There is no child, or the wait for it ended early.
+    Refused(RefusedCall),
+}
+
 /// What a wait found.
-enum Waited {
+pub(super) enum Waited {
     /// All that was waited for, or the first of it.
     Arrived(Vec<wit::Outcome>),
     /// Everything, unfinished too.
@@ -236,6 +213,71 @@ enum Waited {
 }
 
 impl Guest {
+    /// Children of one handler, and the memory for their ids.
+    pub(super) async fn spawn_all_children(
+        &mut self,
+        handler: String,
+        inputs: Vec<String>,
+        options: Result<Options, RefusedCall>,
+    ) -> Answered<Vec<Spawned>> {
+        let spawned = self
+            .spawn_children(handler, inputs, options, Urgency::Soon)
+            .await?;
+        if let Ok(all) = &spawned {
+            self.hold(all.len() as u64 * ID_BYTES)?;
+        }
+        Ok(spawned)
+    }
+
+    /// Spawn a child and wait for it.
+    pub(super) async fn call_child(
+        &mut self,
+        handler: String,
+        input: String,
+        options: Result<Options, RefusedCall>,
+    ) -> wasmtime::Result<Result<String, NoOutput>> {
+        // Lazy: it goes with the wait that follows at once, in one commit.
+        let spawned = self
+            .spawn_children(handler, vec![input], options, Urgency::Lazy)
+            .await?;
+        let id = match spawned {
+            Ok(spawned) => spawned[0].id,
+            Err(refusal) => return Ok(Err(NoOutput::Refused(refusal))),
+        };
+        let outcome = match self.outcome_of(id).await? {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Ok(Err(NoOutput::Refused(refusal))),
+        };
+        let completed = types::our_status(outcome.status) == Status::Completed;
+        Ok(match outcome.output {
+            Some(output) if completed => Ok(output),
+            _ => Err(NoOutput::Ended(Box::new(outcome))),
+        })
+    }
+
+    /// Rest, without a slot.
+    pub(super) async fn sleep_for(&mut self, duration: u64) -> Answered<()> {
+        let duration = duration.min(DURATION_MS_MAX);
+        let bytes = duration.to_le_bytes();
+        let call = call_of(
+            Function::Sleep,
+            format!("{duration} ms"),
+            [bytes.as_slice()],
+        );
+        match self.step(&call)? {
+            Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
+            Some(_) => return Ok(Ok(())),
+            None => {}
+        }
+        match self.wait(&call, Until::Time, Some(duration)).await? {
+            Err(refusal @ RefusedCall::Cancelled) => self.refuse(call, refusal).await,
+            _ => {
+                self.answer(call, Answer::Done).await?;
+                Ok(Ok(()))
+            }
+        }
+    }
+
     /// Wait for one task, for as long as it takes.
     pub(super) async fn outcome_of(&mut self, id: TaskId) -> Answered<wit::Outcome> {
         let waited = self
@@ -249,23 +291,28 @@ impl Guest {
         Ok(outcome.ok_or_else(|| RefusedCall::UnknownTask(id.to_string())))
     }
 
-    async fn wait_call(
+    async fn wait_with(
+        &mut self,
+        function: Function,
+        ids: Vec<String>,
+        options: Option<tasks::WaitOptions>,
+    ) -> Answered<Waited> {
+        let (timeout_ms, statuses) = match options {
+            None => (None, Vec::new()),
+            Some(options) => (options.timeout, options.statuses),
+        };
+        let wanted = statuses.into_iter().map(types::our_status).collect();
+        self.wait_call(function, ids, timeout_ms, wanted).await
+    }
+
+    pub(super) async fn wait_call(
         &mut self,
         function: Function,
         texts: Vec<String>,
-        options: Option<tasks::WaitOptions>,
+        timeout_ms: Option<u64>,
+        wanted: StatusSet,
     ) -> Answered<Waited> {
-        let (timeout_ms, wanted) = match options {
-            None => (None, StatusSet::default()),
-            Some(options) => (
-                options.timeout.map(|timeout| timeout.min(DURATION_MS_MAX)),
-                options
-                    .statuses
-                    .into_iter()
-                    .map(types::our_status)
-                    .collect(),
-            ),
-        };
+        let timeout_ms = timeout_ms.map(|timeout_ms| timeout_ms.min(DURATION_MS_MAX));
         match types::task_ids(&texts) {
             Ok(ids) => {
                 // There may be very many, and the wait may be long.
@@ -305,6 +352,7 @@ impl Guest {
             _ => {}
         }
         let waited = match self.woken() {
+            Some(woken) if woken.cancelled => Err(RefusedCall::Cancelled),
             Some(woken) => Ok((woken.timed_out, woken.by)),
             None => self.await_now(&call, &ids, timeout_ms, wanted, any).await?,
         };
@@ -414,13 +462,12 @@ impl Guest {
         Ok(there.all(|there| there))
     }
 
-    async fn submit_root(
+    pub(super) async fn submit_root(
         &mut self,
         handler: String,
         input: String,
-        options: Option<tasks::Options>,
-    ) -> Answered<TaskId> {
-        let checked = types::options(options);
+        checked: Result<Options, RefusedCall>,
+    ) -> Answered<Spawned> {
         let content = self.content(&handler, &input, checked.as_ref().ok());
         let call = Call {
             function: Function::Submit,
@@ -429,12 +476,25 @@ impl Guest {
         };
         match self.step(&call)? {
             Some(Answer::Refused(refusal)) => return Ok(Err(refusal)),
-            Some(Answer::Tasks(ids)) if ids.len() == 1 => return Ok(Ok(ids[0])),
-            _ => {}
+            Some(answer) => {
+                if let Some([submitted]) = spawned(&answer).as_deref() {
+                    return Ok(Ok(*submitted));
+                }
+            }
+            None => {}
         }
         let checked = checked.and_then(|options| {
             self.acceptable(&handler, &input, &options)?;
-            Ok(options)
+            let of_children = [
+                ("retry-of", options.retry_of.is_some()),
+                ("on-parent-failure", options.ends_with_parent),
+            ];
+            match of_children.into_iter().find(|(_, is_set)| *is_set) {
+                Some((name, _)) => Err(RefusedCall::Invalid(format!(
+                    "{name} is for children, and a task that is submitted has no parent: spawn it"
+                ))),
+                None => Ok(options),
+            }
         });
         let options = match checked {
             Ok(options) => options,
@@ -456,9 +516,12 @@ impl Guest {
             let store = self.store();
             return match store.submit(vec![new]).await {
                 Ok(submitted) => {
-                    let id = submitted[0].id;
-                    self.answer(call, Answer::Tasks(vec![id])).await?;
-                    Ok(Ok(id))
+                    let submitted = Spawned {
+                        id: submitted[0].id,
+                        created: submitted[0].created,
+                    };
+                    self.answer(call, answer_of(&[submitted])).await?;
+                    Ok(Ok(submitted))
                 }
                 Err(error @ StoreError::KeyTaken { .. }) => {
                     self.refuse(call, RefusedCall::Invalid(error.to_string()))
@@ -473,12 +536,16 @@ impl Guest {
             Urgency::Soon,
         )
         .await?;
-        Ok(Ok(id))
+        Ok(Ok(Spawned { id, created: true }))
     }
 }
 
-fn first(ids: Vec<TaskId>) -> String {
-    ids.first().map(ToString::to_string).unwrap_or_default()
+/// A task that was asked for, as the guest hears of it.
+pub(super) fn told(spawned: Spawned) -> tasks::Spawned {
+    tasks::Spawned {
+        id: spawned.id.to_string(),
+        created: spawned.created,
+    }
 }
 
 /// Whether a task of that status ends a wait for the statuses of `wanted`.

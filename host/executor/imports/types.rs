@@ -17,6 +17,7 @@ pub fn error(refusal: RefusedCall) -> types::Error {
         RefusedCall::WouldDeadlock(why) => types::Error::WouldDeadlock(why),
         RefusedCall::PoolClosed(why) => types::Error::PoolClosed(why),
         RefusedCall::Limit(why) => types::Error::Limit(why),
+        RefusedCall::Cancelled => types::Error::Cancelled,
     }
 }
 
@@ -76,6 +77,7 @@ pub fn outcome(outcome: Outcome) -> types::Outcome {
         status: status(outcome.status),
         output: outcome.output.map(|output| output.to_string()),
         failure: outcome.failure.map(failure),
+        attempts: outcome.attempts,
     }
 }
 
@@ -91,7 +93,11 @@ pub fn options(given: Option<wit_tasks::Options>) -> Result<Options, RefusedCall
         priority: given.priority,
         delay_ms: given.delay,
         timeout_ms: given.timeout,
+        schedule_at_ms: given.schedule_at,
         expires_ms: given.expires,
+        deadline_ms: given.deadline,
+        retry_of: given.retry_of.as_deref().map(task_id).transpose()?,
+        ends_with_parent: given.on_parent_failure == Some(wit_tasks::OnParentFailure::Cancel),
         attempts_max: given.max_attempts,
         on_complete: given.on_complete.map(Into::into),
         after: task_ids(&given.after)?,

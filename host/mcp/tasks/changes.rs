@@ -34,6 +34,9 @@ pub struct CancelInput {
     /// Leave the tasks below them alone.
     #[serde(default)]
     only: bool,
+    /// End what waits without telling it.
+    #[serde(default)]
+    now: bool,
 }
 
 /// The result for one task.
@@ -117,14 +120,14 @@ tool!(
     Ends,
     CancelInput => DoneOutput,
     cancel,
-    "End tasks, workflows or jobs, and all below them unless `only`. What runs is asked to stop. This cannot be taken \
-     back, but `retry` runs them again. To let a batch rest use `job_stop`."
+    "End tasks, workflows or jobs, and all below them unless `only`. What runs is asked to stop. `retry` runs \
+     them again. To let a batch rest use `job_stop`."
 );
 
 async fn cancel(door: Arc<Door>, input: CancelInput, _call: Call) -> Result<DoneOutput, Trouble> {
-    let only = input.only;
+    let (only, now) = (input.only, input.now);
     let results = each(&door, input.ids, |door, id| async move {
-        let cancelled = door.client.cancel(id, only).await?;
+        let cancelled = door.client.end(id, only, now).await?;
         Ok(DoneJson {
             tasks: Some(cancelled.tasks),
             more: cancelled.more,

@@ -18,6 +18,21 @@ pub fn cancel(
     only: bool,
     by: Option<&CallBy>,
 ) -> Result<Cancelled, StoreError> {
+    ask(turn, task, only, by, Event::CancelRequested)
+}
+
+/// See [`Writes::cancel_now`](crate::store::Writes::cancel_now).
+pub fn cancel_now(turn: &mut Turn<'_>, task: TaskId, only: bool) -> Result<Cancelled, StoreError> {
+    ask(turn, task, only, None, Event::EndRequested)
+}
+
+fn ask(
+    turn: &mut Turn<'_>,
+    task: TaskId,
+    only: bool,
+    by: Option<&CallBy>,
+    event: Event,
+) -> Result<Cancelled, StoreError> {
     if let Some(by) = by {
         turn.claimed(by.token)?;
     }
@@ -28,7 +43,7 @@ pub fn cancel(
         at_ms: turn.now_ms,
         ..Cancelled::default()
     };
-    let first = Node::Task(task, Event::CancelRequested);
+    let first = Node::Task(task, event);
     walk(turn, vec![first], only, task, &mut cancelled)?;
     if let Some(by) = by {
         turn.keep_answer(by, Answer::Flag(cancelled.changed))?;
@@ -39,11 +54,28 @@ pub fn cancel(
 /// Go on with a cancel that a transaction before had no room for.
 pub(super) fn go_on(turn: &mut Turn<'_>, work: Unfinished) -> Result<(), StoreError> {
     let first = match work.kind {
-        Kind::Cancel => Node::Task(work.subject, Event::CancelRequested),
+        Kind::Cancel => Node::Task(work.subject, event_of(&work)),
         _ => Node::Below(work),
     };
     let mut cancelled = Cancelled::default();
     walk(turn, vec![first], false, work.subject, &mut cancelled)
+}
+
+/// What the tasks hear that such work is about.
+fn event_of(work: &Unfinished) -> Event {
+    match work.status {
+        Some(_) => Event::EndRequested,
+        None => Event::CancelRequested,
+    }
+}
+
+/// Work on a cancel. Its status says whether what waits ends at once.
+fn cancelling(task: TaskId, kind: Kind, event: &Event) -> Unfinished {
+    let now = *event == Event::EndRequested;
+    Unfinished {
+        status: now.then_some(Status::Cancelled),
+        ..Unfinished::new(task, kind)
+    }
 }
 
 /// Where the walk of a cancel goes on.
@@ -72,7 +104,7 @@ fn walk(
             open.push(node);
             for node in open {
                 turn.put_off(match node {
-                    Node::Task(id, _) => Unfinished::new(id, Kind::Cancel),
+                    Node::Task(id, event) => cancelling(id, Kind::Cancel, &event),
                     Node::Below(work) => work,
                 })?;
             }
@@ -90,8 +122,10 @@ fn walk(
             continue;
         };
         match only {
+            // What it has spawned since it was told undoes its steps.
+            _ if before.undoes_steps() && event == Event::CancelRequested => {}
             // A child may live on below a parent that has ended.
-            false => children(turn, Unfinished::new(id, Kind::Below), &mut open)?,
+            false => children(turn, cancelling(id, Kind::Below, &event), &mut open)?,
             // It is below, and has nothing to do any more: nobody else would ever end it.
             true => {
                 let source = turn.source_unneeded(&before)?;
@@ -109,7 +143,7 @@ fn walk(
         }
         cancelled.changed |= id == named;
         cancelled.tasks += 1;
-        let runs = after.status == Status::Running && after.group.is_none();
+        let runs = !after.status.is_terminal() && after.group.is_none();
         cancelled.stopping += u64::from(runs);
     }
     Ok(())
@@ -132,7 +166,7 @@ fn children(
         open.push(Node::Below(work.done_until(*last)));
     }
     let page = page.into_iter().filter(|(rank, _)| *rank <= work.bound);
-    open.extend(page.map(|(_, child)| Node::Task(child, Event::CancelRequested)));
+    open.extend(page.map(|(_, child)| Node::Task(child, event_of(&work))));
     Ok(())
 }
 

@@ -91,6 +91,8 @@ pub fn suspend(turn: &mut Turn<'_>, token: Token, wait: &Suspension) -> Result<(
             exchange: wait.until == Until::Exchange,
             until_ms: wait.until_ms,
             spent_ms: wait.spent_ms,
+            hears_cancel: wait.hears_cancel,
+            grace_until_ms: wait.grace_until_ms,
         },
     )
 }
@@ -169,6 +171,7 @@ pub fn finish(turn: &mut Turn<'_>, token: Token, end: &End) -> Result<(), StoreE
             delay_ms: *delay_ms,
         },
         End::Interrupted => Event::Interrupted,
+        End::GraceOver => Event::GraceOver,
         End::Lost { loss, restarts_max } => Event::AttemptLost {
             loss: loss.clone(),
             restarts_max: *restarts_max,

@@ -110,6 +110,7 @@ pub fn tick(turn: &mut Turn<'_>) -> Result<Option<u64>, StoreError> {
             Alarm::Start => Event::Due,
             Alarm::Expiry => Event::Expired,
             Alarm::Wait => Event::WaitTimedOut,
+            Alarm::Deadline => Event::DeadlinePassed,
             Alarm::Producer => {
                 turn.producer_due(id)?;
                 continue;

@@ -206,7 +206,15 @@ pub fn spawn_member(
     }
     turn.producer_adds(by.token.task)?;
     let submitted = turn.add(new.clone())?;
-    turn.keep_answer(by, Answer::Tasks(vec![submitted.id]))?;
+    let tasks = vec![submitted.id];
+    let answer = match submitted.created {
+        true => Answer::Tasks(tasks),
+        false => Answer::Spawned {
+            tasks,
+            found: vec![0],
+        },
+    };
+    turn.keep_answer(by, answer)?;
     Ok(submitted)
 }
 

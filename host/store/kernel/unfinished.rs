@@ -120,6 +120,10 @@ impl Turn<'_> {
                 let page = self.rows.open_groups(subject, work.after.1, 1)?;
                 !page.is_empty()
             }
+            (Kind::EndsWithParent, _) => {
+                let page = (self.rows).children_ending(subject, work.after.1, 1)?;
+                !page.is_empty()
+            }
             (Kind::Sources, _) => {
                 let page = self.rows.open_sources(subject, work.after.1, 1)?;
                 !page.is_empty()
@@ -320,6 +324,7 @@ impl Turn<'_> {
             Kind::Reopened => self.tell_reopened(work, caused)?,
             Kind::Waiters => self.tell_waiters(work, caused)?,
             Kind::Members => self.tell_members(work, caused)?,
+            Kind::EndsWithParent => self.end_with_parent(work)?,
             Kind::Items => self.more_items(work, caused)?,
             Kind::Journal => {
                 let run = u32::try_from(work.bound).unwrap_or(u32::MAX);
@@ -473,6 +478,23 @@ impl Turn<'_> {
         let events = page.iter().map(|(_, id)| (*id, Event::CancelRequested));
         caused.extend(events);
         self.ahead(caused)?;
+        Ok(rest)
+    }
+
+    /// The next children of a failed task that are to end with it are cancelled, with what is below them.
+    fn end_with_parent(&mut self, work: Unfinished) -> Result<Option<Unfinished>, StoreError> {
+        let task = self.find(work.subject)?;
+        // It may have another try by now.
+        if task.is_none_or(|task| task.status != Status::Failed) {
+            return Ok(None);
+        }
+        let limit = self.together();
+        let page = (self.rows).children_ending(work.subject, work.after.1, limit)?;
+        let rest = self.rest(work, page.len(), page.last().map(|last| (0, *last)));
+        self.rows_touched += page.len();
+        for child in page {
+            self.put_off(Unfinished::new(child, Kind::Cancel))?;
+        }
         Ok(rest)
     }
 

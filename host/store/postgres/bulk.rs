@@ -75,8 +75,10 @@ impl Bulk {
     pub fn insert(&mut self, task: &Task) {
         let place = task.place;
         let failure = task.failure.as_ref().map(to_json);
+        let terms = columns::terms(task);
         let texts = checksum::Texts {
             failure: failure.as_deref(),
+            terms: terms.as_deref(),
             ..checksum::Texts::default()
         };
         self.tasks.push(vec![
@@ -126,6 +128,8 @@ impl Bulk {
             task.metadata.as_deref().into(),
             task.optional.into(),
             task.producer.map(Stage::as_str).into(),
+            task.ends_by_ms.into(),
+            terms.into(),
         ]);
         if let Some(group) = &task.group {
             self.group(task, group);
@@ -153,10 +157,12 @@ impl Bulk {
         let failure = after.failure.as_ref().map(to_json);
         let wait = after.wait.as_ref().map(to_json);
         let progress = after.progress.as_ref().map(to_json);
+        let terms = columns::terms(after);
         let texts = checksum::Texts {
             failure: failure.as_deref(),
             wait: wait.as_deref(),
             progress: progress.as_deref(),
+            terms: terms.as_deref(),
         };
         // A damaged row stays damaged: a change does not make a new checksum.
         let sum = (after.damage.is_none())
@@ -190,6 +196,8 @@ impl Bulk {
             after.spent_ms.into(),
             written.into(),
             after.producer.map(Stage::as_str).into(),
+            after.ends_by_ms.into(),
+            terms.into(),
             host.into(),
         ];
         self.saves.insert(after.id, row);

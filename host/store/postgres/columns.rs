@@ -10,7 +10,7 @@ use crate::group::Group;
 pub use crate::store::checksum::INLINE_BYTES_MAX;
 pub use crate::store::columns::{
     COLUMNS, GROUP, GROUP_KIND, HANDLER, INPUT, NO_GATE, OUTPUT, PHASE_INPUT, TOLD_COLUMNS, Told,
-    damage_of, set_group, set_payload, spill, to_json,
+    damage_of, set_group, set_payload, spill, terms, to_json,
 };
 use crate::store::columns::{Cells, Unreadable};
 use crate::store::{Lane, StoreError};

@@ -28,6 +28,7 @@ use super::sql::{Link, Step, Value, named};
 use super::{edges, items};
 use crate::journal::Entry;
 use crate::queue::Queue;
+use crate::store::kin::CHILDREN_ENDING;
 use crate::store::rows::{Alarm, Attached, Brief, Cleared, EndedItem, Rows, Source, Standing};
 use crate::store::unfinished::TOGETHER;
 use crate::store::{
@@ -347,6 +348,16 @@ impl Rows for PgRows<'_> {
         // Whoever asks goes through a whole tree.
         self.only_alone()?;
         kin::children(self.settle()?, parent, after)
+    }
+
+    fn children_ending(
+        &mut self,
+        parent: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let values = named! { "parent": parent, "after": after, "limit": limit };
+        (self.settle()?).many(CHILDREN_ENDING, values, |row| columns::id(row, 0))
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {

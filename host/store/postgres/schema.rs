@@ -563,6 +563,12 @@ create table http_places (
 const CANCELLED: &str = r#"
 alter table groups add column cancelled bigint not null default 0 check (cancelled >= 0);
 
+-- Deadlines, and what else few tasks have.
+alter table tasks add column ends_by_ms bigint;
+alter table tasks add column terms text;
+create index tasks_ending on tasks (ends_by_ms)
+  where ends_by_ms is not null;
+
 update groups
 set cancelled = ends.many, failed = failed - ends.many, checksum = null
 from (

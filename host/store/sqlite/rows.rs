@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::columns::{self, COLUMNS, INPUT, OUTPUT, PHASE_INPUT, to_json};
 use super::{edges, explain, handlers, items, saving};
 use crate::journal::Entry;
+use crate::store::kin::CHILDREN_ENDING;
 use crate::store::rows::{Alarm, Attached, Cleared, EndedItem, Rows, Source, Standing};
 use crate::store::unfinished::TOGETHER;
 use crate::store::{
@@ -250,6 +251,18 @@ impl Rows for SqliteRows<'_> {
         self.many(SQL, values, |row| {
             Ok((columns::unsigned(row, 0)?, columns::id(row, 1)?))
         })
+    }
+
+    fn children_ending(
+        &mut self,
+        parent: TaskId,
+        after: TaskId,
+        limit: usize,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let values = named_params! {
+            ":parent": parent.to_i64(), ":after": after.to_i64(), ":limit": limit as i64
+        };
+        self.many(CHILDREN_ENDING, values, |row| columns::id(row, 0))
     }
 
     fn last_sequence(&mut self, parent: TaskId) -> Result<u64, StoreError> {
@@ -709,7 +722,12 @@ impl Rows for SqliteRows<'_> {
             select task_id, 3 from (
               select task_id from producers
               where next_ms is not null and next_ms <= :now
-              order by next_ms limit :limit)";
+              order by next_ms limit :limit)
+            union all
+            select id, 4 from (
+              select id from tasks
+              where ends_by_ms is not null and ends_by_ms <= :now
+              order by ends_by_ms limit :limit)";
         self.many(
             SQL,
             named_params! { ":now": now_ms as i64, ":limit": limit as i64 },
@@ -718,7 +736,8 @@ impl Rows for SqliteRows<'_> {
                     0 => Alarm::Start,
                     1 => Alarm::Expiry,
                     2 => Alarm::Wait,
-                    _ => Alarm::Producer,
+                    3 => Alarm::Producer,
+                    _ => Alarm::Deadline,
                 };
                 Ok((columns::id(row, 0)?, alarm))
             },
@@ -739,6 +758,9 @@ impl Rows for SqliteRows<'_> {
               union all
               select min(next_ms) from producers
               where next_ms is not null
+              union all
+              select min(ends_by_ms) from tasks
+              where ends_by_ms is not null
               union all
               select min(next_at_ms) from schedules
               where next_at_ms is not null)";

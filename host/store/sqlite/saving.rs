@@ -110,8 +110,10 @@ pub fn insert(rows: &SqliteRows<'_>, task: &Task) -> Result<(), StoreError> {
     row.set_some("input", inline(Some(&task.input)));
     row.change("spilled", 0, spill(Some(&task.input), INPUT));
     let failure = task.failure.as_ref().map(to_json);
+    let terms = columns::terms(task);
     let texts = checksum::Texts {
         failure: failure.as_deref(),
+        terms: terms.as_deref(),
         ..checksum::Texts::default()
     };
     let is_group = task.group.is_some();
@@ -129,6 +131,8 @@ pub fn insert(rows: &SqliteRows<'_>, task: &Task) -> Result<(), StoreError> {
     row.change("blocked_by", 0, task.blocked_by);
     row.set_some("run_at_ms", signed(task.run_at_ms));
     row.set_some("expires_at_ms", signed(task.expires_at_ms));
+    row.set_some("ends_by_ms", signed(task.ends_by_ms));
+    row.set_some("terms", terms);
     row.change("cancel_requested", false, task.cancel_requested);
     row.change("optional", false, task.optional);
     row.set_some("producer", task.producer.map(Stage::as_str));
@@ -176,6 +180,11 @@ pub fn save(rows: &SqliteRows<'_>, before: &Task, after: &Task) -> Result<(), St
         "expires_at_ms",
         signed(before.expires_at_ms),
         signed(after.expires_at_ms),
+    );
+    row.change_some(
+        "ends_by_ms",
+        signed(before.ends_by_ms),
+        signed(after.ends_by_ms),
     );
     row.change_some(
         "started_at_ms",
@@ -253,17 +262,25 @@ fn keep_texts(row: &mut Columns<'_>, before: &Task, after: &Task) {
     let failure = after.failure.as_ref().map(to_json);
     let wait = after.wait.as_ref().map(to_json);
     let progress = after.progress.as_ref().map(to_json);
+    let terms = columns::terms(after);
     // A damaged row stays damaged: a change does not make a new checksum.
     if after.damage.is_none() {
         let texts = checksum::Texts {
             failure: failure.as_deref(),
             wait: wait.as_deref(),
             progress: progress.as_deref(),
+            terms: terms.as_deref(),
         };
         let is_group = after.group.is_some();
         row.set("checksum", checksum::of_task(after, is_group, &texts));
     }
-    let texts = [("failure", failure), ("wait", wait), ("progress", progress)];
+    let changed = changed.into_iter().chain([false]);
+    let texts = [
+        ("failure", failure),
+        ("wait", wait),
+        ("progress", progress),
+        ("terms", terms),
+    ];
     for ((name, text), changed) in texts.into_iter().zip(changed) {
         if changed || text.is_some() && after.damage.is_none() {
             row.set(name, or_null(text));

@@ -748,6 +748,12 @@ create table history_keep (
 const CANCELLED: &str = "
 alter table groups add column cancelled integer not null default 0 check (cancelled >= 0);
 
+-- Deadlines, and what else few tasks have.
+alter table tasks add column ends_by_ms integer;
+alter table tasks add column terms text;
+create index tasks_ending on tasks (ends_by_ms)
+  where ends_by_ms is not null;
+
 update groups
 set cancelled = ends.many, failed = failed - ends.many, checksum = null
 from (

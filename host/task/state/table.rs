@@ -38,6 +38,8 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
             remaining,
             signal: None,
             exchange: false,
+            hears_cancel: false,
+            told_of_cancel: false,
             since_ms: NOW_MS,
             claim: None,
             until_ms: Some(NOW_MS),
@@ -51,6 +53,9 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         of(Status::Pending, "blocked", &|task| task.blocked_by = 1),
         of(Status::Pending, "scheduled", &|task| {
             task.run_at_ms = Some(NOW_MS)
+        }),
+        of(Status::Pending, "its deadline has passed", &|task| {
+            task.ends_by_ms = Some(NOW_MS)
         }),
         of(
             Status::Pending,
@@ -66,6 +71,16 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
         of(Status::Running, "last attempt", &|task| task.attempt = 3),
         of(Status::Running, "cancel requested", &|task| {
             task.cancel_requested = true
+        }),
+        of(Status::Running, "told of a cancel", &|task| {
+            task.cancel_requested = true;
+            task.wait = wait(1);
+            if let Some(wait) = task.wait.as_mut() {
+                wait.told_of_cancel = true;
+            }
+        }),
+        of(Status::Running, "its deadline has passed", &|task| {
+            task.ends_by_ms = Some(NOW_MS)
         }),
         of(Status::Running, "restarted ten times", &|task| {
             task.restarts = 10
@@ -84,6 +99,16 @@ fn situations() -> Vec<(Status, &'static str, Task)> {
             if let Some(wait) = task.wait.as_mut() {
                 wait.signal = Some("change".to_owned());
             }
+        }),
+        of(Status::Waiting, "its handler hears of a cancel", &|task| {
+            task.wait = wait(2);
+            if let Some(wait) = task.wait.as_mut() {
+                wait.hears_cancel = true;
+            }
+        }),
+        of(Status::Waiting, "its deadline has passed", &|task| {
+            task.wait = wait(2);
+            task.ends_by_ms = Some(NOW_MS);
         }),
         of(Status::Waiting, "for an exchange", &|task| {
             task.wait = wait(1);
@@ -110,6 +135,20 @@ fn events() -> Vec<(&'static str, Event)> {
         exchange: false,
         until_ms: None,
         spent_ms: 0,
+        hears_cancel: false,
+        grace_until_ms: None,
+    };
+    let hearing = Event::Suspended {
+        call: 1,
+        made: None,
+        remaining: 1,
+        there: None,
+        signal: None,
+        exchange: false,
+        until_ms: None,
+        spent_ms: 0,
+        hears_cancel: true,
+        grace_until_ms: None,
     };
     let phase = |remaining| Event::PhaseEnded {
         phase: "aggregate".into(),
@@ -158,6 +197,7 @@ fn events() -> Vec<(&'static str, Event)> {
             },
         ),
         ("suspended", suspended(1)),
+        ("suspended, its handler hears of a cancel", hearing),
         ("suspended, nothing to await", suspended(0)),
         ("rescheduled", Event::Rescheduled { delay_ms: 1_000 }),
         ("phase ended", phase(1)),
@@ -206,6 +246,9 @@ fn events() -> Vec<(&'static str, Event)> {
             }),
         ),
         ("retried", Event::Retried { blocked_by: 0 }),
+        ("end requested", Event::EndRequested),
+        ("deadline passed", Event::DeadlinePassed),
+        ("grace over", Event::GraceOver),
         ("wait renewed", Event::WaitRenewed { until_ms: None }),
         ("awaited added", Event::AwaitedAdded { many: 2 }),
     ]
@@ -655,10 +698,15 @@ mod tests {
             .find(|(_, name, _)| *name == "cancel requested")
             .unwrap();
         for (name, event) in events() {
-            if let Ok(change) = apply(&task, &event, NOW_MS)
-                && change.task.status != Status::Running
-            {
-                assert_eq!(change.task.status, Status::Cancelled, "{name}");
+            let Ok(change) = apply(&task, &event, NOW_MS) else {
+                continue;
+            };
+            let after = change.task;
+            if name == "suspended, its handler hears of a cancel" {
+                let woken = after.wait.and_then(|wait| wait.woken);
+                assert!(after.status == Status::Pending && woken.unwrap().cancelled);
+            } else if after.status != Status::Running {
+                assert_eq!(after.status, Status::Cancelled, "{name}");
             }
         }
     }

@@ -306,6 +306,8 @@ impl Machine {
             until_ms,
             spent_ms: 0,
             exchanges,
+            hears_cancel: false,
+            grace_until_ms: None,
         };
         let expected = Expected::Waits(token, waits);
         self.ask(false, Some(token), expected, move |turn| {

@@ -53,6 +53,8 @@ impl Machine {
                     until_ms: None,
                     spent_ms: 0,
                     exchanges: Vec::new(),
+                    hears_cancel: false,
+                    grace_until_ms: None,
                 };
                 asked(Box::new(move |turn| kernel::suspend(turn, token, &wait)))
             }

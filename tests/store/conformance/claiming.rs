@@ -174,6 +174,8 @@ pub async fn a_stale_attempt_writes_nothing(world: &mut World) {
         until_ms: None,
         spent_ms: 0,
         exchanges: Vec::new(),
+        hears_cancel: false,
+        grace_until_ms: None,
     };
     let is_stale = |answer| matches!(answer, Err(StoreError::Stale(task)) if task == id);
     assert!(is_stale(world.store().suspend(stale.token(), wait).await));

@@ -32,6 +32,8 @@ const COLUMNS: &[(&str, &str, &str)] = &[
     ("started_at_ms", "started_at_ms + 1", "started_at_ms - 1"),
     ("ended_at_ms", "ended_at_ms + 1", "ended_at_ms - 1"),
     ("failure", "'{}'", "null"),
+    ("ends_by_ms", "5", "null"),
+    ("terms", "'{\"deadline_ms\":5}'", "null"),
     (
         "progress",
         "'{\"done\":2,\"total\":null,\"message\":null}'",
@@ -40,7 +42,9 @@ const COLUMNS: &[(&str, &str, &str)] = &[
 ];
 
 /// Those of them that an outcome is made of, and the place of an item in the output of its map.
-const OUTCOME: &[&str] = &["output", "handler", "status", "sequence", "failure"];
+const OUTCOME: &[&str] = &[
+    "output", "handler", "status", "sequence", "failure", "attempt",
+];
 
 fn number(id: TaskId) -> i64 {
     id.to_i64()

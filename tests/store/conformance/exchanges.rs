@@ -33,6 +33,8 @@ fn wait(number: u32, until: Until, exchanges: &[u32]) -> Suspension {
         until_ms: None,
         spent_ms: 0,
         exchanges: exchanges.to_vec(),
+        hears_cancel: false,
+        grace_until_ms: None,
     }
 }
 

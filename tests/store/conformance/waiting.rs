@@ -262,6 +262,8 @@ async fn try_wait_all(world: &World, task: &Task, targets: Vec<TaskId>) -> Resul
         until_ms: None,
         spent_ms: 0,
         exchanges: Vec::new(),
+        hears_cancel: false,
+        grace_until_ms: None,
     };
     world.store().suspend(task.token(), wait).await
 }

@@ -31,6 +31,8 @@ impl Model {
             until_ms,
             spent_ms: 0,
             exchanges: (1..=many).collect(),
+            hears_cancel: false,
+            grace_until_ms: None,
         };
         world.store().suspend(task.token(), wait).await.unwrap();
         let held = (1..=many).collect();

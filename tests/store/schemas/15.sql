@@ -421,3 +421,8 @@ create table phase_waits (
   checksum integer
 ) strict;
 insert into phase_waits values (120, '', 1000, 0, null);
+-- Deadlines, and what else few tasks have.
+alter table tasks add column ends_by_ms integer;
+alter table tasks add column terms text;
+create index tasks_ending on tasks (ends_by_ms)
+  where ends_by_ms is not null;

@@ -93,7 +93,7 @@ func run(text string) (string, error) {
 		if spawned.IsErr() {
 			return "", fmt.Errorf("%s cannot be spawned", handler)
 		}
-		ids = append(ids, spawned.Ok())
+		ids = append(ids, spawned.Ok().Id)
 	}
 	waited := fishway_task_tasks.WaitAll(ids, wit_types.None[fishway_task_tasks.WaitOptions]())
 	if waited.IsErr() {

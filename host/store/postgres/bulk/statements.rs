@@ -61,6 +61,8 @@ pub const TASKS: Columns = &[
     ("metadata", T),
     ("optional", YES),
     ("producer", T),
+    ("ends_by_ms", B),
+    ("terms", T),
 ];
 
 pub const SAVES: Columns = &[
@@ -92,6 +94,8 @@ pub const SAVES: Columns = &[
     ("spent_ms", B),
     ("written", B),
     ("producer", T),
+    ("ends_by_ms", B),
+    ("terms", T),
     ("host", B),
 ];
 
@@ -253,6 +257,7 @@ pub static SAVE_TASKS: LazyLock<String> = LazyLock::new(|| {
            started_at_ms = new.started_at_ms, run_at_start_ms = new.run_at_start_ms,
            secret_number = new.secret_number,
            ended_at_ms = new.ended_at_ms, spent_ms = new.spent_ms, producer = new.producer,
+           ends_by_ms = new.ends_by_ms, terms = new.terms,
            host = case
              when new.status = 'running' and tasks.status <> 'running' then new.host
              when new.status in ('running', 'waiting') then tasks.host

@@ -444,7 +444,11 @@ pub fn due(
           union all
           (select task_id, 3, next_ms from producers
            where next_ms is not null
-           order by next_ms limit :limit)) first
+           order by next_ms limit :limit)
+          union all
+          (select id, 4, ends_by_ms from tasks
+           where ends_by_ms is not null
+           order by ends_by_ms limit :limit)) first
         where at_ms <= :now
         order by kind, at_ms";
     // Most of the time nothing is due, and a seek for each kind tells.
@@ -457,7 +461,8 @@ pub fn due(
             0 => Alarm::Start,
             1 => Alarm::Expiry,
             2 => Alarm::Wait,
-            _ => Alarm::Producer,
+            3 => Alarm::Producer,
+            _ => Alarm::Deadline,
         };
         Ok((columns::id(row, 0)?, alarm))
     })?;
@@ -481,6 +486,7 @@ pub fn next_due(rows: &mut PgRows<'_>) -> Result<Option<u64>, StoreError> {
           (select min(wait_until_ms) from tasks
            where status = 'waiting' and wait_until_ms is not null),
           (select min(next_ms) from producers where next_ms is not null),
+          (select min(ends_by_ms) from tasks where ends_by_ms is not null),
           (select min(next_at_ms) from schedules where next_at_ms is not null))";
     let next = rows.one(SQL, named! {}, |row| columns::get::<Option<i64>>(row, 0))?;
     Ok(next.flatten().map(|at| at.max(0) as u64))

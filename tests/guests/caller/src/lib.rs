@@ -72,7 +72,7 @@ fn step(step: &Value) -> Value {
         "length" => json!(pricing::length(text)),
         "linger" => json!(pricing::linger()),
         "sleep" => {
-            fishway::task::tasks::sleep(argument.as_u64().unwrap_or_default());
+            let _ = fishway::task::tasks::sleep(argument.as_u64().unwrap_or_default());
             Value::Null
         }
         other => panic!("there is no step {other}"),

@@ -3,13 +3,14 @@
 //! | step | gives |
 //! |---|---|
 //! | `spawn` `submit` `{handler, input, O}`, `spawn-raw` `{handler, text}` | id |
+//! | `spawn-told` `{handler, input, O}` | `{id, created}` |
 //! | `spawn-all` `{handler, inputs, O}` | ids |
 //! | `fan-out` `{handler, count, O}` | how many ended |
-//! | `call` `{handler, input, O}` | `{output}` or `{failure}` |
+//! | `call` `{handler, input, O}` | `{output}`, `{failure, child}` or `{error}` |
 //! | `wait-all` `{ids, timeout, statuses}`, `children` | outcomes |
 //! | `wait-any` `{ids, timeout, statuses}`, `get` ID | outcome |
 //! | `cancel` ID | whether it did |
-//! | `sleep` MS, `reschedule` MS, `next-phase` `{phase, after, timeout}` | null |
+//! | `sleep` MS, `reschedule` MS, `retry-after` MS, `next-phase` `{phase, after, timeout}` | null |
 //! | `progress` `{done, total, message}`, `log` `{level, message}`, `set-output` X | null |
 //! | `context`, `dependencies`, `should-stop` | what it is |
 //! | `until-stop` | `"stopped"`, once the host asks for it |
@@ -42,7 +43,11 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
     Ok(Some(match name {
         "spawn" => told(
             tasks::spawn(&handler(), &input(), options().as_ref()),
-            |id| json!(id),
+            |spawned| json!(spawned.id),
+        ),
+        "spawn-told" => told(
+            tasks::spawn(&handler(), &input(), options().as_ref()),
+            |spawned| json!({ "id": spawned.id, "created": spawned.created }),
         ),
         "spawn-all" => {
             let inputs: Vec<String> = argument["inputs"]
@@ -53,7 +58,7 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
                 .collect();
             told(
                 tasks::spawn_all(&handler(), &inputs, options().as_ref()),
-                |ids| json!(ids),
+                |spawned| spawned.into_iter().map(|one| json!(one.id)).collect(),
             )
         }
         // Spawns and awaits very many, and makes no JSON of them.
@@ -62,23 +67,31 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             let inputs: Vec<String> = (0..count).map(|index| index.to_string()).collect();
             let ids = tasks::spawn_all(&handler(), &inputs, options().as_ref());
             drop(inputs);
-            told(ids, |ids| match tasks::wait_all(&ids, None) {
-                Ok(outcomes) => json!(outcomes.len()),
-                Err(error) => wait_error(error),
+            told(ids, |spawned| {
+                let ids: Vec<String> = spawned.into_iter().map(|one| one.id).collect();
+                match tasks::wait_all(&ids, None) {
+                    Ok(outcomes) => json!(outcomes.len()),
+                    Err(error) => wait_error(error),
+                }
             })
         }
         // Sends text that need not be JSON.
         "spawn-raw" => {
             let text = argument["text"].as_str().unwrap_or_default();
-            told(tasks::spawn(&handler(), text, None), |id| json!(id))
+            told(tasks::spawn(&handler(), text, None), |spawned| {
+                json!(spawned.id)
+            })
         }
         "submit" => told(
             tasks::submit(&handler(), &input(), options().as_ref()),
-            |id| json!(id),
+            |submitted| json!(submitted.id),
         ),
         "call" => match tasks::call(&handler(), &input(), options().as_ref()) {
             Ok(output) => json!({ "output": parse(&output) }),
-            Err(failure) => json!({ "failure": failure_of(&failure) }),
+            Err(tasks::CallError::Ended(child)) => json!({
+                "failure": child.failure.as_ref().map(failure_of), "child": outcome(&child)
+            }),
+            Err(tasks::CallError::Refused(error)) => json!({ "error": refusal(&error) }),
         },
         "wait-all" => {
             match tasks::wait_all(&ids(&argument["ids"]), wait_options(argument).as_ref()) {
@@ -101,7 +114,11 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
             |changed| json!(changed),
         ),
         "sleep" => {
-            tasks::sleep(argument.as_u64().unwrap_or_default());
+            let slept = tasks::sleep(argument.as_u64().unwrap_or_default());
+            told(slept, |()| Value::Null)
+        }
+        "retry-after" => {
+            context::retry_after(argument.as_u64().unwrap_or_default());
             Value::Null
         }
         "context" => {
@@ -111,6 +128,8 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
                 "max-attempts": info.max_attempts, "phase": info.phase, "parent": info.parent,
                 "workflow": info.workflow, "workflow-name": info.workflow_name,
                 "key": info.key, "queue": info.queue, "now": info.now, "metadata": parse(&info.metadata),
+                "deadline": info.deadline, "run-at": info.run_at,
+                "wait-timed-out": info.wait_timed_out, "origin": info.origin,
             })
         }
         "dependencies" => {
@@ -158,7 +177,8 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         // A producer: each signal becomes a member, and the count of them is what it ends with.
         "add-signals" => {
             let mut added = 0;
-            while let Some(value) = signals::receive(argument["signal"].as_str().unwrap(), None) {
+            let signal = argument["signal"].as_str().unwrap();
+            while let Ok(Some(value)) = signals::receive(signal, None) {
                 let spawned = pools::spawn(&pool(argument), &handler(), &value, None);
                 if let Err(error) = spawned {
                     return Ok(Some(json!({ "error": refusal(&error) })));
@@ -220,8 +240,9 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         "signal-receive" => {
             let name = argument["name"].as_str().unwrap_or_default();
             match signals::receive(name, argument["timeout"].as_u64()) {
-                Some(value) => parse(&value),
-                None => Value::Null,
+                Ok(Some(value)) => parse(&value),
+                Ok(None) => Value::Null,
+                Err(error) => json!({ "error": refusal(&error) }),
             }
         }
         "pool-open" => told(pools::open(&pool(argument), pool_options(argument)), |()| {
@@ -229,12 +250,18 @@ pub fn perform(name: &str, argument: &Value) -> Result<Option<Value>, Stop> {
         }),
         "pool-spawn" => {
             let spawned = pools::spawn(&pool(argument), &handler(), &input(), options().as_ref());
-            told(spawned, |id| json!(id))
+            told(spawned, |spawned| json!(spawned.id))
         }
         "pool-start-drain" => told(pools::start_drain(&pool(argument)), |()| Value::Null),
         "pool-wait" => match pools::wait(&pool(argument), argument["timeout"].as_u64()) {
             Ok(status) => pool_status(&status),
-            Err(error) => wait_error(error),
+            Err(pools::WaitError::Ended(status)) => {
+                json!({ "error": { "kind": "ended", "pool": pool_status(&status) } })
+            }
+            Err(pools::WaitError::TimedOut(status)) => {
+                json!({ "error": { "kind": "timed-out", "pool": pool_status(&status) } })
+            }
+            Err(pools::WaitError::Refused(error)) => json!({ "error": refusal(&error) }),
         },
         "pool-status" => told(pools::status(&pool(argument)), |status| {
             pool_status(&status)
@@ -345,6 +372,7 @@ fn outcome(outcome: &Outcome) -> Value {
         "status": word(outcome.status),
         "output": outcome.output.as_deref().map(parse),
         "failure": outcome.failure.as_ref().map(failure_of),
+        "attempts": outcome.attempts,
     })
 }
 
@@ -404,15 +432,16 @@ fn pool_status(status: &pools::PoolStatus) -> Value {
         pools::Phase::Draining => "draining",
         pools::Phase::Completed => "completed",
         pools::Phase::Failed => "failed",
+        pools::Phase::Cancelled => "cancelled",
     };
     json!({
         "phase": phase, "spawned": status.spawned, "completed": status.completed,
-        "failed": status.failed, "in-flight": status.in_flight,
+        "failed": status.failed, "cancelled": status.cancelled, "skipped": status.skipped, "in-flight": status.in_flight,
     })
 }
 
 /// Every option; a misspelt one must not pass for none.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 13] = [
     "key",
     "queue",
     "priority",
@@ -421,6 +450,10 @@ const OPTIONS: [&str; 9] = [
     "expires",
     "max-attempts",
     "on-complete",
+    "schedule-at",
+    "deadline",
+    "retry-of",
+    "on-parent-failure",
     "after",
 ];
 
@@ -437,6 +470,14 @@ fn options(given: &Value) -> Option<tasks::Options> {
         queue: text("queue"),
         priority: given["priority"].as_i64().map(|priority| priority as i32),
         delay: given["delay"].as_u64(),
+        schedule_at: given["schedule-at"].as_u64(),
+        deadline: given["deadline"].as_u64(),
+        retry_of: text("retry-of"),
+        on_parent_failure: text("on-parent-failure").map(|word| match word.as_str() {
+            "continue" => tasks::OnParentFailure::Continue,
+            "cancel" => tasks::OnParentFailure::Cancel,
+            other => panic!("there is no on-parent-failure {other}"),
+        }),
         timeout: given["timeout"].as_u64(),
         expires: given["expires"].as_u64(),
         max_attempts: given["max-attempts"]

@@ -42,7 +42,7 @@ impl Pricing for Typed {
     }
 
     fn linger() -> u64 {
-        tasks::sleep(60_000);
+        let _ = tasks::sleep(60_000);
         fishway::task::context::current().now
     }
 }
@@ -87,7 +87,9 @@ impl Guest for Typed {
     }
 
     fn spawn(task_type: String, input: String) -> Result<String, String> {
-        tasks::spawn(&task_type, &input, None).map_err(|refused| format!("{refused:?}"))
+        tasks::spawn(&task_type, &input, None)
+            .map(|spawned| spawned.id)
+            .map_err(|refused| format!("{refused:?}"))
     }
 
     fn words(text: String) -> Vec<String> {
@@ -99,7 +101,7 @@ impl Guest for Typed {
     }
 
     fn late(left: Option<String>) -> String {
-        tasks::sleep(60_000);
+        let _ = tasks::sleep(60_000);
         let now = fishway::task::context::dependencies();
         let now = now.iter().map(|one| one.outcome.output.as_deref());
         let now: Vec<&str> = now.map(|output| output.unwrap_or("nothing")).collect();
