@@ -172,6 +172,11 @@ impl Lease {
         }
     }
 
+    /// When its host was last known to live, in milliseconds since the Unix epoch.
+    pub fn last_seen_ms(&self) -> u64 {
+        self.ended_at_ms.unwrap_or(self.heartbeat_at_ms)
+    }
+
     /// Where its host stands at `now_ms`, of whose process `life` was seen.
     pub fn standing(&self, life: Life, now_ms: u64) -> Standing {
         let silent = now_ms.saturating_sub(self.heartbeat_at_ms) > SILENCE_MS_MAX;

@@ -356,6 +356,70 @@ fn a_detached_job_outlives_its_command_and_its_host_ends_with_it() {
 }
 
 #[test]
+fn a_job_that_is_stopped_ends_the_host_that_was_started_for_it() {
+    let place = Place::with_guests();
+    let waits = "{\"steps\":[{\"signal-receive\":{\"name\":\"go\"}}]}\n";
+    std::fs::write(place.path("a.jsonl"), waits).unwrap();
+    let start = ["job", "start", "script", "a.jsonl", "--detach", "--json"];
+    let ran = place.run(&start).json();
+    let job = ran["job_id"].as_str().unwrap();
+    let pid = ran["pid"].as_u64().unwrap() as u32;
+    let _host = Detached(pid);
+    place.run(&["job", "stop", job]).ok();
+    gone(pid);
+    let stopped = status(&place, job);
+    assert_eq!(
+        (&stopped["status"], &stopped["manager"]),
+        (&"PAUSED".into(), &"stopped".into())
+    );
+    let end = stopped["host_end"].as_str().unwrap();
+    assert!(
+        end.starts_with(&format!("its host (process {pid}) ended at 20")),
+        "{end}"
+    );
+    let log = std::fs::read_to_string(place.path(".fishway/host.log")).unwrap();
+    assert!(log.contains(&format!("job {job} was stopped")), "{log}");
+    // It goes on with another host, and a host that was started for all serves on.
+    let resumed = place.run(&["job", "resume", job, "--json"]).json();
+    let _other = Detached(resumed["pid"].as_u64().unwrap() as u32);
+    assert_eq!(status(&place, job)["host_end"], Value::Null);
+    place.run(&["job", "cancel", job]).ok();
+    let waited = place.run(&["job", "wait", job]);
+    assert_eq!(waited.code, 1, "{}", waited.err);
+    assert_eq!(status(&place, job)["status"], "CANCELLED");
+    gone(resumed["pid"].as_u64().unwrap() as u32);
+    let _host = place.serve();
+    place.run(&["job", "retry", "a"]).ok();
+    place.run(&["job", "stop", "a"]).ok();
+    assert_eq!(place.run(&["submit", "echo", "1", "--wait"]).ok(), "1\n");
+    place.run(&["job", "cancel", "a", "--now"]).ok();
+    assert_eq!(status(&place, job)["status"], "CANCELLED");
+    let late = place.run(&["job", "wait", "b"]);
+    late.refused(1, "there is no job \"b\"", "fishway job list");
+}
+
+#[test]
+fn a_job_says_how_its_host_ended() {
+    let place = Place::with_guests();
+    let waits = "{\"steps\":[{\"signal-receive\":{\"name\":\"go\"}}]}\n";
+    std::fs::write(place.path("a.jsonl"), waits).unwrap();
+    let start = ["job", "start", "script", "a.jsonl", "--detach", "--json"];
+    let ran = place.run(&start).json();
+    let job = ran["job_id"].as_str().unwrap();
+    kill(ran["pid"].as_u64().unwrap() as u32);
+    let shown = status(&place, job);
+    let end = shown["host_end"].as_str().unwrap();
+    assert!(end.contains("was killed or its machine stopped"), "{end}");
+    let hint = shown["hint"].as_str().unwrap();
+    assert!(
+        hint.contains(&format!("fishway job resume {job}")),
+        "{hint}"
+    );
+    let text = place.run(&["job", "status", job]).ok();
+    assert!(text.contains("host      its host (process "), "{text}");
+}
+
+#[test]
 fn a_host_that_serves_until_a_job_is_done_exits_as_that_went() {
     let place = Place::with_guests();
     std::fs::write(place.path("a.jsonl"), "{\"steps\":[]}\n").unwrap();

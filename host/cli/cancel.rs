@@ -17,6 +17,17 @@ pub struct Args {
     now: bool,
 }
 
+impl Args {
+    /// One task and all below it.
+    pub fn of(id: String, now: bool) -> Args {
+        Args {
+            ids: vec![id],
+            only: false,
+            now,
+        }
+    }
+}
+
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     for prefix in &args.ids {

@@ -12,6 +12,13 @@ pub struct Args {
     ids: Vec<String>,
 }
 
+impl Args {
+    /// One task.
+    pub fn of(id: String) -> Args {
+        Args { ids: vec![id] }
+    }
+}
+
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let client = global.existing_client(false)?;
     for prefix in &args.ids {

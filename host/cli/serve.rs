@@ -1,4 +1,5 @@
 mod settings;
+mod until;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -34,7 +35,7 @@ use crate::telemetry::Traces;
 pub struct Args {
     #[command(flatten)]
     pub host: HostArgs,
-    /// End when this job has ended; exits with 1 when it did not complete
+    /// End when this job has ended or is stopped; exits with 1 when it did not complete
     #[arg(long, value_name = "JOB")]
     pub until_done: Option<String>,
     /// Leave the session of whoever started this, and tell it when we are ready
@@ -400,7 +401,7 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     let broken = tokio::select! {
         broken = host.broken() => Some(broken),
         () = signals.next() => None,
-        over = end_of(&client, until) => {
+        over = until::end_of(&client, until) => {
             ended = Some(over?);
             None
         }
@@ -419,7 +420,7 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
     }
     let running = host.running();
     if let Some(job) = &ended {
-        let how = job.status.predicate();
+        let how = until::how(job);
         global.say(format!("job {} {how}", job.id));
     }
     if running > 0 {
@@ -449,15 +450,6 @@ async fn serve(global: &Global, args: &Args, parent: &mut Option<Parent>) -> any
         Some(job) if job.status != Status::Completed => Done::FAILED,
         _ => Done::OK,
     })
-}
-
-/// Ends when a job has ended, and never where there is none to wait for.
-async fn end_of(client: &Client, job: Option<TaskId>) -> anyhow::Result<Task> {
-    let Some(job) = job else {
-        return std::future::pending().await;
-    };
-    client.arrived(&[job], false, StatusSet::terminal()).await?;
-    Ok(client.task(job)?)
 }
 
 /// Up to this many files are reported one by one while they are loaded. For more files only the count is printed.

@@ -32,6 +32,20 @@ pub struct Args {
     status: Vec<StatusFilter>,
 }
 
+impl Args {
+    /// For the end of one task.
+    pub fn of(id: String, timeout: Option<u64>) -> Args {
+        Args {
+            ids: vec![id],
+            all: false,
+            any: false,
+            timeout,
+            poll_interval: None,
+            status: Vec::new(),
+        }
+    }
+}
+
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
     let mut client = global.existing_client(true)?;
     if let Some(interval) = args.poll_interval {

@@ -41,6 +41,8 @@ pub fn routes() -> OpenApiRouter<State> {
         .routes(routes!(results))
         .routes(routes!(stop))
         .routes(routes!(resume))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
 }
 
 /// What a failed unit does to its job. `skip` would be the same as `collect`: a job's output has only counts.
@@ -423,6 +425,32 @@ async fn stop(
     state.feed.say("jobs");
     let job = shown(&state, id.to_string()).await?;
     Ok(Shown(JobChangedJson { changed, job }))
+}
+
+/// Cancel all units of a job that have not ended
+#[utoipa::path(post, path = "/v1/jobs/{job}/cancel", operation_id = "cancel_job", tag = "jobs", params(("job" = String, Path)),
+    request_body = NothingJson, responses((status = 200, body = JobJson)))]
+async fn cancel(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Given(NothingJson {}): Given<NothingJson>,
+) -> Result<Shown<JobJson>, Problem> {
+    let (id, _) = found(&state, name).await?;
+    state.client.cancel(id, false).await?;
+    Ok(Shown(shown(&state, id.to_string()).await?))
+}
+
+/// Run the units of a job again that did not complete
+#[utoipa::path(post, path = "/v1/jobs/{job}/retry", operation_id = "retry_job", tag = "jobs", params(("job" = String, Path)),
+    request_body = NothingJson, responses((status = 200, body = JobJson)))]
+async fn retry(
+    Extension(state): Extension<State>,
+    Path(name): Path<String>,
+    Given(NothingJson {}): Given<NothingJson>,
+) -> Result<Shown<JobJson>, Problem> {
+    let (id, _) = found(&state, name).await?;
+    state.client.retry(id).await?;
+    Ok(Shown(shown(&state, id.to_string()).await?))
 }
 
 /// Let the units of a job start again

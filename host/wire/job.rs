@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::daemon::process;
 use crate::group::Group;
 use crate::job::{JobStatus, Made, UnitResult};
-use crate::lease::{Identity, Life};
+use crate::lease::{Identity, Lease, Life, Standing};
 use crate::task::{Status, Task};
 
 /// A job, and what of its surroundings decides how it is shown.
@@ -25,6 +25,8 @@ pub struct Shown {
     pub host: Option<u32>,
     /// Whether there ever was one.
     pub host_known: bool,
+    /// How the host ended that may have run the job, where none serves it.
+    pub host_end: Option<String>,
     /// Units that run now.
     pub running: u64,
     /// When this was looked at.
@@ -39,12 +41,20 @@ impl Shown {
         task: Task,
         group: Group,
     ) -> Result<Shown, ClientError> {
+        let lease = client.store().lease()?;
+        let now_ms = SystemClock.now_ms();
+        // A host that ended before the job was made had nothing to do with it.
+        let last = lease
+            .as_ref()
+            .filter(|lease| lease.last_seen_ms() >= task.created_at_ms);
+        let last = last.filter(|_| host.is_none() && !task.status.is_terminal());
         Ok(Shown {
             running: client.units_running(task.id)?,
             made: Made::of(&task),
             host,
-            host_known: client.store().lease()?.is_some(),
-            now_ms: SystemClock.now_ms(),
+            host_known: lease.is_some(),
+            host_end: last.and_then(|lease| host_end(lease, now_ms)),
+            now_ms,
             task,
             group,
         })
@@ -94,6 +104,23 @@ impl Shown {
     }
 }
 
+/// How a host ended, as a sentence; none while it serves.
+fn host_end(lease: &Lease, now_ms: u64) -> Option<String> {
+    let pid = lease.holder.pid;
+    let at = time(lease.last_seen_ms());
+    match lease.standing(process::life(&lease.holder), now_ms) {
+        Standing::Running | Standing::Stopping => None,
+        Standing::Stopped => Some(format!("its host (process {pid}) ended at {at}")),
+        Standing::Failed => {
+            let why = lease.error.as_deref().unwrap_or("it did not say why");
+            Some(format!("its host (process {pid}) failed at {at}: {why}"))
+        }
+        Standing::Died => Some(format!(
+            "its host (process {pid}) was killed or its machine stopped; it was last known to live at {at}"
+        )),
+    }
+}
+
 /// A job.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs)]
@@ -106,6 +133,9 @@ pub struct JobJson {
     #[schema(value_type = String)]
     pub manager: Word,
     pub pid: Option<u32>,
+    /// How its host ended, where none runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_end: Option<String>,
     pub handler: String,
     pub inputs: String,
     pub created: String,
@@ -170,6 +200,7 @@ pub fn job(job: &Shown) -> JobJson {
             None => "not_started".into(),
         },
         pid: job.host,
+        host_end: job.host_end.clone(),
         handler: job.made.handler.clone(),
         inputs: job.made.inputs.clone(),
         created: time(task.created_at_ms),

@@ -2,6 +2,7 @@
 
 pub(crate) mod inputs;
 mod list;
+mod members;
 mod results;
 mod resume;
 mod start;
@@ -26,6 +27,9 @@ enum Command {
     Status(status::Args),
     Stop(stop::Args),
     Resume(resume::Args),
+    Wait(members::Wait),
+    Cancel(members::Cancel),
+    Retry(members::Retry),
     List(list::Args),
     Results(results::Args),
 }
@@ -36,6 +40,9 @@ pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
         Command::Status(args) => status::run(global, &args).await,
         Command::Stop(args) => stop::run(global, &args).await,
         Command::Resume(args) => resume::run(global, &args).await,
+        Command::Wait(args) => members::wait(global, args).await,
+        Command::Cancel(args) => members::cancel(global, args).await,
+        Command::Retry(args) => members::retry(global, args).await,
         Command::List(args) => list::run(global, &args),
         Command::Results(args) => results::run(global, &args),
     }

@@ -192,6 +192,9 @@ fn lines(job: &Shown, terminal: bool) -> Vec<String> {
     if let Some(pid) = job.host {
         line("host", format!("process {pid}"));
     }
+    if let Some(end) = &job.host_end {
+        line("host", end.clone());
+    }
     if let Some(failure) = &task.failure {
         line("error", failure.message.clone());
     }

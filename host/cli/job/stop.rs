@@ -3,7 +3,8 @@ use crate::cli::{Done, Global, print_json};
 
 /// Let no more units of a job start
 ///
-/// Units that run come to their end. The job is PAUSED until it is resumed; its host goes on serving.
+/// Units that run come to their end. The job is PAUSED until it is resumed. A host that was started for it (job start
+/// --detach, job resume) ends; one that serves other work goes on.
 #[derive(clap::Args)]
 pub struct Args {
     /// The job's id, or a unique beginning of it, or its name: then the newest of that name
