@@ -1,6 +1,7 @@
 //! Every verb that a person can ask for, on a store: of this process or of a file that a host
 //! serves. The doors call this; it never prints.
 
+pub mod bulk;
 mod error;
 mod holds;
 mod jobs;

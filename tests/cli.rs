@@ -1,5 +1,6 @@
 //! The program, as people run it: what it prints, what it exits with, what it advises.
 
+mod bulk;
 mod deleting;
 mod edges;
 mod escapes;

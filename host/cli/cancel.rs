@@ -1,4 +1,6 @@
+use super::bulk::{self, FilterArgs};
 use super::{Done, Global, print_json};
+use crate::client::bulk::Verb;
 
 /// Cancel tasks and what they contain
 ///
@@ -7,8 +9,10 @@ use super::{Done, Global, print_json};
 #[derive(clap::Args)]
 pub struct Args {
     /// Ids, unique beginnings of ids, or WORKFLOW:KEY for a job
-    #[arg(required = true, value_name = "ID")]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Leave the tasks below them alone; of a generator, what tells its items ends with it
     #[arg(long)]
     only: bool,
@@ -22,6 +26,7 @@ impl Args {
     pub fn of(id: String, now: bool) -> Args {
         Args {
             ids: vec![id],
+            filter: FilterArgs::default(),
             only: false,
             now,
         }
@@ -29,6 +34,10 @@ impl Args {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let verb = Verb::Cancel { now: args.now };
+    if bulk::by_filter(&args.ids, &args.filter, verb)? {
+        return bulk::run(global, args.filter, verb).await;
+    }
     let client = global.existing_client(false)?;
     for prefix in &args.ids {
         let id = client.resolve(prefix)?;

@@ -1,4 +1,6 @@
+use super::bulk::{self, FilterArgs};
 use super::{Done, Global, print_json};
+use crate::client::bulk::Verb;
 
 /// Delete ended tasks and all below them
 ///
@@ -7,8 +9,10 @@ use super::{Done, Global, print_json};
 #[derive(clap::Args)]
 pub struct Args {
     /// Ids, or unique beginnings of ids
-    #[arg(required = true, value_name = "ID")]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Leave the tasks below them, which run on and keep the name of their parent
     #[arg(long)]
     only: bool,
@@ -18,6 +22,10 @@ pub struct Args {
 }
 
 pub async fn run(global: &Global, args: Args) -> anyhow::Result<Done> {
+    let verb = Verb::Delete;
+    if bulk::by_filter(&args.ids, &args.filter, verb)? {
+        return bulk::run(global, args.filter, verb).await;
+    }
     let client = global.existing_client(false)?;
     let remote = global.remote(false)?;
     for prefix in &args.ids {

@@ -1,3 +1,4 @@
+use super::bulk::MoreArgs;
 use super::view::{cut, duration, style};
 use super::{Done, Global, now_ms, print_json, print_line, terminal};
 use crate::client::{ClientError, Holds};
@@ -17,6 +18,8 @@ pub struct Args {
     /// Only in this queue
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
+    #[command(flatten)]
+    more: MoreArgs,
     /// Only the children of this task, in the order in which they were spawned
     #[arg(long, value_name = "ID")]
     parent: Option<String>,
@@ -59,7 +62,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<Done> {
         parent,
         after: resolve(&args.after)?,
         limit: args.limit,
-        ..Filter::default()
+        ..args.more.add_to(Filter::default())
     };
     let tasks = client.list(&filter)?;
     let holds = client.holds(&tasks)?;

@@ -5,6 +5,7 @@
 
 mod backup;
 mod build;
+mod bulk;
 mod cancel;
 mod compile;
 mod completions;

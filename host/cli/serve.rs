@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::view::count;
 use super::{Done, Global, LISTENING, Refused, duration_ms};
-use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::daemon::detached::Parent;
 use crate::daemon::{Host, HostError, Setup};
@@ -23,7 +22,7 @@ use crate::limits::size;
 use crate::loader::{Change, Origin};
 use crate::memory::BYTES_MIN;
 use crate::store::Keep;
-use crate::task::{Status, StatusSet, Task, TaskId};
+use crate::task::{Status, StatusSet};
 use crate::telemetry::Traces;
 
 /// Run the host: load the handlers of a directory and run their tasks

@@ -6,6 +6,7 @@
 //! this code ([`openapi`]).
 
 mod bounds;
+mod bulk;
 mod dashboard;
 mod events;
 mod feed;

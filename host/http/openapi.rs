@@ -8,8 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Problem;
 use super::{
-    State, events, graph, handlers, host, jobs, keeping, overview, parts, pools, queues, ready,
-    schedules, tasks, waiting, workflows,
+    State, bulk, events, graph, handlers, host, jobs, keeping, overview, parts, pools, queues,
+    ready, schedules, tasks, waiting, workflows,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -36,6 +36,7 @@ struct Head;
 pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::with_openapi(Head::openapi())
         .merge(tasks::routes())
+        .merge(bulk::routes())
         .merge(parts::routes())
         .merge(waiting::routes())
         .merge(workflows::routes())

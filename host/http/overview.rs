@@ -12,10 +12,11 @@ use super::State;
 use super::given::Asked;
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
+use super::tasks::member;
 use crate::client::{Moment, Of};
 use crate::store::Filter;
 use crate::task::Status;
-use crate::wire::{self, now_ms};
+use crate::wire::{self, SelectionJson, now_ms};
 
 /// Moments of one look.
 const MOMENTS: u64 = 60;
@@ -162,6 +163,14 @@ struct CountsQuery {
     key: Option<String>,
     /// Only the children of this task.
     parent: Option<String>,
+    /// Only those with this text in their failure.
+    error: Option<String>,
+    /// Only those created at this time or later, such as 2026-12-24T18:00:00Z.
+    since: Option<String>,
+    /// Only those created before this time.
+    before: Option<String>,
+    /// Only those whose metadata has this member: `name=value`.
+    metadata: Option<String>,
 }
 
 /// How many tasks there are.
@@ -180,13 +189,20 @@ async fn counts(
 ) -> Result<Shown<CountsJson>, Problem> {
     let question = format!("counts {query:?}");
     let found = state.scan(&question, move |client| {
-        let parent = query.parent.as_deref().map(|name| client.resolve(name));
-        Ok(client.store().tally(&Filter {
+        let selection = SelectionJson {
             handler: query.handler,
             queue: query.queue,
             key: query.key,
+            error: query.error,
+            since: query.since,
+            before: query.before,
+            metadata: member(query.metadata.as_deref())?,
+            ..SelectionJson::default()
+        };
+        let parent = query.parent.as_deref().map(|name| client.resolve(name));
+        Ok(client.store().tally(&Filter {
             parent: parent.transpose()?,
-            ..Filter::default()
+            ..selection.filter()?
         })?)
     });
     Ok(Shown(CountsJson {

@@ -1,5 +1,7 @@
 //! Tasks: submitted, shown, cancelled, retried, deleted; and signals to them.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State as Extension};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +20,7 @@ use crate::client::{Client, ClientError};
 use crate::limits::{AFTER_MAX, INPUTS_MAX, PAGE_PAYLOAD_BYTES};
 use crate::store::{Filter, Submitted};
 use crate::task::{Options, Task, TaskId};
-use crate::wire::{self, TaskJson, list, now_ms, whole};
+use crate::wire::{self, SelectionJson, TaskJson, list, now_ms, whole};
 
 /// Tasks of one page, where nobody says otherwise.
 pub const PAGE: u64 = 50;
@@ -221,6 +223,14 @@ pub struct ListQuery {
     queue: Option<String>,
     /// Only those whose key begins so.
     key: Option<String>,
+    /// Only those with this text in their failure.
+    error: Option<String>,
+    /// Only those created at this time or later, such as 2026-12-24T18:00:00Z.
+    since: Option<String>,
+    /// Only those created before this time.
+    before: Option<String>,
+    /// Only those whose metadata has this member: `name=value`.
+    metadata: Option<String>,
     /// Without the payloads that are long: those are null.
     #[serde(default)]
     brief: bool,
@@ -267,19 +277,26 @@ async fn list(
     let page = state.answer(move |client| {
         let parent = query.parent.as_deref().map(|name| parent(client, name));
         let after = query.after.as_deref().map(|name| client.resolve(name));
-        let filter = Filter {
-            statuses: set(&filters),
-            reason: filters.iter().find_map(|filter| filter.reason),
+        let selection = SelectionJson {
             handler: query.handler,
             queue: query.queue,
             key: query.key,
+            error: query.error,
+            since: query.since,
+            before: query.before,
+            metadata: member(query.metadata.as_deref())?,
+            ..SelectionJson::default()
+        };
+        let filter = Filter {
+            statuses: set(&filters),
+            reason: filters.iter().find_map(|filter| filter.reason),
             brief: query.brief,
             bytes_max: Some(PAGE_PAYLOAD_BYTES),
             skip,
             parent: parent.transpose()?,
             after: after.transpose()?,
             limit: most,
-            ..Filter::default()
+            ..selection.filter()?
         };
         let tasks = match &query.id {
             Some(prefix) => beginning(client, prefix, most)?,
@@ -300,6 +317,21 @@ async fn list(
         Ok(TasksJson::page(shown.collect(), full))
     });
     Ok(Shown(page.await?))
+}
+
+/// A member of metadata, as `name=value`.
+pub fn member(text: Option<&str>) -> Result<BTreeMap<String, String>, ClientError> {
+    let Some(text) = text else {
+        return Ok(BTreeMap::new());
+    };
+    match text.split_once('=') {
+        Some((name, value)) => Ok([(name.to_owned(), value.to_owned())].into()),
+        None => {
+            let text: String = text.chars().take(60).collect();
+            let what = format!("metadata: {text:?} is no name=value");
+            Err(ClientError::Invalid { what, line: None })
+        }
+    }
 }
 
 /// A task whose children are asked for; they may have outlived it.

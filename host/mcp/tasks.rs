@@ -1,6 +1,7 @@
 //! The tools of tasks. Here: submit, get and list, and what other tools need of them. [`contents`] reads what one
 //! task has written, [`changes`] cancels, retries and signals.
 
+mod bulk;
 mod changes;
 mod contents;
 
@@ -41,6 +42,7 @@ pub fn tools() -> Vec<Known> {
     ];
     tools.extend(contents::tools());
     tools.extend(changes::tools());
+    tools.extend(bulk::tools());
     tools
 }
 

@@ -4,8 +4,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Remote;
+use crate::client::bulk::Verb;
 use crate::store::{StoreError, Sweep};
 use crate::task::{StatusSet, TaskId};
+use crate::wire::{ChangedTasksJson, SelectionJson};
 
 impl Remote {
     /// Delete an ended task and, unless `only`, all below it; how many tasks are gone.
@@ -23,6 +25,19 @@ impl Remote {
         let asking = self.asking.clone();
         let asked = tokio::task::spawn_blocking(move || asking.delete::<Answer>(&path)).await;
         Ok(asked.map_err(|_| StoreError::Closed)??.deleted)
+    }
+
+    /// Cancel, retry or delete the next page of tasks that pass a filter.
+    pub async fn bulk(
+        &self,
+        verb: Verb,
+        tasks: &SelectionJson,
+        after: Option<&str>,
+    ) -> Result<ChangedTasksJson, StoreError> {
+        let now = verb == Verb::Cancel { now: true };
+        let body = serde_json::json!({ "tasks": tasks, "now": now, "after": after });
+        let path = format!("/v1/bulk/{}", verb.as_str());
+        self.post(path, body.to_string()).await
     }
 
     /// Delete what ended so long ago, or count it; how many tasks, and whether that is all.

@@ -110,9 +110,10 @@ impl Store for Remote {
             ("key", filter.key.clone()),
             ("parent", filter.parent.map(|parent| parent.to_string())),
         ];
-        let query: Vec<(&str, String)> = (query.into_iter())
+        let mut query: Vec<(&str, String)> = (query.into_iter())
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
+        query.extend(besides(filter));
         let answer: Answer = self.asking.get("/v1/tasks/counts", &query)?;
         let counted = |status: Status| {
             let wanted = filter.statuses.is_empty() || filter.statuses.contains(status);
@@ -156,6 +157,7 @@ impl Store for Remote {
                 query.extend(filter.queue.clone().map(|name| ("queue", name)));
                 query.extend(filter.key.clone().map(|key| ("key", key)));
                 query.extend(filter.parent.map(|parent| ("parent", parent.to_string())));
+                query.extend(besides(filter));
                 self.pages("/v1/tasks", &query, filter.limit)?
             }
             (Some(GroupKind::Workflow), name) => {
@@ -548,6 +550,23 @@ impl Store for Remote {
     fn digests_needed(&self) -> Result<Vec<String>, StoreError> {
         Err(local("serving"))
     }
+}
+
+/// What else a filter of tasks asks for.
+fn besides(filter: &Filter) -> Vec<(&'static str, String)> {
+    let member = filter.metadata.as_ref();
+    let all = [
+        ("error", filter.error.clone()),
+        ("since", filter.created_from_ms.map(wire::time)),
+        ("before", filter.created_before_ms.map(wire::time)),
+        (
+            "metadata",
+            member.map(|(name, value)| format!("{name}={value}")),
+        ),
+    ];
+    let said = all.into_iter();
+    said.filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 /// The components of handlers, each once.

@@ -10,8 +10,14 @@ pub enum Bound {
     Text(String),
     /// The id of a task.
     Id(TaskId),
-    /// A number of rows.
-    Rows(u64),
+    /// A number of rows, or a time in milliseconds since the Unix epoch.
+    Number(u64),
+}
+
+/// A text as it stands in a JSON text.
+fn within_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// What a filter asks for, and what is bound to that.
@@ -89,6 +95,24 @@ impl Conditions {
             values.push((":key", Bound::Text(key.clone())));
             values.push((":beyond", Bound::Text(format!("{key}\u{10ffff}"))));
         }
+        if let Some(error) = &filter.error {
+            // Both engines have it, letters count as they are, and nothing in the text has a meaning of its own.
+            conditions.push("replace(failure, :error, '') <> failure".to_owned());
+            values.push((":error", Bound::Text(within_json(error))));
+        }
+        if let Some(from_ms) = filter.created_from_ms {
+            conditions.push("created_at_ms >= :from".to_owned());
+            values.push((":from", Bound::Number(from_ms)));
+        }
+        if let Some(before_ms) = filter.created_before_ms {
+            conditions.push("created_at_ms < :before".to_owned());
+            values.push((":before", Bound::Number(before_ms)));
+        }
+        if let Some((name, value)) = &filter.metadata {
+            conditions.push("(json(metadata) ->> :member) = :value".to_owned());
+            values.push((":member", Bound::Text(name.clone())));
+            values.push((":value", Bound::Text(value.clone())));
+        }
         if let Some(parent) = filter.parent {
             conditions.push("parent_id = :parent".to_owned());
             values.push((":parent", Bound::Id(parent)));
@@ -122,8 +146,8 @@ impl Conditions {
     /// The page that the filter asks for, as a clause. It is bound, too: a server keeps each text of a statement that it
     /// has seen for as long as the connection lives.
     pub fn page(&mut self, filter: &Filter) -> &'static str {
-        self.values.push((":limit", Bound::Rows(filter.limit)));
-        self.values.push((":skip", Bound::Rows(filter.skip)));
+        self.values.push((":limit", Bound::Number(filter.limit)));
+        self.values.push((":skip", Bound::Number(filter.skip)));
         "limit :limit offset :skip"
     }
 

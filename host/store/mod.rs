@@ -781,7 +781,7 @@ pub struct EarlierChild {
 }
 
 /// Which tasks to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Of these statuses; empty: of any.
     pub statuses: StatusSet,
@@ -797,6 +797,14 @@ pub struct Filter {
     pub queue: Option<String>,
     /// Whose key begins so.
     pub key: Option<String>,
+    /// With this text in the failure.
+    pub error: Option<String>,
+    /// Created at this time or later, in milliseconds since the Unix epoch.
+    pub created_from_ms: Option<u64>,
+    /// Created before this time, in milliseconds since the Unix epoch.
+    pub created_before_ms: Option<u64>,
+    /// Whose metadata has this member with this value, as text.
+    pub metadata: Option<(String, String)>,
     /// Children of this task, in the order in which they were spawned.
     pub parent: Option<TaskId>,
     /// Older than this one (or, with `parent`, spawned after this one).

@@ -12,6 +12,7 @@ pub mod list;
 mod queue;
 mod schedule;
 mod secret;
+pub mod selection;
 mod task;
 pub mod trace;
 pub mod walk;
@@ -31,6 +32,7 @@ pub use host::{
 pub use queue::{PendingJson, QueueJson, queue, queue_standing};
 pub use schedule::{ScheduleJson, schedule};
 pub use secret::{SecretJson, secret};
+pub use selection::{ChangedTasksJson, LeftJson, SelectionJson};
 use task::failure;
 pub use task::{
     AttemptJson, DependenciesJson, FailureJson, LinkJson, LogJson, NodeJson, ProgressJson,

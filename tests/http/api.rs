@@ -568,3 +568,62 @@ async fn a_wait_for_any_ends_with_the_first_and_a_log_is_whole_with_its_last_pag
         (&json!(true), 1)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_are_counted_and_changed_by_a_filter_page_by_page() {
+    let door = Door::open().await;
+    let failing = json!({ "steps": [{ "fail": { "message": "no disk", "retryable": false } }] });
+    for _ in 0..3 {
+        let id = door
+            .world
+            .submit_to("script", failing.clone(), Default::default())
+            .await;
+        door.world.end(id).await;
+    }
+    let tasks = json!({ "error": "no disk", "handler": "script" });
+    let body = json!({ "tasks": tasks, "count": true });
+    let counted = door.post("/v1/bulk/delete", body).await.is(200);
+    assert_eq!(
+        (&counted["matched"], &counted["changed"]),
+        (&json!(3), &json!(0))
+    );
+    let listed = door.get("/v1/tasks?error=no%20disk").await.is(200);
+    assert_eq!(listed["tasks"].as_array().unwrap().len(), 3);
+    let body = json!({ "tasks": tasks, "limit": 2 });
+    let first = door.post("/v1/bulk/delete", body).await.is(200);
+    assert_eq!(first["changed"], 2);
+    let body = json!({ "tasks": tasks, "limit": 2, "after": first["next"] });
+    // What it names is gone; the place in the list is still there.
+    let last = door.post("/v1/bulk/delete", body).await.is(200);
+    assert_eq!((&last["changed"], &last["next"]), (&json!(1), &Value::Null));
+    for (verb, body, words) in [
+        (
+            "stop",
+            json!({ "tasks": tasks }),
+            "nothing that is done to many tasks",
+        ),
+        ("cancel", json!({ "tasks": {} }), "say which, by a status"),
+        ("cancel", json!({ "tasks": { "status": ["odd"] } }), "odd"),
+        (
+            "retry",
+            json!({ "tasks": { "since": "noon" } }),
+            "since: \"noon\" is no time",
+        ),
+        ("retry", json!({ "tasks": { "tag": "x" } }), "tag"),
+        (
+            "retry",
+            json!({ "tasks": tasks, "now": true }),
+            "now is for cancel alone",
+        ),
+        ("retry", json!({ "tasks": tasks, "limit": 501 }), "1 to 500"),
+    ] {
+        let answer = door.post(&format!("/v1/bulk/{verb}"), body).await;
+        assert!((400..500).contains(&answer.status), "{verb} {words}");
+        let problem = answer.json();
+        let text = format!("{} {}", problem["title"], problem["detail"]);
+        assert!(
+            text.contains(&words.replace('"', "\\\"")),
+            "{words}: {text}"
+        );
+    }
+}

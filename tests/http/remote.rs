@@ -262,6 +262,27 @@ fn a_batch_job_is_the_same_over_http() {
 }
 
 #[test]
+fn verbs_by_a_filter_do_the_same_over_http() {
+    let far = Far::start();
+    let sleeps = "{\"steps\":[{\"sleep\":3600000}]}";
+    for _ in 0..3 {
+        far.run(&["submit", "script", sleeps, "--queue", "q", "--in", "1h"])
+            .ok();
+    }
+    let cancelled = far
+        .run(&["cancel", "--queue", "q", "--yes", "--json"])
+        .json();
+    assert_eq!(
+        (&cancelled["matched"], &cancelled["changed"]),
+        (&json!(3), &json!(3))
+    );
+    far.same(&["list", "--queue", "q", "--since", "1h", "--json"]);
+    let deleted = far.run(&["delete", "--queue", "q", "--yes"]);
+    assert_eq!(deleted.err, "3 tasks deleted\n");
+    assert_eq!(far.home.place.run(&["list"]).ok(), "");
+}
+
+#[test]
 fn jobs_of_a_workflow_say_over_http_what_they_wait_for() {
     let far = Far::start();
     let waits = json!({ "steps": [{ "signal-receive": { "name": "go" } }] });

@@ -202,6 +202,34 @@ fn tasks_are_signalled_cancelled_retried_and_awaited_together() {
 }
 
 #[test]
+fn many_tasks_are_changed_by_a_filter() {
+    let place = Place::with_guests();
+    let mut client = Client::start(&place, &[]);
+    for _ in 0..3 {
+        place.run(&["submit", "echo", "1", "--queue", "q"]).ok();
+    }
+    let bulk = |verb: &str, tasks: Value, count: bool| json!({ "verb": verb, "tasks": tasks, "count": count });
+    let counted = client.ok("bulk", bulk("cancel", json!({ "queue": "q" }), true));
+    assert_eq!(
+        (&counted["matched"], &counted["changed"]),
+        (&json!(3), &json!(0))
+    );
+    let cancelled = client.ok("bulk", bulk("cancel", json!({ "queue": "q" }), false));
+    assert_eq!(
+        (&cancelled["changed"], &cancelled["next"]),
+        (&json!(3), &Value::Null)
+    );
+    client
+        .call("bulk", bulk("retry", json!({}), false))
+        .refused("say which, by a status", "");
+    let deleted = client.ok(
+        "bulk",
+        bulk("delete", json!({ "status": ["cancelled"] }), false),
+    );
+    assert_eq!(deleted["changed"], 3);
+}
+
+#[test]
 fn a_cancel_of_more_than_one_transaction_has_room_for_says_that_more_follows() {
     let place = Place::with_guests();
     let mut client = Client::start(&place, &[]);

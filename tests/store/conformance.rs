@@ -420,6 +420,7 @@ macro_rules! conformance {
                 an_attempt_that_cannot_be_read_rests_longer_each_time_and_fails_in_the_end
             }
             keeping {
+                tasks_are_listed_and_counted_by_error_time_and_metadata
                 a_journal_holds_answers_and_spawns
                 a_journal_is_read_in_parts_that_are_bounded
                 a_journal_ends_with_its_run

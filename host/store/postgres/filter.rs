@@ -12,7 +12,7 @@ pub fn bound(conditions: &Conditions) -> Vec<(&str, Value)> {
     let value = |bound: &Bound| match bound {
         Bound::Text(text) => text.into(),
         Bound::Id(id) => (*id).into(),
-        Bound::Rows(rows) => (*rows).min(i64::MAX as u64).into(),
+        Bound::Number(rows) => (*rows).min(i64::MAX as u64).into(),
     };
     let bound = conditions.bound().iter();
     bound

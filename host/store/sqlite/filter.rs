@@ -14,7 +14,7 @@ impl ToSql for Bound {
         match self {
             Bound::Text(text) => text.to_sql(),
             Bound::Id(id) => Ok(ToSqlOutput::Owned(Value::Integer(id.to_i64()))),
-            Bound::Rows(rows) => {
+            Bound::Number(rows) => {
                 let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
                 Ok(ToSqlOutput::Owned(Value::Integer(rows)))
             }

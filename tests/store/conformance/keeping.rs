@@ -536,3 +536,56 @@ pub async fn everything_is_there_after_reopening(world: &mut World) {
     }
     assert_eq!(world.show(&all), "completed ready ready completed");
 }
+
+pub async fn tasks_are_listed_and_counted_by_error_time_and_metadata(world: &mut World) {
+    let tagged = |metadata: &str| Options {
+        metadata: Some(metadata.into()),
+        ..Options::default()
+    };
+    let blue = world
+        .submit_with("h", tagged(r#"{"team":"blue","n":1}"#))
+        .await;
+    let red = world.submit_with("h", tagged(r#"{"team":"red"}"#)).await;
+    world.advance(1_000).await;
+    let late = world.submit("h").await;
+    for (id, message) in [(blue, "no \"disk\" left, 100 %"), (red, "NO disk")] {
+        let task = world.start(id).await;
+        let failure = Failure::new(FailureKind::Handler, message, false);
+        world.finish(&task, End::Failed(failure, 0)).await;
+    }
+    let check = |filter: Filter, expected: &[fishway::task::TaskId]| {
+        let filter = Filter {
+            limit: 10,
+            ..filter
+        };
+        assert_eq!(world.list(filter.clone()), expected, "{filter:?}");
+        let counted = world.store().tally(&filter).unwrap();
+        let counted: u64 = counted.iter().map(|(_, many)| many).sum();
+        assert_eq!(counted, expected.len() as u64, "{filter:?}");
+    };
+    let error = |text: &str| Filter {
+        error: Some(text.to_owned()),
+        ..Filter::default()
+    };
+    check(error("no \"disk\""), &[blue]);
+    check(error("100 %"), &[blue]);
+    check(error("disk"), &[red, blue]);
+    check(error("%"), &[blue]);
+    check(error("_"), &[]);
+    let since = |from, before| Filter {
+        created_from_ms: from,
+        created_before_ms: before,
+        ..Filter::default()
+    };
+    check(since(Some(START_MS + 1_000), None), &[late]);
+    check(since(None, Some(START_MS + 1_000)), &[red, blue]);
+    check(since(Some(START_MS), Some(START_MS + 1)), &[red, blue]);
+    let member = |name: &str, value: &str| Filter {
+        metadata: Some((name.to_owned(), value.to_owned())),
+        ..Filter::default()
+    };
+    check(member("team", "blue"), &[blue]);
+    check(member("n", "1"), &[blue]);
+    check(member("team", "green"), &[]);
+    check(member("none", "blue"), &[]);
+}
