@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::confirm::{self, Answer};
-use super::{Done, Global, Refused, now_ms, print_json};
+use super::{Done, Global, Refused, now_ms, print_json, print_line};
 use crate::client::bulk::Verb;
 use crate::store::Filter;
 use crate::task::{StatusFilter, TaskId};
@@ -143,10 +143,10 @@ pub async fn run(global: &Global, args: FilterArgs, verb: Verb) -> anyhow::Resul
                 ..ChangedTasksJson::default()
             })?;
         } else {
-            println!(
+            print_line(&format!(
                 "{matched} {} match; nothing was changed",
                 if matched == 1 { "task" } else { "tasks" }
-            );
+            ))?;
         }
         return Ok(Done::OK);
     }

@@ -110,7 +110,7 @@ mod tests {
     use crate::mcp::all;
 
     /// Largest list of tools, in bytes: a client puts it before every conversation.
-    const LIST_BYTES_MAX: usize = 27_000;
+    const LIST_BYTES_MAX: usize = 28_000;
 
     fn check(schema: &Value, place: &str) {
         let schema = schema.as_object().unwrap_or_else(|| panic!("{place}"));
