@@ -15,7 +15,7 @@ use super::State;
 use super::given::{Asked, Given, LARGE_BODY_BYTES_MAX};
 use super::problem::{Kind, Problem};
 use super::shown::Shown;
-use super::tasks::{NothingJson, limit};
+use super::tasks::{CancelledJson, NothingJson, limit};
 use crate::blocking;
 use crate::client::{Client, ClientError};
 use crate::daemon::process;
@@ -427,17 +427,37 @@ async fn stop(
     Ok(Shown(JobChangedJson { changed, job }))
 }
 
+/// How to cancel a job.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CancelJobJson {
+    /// End units that wait at once, and do not tell their handlers.
+    #[serde(default)]
+    now: bool,
+}
+
+/// What a cancel did, and the job.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobCancelledJson {
+    /// What it did.
+    pub cancelled: CancelledJson,
+    /// The job as it is now.
+    pub job: JobJson,
+}
+
 /// Cancel all units of a job that have not ended
 #[utoipa::path(post, path = "/v1/jobs/{job}/cancel", operation_id = "cancel_job", tag = "jobs", params(("job" = String, Path)),
-    request_body = NothingJson, responses((status = 200, body = JobJson)))]
+    request_body = CancelJobJson, responses((status = 200, body = JobCancelledJson)))]
 async fn cancel(
     Extension(state): Extension<State>,
     Path(name): Path<String>,
-    Given(NothingJson {}): Given<NothingJson>,
-) -> Result<Shown<JobJson>, Problem> {
+    Given(how): Given<CancelJobJson>,
+) -> Result<Shown<JobCancelledJson>, Problem> {
     let (id, _) = found(&state, name).await?;
-    state.client.cancel(id, false).await?;
-    Ok(Shown(shown(&state, id.to_string()).await?))
+    let cancelled = state.client.end(id, false, how.now).await?;
+    let job = shown(&state, id.to_string()).await?;
+    let cancelled = CancelledJson::of(id, &cancelled);
+    Ok(Shown(JobCancelledJson { cancelled, job }))
 }
 
 /// Run the units of a job again that did not complete

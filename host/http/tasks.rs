@@ -18,7 +18,7 @@ use super::shown::Shown;
 use super::waiting::{patience, set, statuses};
 use crate::client::{Client, ClientError};
 use crate::limits::{AFTER_MAX, INPUTS_MAX, PAGE_PAYLOAD_BYTES};
-use crate::store::{Filter, Submitted};
+use crate::store::{Cancelled, Filter, Submitted};
 use crate::task::{Options, Task, TaskId};
 use crate::wire::{self, SelectionJson, TaskJson, list, now_ms, whole};
 
@@ -543,6 +543,19 @@ pub struct CancelledJson {
     pub more: bool,
 }
 
+impl CancelledJson {
+    /// Of a cancel of this task.
+    pub fn of(id: TaskId, cancelled: &Cancelled) -> CancelledJson {
+        CancelledJson {
+            id: id.to_string(),
+            cancelled: cancelled.changed,
+            tasks: cancelled.tasks,
+            stopping: cancelled.stopping,
+            more: cancelled.more,
+        }
+    }
+}
+
 /// Cancel a task and what it contains
 #[utoipa::path(post, path = "/v1/tasks/{id}/cancel", operation_id = "cancel_task", tag = "tasks", params(("id" = String, Path)),
     request_body = CancelJson, responses((status = 200, body = CancelledJson)))]
@@ -553,13 +566,7 @@ async fn cancel(
 ) -> Result<Shown<CancelledJson>, Problem> {
     let id = state.read(move |client| client.resolve(&name)).await?;
     let cancelled = state.client.end(id, how.only, how.now).await?;
-    Ok(Shown(CancelledJson {
-        id: id.to_string(),
-        cancelled: cancelled.changed,
-        tasks: cancelled.tasks,
-        stopping: cancelled.stopping,
-        more: cancelled.more,
-    }))
+    Ok(Shown(CancelledJson::of(id, &cancelled)))
 }
 
 /// An empty object: there is nothing to say.

@@ -27,8 +27,8 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// All but the page.
-    pub fn of(filter: &Filter) -> Conditions {
+    /// All but the page. `member` is how the engine asks for a member of the metadata: what each says of JSON differs.
+    pub fn of(filter: &Filter, member: &str) -> Conditions {
         let mut conditions: Vec<String> = Vec::new();
         let mut values: Vec<(&'static str, Bound)> = Vec::new();
         if !filter.statuses.is_empty() {
@@ -109,7 +109,7 @@ impl Conditions {
             values.push((":before", Bound::Number(before_ms)));
         }
         if let Some((name, value)) = &filter.metadata {
-            conditions.push("(json(metadata) ->> :member) = :value".to_owned());
+            conditions.push(member.to_owned());
             values.push((":member", Bound::Text(name.clone())));
             values.push((":value", Bound::Text(value.clone())));
         }

@@ -261,3 +261,58 @@ async fn what_cannot_be_a_job_is_refused_and_nothing_is_kept() {
         .await
         .refused(413, "too-large", "more than 100000");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_and_what_did_not_complete_of_it_runs_again() {
+    let door = Door::open().await;
+    let new = json!({
+        "handler": "script", "name": "mixed", "concurrency": 1,
+        "inputs": [script(json!([{ "return": 1 }])), script(json!([{ "signal-receive": { "name": "go" } }]))],
+    });
+    door.post("/v1/jobs", new).await.is(201);
+    let units = door.get("/v1/tasks?handler=script").await.is(200);
+    let waiting = units["tasks"].as_array().unwrap();
+    let waiting = waiting.iter().max_by_key(|unit| unit["line"].as_u64());
+    let waiting = format!("/v1/tasks/{}", waiting.unwrap()["id"].as_str().unwrap());
+    let wait = format!("{waiting}?wait=60s&status=suspended");
+    door.get(&wait).await.is(200);
+    let stopped = door
+        .post("/v1/jobs/mixed/cancel", json!({ "now": true }))
+        .await
+        .is(200);
+    assert_eq!(
+        (
+            &stopped["cancelled"]["cancelled"],
+            &stopped["job"]["status"]
+        ),
+        (&json!(true), &json!("CANCELLED")),
+        "{stopped}"
+    );
+    assert_eq!(stopped["job"]["progress"]["completed"], 1);
+    assert_eq!(stopped["job"]["progress"]["cancelled"], 1);
+    door.post("/v1/jobs/mixed/cancel", json!({})).await.refused(
+        409,
+        "refused",
+        "was cancelled already",
+    );
+    let retried = door.post("/v1/jobs/mixed/retry", json!({})).await.is(200);
+    assert_eq!(retried["status"], "RUNNING");
+    door.get(&wait).await.is(200);
+    door.post(
+        &format!("{waiting}/signals"),
+        json!({ "name": "go", "value": 1 }),
+    )
+    .await
+    .is(201);
+    let done = ended(&door, &retried).await;
+    assert_eq!(done["status"], "COMPLETED");
+    assert_eq!(done["progress"]["completed"], 2);
+    for verb in ["cancel", "retry"] {
+        door.post(&format!("/v1/jobs/none/{verb}"), json!({}))
+            .await
+            .refused(404, "not-found", "");
+    }
+    door.post("/v1/jobs/mixed/cancel", json!({ "soon": 1 }))
+        .await
+        .refused(400, "usage", "unknown field `soon`");
+}

@@ -7,6 +7,12 @@ use crate::store::filter::{Bound, Conditions};
 use crate::store::{Filter, StoreError};
 use crate::task::Task;
 
+/// Whether a member of the metadata is a text, a number or a truth value that is written so. A text that this server cannot
+/// hold would be an error of the whole page, so metadata with one is passed over.
+pub const MEMBER: &str = r"case
+  when strpos(metadata, '\u0000') = 0 and json_typeof(cast(metadata as json) -> :member) not in ('object', 'array')
+  then cast(metadata as json) ->> :member end = :value";
+
 /// What is bound to the conditions of a filter.
 pub fn bound(conditions: &Conditions) -> Vec<(&str, Value)> {
     let value = |bound: &Bound| match bound {
@@ -22,7 +28,7 @@ pub fn bound(conditions: &Conditions) -> Vec<(&str, Value)> {
 
 /// Tasks that pass a filter, a page of them.
 pub fn list(link: &Link, filter: &Filter) -> Result<Vec<Task>, StoreError> {
-    let mut conditions = Conditions::of(filter);
+    let mut conditions = Conditions::of(filter, MEMBER);
     let order = match filter.parent {
         None => "id desc",
         Some(_) => "sequence, id",

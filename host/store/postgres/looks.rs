@@ -10,7 +10,7 @@ use crate::task::{Status, Task, TaskId};
 
 /// See [`Store::tally`](crate::store::Store::tally).
 pub fn tally(link: &Link, filter: &Filter) -> Result<Vec<(Status, u64)>, StoreError> {
-    let conditions = Conditions::of(filter);
+    let conditions = Conditions::of(filter, super::filter::MEMBER);
     let sql = format!(
         "select status, count(*)
         from tasks

@@ -9,6 +9,11 @@ use crate::store::Filter;
 use crate::store::filter::{Bound, Conditions};
 use crate::task::{Status, Task};
 
+/// Whether a member of the metadata is a text, a number or a truth value that is written so.
+pub const MEMBER: &str =
+    "exists (select 1 from json_each(metadata) where key = :member and case type
+  when 'true' then 'true' when 'false' then 'false' else cast(atom as text) end = :value)";
+
 impl ToSql for Bound {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match self {
@@ -32,7 +37,7 @@ pub fn bound(conditions: &Conditions) -> Vec<(&str, &dyn ToSql)> {
 
 /// The statement that finds a page of the tasks that pass a filter.
 fn statement(filter: &Filter) -> (Conditions, String) {
-    let mut conditions = Conditions::of(filter);
+    let mut conditions = Conditions::of(filter, MEMBER);
     let order = match filter.parent {
         None => "id desc",
         Some(_) => "sequence, id",

@@ -11,7 +11,7 @@ use crate::task::{Status, Task, TaskId};
 
 /// See [`Store::tally`](crate::store::Store::tally).
 pub fn tally(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<(Status, u64)>> {
-    let conditions = Conditions::of(filter);
+    let conditions = Conditions::of(filter, super::filter::MEMBER);
     let sql = format!(
         "select status, count(*)
         from tasks

@@ -545,9 +545,18 @@ pub async fn tasks_are_listed_and_counted_by_error_time_and_metadata(world: &mut
     let blue = world
         .submit_with("h", tagged(r#"{"team":"blue","n":1}"#))
         .await;
-    let red = world.submit_with("h", tagged(r#"{"team":"red"}"#)).await;
+    let red = world
+        .submit_with(
+            "h",
+            tagged(r#"{"team":"red","on":true,"a.b":{"c":1},"d":[2]}"#),
+        )
+        .await;
     world.advance(1_000).await;
     let late = world.submit("h").await;
+    // None of these is an object with the member, and none is an error of the others.
+    for odd in [r#""team""#, "[1]", "null", r#"{"team":"\u0000"}"#] {
+        world.submit_with("other", tagged(odd)).await;
+    }
     for (id, message) in [(blue, "no \"disk\" left, 100 %"), (red, "NO disk")] {
         let task = world.start(id).await;
         let failure = Failure::new(FailureKind::Handler, message, false);
@@ -577,7 +586,11 @@ pub async fn tasks_are_listed_and_counted_by_error_time_and_metadata(world: &mut
         created_before_ms: before,
         ..Filter::default()
     };
-    check(since(Some(START_MS + 1_000), None), &[late]);
+    let new = Filter {
+        handler: Some("h".to_owned()),
+        ..since(Some(START_MS + 1_000), None)
+    };
+    check(new, &[late]);
     check(since(None, Some(START_MS + 1_000)), &[red, blue]);
     check(since(Some(START_MS), Some(START_MS + 1)), &[red, blue]);
     let member = |name: &str, value: &str| Filter {
@@ -586,6 +599,11 @@ pub async fn tasks_are_listed_and_counted_by_error_time_and_metadata(world: &mut
     };
     check(member("team", "blue"), &[blue]);
     check(member("n", "1"), &[blue]);
+    check(member("on", "true"), &[red]);
+    check(member("a.b", "{\"c\":1}"), &[]);
+    check(member("d", "[2]"), &[]);
+    check(member("0", "1"), &[]);
+    check(member("$.team", "blue"), &[]);
     check(member("team", "green"), &[]);
     check(member("none", "blue"), &[]);
 }
