@@ -67,6 +67,7 @@ macro_rules! conformance {
                 a_task_that_was_cancelled_between_phases_waits_again_for_what_lives
                 a_retry_between_phases_retries_what_was_cancelled_with_the_task
                 a_child_that_was_retried_before_its_parent_is_waited_for
+                a_task_that_a_phase_names_twice_is_waited_for_once_also_after_a_retry
                 a_later_phase_that_failed_is_retried_without_what_has_ended
                 a_wait_that_is_renewed_has_its_whole_time_again
                 a_wait_for_very_many_is_renewed_in_parts

@@ -1,6 +1,8 @@
 //! What a phase begins after: kept with the phase, so that a task that is retried between two phases, or later, waits
 //! again for what has not ended.
 
+use std::collections::HashSet;
+
 use super::{Turn, again, arrived};
 use crate::store::StoreError;
 use crate::store::unfinished::{Kind, Unfinished};
@@ -20,12 +22,16 @@ pub(super) fn begins_after(
         return Ok(());
     }
     let woken = found.wait.as_ref().and_then(|wait| wait.woken);
+    // A task that is named twice is waited for once: it arrives once.
+    let mut seen = HashSet::with_capacity(after.len());
+    let after = after.iter().copied().filter(|id| seen.insert(*id));
+    let after: Vec<TaskId> = after.collect();
+    turn.rows_touched += 1 + after.len() / ROW_IDS;
     let wait = PhaseWait {
-        after: after.to_vec(),
+        after,
         timeout_ms: until_ms.map(|until_ms| until_ms.saturating_sub(turn.now_ms)),
         timed_out: woken.is_some_and(|woken| woken.timed_out),
     };
-    turn.rows_touched += 1 + after.len() / ROW_IDS;
     turn.rows.save_phase_wait(task, &wait)
 }
 

@@ -87,6 +87,23 @@ pub async fn a_child_that_was_retried_before_its_parent_is_waited_for(world: &mu
     assert_eq!(world.claim().await.id, parent.id);
 }
 
+pub async fn a_task_that_a_phase_names_twice_is_waited_for_once_also_after_a_retry(
+    world: &mut World,
+) {
+    let id = world.submit("parent").await;
+    world.dispatch.set_room("child", 0);
+    let parent = world.start(id).await;
+    let children = world.spawn_many(&parent, 1, "child", 2).await;
+    let twice = [children[0], children[1], children[0]];
+    world.finish(&parent, next(&twice, None)).await;
+    world.store().cancel(id, true, None).await.unwrap();
+    world.store().retry(id).await.unwrap();
+    world.settled().await;
+    world.examine();
+    end_all(world, &children).await;
+    assert_eq!(world.claim().await.id, id);
+}
+
 pub async fn a_later_phase_that_failed_is_retried_without_what_has_ended(world: &mut World) {
     let (parent, children) = between_phases(world, 2).await;
     world.dispatch.set_room("child", usize::MAX);
