@@ -150,6 +150,8 @@ impl Machine {
             })?;
         }
         self.answer_all()?;
+        // What was asked for together is done before the clock moves.
+        self.commit()?;
         // For a second, only its last host may claim a woken task. That host may be gone.
         self.clock.turn(2_000);
         self.round()?;
